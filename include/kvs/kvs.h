@@ -1,0 +1,22 @@
+/* kvs/kvs.h: everything a program needs in one include. See the headers it names for the contracts.
+ */
+#ifndef KVS_KVS_H
+#define KVS_KVS_H
+
+#include <kvs/error.h>
+#include <kvs/future.h>
+#include <kvs/runtime.h>
+#include <kvs/store.h>
+#include <kvs/thread_pool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Version of the library in use, "MAJOR.MINOR.PATCH"; static. */
+const char *kvs_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

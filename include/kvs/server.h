@@ -1,0 +1,51 @@
+/*
+ * kvs/server.h: kvs-server inside a program of one's own (tests, edge boxes).
+ *
+ * The server runs on threads of its own; open and close block.
+ */
+#ifndef KVS_SERVER_H
+#define KVS_SERVER_H
+
+#include <kvs/store.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kvs_server kvs_server;
+
+/* Zero (or NULL) means the default in every field. Set size = sizeof(struct kvs_server_options). */
+struct kvs_server_options {
+    uint32_t size;
+    const char *address; /* "IP:PORT", default 127.0.0.1:4000; port 0: any free one */
+    const char *engine;  /* "kvs" or "memory"; default what the directory was made with, else kvs */
+    const char *directory; /* default "." */
+    uint32_t threads;      /* network loops; default one per core */
+    uint32_t pool_threads; /* threads for blocking calls; default 4 */
+    enum kvs_sync sync;
+    uint32_t sync_interval_ms;    /* default 1000 */
+    uint32_t value_size_max;      /* default 16 MiB, at most 64 MiB */
+    uint32_t connections_max;     /* default 20000; further ones are told BUSY and closed */
+    uint32_t idle_timeout_ms;     /* 0: never; else a connection without requests is closed */
+    uint32_t slow_timeout_ms;     /* a peer that does not read its replies; default 60000 */
+    uint64_t in_flight_bytes_max; /* requests and replies of one connection; default 64 MiB */
+    uint64_t segment_size_bytes;
+    uint64_t cache_size_bytes;
+};
+
+/* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a
+ * person, which the caller frees with free(). */
+int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_server,
+                    char **ret_message);
+
+/* The address it listens on, "IP:PORT"; the server owns it. */
+const char *kvs_server_address(const kvs_server *server);
+
+/* Stops accepting, finishes what was accepted (at most `grace_ms`), syncs, frees. Returns the error
+ * of the last sync, if any. */
+int kvs_server_close(kvs_server *server, uint32_t grace_ms);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

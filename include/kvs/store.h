@@ -1,0 +1,208 @@
+/*
+ * kvs/store.h: an ordered key-value store, asynchronously; where it lives is chosen by a URL.
+ *
+ *   log:DIR            in this process, durable, in the directory DIR (made when missing)
+ *   memory:            in this process, gone when closed
+ *   kvs://HOST[:PORT]  on a kvs-server (port 4000 when left out)
+ *
+ * Keys are 1 to 8192 bytes, values 0 to 16 MiB (a server may announce other limits), any bytes;
+ * keys are ordered as unsigned bytes. Every call may come from any thread.
+ *
+ * Two ways to call, over one mechanism:
+ *   futures        kvs_store_get(store, key) and so on: inputs are copied, the future owns the
+ * result caller-owned   fill a struct kvs_op, kvs_store_submit it: no allocation, inputs stay the
+ * caller's
+ *
+ * Writes are applied in the order in which one thread submits them. A read submitted after a write
+ * was reported done sees it. A read that is in flight together with a write may or may not see it.
+ */
+#ifndef KVS_STORE_H
+#define KVS_STORE_H
+
+#include <kvs/error.h>
+#include <kvs/future.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kvs_store kvs_store;
+
+#define KVS_KEY_SIZE_MAX 8192u
+#define KVS_VALUE_SIZE_MAX (16u * 1024 * 1024)
+#define KVS_BATCH_COUNT_MAX 65536u                   /* keys or mutations in one batch */
+#define KVS_BATCH_SIZE_MAX (32u * 1024 * 1024)       /* their bytes together, with 32 for each */
+#define KVS_TTL_MS_MAX (100ull * 365 * 24 * 3600000) /* a hundred years */
+
+/* When is a write acknowledged? */
+enum kvs_sync {
+    KVS_SYNC_ALWAYS = 0, /* when it is synced to the disk: survives a power cut (default) */
+    KVS_SYNC_INTERVAL =
+        1,              /* when the system has it: survives a killed process; synced every second */
+    KVS_SYNC_NEVER = 2, /* as interval, but synced only when the system likes */
+};
+
+/* Zero means the default in every field. Set size = sizeof(struct kvs_store_options). */
+struct kvs_store_options {
+    uint32_t size;
+    /* log: and memory: */
+    enum kvs_sync sync;
+    uint32_t sync_interval_ms;   /* for KVS_SYNC_INTERVAL; default 1000 */
+    uint32_t value_size_max;     /* default KVS_VALUE_SIZE_MAX, at most 64 MiB */
+    uint64_t segment_size_bytes; /* log: size of one file; default 64 MiB */
+    uint64_t cache_size_bytes;   /* log: memory for values; default a quarter of the machine's */
+    bool must_exist;             /* log: fail when DIR has no store yet */
+    /* kvs:// */
+    uint32_t connections;        /* connections to the server; default 1 */
+    uint32_t connect_timeout_ms; /* default 5000 */
+    uint32_t timeout_ms;         /* deadline of a call that sets none; default 30000 */
+};
+
+/*
+ * Opens a store. The future gives a kvs_store * by kvs_future_get_pointer: the caller owns it from
+ * then on and closes it with kvs_store_close. kvs:// becomes ready when the first connection
+ * stands. Errors: INVALID_ARGUMENT (the URL; the message says what is wrong with it), NO_DIRECTORY,
+ * PERMISSION, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE, ADDRESS, CONNECT, VERSION, PROTOCOL.
+ */
+kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
+                           const struct kvs_store_options *options);
+
+/*
+ * Closes: lets what is in flight finish, syncs, and frees the store when the future is ready.
+ * No call on the store may begin after this one.
+ */
+kvs_future *kvs_store_close(kvs_store *store);
+
+/* --- caller-owned operations ---------------------------------------------------------------------
+ */
+
+enum kvs_op_kind {
+    KVS_OP_GET = 1,      /* key; gives value. NOT_FOUND */
+    KVS_OP_EXISTS,       /* key; gives number 0 or 1 */
+    KVS_OP_SET,          /* key, value, ttl_ms */
+    KVS_OP_REMOVE,       /* key. NOT_FOUND when there was none */
+    KVS_OP_CAS,          /* key, expected (or flag EXPECT_ABSENT), value, ttl_ms. CONDITION_FAILED,
+                            then value and number tell what is there (number 0: nothing) */
+    KVS_OP_BATCH_GET,    /* keys; gives pairs in the order asked */
+    KVS_OP_BATCH_WRITE,  /* mutations: all or none; removing a missing key is no error here */
+    KVS_OP_SCAN,         /* key <= k < end_key, limit, flags; gives pairs and `more` */
+    KVS_OP_COUNT,        /* key <= k < end_key; gives number */
+    KVS_OP_REMOVE_RANGE, /* key <= k < end_key, atomic; gives number removed */
+    KVS_OP_PING,
+    KVS_OP_STATS,   /* gives value: a JSON object */
+    KVS_OP_SYNC,    /* done when all writes acknowledged before are on the disk */
+    KVS_OP_COMPACT, /* done when the space of dead records has been given back */
+};
+
+/* In ranges an empty key means from the first key, an empty end_key means to the last. */
+
+#define KVS_OP_FLAG_REVERSE 1u       /* scan: from the last key of the range downwards */
+#define KVS_OP_FLAG_KEYS_ONLY 2u     /* scan: no values */
+#define KVS_OP_FLAG_EXPECT_ABSENT 4u /* cas: write only when the key does not exist */
+
+enum kvs_mutation_kind {
+    KVS_MUTATION_SET = 1,
+    KVS_MUTATION_REMOVE = 2,
+    KVS_MUTATION_REMOVE_RANGE = 3, /* from key up to, not with, value; empty: no bound */
+};
+
+/* One change of a batch. A later mutation of the same key wins. */
+typedef struct kvs_mutation {
+    uint8_t kind;   /* enum kvs_mutation_kind */
+    uint8_t family; /* column family; 0, the default, unless a model of its own uses another */
+    uint16_t reserved;
+    kvs_slice key;
+    kvs_slice value;
+    uint64_t ttl_ms; /* 0: no end of life; at most KVS_TTL_MS_MAX */
+} kvs_mutation;
+
+typedef struct kvs_op kvs_op;
+typedef void kvs_op_fn(kvs_op *op);
+
+/*
+ * An operation that the caller owns. Start from KVS_OP_INIT, fill the request, submit it; from then
+ * until on_done is called it and all its inputs belong to the store. In on_done (on a loop of the
+ * runtime, never inside the submit) the results are readable; kvs_op_release gives back what they
+ * hold. The memory may be submitted again after that.
+ */
+struct kvs_op {
+    uint32_t size; /* sizeof(kvs_op) */
+
+    /* the request */
+    uint8_t kind;        /* enum kvs_op_kind */
+    uint8_t family;      /* column family, 0 by default */
+    uint16_t flags;      /* KVS_OP_FLAG_* */
+    uint32_t limit;      /* scan: at most this many pairs; 0: as many as fit in one page (1 MiB) */
+    uint32_t timeout_ms; /* 0: the store's default */
+    uint32_t count;      /* number of keys or mutations */
+    kvs_slice key;
+    kvs_slice value;
+    kvs_slice end_key;
+    kvs_slice expected;
+    uint64_t ttl_ms;
+    const kvs_slice *keys;
+    const kvs_mutation *mutations;
+    kvs_op_fn *on_done;
+    void *user; /* the caller's */
+
+    /* the result */
+    int error;
+    bool more; /* scan: the range has more; go on after the last key */
+    int64_t number;
+    kvs_slice result; /* value of get and cas, JSON of stats */
+    kvs_pair *pairs;
+    size_t pairs_count;
+    char message[160]; /* what failed and where; "" when the code says all */
+
+    /* the store's own */
+    void *reserved[40];
+};
+
+#define KVS_OP_INIT ((kvs_op){.size = sizeof(kvs_op)})
+
+/* Starts an operation; see struct kvs_op. Misuse too is reported through on_done. Any thread. */
+void kvs_store_submit(kvs_store *store, kvs_op *op);
+
+/* Starts several with one crossing of threads. Any thread. */
+void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count);
+
+/* Asks for an operation to be given up: on_done comes soon, with KVS_ERR_CANCELLED unless it was
+ * already done (OUTCOME_UNKNOWN for a write that was sent). Any thread, before on_done returns. */
+void kvs_store_cancel(kvs_store *store, kvs_op *op);
+
+/* Frees what the results hold and zeroes them. On any thread, after on_done began. */
+void kvs_op_release(kvs_op *op);
+
+/* --- futures: inputs are copied before the call returns ----------------------------------------
+ */
+
+kvs_future *kvs_store_get(kvs_store *store, kvs_slice key);    /* value */
+kvs_future *kvs_store_exists(kvs_store *store, kvs_slice key); /* number */
+kvs_future *kvs_store_set(kvs_store *store, kvs_slice key, kvs_slice value);
+kvs_future *kvs_store_set_ttl(kvs_store *store, kvs_slice key, kvs_slice value, uint64_t ttl_ms);
+kvs_future *kvs_store_remove(kvs_store *store, kvs_slice key);
+/* expected NULL: the key must not exist. On CONDITION_FAILED kvs_future_get_number and
+ * kvs_future_get_value are readable nonetheless: 0, or 1 and the value that is there. */
+kvs_future *kvs_store_compare_and_set(kvs_store *store, kvs_slice key, const kvs_slice *expected,
+                                      kvs_slice value);
+kvs_future *kvs_store_batch_get(kvs_store *store, const kvs_slice *keys, size_t count); /* pairs */
+kvs_future *kvs_store_batch_write(kvs_store *store, const kvs_mutation *mutations, size_t count);
+/* The first `limit` pairs of the range in its order (flags KVS_OP_FLAG_*); limit 0: one page. */
+kvs_future *kvs_store_scan(kvs_store *store, kvs_slice start, kvs_slice end, uint32_t limit,
+                           unsigned flags);
+kvs_future *kvs_store_count(kvs_store *store, kvs_slice start, kvs_slice end);        /* number */
+kvs_future *kvs_store_remove_range(kvs_store *store, kvs_slice start, kvs_slice end); /* number */
+kvs_future *kvs_store_ping(kvs_store *store);
+kvs_future *kvs_store_stats(kvs_store *store); /* value: JSON */
+kvs_future *kvs_store_sync(kvs_store *store);
+kvs_future *kvs_store_compact(kvs_store *store);
+/* Any kind, with its deadline: a copy of the request part of `op` (and of all it points to). */
+kvs_future *kvs_store_call(kvs_store *store, const kvs_op *op);
+
+/* Bytes of a string without its final NUL. */
+kvs_slice kvs_slice_of(const char *string);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,53 @@
+/*
+ * base/fault.h: points at which a test can make the outside world fail.
+ *
+ * In a build without -Dfaults=true every point is the constant false. With it, a test arms "the
+ * k-th hit of this kind fails" (once, or from then on) and counts the hits of a run to know how
+ * many k there are. Counters are process-wide and atomic: the world that fails is shared, too.
+ */
+#ifndef BASE_FAULT_H
+#define BASE_FAULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum fault_kind {
+    FAULT_ALLOC,       /* malloc returns NULL */
+    FAULT_FILE_OPEN,   /* EIO */
+    FAULT_FILE_READ,   /* EIO */
+    FAULT_FILE_WRITE,  /* EIO */
+    FAULT_FILE_SPACE,  /* ENOSPC on write or allocate */
+    FAULT_FILE_SHORT,  /* a write takes only half */
+    FAULT_FILE_SYNC,   /* EIO on fdatasync */
+    FAULT_FILE_RENAME, /* EIO on rename, unlink and directory syncs */
+    FAULT_KINDS,
+};
+
+#ifdef KVS_FAULTS
+
+/* Is this hit the one to fail? Counts. */
+bool fault_hit(enum fault_kind kind);
+
+/* Fails hit number `at` (counted from 1 after this call) of `kind`; all later ones too if
+ * `from_then_on`. */
+void fault_arm(enum fault_kind kind, uint64_t at, bool from_then_on);
+
+/* Nothing fails any more; counters go to 0. */
+void fault_reset(void);
+
+/* Hits of a kind since the last reset or arm. */
+uint64_t fault_hits(enum fault_kind kind);
+
+/* Times that a hit was made to fail since the last reset. */
+uint64_t fault_fired(void);
+
+#else
+
+static inline bool fault_hit(enum fault_kind kind)
+{
+    (void)kind;
+    return false;
+}
+
+#endif
+#endif

@@ -1,0 +1,282 @@
+/*
+ * engine/engine.h: the one interface of everything that stores keys and values on this machine.
+ *
+ * An engine keeps ordered maps from keys to values, one per column family, and changes them in
+ * atomic batches. The contract below is tested by tests/contract/ on every engine.
+ *
+ * Reads go through a view: a consistent picture of all families, cheap to begin and short-lived.
+ *   - A loop begins a view with may_block false, reads what is in memory, and ends the view before
+ * it waits again. A read that would have to wait for a disk answers ENGINE_WOULD_BLOCK.
+ *   - The caller then submits a struct engine_read: its run function is called on the blocking pool
+ *     with a view in which reads may block. The same code can serve both.
+ *   A view sees every batch that was acknowledged before it began, each batch wholly or not at all.
+ *   A snapshot is a picture that may be kept for hours; views can be begun on it.
+ *
+ * Writes are submitted as chains of struct engine_write, and are applied in the order of submission
+ * of each thread. Each completes on its loop when it is as safe as the sync policy says; a view
+ * begun after that sees it. A batch whose precondition does not hold changes nothing and fails with
+ * NOT_FOUND, ALREADY_EXISTS or CONDITION_FAILED.
+ *
+ * After a write to the file or a sync failed, the engine refuses all writes with STORAGE_FAILED
+ * until it is opened again; reads go on. NO_SPACE is not such a failure: the batch is refused, and
+ * later ones are accepted when there is space again.
+ *
+ * Threads: every function may be called from any thread except those that end in _blocking, which
+ * must not run on a loop. Ownership: inputs are borrowed until the op completes.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "base/buf.h"
+#include "runtime/op.h"
+
+#include <kvs/store.h>
+
+/* Column families: numbers are stored on disk and never change meaning. */
+enum engine_family {
+    ENGINE_FAMILY_DEFAULT = 0,
+    ENGINE_FAMILY_WRITE = 1, /* TiKV's write and lock families */
+    ENGINE_FAMILY_LOCK = 2,
+    ENGINE_FAMILY_COUNT = 16,
+};
+
+/* A read of a view that may not block would have to. Positive: never leaves the process. */
+#define ENGINE_WOULD_BLOCK 1
+
+/* What an engine can do beyond the contract's core: bits of struct engine.capabilities. */
+#define ENGINE_CAP_DURABLE 1u    /* keeps its data when the process ends */
+#define ENGINE_CAP_IN_MEMORY 2u  /* reads never block */
+#define ENGINE_CAP_CHECKPOINT 4u /* online backup */
+
+struct engine;
+struct engine_snapshot;
+
+struct engine_view {
+    struct engine *engine;
+    bool may_block;
+    void *state[6]; /* the engine's */
+};
+
+enum engine_condition_kind {
+    ENGINE_CONDITION_EXISTS = 1, /* else NOT_FOUND */
+    ENGINE_CONDITION_ABSENT = 2, /* else ALREADY_EXISTS */
+    ENGINE_CONDITION_EQUALS = 3, /* the value is `value`, else CONDITION_FAILED */
+};
+
+struct engine_condition {
+    uint8_t kind;
+    uint8_t family;
+    kvs_slice key;
+    kvs_slice value;
+};
+
+#define ENGINE_WRITE_WANT_PREVIOUS                                   \
+    1u /* give the value that the first mutation's key (or the first \
+          condition's, when it fails) had before */
+
+struct engine_write {
+    struct op op;                  /* op.task.next links a chain before the submit */
+    const kvs_mutation *mutations; /* kinds, sizes and families are checked by the caller */
+    uint32_t mutations_count;
+    uint32_t conditions_count;
+    const struct engine_condition *conditions;
+    unsigned flags;
+
+    /* results, valid when op completes */
+    bool previous_found;
+    struct buf previous;    /* the receiver frees it */
+    uint64_t removed_count; /* keys that existed and are gone by REMOVE and REMOVE_RANGE */
+};
+
+/* A read that may block, for the pool. */
+struct engine_read {
+    struct op op;
+    const struct engine_snapshot *snapshot; /* or NULL: as of when it runs */
+    /* Called on a pool thread; its return value becomes op.error. */
+    int (*run)(struct engine_read *read, struct engine_view *view);
+    void *state[2]; /* the engine's */
+};
+
+enum engine_control_kind {
+    ENGINE_CONTROL_SYNC,       /* all acknowledged writes are on the disk */
+    ENGINE_CONTROL_COMPACT,    /* dead records' space has been given back */
+    ENGINE_CONTROL_CHECKPOINT, /* a copy, as of some moment of the call, is in the new directory
+                                  `path` */
+};
+
+struct engine_control {
+    struct op op;
+    enum engine_control_kind kind;
+    const char *path;
+    void *state[4]; /* the engine's */
+};
+
+struct engine_range {
+    uint8_t family;
+    bool reverse;    /* from the last key downwards */
+    bool keys_only;  /* values are given empty and never read */
+    kvs_slice start; /* first key of the range; empty: no bound */
+    kvs_slice end;   /* first key behind the range; empty: no bound */
+};
+
+/* Each key of a scan; the slices are valid during the call. Return 0 to go on, else the scan ends.
+ */
+typedef int engine_scan_fn(void *arg, kvs_slice key, kvs_slice value);
+
+struct engine_stats {
+    uint64_t keys;        /* live keys of all families, expired ones not yet removed included */
+    uint64_t live_bytes;  /* of records that count */
+    uint64_t disk_bytes;  /* of all files */
+    uint64_t cache_bytes; /* of values in memory */
+    uint64_t index_bytes;
+    uint64_t segments;
+    uint64_t snapshots;
+    uint64_t writes; /* batches since open */
+    uint64_t groups; /* groups of batches written at once */
+    uint64_t syncs;
+    uint64_t compactions;     /* segments compacted since open */
+    uint64_t compacted_bytes; /* given back since open */
+    bool failed;              /* STORAGE_FAILED */
+};
+
+struct engine_methods {
+    const char *name; /* as on the command line */
+    int (*view_begin)(struct engine *engine, const struct engine_snapshot *snapshot,
+                      struct engine_view *view);
+    void (*view_end)(struct engine_view *view);
+    int (*get)(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value);
+    int (*scan)(struct engine_view *view, const struct engine_range *range, engine_scan_fn *each,
+                void *arg);
+    int (*count)(struct engine_view *view, const struct engine_range *range, uint64_t *ret_count);
+    int (*snapshot_take)(struct engine *engine, struct engine_snapshot **ret_snapshot);
+    void (*snapshot_release)(struct engine *engine, struct engine_snapshot *snapshot);
+    void (*read)(struct engine *engine, struct engine_read *read);
+    void (*write)(struct engine *engine, struct task_list *writes);
+    void (*control)(struct engine *engine, struct engine_control *control);
+    void (*stats)(struct engine *engine, struct engine_stats *ret_stats);
+    int (*close_blocking)(struct engine *engine);
+};
+
+struct engine {
+    const struct engine_methods *methods;
+    unsigned capabilities;
+};
+
+struct engine_options {
+    kvs_thread_pool
+        *pool; /* for reads that block, and maintenance; the engine takes its own reference */
+    const char *directory;
+    enum kvs_sync sync;
+    uint32_t sync_interval_ms;   /* 0: 1000 */
+    uint64_t segment_size_bytes; /* 0: 64 MiB */
+    uint64_t cache_size_bytes;   /* 0: a quarter of the machine's memory */
+    bool must_exist;
+};
+
+/* What an open has to say to a person: the reason of a failure, or what recovery did ("" for
+ * nothing). */
+struct engine_message {
+    char text[256];
+};
+
+/*
+ * Open (blocking). Errors of log: NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, CORRUPTION, IO,
+ * NO_SPACE, NO_MEMORY, with a line for a person in ret_message.
+ */
+int log_engine_open_blocking(const struct engine_options *options, struct engine **ret_engine,
+                             struct engine_message *ret_message);
+int memory_engine_open_blocking(const struct engine_options *options, struct engine **ret_engine,
+                                struct engine_message *ret_message);
+
+/* Name of the engine that wrote the directory: "kvs", another name, or "" for none. The text is
+ * copied into name[32]. */
+int engine_directory_probe_blocking(const char *directory, char name[32]);
+
+/* --- dispatch -----------------------------------------------------------------------------------
+ */
+
+/* Begins a view; snapshot NULL: of now. A view must be ended on the thread that began it.
+ * Errors: none for in-memory reads of `log`; an engine may report NO_MEMORY. */
+static inline int engine_view_begin(struct engine *engine, const struct engine_snapshot *snapshot,
+                                    bool may_block, struct engine_view *view)
+{
+    view->engine = engine;
+    view->may_block = may_block;
+    return engine->methods->view_begin(engine, snapshot, view);
+}
+
+static inline void engine_view_end(struct engine_view *view)
+{
+    view->engine->methods->view_end(view);
+}
+
+/* The value is valid until the view ends. NOT_FOUND, ENGINE_WOULD_BLOCK, IO, CORRUPTION, NO_MEMORY.
+ */
+static inline int engine_get(struct engine_view *view, unsigned family, kvs_slice key,
+                             kvs_slice *ret_value)
+{
+    return view->engine->methods->get(view, family, key, ret_value);
+}
+
+/* Calls `each` for every live key of the range in its order. Returns 0 at the end of the range,
+ * what `each` returned when that ended it, or an error; ENGINE_WOULD_BLOCK may come after some keys
+ * were given: go on behind the last one. */
+static inline int engine_scan(struct engine_view *view, const struct engine_range *range,
+                              engine_scan_fn *each, void *arg)
+{
+    return view->engine->methods->scan(view, range, each, arg);
+}
+
+static inline int engine_count(struct engine_view *view, const struct engine_range *range,
+                               uint64_t *ret_count)
+{
+    return view->engine->methods->count(view, range, ret_count);
+}
+
+static inline int engine_snapshot_take(struct engine *engine, struct engine_snapshot **ret_snapshot)
+{
+    return engine->methods->snapshot_take(engine, ret_snapshot);
+}
+
+static inline void engine_snapshot_release(struct engine *engine, struct engine_snapshot *snapshot)
+{
+    engine->methods->snapshot_release(engine, snapshot);
+}
+
+/* Runs read->run on the blocking pool. */
+static inline void engine_read(struct engine *engine, struct engine_read *read)
+{
+    engine->methods->read(engine, read);
+}
+
+/* Takes the chain of struct engine_write (by op.task); one crossing of threads for all. */
+static inline void engine_write_list(struct engine *engine, struct task_list *writes)
+{
+    engine->methods->write(engine, writes);
+}
+
+static inline void engine_write(struct engine *engine, struct engine_write *write)
+{
+    struct task_list list = {0};
+    task_list_push(&list, &write->op.task);
+    engine->methods->write(engine, &list);
+}
+
+static inline void engine_control(struct engine *engine, struct engine_control *control)
+{
+    engine->methods->control(engine, control);
+}
+
+static inline void engine_stats(struct engine *engine, struct engine_stats *ret_stats)
+{
+    engine->methods->stats(engine, ret_stats);
+}
+
+/* All ops must have completed, all views ended, all snapshots released. Syncs; returns its error.
+ */
+static inline int engine_close_blocking(struct engine *engine)
+{
+    return engine->methods->close_blocking(engine);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * store/store.h: what stands behind a kvs_store: kvs_op operations over an engine in this process,
+ * or over a client of a server elsewhere. The server's services submit the same kvs_op.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include "runtime/loop.h"
+
+#include <kvs/store.h>
+
+struct engine;
+
+struct store_methods {
+    /* Starts ops (an array). Each completes on the loop given, by op->on_done, never inside the
+     * call. The inputs stay the caller's until then. */
+    void (*submit)(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop);
+    void (*cancel)(kvs_store *store, kvs_op *op);
+    /* Begins to close; calls `closed` on `loop` when nothing is left; then frees the store. */
+    void (*close)(kvs_store *store, struct loop *loop, void (*closed)(void *arg, int error),
+                  void *arg);
+};
+
+struct kvs_store {
+    const struct store_methods *methods;
+    kvs_runtime *runtime;  /* NULL in the server */
+    struct loop *loop;     /* where callbacks of this store run, in libkvs */
+    struct engine *engine; /* local stores: for reads that are answered on the spot; else NULL */
+};
+
+/*
+ * A store over an engine, for the server and for log: and memory: URLs. Does not take the engine:
+ * the caller closes it after the store. Returns 0 or NO_MEMORY.
+ */
+int local_store_new(struct engine *engine, uint32_t value_size_max, kvs_store **ret_store);
+
+static inline void store_submit(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop)
+{
+    store->methods->submit(store, ops, count, loop);
+}
+
+/* Checks what every store checks: kind, sizes, flags, counts. 0, or an error with op->message set.
+ */
+int store_op_check(kvs_op *op, uint32_t value_size_max);
+
+#endif
