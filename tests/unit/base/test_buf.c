@@ -5,9 +5,8 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
+
+#include "test.h"
 
 static void test_buf_grows_and_consumes(void **state)
 {
