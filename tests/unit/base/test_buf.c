@@ -3,7 +3,6 @@
 
 #include "base/error.h"
 
-#include <cmocka.h>
 #include <errno.h>
 
 #include "test.h"
