@@ -15,7 +15,11 @@
  * Writes are submitted as chains of struct engine_write, and are applied in the order of submission
  * of each thread. Each completes on its loop when it is as safe as the sync policy says; a view
  * begun after that sees it. A batch whose precondition does not hold changes nothing and fails with
- * NOT_FOUND, ALREADY_EXISTS or CONDITION_FAILED.
+ * NOT_FOUND, ALREADY_EXISTS or CONDITION_FAILED. Mutations of a batch take effect one after the
+ * other: a later one of the same key wins, and removals count what earlier ones of the batch set.
+ *
+ * A key whose time to live has ended is not there any more: for views begun after that (also on
+ * older snapshots), for conditions and for counts. Setting a key anew sets its end anew.
  *
  * After a write to the file or a sync failed, the engine refuses all writes with STORAGE_FAILED
  * until it is opened again; reads go on. NO_SPACE is not such a failure: the batch is refused, and

@@ -1,0 +1,67 @@
+/*
+ * engine/memory/tree.h: an ordered map whose versions share what they have in common.
+ *
+ * A tree is a treap: ordered by key, and a heap by a random priority, so its depth is logarithmic
+ * whatever the keys are. NULL is the empty tree. Nodes and entries are reference-counted; a node
+ * that more than one tree holds is never changed, but copied first. So keeping an old version costs
+ * one reference, and it stays as it was.
+ *
+ * Functions that change a tree take it: they consume the caller's reference and give one to the
+ * result; when there is no memory they free what they took and return false. To be able to go on
+ * with the tree as it was, the caller takes a reference of its own before.
+ *
+ * Trees may be read and released by any thread; changes of one tree are for one thread at a time.
+ */
+#ifndef ENGINE_MEMORY_TREE_H
+#define ENGINE_MEMORY_TREE_H
+
+#include "base/slice.h"
+
+#include <stdatomic.h>
+
+/* A key and its value: never changed. */
+struct entry {
+    _Atomic uint64_t refs;
+    uint64_t expires_ms; /* wall clock; 0: never */
+    size_t key_size;
+    size_t value_size;
+    uint8_t bytes[]; /* key, value */
+};
+
+struct tree;
+
+/* Both return 0 to go on, anything else ends the walk and is its result. */
+typedef int tree_walk_fn(void *arg, const struct entry *entry);
+
+struct tree *tree_ref(struct tree *tree);
+void tree_unref(struct tree *tree);
+
+/* Sets a key to a copy of the value. */
+bool tree_set(struct tree *tree, kvs_slice key, kvs_slice value, uint64_t expires_ms,
+              struct tree **ret_tree);
+bool tree_remove(struct tree *tree, kvs_slice key, struct tree **ret_tree);
+/* Removes start <= key < end; empty: no bound. */
+bool tree_remove_range(struct tree *tree, kvs_slice start, kvs_slice end, struct tree **ret_tree);
+
+/* NULL when there is none; valid as long as a tree that holds it. */
+const struct entry *tree_find(const struct tree *tree, kvs_slice key);
+
+/* Calls `each` for all entries with start <= key < end (empty: no bound), in order, or from the
+ * last one downwards. */
+int tree_walk(const struct tree *tree, kvs_slice start, kvs_slice end, bool reverse,
+              tree_walk_fn *each, void *arg);
+
+uint64_t tree_count(const struct tree *tree); /* entries */
+uint64_t tree_bytes(const struct tree *tree); /* their keys and values */
+
+static inline kvs_slice entry_key(const struct entry *entry)
+{
+    return slice_make(entry->bytes, entry->key_size);
+}
+
+static inline kvs_slice entry_value(const struct entry *entry)
+{
+    return slice_make(entry->bytes + entry->key_size, entry->value_size);
+}
+
+#endif
