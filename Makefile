@@ -1,12 +1,72 @@
-# A thin front for meson and ninja.
-BUILD ?= build
+# A thin front for meson and ninja: every target is one or two commands that can be typed by hand.
+#
+#   make            optimised programs and library, in build/
+#   make run        installs what is missing, builds, starts kvs-server on ./data
+#   make test       installs what is missing, builds and runs every test
+#   make asan tsan  the same tests under AddressSanitizer + UBSan, and under ThreadSanitizer
+#   make fuzz       each fuzz target for FUZZ_SECONDS under libFuzzer
+#   make bench      measures against redis-server; bench/README.md has the figures
+#   make lint fmt   looks at style; puts it right where a tool can
+#   make install    PREFIX=/usr/local DESTDIR=
+#
+#   make run ARGS="--addr 127.0.0.1:4001"   make test SUITE=unit   make test TEST=log
+PREFIX ?= /usr/local
+DESTDIR ?=
+ARGS ?=
+SUITE ?=
+TEST ?=
+BUILDS ?= test
+FUZZ_SECONDS ?= 30
+RELEASE := --buildtype=release -Db_ndebug=false
+C_FILES = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: all test setup
-all: $(BUILD)/build.ninja
-	ninja -C $(BUILD)
+.PHONY: all run test asan tsan fuzz bench lint fmt install uninstall clean setup
 
-$(BUILD)/build.ninja:
-	meson setup $(BUILD) --buildtype=release -Db_ndebug=false
+all: build/build.ninja
+	@ninja -C build
 
-test: all
-	meson test -C $(BUILD) --print-errorlogs
+build/build.ninja:
+	@command -v meson ninja >/dev/null || { echo 'make: meson and ninja are needed: make setup' >&2; exit 1; }
+	@meson setup build $(RELEASE) -Dtests=false --prefix=$(PREFIX)
+
+setup:
+	@tools/setup build
+
+run: setup
+	@$(MAKE) --no-print-directory all
+	@tools/run $(ARGS)
+
+test:
+	@tools/setup build test
+	@tools/run-tests --builds "$(BUILDS)" --suites "$(SUITE)" --tests "$(TEST)"
+
+asan tsan:
+	@tools/setup build test
+	@tools/run-tests --builds $@ --suites "$(SUITE)" --tests "$(TEST)"
+
+fuzz:
+	@tools/setup build test fuzz
+	@tools/run-fuzz $(FUZZ_SECONDS)
+
+bench:
+	@tools/setup build bench
+	@$(MAKE) --no-print-directory all
+	@bench/run $(ARGS)
+
+lint:
+	@tools/setup build test lint
+	@tools/lint
+
+fmt:
+	@tools/setup lint
+	@clang-format-14 -i $(C_FILES)
+
+install: all
+	@meson configure build -Dprefix=$(PREFIX)
+	@DESTDIR=$(DESTDIR) meson install -C build
+
+uninstall:
+	@ninja -C build uninstall
+
+clean:
+	@rm -rf build build-*

@@ -13,6 +13,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* What a caller can do about an error: the flags of the table's last column. */
 #define KVS_ERROR_FLAG_RETRY 1u           /* nothing was done; the same call may succeed later */
@@ -71,6 +72,7 @@ bool kvs_error_connection_dead(int error);
 bool kvs_error_corruption(int error);
 bool kvs_error_misuse(int error);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

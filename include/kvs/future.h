@@ -21,6 +21,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct kvs_future kvs_future;
 
@@ -130,6 +131,7 @@ kvs_future *kvs_future_delay(kvs_runtime *runtime, int64_t delay_ms);
 kvs_future *kvs_future_ready(kvs_runtime *runtime, int error, void *pointer,
                              void (*free_fn)(void *));
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -12,10 +12,12 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* Version of the library in use, "MAJOR.MINOR.PATCH"; static. */
 const char *kvs_version(void);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -20,6 +20,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct kvs_runtime kvs_runtime;
 struct uv_loop_s; /* libuv's uv_loop_t */
@@ -70,6 +71,7 @@ kvs_thread_pool *kvs_runtime_pool(kvs_runtime *runtime);
  */
 void kvs_runtime_free(kvs_runtime *runtime);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct kvs_server kvs_server;
 
@@ -45,6 +46,7 @@ const char *kvs_server_address(const kvs_server *server);
  * of the last sync, if any. */
 int kvs_server_close(kvs_server *server, uint32_t grace_ms);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -25,6 +25,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct kvs_store kvs_store;
 
@@ -202,6 +203,7 @@ kvs_future *kvs_store_call(kvs_store *store, const kvs_op *op);
 /* Bytes of a string without its final NUL. */
 kvs_slice kvs_slice_of(const char *string);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

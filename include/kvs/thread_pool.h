@@ -18,6 +18,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef struct kvs_thread_pool kvs_thread_pool;
 
@@ -59,6 +60,7 @@ kvs_thread_pool *kvs_thread_pool_ref(kvs_thread_pool *pool);
  */
 void kvs_thread_pool_unref(kvs_thread_pool *pool);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
