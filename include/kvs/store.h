@@ -84,7 +84,8 @@ enum kvs_op_kind {
     KVS_OP_REMOVE,       /* key. NOT_FOUND when there was none */
     KVS_OP_CAS,          /* key, expected (or flag EXPECT_ABSENT), value, ttl_ms. CONDITION_FAILED,
                             then value and number tell what is there (number 0: nothing) */
-    KVS_OP_BATCH_GET,    /* keys; gives pairs in the order asked */
+    KVS_OP_BATCH_GET,    /* keys; gives pairs in the order asked. TOO_LARGE when several values
+                            together are over KVS_BATCH_SIZE_MAX */
     KVS_OP_BATCH_WRITE,  /* mutations: all or none; removing a missing key is no error here */
     KVS_OP_SCAN,         /* key <= k < end_key, limit, flags; gives pairs and `more` */
     KVS_OP_COUNT,        /* key <= k < end_key; gives number */
@@ -100,6 +101,7 @@ enum kvs_op_kind {
 #define KVS_OP_FLAG_REVERSE 1u       /* scan: from the last key of the range downwards */
 #define KVS_OP_FLAG_KEYS_ONLY 2u     /* scan: no values */
 #define KVS_OP_FLAG_EXPECT_ABSENT 4u /* cas: write only when the key does not exist */
+#define KVS_OP_FLAG_PAGE 8u          /* scan: end at one page (1 MiB) also below `limit` */
 
 enum kvs_mutation_kind {
     KVS_MUTATION_SET = 1,
@@ -133,8 +135,8 @@ struct kvs_op {
     uint8_t kind;        /* enum kvs_op_kind */
     uint8_t family;      /* column family, 0 by default */
     uint16_t flags;      /* KVS_OP_FLAG_* */
-    uint32_t limit;      /* scan: at most this many pairs; 0: as many as fit in one page (1 MiB) */
-    uint32_t timeout_ms; /* 0: the store's default */
+    uint32_t limit;      /* scan: this many pairs, if there are; 0: what fits in a page (1 MiB) */
+    uint32_t timeout_ms; /* kvs://: 0: the store's default. Local stores do not look at it */
     uint32_t count;      /* number of keys or mutations */
     kvs_slice key;
     kvs_slice value;

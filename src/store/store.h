@@ -12,6 +12,8 @@
 struct engine;
 
 struct store_methods {
+    /* May be NULL: answers a read at once, when nothing has to be waited for; see store_answer. */
+    bool (*answer)(kvs_store *store, kvs_op *op);
     /* Starts ops (an array). Each completes on the loop given, by op->on_done, never inside the
      * call. The inputs stay the caller's until then. */
     void (*submit)(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop);
@@ -34,10 +36,38 @@ struct kvs_store {
  */
 int local_store_new(struct engine *engine, uint32_t value_size_max, kvs_store **ret_store);
 
+/*
+ * Answers a read from memory inside the call: true when op holds its outcome (on_done is not
+ * called), false when it has to be submitted. Any thread.
+ */
+static inline bool store_answer(kvs_store *store, kvs_op *op)
+{
+    return store->methods->answer != NULL && store->methods->answer(store, op);
+}
+
 static inline void store_submit(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop)
 {
     store->methods->submit(store, ops, count, loop);
 }
+
+static inline void store_cancel(kvs_store *store, kvs_op *op)
+{
+    store->methods->cancel(store, op);
+}
+
+/* Closes and frees; no call may begin after this one. */
+static inline void store_close(kvs_store *store, struct loop *loop,
+                               void (*closed)(void *arg, int error), void *arg)
+{
+    store->methods->close(store, loop, closed, arg);
+}
+
+/* A page of a scan: bytes of keys and values, with STORE_PAIR_OVERHEAD for each pair. */
+#define STORE_PAGE_SIZE_MAX (1024u * 1024)
+#define STORE_PAIR_OVERHEAD 32u
+
+/* Clears the results: what every store does first with a submitted op. */
+void store_op_begin(kvs_op *op);
 
 /* Checks what every store checks: kind, sizes, flags, counts. 0, or an error with op->message set.
  */

@@ -1,0 +1,538 @@
+/*
+ * store/local_store.c: kvs_op operations over an engine in this process.
+ *
+ * A read (get, exists, batch get, short scan):
+ *   1. the submitting thread begins a view that may not block and reads what is in memory;
+ *   2. the op is posted to its loop, all that were answered in one submit as one chain;
+ *   3. if the engine would have to wait for a disk, or the answer is long, the op goes to the
+ *      blocking pool instead (engine_read), and comes back to its loop from there.
+ * A write: all writes of one submit go to the engine as one chain, in order; each comes back to
+ * its loop when it is as safe as the sync policy says.
+ *
+ * Failures: a malformed op, no memory for a result, or what the engine says; always by on_done.
+ * All state of an op under way lies in op->reserved; only results are allocated.
+ *
+ * In-flight ops are counted so that close can wait for the last one. The count is split by loop:
+ * loops that work at the same time touch different cache lines.
+ */
+#include "store/store.h"
+
+#include "base/mem.h"
+#include "engine/engine.h"
+#include "store/page.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* More than this is not read on the submitting thread, which may be a loop with other work. */
+#define ON_SPOT_COUNT_MAX 1024u
+#define ON_SPOT_SIZE_MAX (64u * 1024)
+
+#define SHARDS 16u
+
+/* What the scan callback returns to end a scan; above ENGINE_WOULD_BLOCK, never leaves this file.
+ */
+#define SCAN_PAGE_FULL 2
+
+struct shard {
+    _Alignas(64) _Atomic uint64_t refs; /* ops in flight, and 1 while the store is open */
+};
+
+struct local_store {
+    struct kvs_store base;
+    uint32_t value_size_max;
+    _Atomic unsigned shards_open;
+    struct task closed_task;
+    struct loop *closed_loop;
+    void (*closed)(void *arg, int error);
+    void *closed_arg;
+    struct shard shards[SHARDS];
+};
+
+/* An op under way, in kvs_op.reserved. */
+struct local_op {
+    union {
+        struct op op; /* the first member of the other three */
+        struct {
+            struct engine_write write;
+            struct engine_condition condition;
+            kvs_mutation mutation;
+        };
+        struct engine_read read;
+        struct engine_control control;
+    };
+    struct local_store *store;
+};
+
+static_assert(sizeof(struct local_op) <= sizeof((kvs_op *)0)->reserved, "no allocation per op");
+static_assert(offsetof(struct engine_write, op) == 0 && offsetof(struct engine_read, op) == 0 &&
+                  offsetof(struct engine_control, op) == 0,
+              "struct local_op.op stands for all three");
+
+static struct local_op *local_op_of(kvs_op *op)
+{
+    return (struct local_op *)(void *)op->reserved;
+}
+
+static kvs_op *kvs_op_of(struct local_op *local)
+{
+    return CONTAINER_OF((void *)local, kvs_op, reserved);
+}
+
+/* --- reads: the same code on the submitting thread and on the pool ------------------------------
+ */
+
+struct scan_state {
+    struct page page;
+    size_t size;
+    uint32_t limit;    /* pairs; 0: none */
+    size_t size_limit; /* 0: none */
+    bool on_spot;
+    bool more;
+};
+
+static int scan_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct scan_state *scan = arg;
+    size_t size = scan->size + key.size + value.size + STORE_PAIR_OVERHEAD;
+    bool full = scan->limit > 0 && scan->page.count == scan->limit;
+    if (scan->size_limit > 0 && size > scan->size_limit && scan->page.count > 0)
+        full = true;
+    if (full) {
+        scan->more = true;
+        return SCAN_PAGE_FULL;
+    }
+    if (scan->on_spot && size > ON_SPOT_SIZE_MAX)
+        return ENGINE_WOULD_BLOCK;
+    scan->size = size;
+    return page_append(&scan->page, key, value, true);
+}
+
+static int read_scan(kvs_op *op, struct engine_view *view)
+{
+    if (!view->may_block && (op->limit == 0 || op->limit > ON_SPOT_COUNT_MAX))
+        return ENGINE_WOULD_BLOCK;
+    struct engine_range range = {
+        .family = op->family,
+        .reverse = (op->flags & KVS_OP_FLAG_REVERSE) != 0,
+        .keys_only = (op->flags & KVS_OP_FLAG_KEYS_ONLY) != 0,
+        .start = op->key,
+        .end = op->end_key,
+    };
+    bool paged = op->limit == 0 || (op->flags & KVS_OP_FLAG_PAGE) != 0;
+    struct scan_state scan = {
+        .limit = op->limit,
+        .size_limit = paged ? STORE_PAGE_SIZE_MAX : 0,
+        .on_spot = !view->may_block,
+    };
+    int error = engine_scan(view, &range, scan_each, &scan);
+    if (error == SCAN_PAGE_FULL)
+        error = 0;
+    if (error == 0) {
+        op->more = scan.more;
+        page_detach(&scan.page, op);
+    }
+    page_deinit(
+        &scan.page); /* a part answered on the spot is read again on the pool, in one view */
+    return error;
+}
+
+static int read_get(kvs_op *op, struct engine_view *view)
+{
+    kvs_slice value;
+    int error = engine_get(view, op->family, op->key, &value);
+    if (error != 0)
+        return error;
+    void *copy = mem_copy(value.data, value.size);
+    if (copy == NULL)
+        return KVS_ERR_NO_MEMORY;
+    op->result = slice_make(copy, value.size);
+    return 0;
+}
+
+struct exists_state {
+    kvs_slice key;
+    bool found;
+};
+
+static int exists_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    (void)value;
+    struct exists_state *exists = arg;
+    exists->found = slice_equal(key, exists->key);
+    return SCAN_PAGE_FULL;
+}
+
+/* A get answers from memory; where that would wait for a value on disk, the key alone is asked. */
+static int read_exists(kvs_op *op, struct engine_view *view)
+{
+    struct exists_state exists = {.key = op->key};
+    kvs_slice value;
+    int error =
+        view->may_block ? ENGINE_WOULD_BLOCK : engine_get(view, op->family, op->key, &value);
+    if (error == ENGINE_WOULD_BLOCK) {
+        struct engine_range range = {.family = op->family, .keys_only = true, .start = op->key};
+        error = engine_scan(view, &range, exists_each, &exists);
+        if (error == SCAN_PAGE_FULL)
+            error = 0;
+    } else {
+        exists.found = error == 0;
+        if (error == KVS_ERR_NOT_FOUND)
+            error = 0;
+    }
+    if (error == 0)
+        op->number = exists.found;
+    return error;
+}
+
+static int read_batch_get(kvs_op *op, struct engine_view *view)
+{
+    if (!view->may_block && op->count > ON_SPOT_COUNT_MAX)
+        return ENGINE_WOULD_BLOCK;
+    struct page page = {0};
+    size_t size = 0;
+    int error = 0;
+    for (uint32_t i = 0; error == 0 && i < op->count; i++) {
+        kvs_slice value = {0};
+        error = engine_get(view, op->family, op->keys[i], &value);
+        if (error != 0 && error != KVS_ERR_NOT_FOUND)
+            break;
+        bool found = error == 0;
+        error = 0;
+        size += op->keys[i].size + value.size + STORE_PAIR_OVERHEAD;
+        if (size > KVS_BATCH_SIZE_MAX && op->count > 1)
+            error = KVS_ERR_TOO_LARGE;
+        else if (size > ON_SPOT_SIZE_MAX && !view->may_block)
+            error = ENGINE_WOULD_BLOCK;
+        else
+            error = page_append(&page, op->keys[i], found ? value : (kvs_slice){0}, found);
+    }
+    if (error == 0)
+        page_detach(&page, op);
+    page_deinit(&page);
+    return error;
+}
+
+static int read_count(kvs_op *op, struct engine_view *view)
+{
+    if (!view->may_block)
+        return ENGINE_WOULD_BLOCK; /* as long as the range is */
+    struct engine_range range = {
+        .family = op->family, .keys_only = true, .start = op->key, .end = op->end_key};
+    uint64_t count;
+    int error = engine_count(view, &range, &count);
+    if (error == 0)
+        op->number = (int64_t)count;
+    return error;
+}
+
+static int read_stats(kvs_op *op, struct engine *engine)
+{
+    struct engine_stats stats = {0};
+    engine_stats(engine, &stats);
+    json_t *json = json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "engine",
+        engine->methods->name, "keys", (json_int_t)stats.keys, "live_bytes",
+        (json_int_t)stats.live_bytes, "disk_bytes", (json_int_t)stats.disk_bytes, "cache_bytes",
+        (json_int_t)stats.cache_bytes, "index_bytes", (json_int_t)stats.index_bytes, "segments",
+        (json_int_t)stats.segments, "snapshots", (json_int_t)stats.snapshots, "writes",
+        (json_int_t)stats.writes, "groups", (json_int_t)stats.groups, "syncs",
+        (json_int_t)stats.syncs, "compactions", (json_int_t)stats.compactions, "compacted_bytes",
+        (json_int_t)stats.compacted_bytes, "failed", stats.failed);
+    if (json == NULL)
+        return KVS_ERR_NO_MEMORY;
+    size_t size = json_dumpb(json, NULL, 0, JSON_COMPACT);
+    char *text = size > 0 ? mem_alloc(size) : NULL;
+    if (text != NULL)
+        json_dumpb(json, text, size, JSON_COMPACT);
+    json_decref(json);
+    if (text == NULL)
+        return KVS_ERR_NO_MEMORY;
+    op->result = slice_make(text, size);
+    return 0;
+}
+
+static bool is_read(const kvs_op *op)
+{
+    return op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS || op->kind == KVS_OP_BATCH_GET ||
+           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT;
+}
+
+/* Returns 0, an error, or ENGINE_WOULD_BLOCK; results are set only with 0. */
+static int read_run(kvs_op *op, struct engine_view *view)
+{
+    switch (op->kind) {
+    case KVS_OP_GET:
+        return read_get(op, view);
+    case KVS_OP_EXISTS:
+        return read_exists(op, view);
+    case KVS_OP_BATCH_GET:
+        return read_batch_get(op, view);
+    case KVS_OP_SCAN:
+        return read_scan(op, view);
+    default:
+        assert(op->kind == KVS_OP_COUNT);
+        return read_count(op, view);
+    }
+}
+
+static bool local_store_answer(kvs_store *base, kvs_op *op)
+{
+    struct local_store *store = CONTAINER_OF(base, struct local_store, base);
+    if (op->kind == KVS_OP_COUNT || (!is_read(op) && op->kind != KVS_OP_PING))
+        return false;
+    store_op_begin(op);
+    op->error = store_op_check(op, store->value_size_max);
+    if (op->error != 0 || op->kind == KVS_OP_PING)
+        return true;
+    struct engine_view view;
+    op->error = engine_view_begin(base->engine, NULL, false, &view);
+    if (op->error != 0)
+        return true;
+    op->error = read_run(op, &view);
+    engine_view_end(&view);
+    if (op->error != ENGINE_WOULD_BLOCK)
+        return true;
+    op->error = 0;
+    return false;
+}
+
+/* --- the way back ------------------------------------------------------------------------------
+ */
+
+static void local_store_on_closed(struct task *task)
+{
+    struct local_store *store = CONTAINER_OF(task, struct local_store, closed_task);
+    void (*closed)(void *, int) = store->closed;
+    void *arg = store->closed_arg;
+    mem_free(store);
+    closed(arg, 0);
+}
+
+/* Whoever gives back the last reference of the last shard ends the store; nobody else may touch it
+ * after giving back his own. */
+static void shard_unref(struct local_store *store, struct shard *shard)
+{
+    /* acq_rel: what was done before each unref is seen by the one that ends the store. */
+    if (atomic_fetch_sub_explicit(&shard->refs, 1, memory_order_acq_rel) > 1)
+        return;
+    if (atomic_fetch_sub_explicit(&store->shards_open, 1, memory_order_acq_rel) > 1)
+        return;
+    loop_post(store->closed_loop, &store->closed_task);
+}
+
+static void local_op_finish(struct local_op *local, int error)
+{
+    struct local_store *store = local->store;
+    struct shard *shard = &store->shards[local->op.loop->index % SHARDS];
+    kvs_op *op = kvs_op_of(local);
+    op->error = error;
+    op->on_done(op); /* the op is the caller's again */
+    shard_unref(store, shard);
+}
+
+static void local_op_on_done(struct task *task)
+{
+    struct local_op *local = CONTAINER_OF(task, struct local_op, op.task);
+    local_op_finish(local, local->op.error);
+}
+
+static void local_write_on_done(struct task *task)
+{
+    struct local_op *local = CONTAINER_OF(task, struct local_op, write.op.task);
+    kvs_op *op = kvs_op_of(local);
+    int error = local->op.error;
+    if (op->kind == KVS_OP_CAS && (error == KVS_ERR_ALREADY_EXISTS || error == KVS_ERR_NOT_FOUND))
+        error = KVS_ERR_CONDITION_FAILED;
+    if (op->kind == KVS_OP_CAS && error == KVS_ERR_CONDITION_FAILED) {
+        op->number = local->write.previous_found;
+        size_t size;
+        uint8_t *data = buf_detach(&local->write.previous, &size);
+        op->result = slice_make(data, size);
+    }
+    if (op->kind == KVS_OP_REMOVE_RANGE && error == 0)
+        op->number = (int64_t)local->write.removed_count;
+    buf_deinit(&local->write.previous);
+    local_op_finish(local, error);
+}
+
+/* --- submitting --------------------------------------------------------------------------------
+ */
+
+static int local_read_run(struct engine_read *read, struct engine_view *view)
+{
+    return read_run(kvs_op_of(CONTAINER_OF(read, struct local_op, read)), view);
+}
+
+static void local_write_prepare(struct local_op *local, kvs_op *op)
+{
+    struct engine_write *write = &local->write;
+    write->op.task.run = local_write_on_done;
+    write->mutations = &local->mutation;
+    write->mutations_count = 1;
+    local->mutation = (kvs_mutation){.kind = KVS_MUTATION_SET,
+                                     .family = op->family,
+                                     .key = op->key,
+                                     .value = op->value,
+                                     .ttl_ms = op->ttl_ms};
+    local->condition = (struct engine_condition){.family = op->family, .key = op->key};
+    switch (op->kind) {
+    case KVS_OP_REMOVE:
+        local->mutation.kind = KVS_MUTATION_REMOVE;
+        local->mutation.value = (kvs_slice){0};
+        local->mutation.ttl_ms = 0;
+        local->condition.kind = ENGINE_CONDITION_EXISTS;
+        break;
+    case KVS_OP_CAS:
+        local->condition.kind = ENGINE_CONDITION_EQUALS;
+        local->condition.value = op->expected;
+        if ((op->flags & KVS_OP_FLAG_EXPECT_ABSENT) != 0)
+            local->condition.kind = ENGINE_CONDITION_ABSENT;
+        write->flags = ENGINE_WRITE_WANT_PREVIOUS;
+        break;
+    case KVS_OP_REMOVE_RANGE:
+        local->mutation.kind = KVS_MUTATION_REMOVE_RANGE;
+        local->mutation.value = op->end_key;
+        local->mutation.ttl_ms = 0;
+        break;
+    case KVS_OP_BATCH_WRITE:
+        write->mutations = op->mutations;
+        write->mutations_count = op->count;
+        break;
+    default:
+        assert(op->kind == KVS_OP_SET);
+    }
+    if (local->condition.kind != 0) {
+        write->conditions = &local->condition;
+        write->conditions_count = 1;
+    }
+}
+
+/* What one call of submit gathers. */
+struct submission {
+    struct local_store *store;
+    struct loop *loop;
+    bool view_open;
+    struct engine_view view;
+    struct task_list writes;
+    struct task_list done;
+};
+
+static void submit_done(struct submission *submission, struct local_op *local, int error)
+{
+    local->op.task.run = local_op_on_done;
+    local->op.error = error;
+    task_list_push(&submission->done, &local->op.task);
+}
+
+static void submit_read(struct submission *submission, struct local_op *local, kvs_op *op)
+{
+    struct engine *engine = submission->store->base.engine;
+    int error = 0;
+    if (!submission->view_open)
+        error = engine_view_begin(engine, NULL, false, &submission->view);
+    if (error == 0) {
+        submission->view_open = true;
+        error = read_run(op, &submission->view);
+    }
+    if (error != ENGINE_WOULD_BLOCK) {
+        submit_done(submission, local, error);
+        return;
+    }
+    local->read.op.task.run = local_op_on_done;
+    local->read.run = local_read_run;
+    engine_read(engine, &local->read);
+}
+
+static void submit_control(struct submission *submission, struct local_op *local,
+                           enum engine_control_kind kind)
+{
+    local->control.op.task.run = local_op_on_done;
+    local->control.kind = kind;
+    engine_control(submission->store->base.engine, &local->control);
+}
+
+static void submit_one(struct submission *submission, kvs_op *op)
+{
+    struct local_op *local = local_op_of(op);
+    *local = (struct local_op){.store = submission->store};
+    local->op.loop = submission->loop;
+    store_op_begin(op);
+    int error = store_op_check(op, submission->store->value_size_max);
+    if (error != 0 || op->kind == KVS_OP_PING ||
+        (op->kind == KVS_OP_BATCH_WRITE && op->count == 0)) {
+        submit_done(submission, local, error);
+    } else if (is_read(op)) {
+        submit_read(submission, local, op);
+    } else if (op->kind == KVS_OP_STATS) {
+        submit_done(submission, local, read_stats(op, submission->store->base.engine));
+    } else if (op->kind == KVS_OP_SYNC) {
+        submit_control(submission, local, ENGINE_CONTROL_SYNC);
+    } else if (op->kind == KVS_OP_COMPACT) {
+        submit_control(submission, local, ENGINE_CONTROL_COMPACT);
+    } else {
+        local_write_prepare(local, op);
+        task_list_push(&submission->writes, &local->op.task);
+    }
+}
+
+static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, struct loop *loop)
+{
+    struct local_store *store = CONTAINER_OF(base, struct local_store, base);
+    struct submission submission = {.store = store, .loop = loop};
+    /* relaxed: the submitter holds the store open; the way back is ordered by the mailbox. */
+    atomic_fetch_add_explicit(&store->shards[loop->index % SHARDS].refs, count,
+                              memory_order_relaxed);
+    for (size_t i = 0; i < count; i++)
+        submit_one(&submission, ops[i]);
+    if (submission.view_open)
+        engine_view_end(&submission.view);
+    if (submission.writes.first != NULL)
+        engine_write_list(base->engine, &submission.writes);
+    if (submission.done.first != NULL)
+        loop_post_list(loop, &submission.done);
+}
+
+/* Everything here ends soon by itself, and a write that the engine has cannot be taken back. */
+static void local_store_cancel(kvs_store *base, kvs_op *op)
+{
+    (void)base;
+    (void)op;
+}
+
+static void local_store_close(kvs_store *base, struct loop *loop,
+                              void (*closed)(void *arg, int error), void *arg)
+{
+    struct local_store *store = CONTAINER_OF(base, struct local_store, base);
+    store->closed_task.run = local_store_on_closed;
+    store->closed_loop = loop;
+    store->closed = closed;
+    store->closed_arg = arg;
+    for (unsigned i = 0; i < SHARDS; i++)
+        shard_unref(store, &store->shards[i]);
+}
+
+static const struct store_methods local_store_methods = {
+    .answer = local_store_answer,
+    .submit = local_store_submit,
+    .cancel = local_store_cancel,
+    .close = local_store_close,
+};
+
+int local_store_new(struct engine *engine, uint32_t value_size_max, kvs_store **ret_store)
+{
+    struct local_store *store = mem_aligned_alloc(_Alignof(struct local_store), sizeof *store);
+    if (store == NULL)
+        return KVS_ERR_NO_MEMORY;
+    memset(store, 0, sizeof *store);
+    store->base.methods = &local_store_methods;
+    store->base.engine = engine;
+    store->value_size_max = value_size_max > 0 ? value_size_max : KVS_VALUE_SIZE_MAX;
+    atomic_init(&store->shards_open, SHARDS);
+    for (unsigned i = 0; i < SHARDS; i++)
+        atomic_init(&store->shards[i].refs, 1);
+    *ret_store = &store->base;
+    return 0;
+}

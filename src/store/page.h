@@ -1,0 +1,39 @@
+/*
+ * store/page.h: keys and values gathered into one allocation: the pairs of a kvs_op.
+ *
+ * The array of pairs grows upwards from the begin of the block, the bytes downwards from its end;
+ * when they meet, the block doubles. The finished block is op->pairs, freed by kvs_op_release.
+ */
+#ifndef STORE_PAGE_H
+#define STORE_PAGE_H
+
+#include <kvs/store.h>
+
+struct page {
+    kvs_pair *pairs; /* the block; NULL until the first pair */
+    size_t count;
+    size_t capacity;   /* of the block */
+    size_t bytes_used; /* at its end */
+};
+
+void page_deinit(struct page *page);
+
+/* Appends a pair with copies of both; all or nothing. Returns 0 or NO_MEMORY. */
+int page_append(struct page *page, kvs_slice key, kvs_slice value, bool found);
+
+/* Bytes of keys and values so far. */
+static inline size_t page_bytes(const struct page *page)
+{
+    return page->bytes_used;
+}
+
+/* Last key; only when count > 0. Valid until the next append. */
+static inline kvs_slice page_last_key(const struct page *page)
+{
+    return page->pairs[page->count - 1].key;
+}
+
+/* Hands the block to op->pairs and op->pairs_count; the page is empty afterwards. */
+void page_detach(struct page *page, kvs_op *op);
+
+#endif
