@@ -101,7 +101,7 @@ enum kvs_op_kind {
 #define KVS_OP_FLAG_REVERSE 1u       /* scan: from the last key of the range downwards */
 #define KVS_OP_FLAG_KEYS_ONLY 2u     /* scan: no values */
 #define KVS_OP_FLAG_EXPECT_ABSENT 4u /* cas: write only when the key does not exist */
-#define KVS_OP_FLAG_PAGE 8u          /* scan: end at one page (1 MiB) also below `limit` */
+#define KVS_OP_FLAG_PAGE 256u        /* scan: end at one page (1 MiB) also below `limit` */
 
 enum kvs_mutation_kind {
     KVS_MUTATION_SET = 1,
