@@ -73,7 +73,11 @@ int kvs_future_on_ready(kvs_future *future, kvs_future_fn *fn, void *arg);
  */
 void kvs_future_cancel(kvs_future *future);
 
-/* Frees the future and all that it owns; cancels it when it is not ready. NULL is allowed. */
+/*
+ * Frees the future and all that it owns; cancels it when it is not ready. NULL is allowed. No
+ * callback or function of it, or of what it is composed of, is called any more; one that is running
+ * at that moment on another thread is waited for, so its `arg` may be freed afterwards.
+ */
 void kvs_future_free(kvs_future *future);
 
 /* --- results: each returns the future's error, or KVS_ERR_INVALID_ARGUMENT for another type ----
@@ -90,12 +94,18 @@ int kvs_future_get_pairs(const kvs_future *future, const kvs_pair **ret_pairs, s
 int kvs_future_get_pointer(const kvs_future *future, void **ret_pointer);
 
 /* --- composition: the inputs are taken (freed with the result); the result is a new future ------
+ *
+ * Calls can be nested: an input that is NULL, for want of memory, gives a result that is NULL, and
+ * the other inputs are freed. A future with a callback, or one that was taken already, cannot be an
+ * input: it is left as it is, and the result is ready with KVS_ERR_INVALID_ARGUMENT. Cancelling the
+ * result cancels the inputs; their outcome then decides the result's.
  */
 
 /*
  * When `future` is ready, with a result or an error, calls `fn` on a loop; the result becomes what
- * the future that `fn` returns becomes. `fn` borrows its argument; when it returns NULL, the result
- * is the input's own (error or value). Freeing or cancelling the result cancels what is under way.
+ * the future that `fn` returns becomes, which is taken. `fn` borrows its argument, and may return
+ * it: then its outcome is the result. NULL, from a call that found no memory, is
+ * KVS_ERR_NO_MEMORY.
  */
 typedef kvs_future *kvs_future_then_fn(kvs_future *future, void *arg);
 kvs_future *kvs_future_then(kvs_future *future, kvs_future_then_fn *fn, void *arg);
@@ -121,7 +131,10 @@ kvs_future *kvs_future_any(kvs_runtime *runtime, kvs_future **futures, size_t co
 /* The i-th input of an all or any; borrowed, NULL when there is none. */
 kvs_future *kvs_future_input(kvs_future *future, size_t i);
 
-/* As `future`, or KVS_ERR_TIMEOUT after timeout_ms, `future` then cancelled. */
+/*
+ * As `future`, which is cancelled after timeout_ms; when that ends it, KVS_ERR_TIMEOUT. So a write
+ * that was sent and may have happened is not told as a timeout: its own error says so.
+ */
 kvs_future *kvs_future_timeout(kvs_future *future, int64_t timeout_ms);
 
 /* Ready with success after `delay_ms`. */

@@ -1,0 +1,70 @@
+/*
+ * runtime/future.h: how a producer makes a kvs_future, and completes it.
+ *
+ * Happy path:
+ *   1. future_new gives a future with the producer's payload behind it, zeroed; the producer fills
+ *      the payload, starts its work, and returns the future to the user;
+ *   2. when the work has ended, on any thread, it sets results with future_set_* (memory that the
+ *      payload owns) and calls future_complete, once; from then on it touches neither any more;
+ *   3. waiters wake; the callback or the composed future that waits for it runs on a loop, later;
+ *   4. the payload's free function runs when the user has freed the future and it is complete.
+ *
+ * Who owns what: the user holds the future until kvs_future_free; the producer holds it from
+ * future_new until future_complete, so the payload is there for both. A future freed by its user
+ * while the work goes on costs the producer no thought: it completes it all the same.
+ *
+ * Cancelling: methods->cancel is called at most once, on the future's loop, while the future is not
+ * complete. A producer that completes on that loop has no race to fear; one that completes from
+ * another thread must bear to be asked while it does. It answers by completing soon, with
+ * KVS_ERR_CANCELLED or with what happened. Without that method the work cannot be cancelled: the
+ * future itself becomes ready when it is done, and what is composed over it no longer waits.
+ *
+ * A future that is not complete keeps its runtime running: kvs_runtime_free waits for it.
+ */
+#ifndef RUNTIME_FUTURE_H
+#define RUNTIME_FUTURE_H
+
+#include <kvs/future.h>
+
+struct loop;
+
+/* What all futures of one kind share; static. */
+struct future_methods {
+    size_t payload_size;
+    void (*cancel)(kvs_future *future); /* see above; may be NULL */
+    void (*free)(void *payload);        /* frees what it owns; any thread; may be NULL */
+};
+
+/*
+ * A future whose callbacks run on `loop`, a loop of `runtime` (NULL: picked in turn). The caller
+ * now is both producer and user. NULL when there is no memory; then nothing was called.
+ */
+kvs_future *future_new(kvs_runtime *runtime, struct loop *loop,
+                       const struct future_methods *methods);
+
+/* The payload of a future and back. */
+void *future_payload(kvs_future *future);
+kvs_future *future_of_payload(void *payload);
+
+kvs_runtime *future_runtime(const kvs_future *future);
+struct loop *future_loop(const kvs_future *future);
+
+/* Was it asked to give up? For producers that look now and then. Any thread. */
+bool future_is_cancelled(const kvs_future *future);
+
+/*
+ * Results, set by the producer before future_complete. All memory is borrowed from the payload, or
+ * lives as long. A future may have several, and results next to an error: then the getters give
+ * both.
+ */
+void future_set_value(kvs_future *future, kvs_slice value);
+void future_set_number(kvs_future *future, int64_t number);
+void future_set_pairs(kvs_future *future, const kvs_pair *pairs, size_t count);
+void future_set_pointer(kvs_future *future, void *pointer);
+/* What kvs_future_error_message says; "" or not set: the text of the error. */
+void future_set_message(kvs_future *future, const char *message);
+
+/* Makes the future ready: exactly once, on any thread. The producer's hold on it ends here. */
+void future_complete(kvs_future *future, int error);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * runtime/runtime.h: what the other layers ask of a kvs_runtime: a loop, the pool, its life.
+ *
+ * A runtime runs as long as somebody holds it: its user until kvs_runtime_free, every future that
+ * is not complete, and whoever calls runtime_hold. kvs_runtime_free gives up the user's hold and
+ * waits for the others (on a host's loop: returns, and the last one frees).
+ */
+#ifndef RUNTIME_RUNTIME_H
+#define RUNTIME_RUNTIME_H
+
+#include "runtime/loop.h"
+
+#include <kvs/runtime.h>
+
+/* The next loop in turn. Any thread. */
+struct loop *runtime_pick_loop(kvs_runtime *runtime);
+
+/* Does it run on the host's libuv loop? Then handles belong to a loop that goes on after us. */
+bool runtime_is_hosted(const kvs_runtime *runtime);
+
+/* Is this the thread of one of its loops? Then waiting would be waiting for oneself. */
+bool runtime_is_current(const kvs_runtime *runtime);
+
+/* Has kvs_runtime_free begun? Then nothing new should be started. Any thread. */
+bool runtime_is_stopping(const kvs_runtime *runtime);
+
+/* Keeps the loops running until the matching release; the release may come from any thread. Only
+ * by someone who knows that the runtime is held. */
+void runtime_hold(kvs_runtime *runtime);
+void runtime_release(kvs_runtime *runtime);
+
+#endif
