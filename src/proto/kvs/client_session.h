@@ -33,6 +33,7 @@ struct client_session_call {
     uint32_t generation; /* upper half of the id */
     uint32_t next_free;
     uint32_t scan_taken; /* bytes of a scan taken since the last credit */
+    uint8_t opcode;
     bool used;
 };
 

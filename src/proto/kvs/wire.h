@@ -34,6 +34,7 @@ enum wire_opcode {
 };
 
 #define WIRE_FLAG_TTL 8u     /* requests and mutations; the others are KVS_OP_FLAG_* */
+#define WIRE_FLAG_PAGE 16u   /* requests: KVS_OP_FLAG_PAGE */
 #define WIRE_FLAG_FOLLOWS 1u /* replies of a scan: another frame comes */
 #define WIRE_FLAG_MORE 2u    /* replies of a scan, the last frame: the range has more */
 
