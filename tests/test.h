@@ -1,4 +1,4 @@
-/* tests/test.h: cmocka with the headers it wants to see before itself; every C test includes it last. */
+/* tests/test.h: cmocka with the headers it wants before itself; each C test includes it last. */
 #ifndef TESTS_TEST_H
 #define TESTS_TEST_H
 
@@ -10,10 +10,10 @@
 #include <cmocka.h>
 /* clang-format on */
 
-#define assert_slice_equal(slice, text)                                                            \
-    do {                                                                                           \
-        assert_int_equal((slice).size, sizeof(text) - 1);                                          \
-        assert_memory_equal((slice).data, (text), sizeof(text) - 1);                               \
+#define assert_slice_equal(slice, text)                              \
+    do {                                                             \
+        assert_int_equal((slice).size, sizeof(text) - 1);            \
+        assert_memory_equal((slice).data, (text), sizeof(text) - 1); \
     } while (0)
 
 #endif

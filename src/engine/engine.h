@@ -74,7 +74,7 @@ struct engine_condition {
     kvs_slice value;
 };
 
-#define ENGINE_WRITE_WANT_PREVIOUS                                   \
+#define ENGINE_WRITE_WANT_PREVIOUS \
     1u /* give the value that the first mutation's key (or the first \
           condition's, when it fails) had before */
 

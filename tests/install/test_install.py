@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""What make install gives: a program outside the tree builds against it, and sees no more than the
+public headers promise."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import tap  # noqa: E402
+
+PROGRAM = """
+#include <kvs/kvs.h>
+#include <kvs/server.h>
+#include <stdio.h>
+int main(void)
+{
+    printf("%s %s\\n", kvs_version(), kvs_error_name(KVS_ERR_NOT_FOUND));
+    return 0;
+}
+"""
+
+
+def command(*arguments, **options):
+    done = subprocess.run([str(argument) for argument in arguments], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=60, **options)
+    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def install(directory):
+    command("meson", "install", "-C", tap.BUILD_DIR, "--no-rebuild", "--destdir", directory)
+    (pc_file,) = directory.rglob("kvs.pc")
+    return pc_file
+
+
+def pkg_config(pc_file, *arguments):
+    environment = {**os.environ, "PKG_CONFIG_PATH": str(pc_file.parent)}
+    return command("pkg-config", "--define-prefix", *arguments, "kvs", env=environment).split()
+
+
+def compile_and_run(directory, flags, environment):
+    source = directory / "program.c"
+    source.write_text(PROGRAM)
+    binary = directory / "program"
+    command("cc", "-std=c11", "-Wall", "-Werror", source, "-o", binary, *flags)
+    output = command(binary, env={**os.environ, **environment})
+    version = (tap.SOURCE_DIR / "meson.build").read_text().split("version: '")[1].split("'")[0]
+    assert output == f"{version} NOT_FOUND\n", output
+    return command("ldd", binary, env={**os.environ, **environment})
+
+
+def header_functions():
+    """Names of the functions that the public headers declare."""
+    names = set()
+    for header in (tap.SOURCE_DIR / "include" / "kvs").glob("*.h"):
+        text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL)
+        text = re.sub(r"^#.*(\\\n.*)*$", "", text, flags=re.MULTILINE)
+        for declaration in text.replace("{", ";").replace("}", ";").split(";"):
+            found = re.search(r"\b(kvs_\w+)\s*\(", declaration)
+            if found and "typedef" not in declaration and "static" not in declaration:
+                names.add(found[1])
+    return names
+
+
+def checked_in_symbols():
+    return set((Path(__file__).parent / "symbols.txt").read_text().split())
+
+
+def defined_symbols(library, *options):
+    lines = command("nm", "--defined-only", "--extern-only", *options, library).splitlines()
+    return {line.split()[-1].split("@")[0] for line in lines if len(line.split()) == 3} - {"KVS_0"}
+
+
+def test_a_program_links_the_shared_library(directory):
+    pc_file = install(directory)
+    flags = pkg_config(pc_file, "--cflags", "--libs")
+    needed = compile_and_run(directory, flags, {"LD_LIBRARY_PATH": str(pc_file.parent.parent)})
+    assert "libkvs.so.0" in needed, needed
+
+
+def test_a_program_links_the_static_library(directory):
+    pc_file = install(directory)
+    flags = pkg_config(pc_file, "--static", "--cflags", "--libs")
+    at = flags.index("-lkvs")
+    flags[at:at + 1] = ["-Wl,-Bstatic", "-lkvs", "-Wl,-Bdynamic"]
+    needed = compile_and_run(directory, flags, {})
+    assert "libkvs" not in needed, needed
+
+
+def test_each_header_compiles_alone(directory):
+    pc_file = install(directory)
+    flags = pkg_config(pc_file, "--cflags")
+    for header in sorted((tap.SOURCE_DIR / "include" / "kvs").glob("*.h")):
+        source = directory / "one.c"
+        source.write_text(f"#include <kvs/{header.name}>\nint not_empty;\n")
+        command("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source, *flags)
+
+
+def test_only_the_public_headers_are_installed(directory):
+    install(directory)
+    installed = sorted(path.name for path in directory.rglob("*.h"))
+    assert installed == sorted(path.name for path in (tap.SOURCE_DIR / "include/kvs").glob("*.h"))
+
+
+def test_programs_manual_pages_and_unit_are_installed(directory):
+    install(directory)
+    names = {path.name for path in directory.rglob("*")}
+    for name in ("kvs-server", "kvs-client", "kvs-bench"):
+        assert name in names, name
+    for name in ("kvs-server.1", "kvs-client.1", "kvs-bench.1", "kvs.3", "kvs-server.service"):
+        assert name in names or name + ".gz" in names, name
+
+
+def test_the_list_of_symbols_is_that_of_the_headers():
+    assert checked_in_symbols() == header_functions(), checked_in_symbols() ^ header_functions()
+
+
+def test_the_shared_library_shows_the_list_of_symbols():
+    shown = defined_symbols(tap.BUILD_DIR / "src" / "libkvs.so", "--dynamic")
+    assert shown <= checked_in_symbols(), shown - checked_in_symbols()
+
+
+def test_the_static_library_shows_the_list_of_symbols():
+    shown = defined_symbols(tap.BUILD_DIR / "src" / "libkvs.a")
+    assert shown <= checked_in_symbols(), shown - checked_in_symbols()
+
+
+if __name__ == "__main__":
+    tap.run(globals())
