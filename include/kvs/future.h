@@ -38,8 +38,7 @@ typedef struct kvs_pair {
     bool found;      /* batch get: false when the key does not exist; scans: always true */
 } kvs_pair;
 
-/* Called on a loop of the runtime when the future is ready; see kvs/runtime.h for what it may do.
- */
+/* Called on a loop of the runtime when the future is ready; kvs/runtime.h says what it may do. */
 typedef void kvs_future_fn(kvs_future *future, void *arg);
 
 /* Is the result there? Never blocks. */
@@ -80,15 +79,13 @@ void kvs_future_cancel(kvs_future *future);
  */
 void kvs_future_free(kvs_future *future);
 
-/* --- results: each returns the future's error, or KVS_ERR_INVALID_ARGUMENT for another type ----
- */
+/* --- results: each returns the future's error, or KVS_ERR_INVALID_ARGUMENT for another type --- */
 
 /* Bytes: the value of a get, the JSON text of statistics. The future owns them. */
 int kvs_future_get_value(const kvs_future *future, kvs_slice *ret_value);
 /* A number: a count, the number of keys removed; also 0 or 1 of exists. */
 int kvs_future_get_number(const kvs_future *future, int64_t *ret_number);
-/* Keys and values: batch gets (in the order asked) and scans (in key order). The future owns them.
- */
+/* Keys and values: batch gets (in the order asked), scans (in key order). The future owns them. */
 int kvs_future_get_pairs(const kvs_future *future, const kvs_pair **ret_pairs, size_t *ret_count);
 /* Whatever a composed function or an open gave: see there for the type and its owner. */
 int kvs_future_get_pointer(const kvs_future *future, void **ret_pointer);

@@ -1,5 +1,4 @@
-/* kvs/kvs.h: everything a program needs in one include. See the headers it names for the contracts.
- */
+/* kvs/kvs.h: everything a program needs in one include; the headers it names are the contracts. */
 #ifndef KVS_KVS_H
 #define KVS_KVS_H
 

@@ -51,8 +51,7 @@ int kvs_runtime_new_on_uv(struct uv_loop_s *loop, const struct kvs_runtime_optio
 /* Starts a runtime whose single loop turns only inside kvs_runtime_poll. */
 int kvs_runtime_new_polled(const struct kvs_runtime_options *options, kvs_runtime **ret_runtime);
 
-/* Polled runtimes: a descriptor that is readable when kvs_runtime_poll has work; -1 for the others.
- */
+/* Polled runtimes: a descriptor, readable when kvs_runtime_poll has work; -1 for the others. */
 int kvs_runtime_fd(const kvs_runtime *runtime);
 
 /* Polled runtimes: milliseconds until kvs_runtime_poll must be called although the descriptor is

@@ -10,8 +10,9 @@
  *
  * Two ways to call, over one mechanism:
  *   futures        kvs_store_get(store, key) and so on: inputs are copied, the future owns the
- * result caller-owned   fill a struct kvs_op, kvs_store_submit it: no allocation, inputs stay the
- * caller's
+ *                  result
+ *   caller-owned   fill a struct kvs_op, kvs_store_submit it: no allocation, inputs stay the
+ *                  caller's
  *
  * Writes are applied in the order in which one thread submits them. A read submitted after a write
  * was reported done sees it. A read that is in flight together with a write may or may not see it.
@@ -74,8 +75,7 @@ kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
  */
 kvs_future *kvs_store_close(kvs_store *store);
 
-/* --- caller-owned operations ---------------------------------------------------------------------
- */
+/* --- caller-owned operations ------------------------------------------------------------------ */
 
 enum kvs_op_kind {
     KVS_OP_GET = 1,      /* key; gives value. NOT_FOUND */
@@ -176,8 +176,7 @@ void kvs_store_cancel(kvs_store *store, kvs_op *op);
 /* Frees what the results hold and zeroes them. On any thread, after on_done began. */
 void kvs_op_release(kvs_op *op);
 
-/* --- futures: inputs are copied before the call returns ----------------------------------------
- */
+/* --- futures: inputs are copied before the call returns --------------------------------------- */
 
 kvs_future *kvs_store_get(kvs_store *store, kvs_slice key);    /* value */
 kvs_future *kvs_store_exists(kvs_store *store, kvs_slice key); /* number */

@@ -4,8 +4,7 @@
  * Three kinds stand behind one interface, so that a program can choose by measurement:
  *   thread per job   a new thread for every job, at most `threads` at once (further jobs wait)
  *   shared queue     a fixed set of threads that take jobs from one queue, in order of submission
- *   work stealing    a fixed set of threads, each with its own queue; an idle thread takes from
- * others
+ *   work stealing    a fixed set of threads, each with a queue; an idle thread takes from others
  *
  * A pool is reference-counted: many threads and runtimes may share one. Jobs are run exactly once.
  */

@@ -6,7 +6,7 @@
  *
  * Reads go through a view: a consistent picture of all families, cheap to begin and short-lived.
  *   - A loop begins a view with may_block false, reads what is in memory, and ends the view before
- * it waits again. A read that would have to wait for a disk answers ENGINE_WOULD_BLOCK.
+ *     it waits again. A read that would have to wait for a disk answers ENGINE_WOULD_BLOCK.
  *   - The caller then submits a struct engine_read: its run function is called on the blocking pool
  *     with a view in which reads may block. The same code can serve both.
  *   A view sees every batch that was acknowledged before it began, each batch wholly or not at all.
@@ -123,8 +123,7 @@ struct engine_range {
     kvs_slice end;   /* first key behind the range; empty: no bound */
 };
 
-/* Each key of a scan; the slices are valid during the call. Return 0 to go on, else the scan ends.
- */
+/* Each key of a scan; the slices live as long as the call. Returns 0 to go on, else it ends. */
 typedef int engine_scan_fn(void *arg, kvs_slice key, kvs_slice value);
 
 struct engine_stats {
@@ -196,8 +195,7 @@ int memory_engine_open_blocking(const struct engine_options *options, struct eng
  * copied into name[32]. */
 int engine_directory_probe_blocking(const char *directory, char name[32]);
 
-/* --- dispatch -----------------------------------------------------------------------------------
- */
+/* --- dispatch --------------------------------------------------------------------------------- */
 
 /* Begins a view; snapshot NULL: of now. A view must be ended on the thread that began it.
  * Errors: none for in-memory reads of `log`; an engine may report NO_MEMORY. */
@@ -214,8 +212,7 @@ static inline void engine_view_end(struct engine_view *view)
     view->engine->methods->view_end(view);
 }
 
-/* The value is valid until the view ends. NOT_FOUND, ENGINE_WOULD_BLOCK, IO, CORRUPTION, NO_MEMORY.
- */
+/* The value lives as long as the view. NOT_FOUND, ENGINE_WOULD_BLOCK, IO, CORRUPTION, NO_MEMORY. */
 static inline int engine_get(struct engine_view *view, unsigned family, kvs_slice key,
                              kvs_slice *ret_value)
 {
@@ -276,8 +273,7 @@ static inline void engine_stats(struct engine *engine, struct engine_stats *ret_
     engine->methods->stats(engine, ret_stats);
 }
 
-/* All ops must have completed, all views ended, all snapshots released. Syncs; returns its error.
- */
+/* All ops have completed, all views ended, all snapshots are released. Syncs; returns its error. */
 static inline int engine_close_blocking(struct engine *engine)
 {
     return engine->methods->close_blocking(engine);
