@@ -1,0 +1,177 @@
+/* cli/bench/options.c: the command line of kvs-bench as a table, and what must hold across rows. */
+#include "cli/bench/options.h"
+
+#include <kvs/error.h>
+
+#include <math.h>
+#include <stddef.h>
+#include <unistd.h>
+
+enum { WORDS_MAX = 128, CONNECTIONS_MAX = 1000000, PIPELINE_MAX = 65536, THREADS_MAX = 256 };
+
+static const char *const distributions[] = {"uniform", "zipfian", NULL};
+static const char *const workloads[] = {"set", "get", "mixed", NULL};
+
+#define AT(field) offsetof(struct bench_options, field)
+
+static const struct arguments_option rows[] = {
+    {"connections", 'c', ARGUMENTS_NUMBER, AT(connections), "N",
+     "connections that carry requests (50)", 1, CONNECTIONS_MAX, NULL},
+    {"pipeline", 'P', ARGUMENTS_NUMBER, AT(pipeline), "N",
+     "requests in flight on each connection, at most (1)", 1, PIPELINE_MAX, NULL},
+    {"threads", 't', ARGUMENTS_NUMBER, AT(threads), "N",
+     "threads of the generator (half the processors)", 1, THREADS_MAX, NULL},
+    {"workload", 'w', ARGUMENTS_CHOICE, AT(workload), NULL, "what is sent (mixed)", 0, 0,
+     workloads},
+    {"read-ratio", 0, ARGUMENTS_REAL, AT(read_ratio), "R", "share of gets in mixed, 0 to 1 (0.5)",
+     0, 0, NULL},
+    {"keys", 'k', ARGUMENTS_NUMBER, AT(keys), "N", "different keys (100000)", 1, KEY_COUNT_MAX,
+     NULL},
+    {"distribution", 0, ARGUMENTS_CHOICE, AT(distribution), NULL, "how keys are drawn (uniform)", 0,
+     0, distributions},
+    {"key-size", 0, ARGUMENTS_SIZE, AT(key_size), "BYTES", "bytes of a key (16)", 1, KEY_SIZE_MAX,
+     NULL},
+    {"value-size", 'd', ARGUMENTS_SIZE, AT(value_size), "BYTES", "bytes of a value (100)", 0,
+     256 << 20, NULL},
+    {"load", 'l', ARGUMENTS_FLAG, AT(load), NULL, "set every key once before", 0, 0, NULL},
+    {"load-only", 0, ARGUMENTS_FLAG, AT(only_load), NULL, "set every key once, and end", 0, 0,
+     NULL},
+    {"rate", 'r', ARGUMENTS_REAL, AT(rate), "N",
+     "requests per second, sent when due (0: as answers come)", 0, 0, NULL},
+    {"warm-up", 0, ARGUMENTS_SECONDS, AT(warm_up_ms), "SECONDS", "run so long before measuring (1)",
+     0, 3600000, NULL},
+    {"duration", 'D', ARGUMENTS_SECONDS, AT(duration_ms), "SECONDS", "measure so long (10)", 1,
+     7 * 86400000ull, NULL},
+    {"requests", 'n', ARGUMENTS_NUMBER, AT(requests), "N",
+     "measure so many requests, instead of a duration", 1, 0, NULL},
+    {"idle-connections", 0, ARGUMENTS_NUMBER, AT(idle_connections), "N",
+     "open N more that send nothing (0)", 0, CONNECTIONS_MAX, NULL},
+    {"timeout", 0, ARGUMENTS_SECONDS, AT(timeout_ms), "SECONDS",
+     "give up after so long without any reply (10)", 1, 3600000, NULL},
+    {"seed", 0, ARGUMENTS_NUMBER, AT(seed), "N", "the same seed draws the same keys (1)", 0, 0,
+     NULL},
+    {"json", 'j', ARGUMENTS_FLAG, AT(json), NULL, "print the result as JSON", 0, 0, NULL},
+    {"help", 'h', ARGUMENTS_FLAG, AT(help), NULL, "print this text", 0, 0, NULL},
+    {"version", 'V', ARGUMENTS_FLAG, AT(version), NULL, "print the version", 0, 0, NULL},
+    {0},
+};
+
+static const struct arguments_command commands[] = {
+    {
+        .name = "",
+        .operands = "[URL]",
+        .operands_max = 1,
+        .summary = "load a server and measure it",
+        .description =
+            "Sends sets and gets to URL, kvs://HOST:PORT or redis://HOST:PORT (default\n"
+            "kvs://127.0.0.1:4000), and prints throughput and latencies. Both protocols are "
+            "driven\n"
+            "by the same generator.\n"
+            "\n"
+            "Without --rate the load is a closed loop: every connection keeps --pipeline requests\n"
+            "in flight, and a slow server is sent less. Latency then runs from the moment a\n"
+            "request was written. With --rate it is an open loop: requests are due at fixed "
+            "times,\n"
+            "and latency runs from the time a request was due, sent or not, so that a stall of "
+            "the\n"
+            "server shows in full.\n"
+            "\n"
+            "Exit status: 0; 1 when the server could not be reached, lost connections or answered\n"
+            "with errors; 2 for a wrong command line.\n",
+        .examples = "kvs-bench --load --workload get --pipeline 16\n"
+                    "kvs-bench redis://127.0.0.1:6379 --rate 50000 --duration 30\n"
+                    "kvs-bench --distribution zipfian --read-ratio 0.95 --json > result.json\n",
+        .options = rows,
+    },
+    {0},
+};
+
+static const struct arguments_program program = {
+    .name = "kvs-bench",
+    .summary = "load generator for kvs and redis servers",
+    .description = "",
+    .commands = commands,
+};
+
+static int fail(char message[ARGUMENTS_MESSAGE_SIZE], const char *text)
+{
+    snprintf(message, ARGUMENTS_MESSAGE_SIZE, "%s", text);
+    return KVS_ERR_INVALID_ARGUMENT;
+}
+
+static int options_check(struct bench_options *options, char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    struct keyspace keyspace;
+    if (!isnan(options->read_ratio)) {
+        if (options->workload != WORKLOAD_MIXED)
+            return fail(message, "--read-ratio goes with --workload mixed only");
+        if (!(options->read_ratio >= 0.0 && options->read_ratio <= 1.0))
+            return fail(message, "--read-ratio is a number from 0 to 1");
+    }
+    if (!(options->rate <= 1e9))
+        return fail(message, "--rate is at most 1000000000 requests per second");
+    if (!keyspace_init(&keyspace, options->keys, (size_t)options->key_size, DISTRIBUTION_UNIFORM))
+        return fail(message, "so many different --keys do not fit into --key-size bytes");
+    return 0;
+}
+
+static void options_complete(struct bench_options *options)
+{
+    static const double ratios[] = {
+        [WORKLOAD_SET] = 0.0, [WORKLOAD_GET] = 1.0, [WORKLOAD_MIXED] = 0.5};
+    if (isnan(options->read_ratio))
+        options->read_ratio = ratios[options->workload];
+    if (options->threads == 0) {
+        long processors = sysconf(_SC_NPROCESSORS_ONLN);
+        options->threads = processors >= 4 ? (uint64_t)processors / 2 : 1;
+    }
+    if (options->threads > options->connections)
+        options->threads = options->connections;
+}
+
+int bench_options_parse(struct bench_options *options, int argc, char **argv,
+                        char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    *options = (struct bench_options){
+        .url = "kvs://127.0.0.1:4000",
+        .connections = 50,
+        .pipeline = 1,
+        .workload = WORKLOAD_MIXED,
+        .read_ratio = NAN,
+        .keys = 100000,
+        .key_size = 16,
+        .value_size = 100,
+        .warm_up_ms = 1000,
+        .duration_ms = 10000,
+        .timeout_ms = 10000,
+        .seed = 1,
+    };
+    kvs_slice words[WORDS_MAX];
+    size_t count = argc > 1 ? (size_t)argc - 1 : 0, operands = 0;
+    if (count > WORDS_MAX)
+        return fail(message, "too many arguments");
+    for (size_t i = 0; i < count; i++)
+        words[i] = slice_of_string(argv[i + 1]);
+    int error = arguments_parse(&program, commands, words, count, options, &operands, message);
+    if (error != 0 || options->help || options->version)
+        return error;
+    error = arguments_check_operands(commands, words, operands, message);
+    if (error == 0)
+        error = options_check(options, message);
+    if (error != 0)
+        return error;
+    if (operands == 1)
+        options->url = (const char *)words[0].data;
+    options_complete(options);
+    return 0;
+}
+
+void bench_options_help(FILE *file)
+{
+    arguments_print_command(&program, commands, file);
+}
+
+const char *bench_distribution_name(unsigned distribution)
+{
+    return distributions[distribution];
+}

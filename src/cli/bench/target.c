@@ -1,0 +1,165 @@
+/*
+ * cli/bench/target.c: from KIND://HOST:PORT to a greeted connection. Blocking, on the main thread,
+ * before the load begins; the socket's own timeouts bound every step.
+ */
+#include "cli/bench/target.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+static const struct target_methods *const kinds[] = {&target_kvs, &target_redis};
+
+static const struct target_methods *kind_find(const char *url, const char **ret_rest)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        size_t size = strlen(kinds[i]->kind);
+        if (strncmp(url, kinds[i]->kind, size) == 0 && strncmp(url + size, "://", 3) == 0) {
+            *ret_rest = url + size + 3;
+            return kinds[i];
+        }
+    }
+    return NULL;
+}
+
+/* HOST:PORT or [HOST]:PORT, an empty path allowed behind. */
+static bool address_split(struct target *target, const char *text)
+{
+    size_t size = strlen(text);
+    if (size > 0 && text[size - 1] == '/')
+        size--;
+    const char *colon = memrchr(text, ':', size);
+    if (colon == NULL)
+        return false;
+    const char *host = text;
+    size_t host_size = (size_t)(colon - text);
+    size_t port_size = size - host_size - 1;
+    if (host_size >= 2 && host[0] == '[' && host[host_size - 1] == ']') {
+        host++;
+        host_size -= 2;
+    }
+    if (host_size == 0 || host_size >= sizeof target->host || port_size == 0 ||
+        port_size >= sizeof target->port || strspn(colon + 1, "0123456789") < port_size)
+        return false;
+    memcpy(target->host, host, host_size);
+    target->host[host_size] = '\0';
+    memcpy(target->port, colon + 1, port_size);
+    target->port[port_size] = '\0';
+    return true;
+}
+
+int target_open(struct target *target, const char *url, char *text)
+{
+    *target = (struct target){0};
+    const char *rest = NULL;
+    target->methods = kind_find(url, &rest);
+    if (target->methods == NULL || !address_split(target, rest)) {
+        snprintf(text, TARGET_TEXT_MAX, "%.180s: want kvs://HOST:PORT or redis://HOST:PORT", url);
+        return KVS_ERR_ADDRESS;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    struct addrinfo *found;
+    int status = getaddrinfo(target->host, target->port, &hints, &found);
+    if (status != 0) {
+        snprintf(text, TARGET_TEXT_MAX, "%.120s: %s", url, gai_strerror(status));
+        return KVS_ERR_ADDRESS;
+    }
+    memcpy(&target->address, found->ai_addr, found->ai_addrlen);
+    target->address_size = found->ai_addrlen;
+    freeaddrinfo(found);
+    return 0;
+}
+
+bool target_prepare(struct target *target, size_t key_size, size_t value_size)
+{
+    target->key_size = key_size;
+    target->value_size = value_size;
+    return target->methods->prepare(target);
+}
+
+static int socket_connect(const struct target *target, unsigned timeout_ms, int *ret_fd)
+{
+    int fd = socket(target->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return error_from_errno(errno);
+    /* The limits hold for connect, too: Linux takes the send timeout for it. */
+    struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd, (const struct sockaddr *)&target->address, target->address_size) != 0) {
+        int failure = errno == EINPROGRESS ? ETIMEDOUT : errno;
+        close(fd);
+        errno = failure;
+        return KVS_ERR_CONNECT;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int target_connect(const struct target *target, unsigned timeout_ms, int *ret_fd, char *text)
+{
+    int fd = -1;
+    int error = socket_connect(target, timeout_ms, &fd);
+    if (error != 0) {
+        snprintf(text, TARGET_TEXT_MAX, "cannot connect to %.150s:%s: %s", target->host,
+                 target->port, strerror(errno));
+        return error;
+    }
+    text[0] = '\0';
+    error = target->methods->greet(target, fd, text);
+    if (error != 0) {
+        if (text[0] == '\0')
+            snprintf(text, TARGET_TEXT_MAX, "%.150s:%s does not answer as a %s server: %s",
+                     target->host, target->port, target->methods->kind, kvs_error_text(error));
+        close(fd);
+        return error;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int error_of_transfer(ssize_t count)
+{
+    if (count == 0)
+        return KVS_ERR_CONNECTION_LOST;
+    return errno == EAGAIN ? KVS_ERR_TIMEOUT : error_from_errno(errno);
+}
+
+int target_send(int fd, const void *data, size_t size)
+{
+    const uint8_t *next = data;
+    while (size > 0) {
+        ssize_t count = send(fd, next, size, MSG_NOSIGNAL);
+        if (count <= 0 && errno != EINTR)
+            return error_of_transfer(count);
+        if (count > 0) {
+            next += count;
+            size -= (size_t)count;
+        }
+    }
+    return 0;
+}
+
+int target_receive(int fd, void *data, size_t size)
+{
+    uint8_t *next = data;
+    while (size > 0) {
+        ssize_t count = recv(fd, next, size, 0);
+        if (count == 0 || (count < 0 && errno != EINTR))
+            return error_of_transfer(count);
+        if (count > 0) {
+            next += count;
+            size -= (size_t)count;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,106 @@
+/*
+ * cli/bench/target.h: what the load generator must know of a protocol: a small table of methods.
+ *
+ * Everything else (connections, pacing, latencies) is the same code for every protocol, so that
+ * servers are compared and not generators. A method sees bytes only, except greet.
+ *
+ * The life of a target:
+ *   1. target_open reads KIND://HOST:PORT and finds the address
+ *   2. target_prepare writes the parts of the requests that never change
+ *   3. greet, once per connection, on the still blocking socket
+ *   4. encode and parse, from then on, on any thread: the target itself does not change any more
+ *
+ * Failure: a reply that breaks the protocol makes parse fail with KVS_ERR_PROTOCOL, and the
+ * connection is given up. All bytes of a reply are hostile: whatever a server says, parse reads
+ * only what it is given and never asks for more than TARGET_CARRY_MAX bytes to be kept for it.
+ */
+#ifndef CLI_BENCH_TARGET_H
+#define CLI_BENCH_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum {
+    TARGET_CARRY_MAX = 512, /* the most bytes of an unfinished reply that parse leaves behind */
+    TARGET_TEXT_MAX = 256,  /* room for a message */
+};
+
+enum operation { OPERATION_SET, OPERATION_GET, OPERATION_COUNT };
+
+enum outcome { OUTCOME_OK, OUTCOME_MISS, OUTCOME_ERROR };
+
+struct reply {
+    uint32_t id; /* of the request; meaningless when the target answers in order */
+    enum outcome outcome;
+    const uint8_t *text; /* of an error; valid until the next call of parse; may be NULL */
+    size_t text_size;
+};
+
+/* What parse must remember of a connection between two calls; begins as zeros. */
+struct parser {
+    uint64_t skip;     /* bytes of a value that are still to come and to be passed over */
+    struct reply held; /* the reply they belong to */
+    bool unasked;      /* ... which answers no request, and is dropped */
+};
+
+struct target;
+
+struct target_methods {
+    const char *kind;
+    bool ordered; /* replies come in the order of the requests and carry no id */
+
+    /* Fills target->parts; false when key or value is too large for the protocol. */
+    bool (*prepare)(struct target *target);
+
+    /* The first exchange on a new connection whose socket blocks (with a time limit). Returns 0 or
+     * a negative error, with a message in text (TARGET_TEXT_MAX bytes). */
+    int (*greet)(const struct target *target, int fd, char *text);
+
+    /* Writes one request, at most target->request_size_max bytes, and returns its size. (It may
+     * scribble over bytes behind the request, within request_size_max.) */
+    size_t (*encode)(const struct target *target, uint8_t *out, enum operation operation,
+                     uint32_t id, const uint8_t *key, const uint8_t *value);
+
+    /* Reads up to `replies_max` (> 0) replies from data. Sets *ret_count, and *ret_used to the
+     * bytes done with; with room left in replies, the rest is the unfinished beginning of a reply.
+     * Returns 0 or KVS_ERR_PROTOCOL; the replies before the fault are given then, too. */
+    int (*parse)(const struct target *target, struct parser *parser, const uint8_t *data,
+                 size_t size, struct reply *replies, size_t replies_max, size_t *ret_count,
+                 size_t *ret_used);
+};
+
+struct target_part {
+    uint8_t bytes[96];
+    size_t size;
+};
+
+struct target {
+    const struct target_methods *methods;
+    char host[256];
+    char port[8];
+    struct sockaddr_storage address;
+    socklen_t address_size;
+    size_t key_size, value_size;
+    size_t request_size_max;
+    struct target_part parts[3]; /* what they mean is the methods' own business */
+};
+
+extern const struct target_methods target_redis;
+extern const struct target_methods target_kvs;
+
+/* Returns 0 or a negative error with a message in text (TARGET_TEXT_MAX bytes). Blocks for the
+ * name look-up. */
+int target_open(struct target *target, const char *url, char *text);
+bool target_prepare(struct target *target, size_t key_size, size_t value_size);
+
+/* A connected, greeted, still blocking socket in *ret_fd. Returns 0 or a negative error with a
+ * message in text. Blocks, at most `timeout_ms` in each step. */
+int target_connect(const struct target *target, unsigned timeout_ms, int *ret_fd, char *text);
+
+/* For greet: all of `size` bytes or a negative error. */
+int target_send(int fd, const void *data, size_t size);
+int target_receive(int fd, void *data, size_t size);
+
+#endif
