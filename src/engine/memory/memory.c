@@ -18,14 +18,15 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/engine.h"
-#include "engine/memory/tree.h"
+#include "engine/memory/treap.h"
+#include "runtime/thread_pool.h"
 
 #include <assert.h>
 #include <pthread.h>
 
 struct engine_snapshot {
     _Atomic uint64_t refs;
-    struct tree *trees[ENGINE_FAMILY_COUNT];
+    struct treap *trees[ENGINE_FAMILY_COUNT];
 };
 
 struct memory_engine {
@@ -38,7 +39,6 @@ struct memory_engine {
     pthread_cond_t wake;  /* the queues are not empty, or closing is set */
     struct task_list writes;
     struct task_list controls;
-    struct task_list refused; /* reads for which the pool had no memory */
     bool closing;
     struct engine_snapshot *current; /* replaced by the worker only */
     uint64_t writes_count;
@@ -53,16 +53,16 @@ static struct memory_engine *memory_of(struct engine *engine)
 
 /* --- versions of the data ---------------------------------------------------------------------*/
 
-static void trees_ref(struct tree **to, struct tree *const *from)
+static void trees_ref(struct treap **to, struct treap *const *from)
 {
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++)
-        to[i] = tree_ref(from[i]);
+        to[i] = treap_ref(from[i]);
 }
 
-static void trees_unref(struct tree **trees)
+static void trees_unref(struct treap **trees)
 {
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++)
-        tree_unref(trees[i]);
+        treap_unref(trees[i]);
 }
 
 static void snapshot_unref(struct engine_snapshot *snapshot)
@@ -119,7 +119,7 @@ static void memory_view_end(struct engine_view *view)
     snapshot_unref(view->state[0]);
 }
 
-static const struct tree *view_tree(const struct engine_view *view, unsigned family)
+static const struct treap *view_tree(const struct engine_view *view, unsigned family)
 {
     assert(family < ENGINE_FAMILY_COUNT);
     return ((const struct engine_snapshot *)view->state[0])->trees[family];
@@ -130,9 +130,9 @@ static bool entry_is_live(const struct entry *entry, uint64_t now_ms)
     return entry->expires_ms == 0 || entry->expires_ms > now_ms;
 }
 
-static const struct entry *find_live(const struct tree *tree, kvs_slice key, uint64_t now_ms)
+static const struct entry *find_live(const struct treap *tree, kvs_slice key, uint64_t now_ms)
 {
-    const struct entry *entry = tree_find(tree, key);
+    const struct entry *entry = treap_find(tree, key);
     return entry != NULL && entry_is_live(entry, now_ms) ? entry : NULL;
 }
 
@@ -169,8 +169,8 @@ static int memory_scan(struct engine_view *view, const struct engine_range *rang
                         .arg = arg,
                         .now_ms = (uintptr_t)view->state[1],
                         .keys_only = range->keys_only};
-    return tree_walk(view_tree(view, range->family), range->start, range->end, range->reverse,
-                     scan_entry, &scan);
+    return treap_walk(view_tree(view, range->family), range->start, range->end, range->reverse,
+                      scan_entry, &scan);
 }
 
 struct live_count {
@@ -185,10 +185,11 @@ static int count_entry(void *arg, const struct entry *entry)
     return 0;
 }
 
-static uint64_t count_live(const struct tree *tree, kvs_slice start, kvs_slice end, uint64_t now_ms)
+static uint64_t count_live(const struct treap *tree, kvs_slice start, kvs_slice end,
+                           uint64_t now_ms)
 {
     struct live_count live = {.now_ms = now_ms};
-    tree_walk(tree, start, end, false, count_entry, &live);
+    treap_walk(tree, start, end, false, count_entry, &live);
     return live.count;
 }
 
@@ -200,10 +201,13 @@ static int memory_count(struct engine_view *view, const struct engine_range *ran
     return 0;
 }
 
-static void read_run(void *arg)
+/* On its way through the pool the op's task carries the engine's function; its own waits in state.
+ */
+static void read_run(struct task *task)
 {
-    struct engine_read *read = arg;
+    struct engine_read *read = CONTAINER_OF(task, struct engine_read, op.task);
     struct engine *engine = read->state[0];
+    read->op.task.run = (task_fn *)read->state[1];
     struct engine_view view;
     int error = engine_view_begin(engine, read->snapshot, true, &view);
     if (error == 0) {
@@ -217,19 +221,16 @@ static void read_run(void *arg)
 
 static void memory_read(struct engine *engine, struct engine_read *read)
 {
-    struct memory_engine *memory = memory_of(engine);
     read->state[0] = engine;
-    if (kvs_thread_pool_submit(memory->pool, read_run, read) == 0)
-        return;
-    pthread_mutex_lock(&memory->lock);
-    task_list_push(&memory->refused, &read->op.task);
-    pthread_cond_signal(&memory->wake);
-    pthread_mutex_unlock(&memory->lock);
+    read->state[1] = (void *)read->op.task.run;
+    read->op.task.run = read_run;
+    pool_submit_task(memory_of(engine)->pool, &read->op.task);
 }
 
 /* --- writing: the worker ----------------------------------------------------------------------*/
 
-static int write_check(const struct engine_write *write, struct tree *const *trees, uint64_t now_ms)
+static int write_check(const struct engine_write *write, struct treap *const *trees,
+                       uint64_t now_ms)
 {
     for (uint32_t i = 0; i < write->conditions_count; i++) {
         const struct engine_condition *condition = &write->conditions[i];
@@ -247,7 +248,7 @@ static int write_check(const struct engine_write *write, struct tree *const *tre
     return 0;
 }
 
-static int write_give_previous(struct engine_write *write, struct tree *const *trees,
+static int write_give_previous(struct engine_write *write, struct treap *const *trees,
                                unsigned family, kvs_slice key, uint64_t now_ms)
 {
     const struct entry *entry = find_live(trees[family], key, now_ms);
@@ -259,28 +260,28 @@ static int write_give_previous(struct engine_write *write, struct tree *const *t
 }
 
 /* One mutation of a tree, which is replaced; false: no memory, then it is gone. */
-static bool mutation_apply(const kvs_mutation *mutation, struct tree **tree, uint64_t now_ms,
+static bool mutation_apply(const kvs_mutation *mutation, struct treap **tree, uint64_t now_ms,
                            uint64_t *removed)
 {
-    struct tree *before = *tree;
+    struct treap *before = *tree;
     *tree = NULL;
     switch (mutation->kind) {
     case KVS_MUTATION_SET: {
         uint64_t expires_ms = mutation->ttl_ms > 0 ? now_ms + mutation->ttl_ms : 0;
-        return tree_set(before, mutation->key, mutation->value, expires_ms, tree);
+        return treap_set(before, mutation->key, mutation->value, expires_ms, tree);
     }
     case KVS_MUTATION_REMOVE:
         *removed += find_live(before, mutation->key, now_ms) != NULL;
-        return tree_remove(before, mutation->key, tree);
+        return treap_remove(before, mutation->key, tree);
     default:
         assert(mutation->kind == KVS_MUTATION_REMOVE_RANGE);
         *removed += count_live(before, mutation->key, mutation->value, now_ms);
-        return tree_remove_range(before, mutation->key, mutation->value, tree);
+        return treap_remove_range(before, mutation->key, mutation->value, tree);
     }
 }
 
 /* Applies a batch to the trees: wholly, or not at all. */
-static int write_apply(struct engine_write *write, struct tree **trees, uint64_t now_ms)
+static int write_apply(struct engine_write *write, struct treap **trees, uint64_t now_ms)
 {
     write->previous_found = false;
     write->previous = BUF_INIT;
@@ -296,7 +297,7 @@ static int write_apply(struct engine_write *write, struct tree **trees, uint64_t
     if (want_previous && write->mutations_count > 0)
         error = write_give_previous(write, trees, write->mutations[0].family,
                                     write->mutations[0].key, now_ms);
-    struct tree *changed[ENGINE_FAMILY_COUNT];
+    struct treap *changed[ENGINE_FAMILY_COUNT];
     trees_ref(changed, trees);
     uint64_t removed = 0;
     for (uint32_t i = 0; i < write->mutations_count && error == 0; i++) {
@@ -370,7 +371,7 @@ static void memory_write_group(struct memory_engine *memory, struct task_list *w
 
 struct expired {
     uint64_t now_ms;
-    struct tree *kept;
+    struct treap *kept;
     bool no_memory;
 };
 
@@ -379,9 +380,9 @@ static int expired_remove(void *arg, const struct entry *entry)
     struct expired *expired = arg;
     if (entry_is_live(entry, expired->now_ms))
         return 0;
-    struct tree *kept = expired->kept;
+    struct treap *kept = expired->kept;
     expired->kept = NULL;
-    expired->no_memory = !tree_remove(kept, entry_key(entry), &expired->kept);
+    expired->no_memory = !treap_remove(kept, entry_key(entry), &expired->kept);
     return expired->no_memory;
 }
 
@@ -395,8 +396,8 @@ static int memory_compact(struct memory_engine *memory)
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++) {
         struct expired expired = {.now_ms = now_ms, .kept = next->trees[i]};
         /* The tree that is walked is the current one, which stays as it is. */
-        tree_walk(memory->current->trees[i], (kvs_slice){0}, (kvs_slice){0}, false, expired_remove,
-                  &expired);
+        treap_walk(memory->current->trees[i], (kvs_slice){0}, (kvs_slice){0}, false, expired_remove,
+                   &expired);
         next->trees[i] = expired.kept;
         if (expired.no_memory) {
             snapshot_unref(next);
@@ -429,14 +430,13 @@ static void *memory_worker(void *arg)
     while (true) {
         struct task_list writes = memory->writes;
         struct task_list controls = memory->controls;
-        struct task_list refused = memory->refused;
-        if (writes.first == NULL && controls.first == NULL && refused.first == NULL) {
+        if (writes.first == NULL && controls.first == NULL) {
             if (memory->closing)
                 break;
             pthread_cond_wait(&memory->wake, &memory->lock);
             continue;
         }
-        memory->writes = memory->controls = memory->refused = (struct task_list){0};
+        memory->writes = memory->controls = (struct task_list){0};
         pthread_mutex_unlock(&memory->lock);
 
         struct completions completions = COMPLETIONS_INIT;
@@ -446,8 +446,6 @@ static void *memory_worker(void *arg)
             struct engine_control *control = CONTAINER_OF(task, struct engine_control, op.task);
             completions_add(&completions, &control->op, memory_run_control(memory, control));
         }
-        while ((task = task_list_pop(&refused)) != NULL)
-            completions_add(&completions, CONTAINER_OF(task, struct op, task), KVS_ERR_NO_MEMORY);
         completions_flush(&completions);
 
         pthread_mutex_lock(&memory->lock);
@@ -482,8 +480,8 @@ static void memory_stats(struct engine *engine, struct engine_stats *ret_stats)
     *ret_stats = (struct engine_stats){0};
     pthread_mutex_lock(&memory->lock);
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++) {
-        ret_stats->keys += tree_count(memory->current->trees[i]);
-        ret_stats->live_bytes += tree_bytes(memory->current->trees[i]);
+        ret_stats->keys += treap_count(memory->current->trees[i]);
+        ret_stats->live_bytes += treap_bytes(memory->current->trees[i]);
     }
     ret_stats->writes = memory->writes_count;
     ret_stats->groups = memory->groups_count;

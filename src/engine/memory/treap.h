@@ -1,5 +1,5 @@
 /*
- * engine/memory/tree.h: an ordered map whose versions share what they have in common.
+ * engine/memory/treap.h: an ordered map whose versions share what they have in common.
  *
  * A tree is a treap: ordered by key, and a heap by a random priority, so its depth is logarithmic
  * whatever the keys are. NULL is the empty tree. Nodes and entries are reference-counted; a node
@@ -12,8 +12,8 @@
  *
  * Trees may be read and released by any thread; changes of one tree are for one thread at a time.
  */
-#ifndef ENGINE_MEMORY_TREE_H
-#define ENGINE_MEMORY_TREE_H
+#ifndef ENGINE_MEMORY_TREAP_H
+#define ENGINE_MEMORY_TREAP_H
 
 #include "base/slice.h"
 
@@ -28,31 +28,32 @@ struct entry {
     uint8_t bytes[]; /* key, value */
 };
 
-struct tree;
+struct treap;
 
 /* Both return 0 to go on, anything else ends the walk and is its result. */
-typedef int tree_walk_fn(void *arg, const struct entry *entry);
+typedef int treap_walk_fn(void *arg, const struct entry *entry);
 
-struct tree *tree_ref(struct tree *tree);
-void tree_unref(struct tree *tree);
+struct treap *treap_ref(struct treap *tree);
+void treap_unref(struct treap *tree);
 
 /* Sets a key to a copy of the value. */
-bool tree_set(struct tree *tree, kvs_slice key, kvs_slice value, uint64_t expires_ms,
-              struct tree **ret_tree);
-bool tree_remove(struct tree *tree, kvs_slice key, struct tree **ret_tree);
+bool treap_set(struct treap *tree, kvs_slice key, kvs_slice value, uint64_t expires_ms,
+               struct treap **ret_tree);
+bool treap_remove(struct treap *tree, kvs_slice key, struct treap **ret_tree);
 /* Removes start <= key < end; empty: no bound. */
-bool tree_remove_range(struct tree *tree, kvs_slice start, kvs_slice end, struct tree **ret_tree);
+bool treap_remove_range(struct treap *tree, kvs_slice start, kvs_slice end,
+                        struct treap **ret_tree);
 
 /* NULL when there is none; valid as long as a tree that holds it. */
-const struct entry *tree_find(const struct tree *tree, kvs_slice key);
+const struct entry *treap_find(const struct treap *tree, kvs_slice key);
 
 /* Calls `each` for all entries with start <= key < end (empty: no bound), in order, or from the
  * last one downwards. */
-int tree_walk(const struct tree *tree, kvs_slice start, kvs_slice end, bool reverse,
-              tree_walk_fn *each, void *arg);
+int treap_walk(const struct treap *tree, kvs_slice start, kvs_slice end, bool reverse,
+               treap_walk_fn *each, void *arg);
 
-uint64_t tree_count(const struct tree *tree); /* entries */
-uint64_t tree_bytes(const struct tree *tree); /* their keys and values */
+uint64_t treap_count(const struct treap *tree); /* entries */
+uint64_t treap_bytes(const struct treap *tree); /* their keys and values */
 
 static inline kvs_slice entry_key(const struct entry *entry)
 {
