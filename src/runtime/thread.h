@@ -1,0 +1,16 @@
+/*
+ * runtime/thread.h: starts a thread of ours.
+ *
+ * Signals are the program's: our threads block all that a process can be sent, so that handlers run
+ * on the program's threads, and a write to a closed socket fails with EPIPE instead of a signal.
+ */
+#ifndef RUNTIME_THREAD_H
+#define RUNTIME_THREAD_H
+
+#include <pthread.h>
+
+/* A joinable thread named `name` (15 bytes at most). 0, or the table's code for what is missing:
+ * NO_MEMORY. */
+int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *arg);
+
+#endif
