@@ -200,7 +200,6 @@ static int read_batch_get(kvs_op *op, struct engine_view *view)
         if (error != 0 && error != KVS_ERR_NOT_FOUND)
             break;
         bool found = error == 0;
-        error = 0;
         size += op->keys[i].size + value.size + STORE_PAIR_OVERHEAD;
         if (size > KVS_BATCH_SIZE_MAX && op->count > 1)
             error = KVS_ERR_TOO_LARGE;
