@@ -18,7 +18,6 @@ TEST ?=
 BUILDS ?= test
 FUZZ_SECONDS ?= 30
 RELEASE := --buildtype=release -Db_ndebug=false
-C_FILES = $(shell git ls-files '*.c' '*.h')
 
 .PHONY: all run test asan tsan fuzz bench lint fmt install uninstall clean setup
 
@@ -59,7 +58,7 @@ lint:
 
 fmt:
 	@tools/setup lint
-	@clang-format-14 -i $(C_FILES)
+	@tools/c-files | xargs clang-format-14 -i
 
 install: all
 	@meson configure build -Dprefix=$(PREFIX)
