@@ -12,14 +12,14 @@
 #include <stdint.h>
 
 enum fault_kind {
-    FAULT_ALLOC,       /* malloc returns NULL */
-    FAULT_FILE_OPEN,   /* EIO */
-    FAULT_FILE_READ,   /* EIO */
-    FAULT_FILE_WRITE,  /* EIO */
-    FAULT_FILE_SPACE,  /* ENOSPC on write or allocate */
-    FAULT_FILE_SHORT,  /* a write takes only half */
-    FAULT_FILE_SYNC,   /* EIO on fdatasync */
-    FAULT_FILE_RENAME, /* EIO on rename, unlink and directory syncs */
+    FAULT_ALLOC,        /* malloc returns NULL */
+    FAULT_FILE_OPEN,    /* EIO */
+    FAULT_FILE_READ,    /* EIO */
+    FAULT_FILE_WRITE,   /* EIO */
+    FAULT_FILE_SPACE,   /* ENOSPC on write or allocate */
+    FAULT_FILE_SHORT,   /* a write takes only half */
+    FAULT_FILE_SYNC,    /* EIO on fdatasync */
+    FAULT_FILE_RENAME,  /* EIO on rename, unlink and directory syncs */
     FAULT_THREAD_START, /* no thread to be had */
     FAULT_KINDS,
 };

@@ -12,7 +12,7 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
         return KVS_ERR_NO_MEMORY;
     sigset_t blocked, before;
     sigfillset(&blocked);
-    /* A fault of the thread itself must reach the program's handler; profilers sample by SIGPROF. */
+    /* A fault of the thread itself reaches the program's handler; profilers sample by SIGPROF. */
     sigdelset(&blocked, SIGSEGV);
     sigdelset(&blocked, SIGBUS);
     sigdelset(&blocked, SIGILL);

@@ -32,7 +32,7 @@ void pool_submit_task(kvs_thread_pool *pool, struct task *task);
 /* Is this a thread of the pool, inside a job? */
 bool pool_is_current(const kvs_thread_pool *pool);
 
-/* --- for the kinds ----------------------------------------------------------------------------- */
+/* --- for the kinds ---------------------------------------------------------------------------- */
 
 struct pool_methods {
     void (*submit)(kvs_thread_pool *pool, struct task *task);

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""The tools that check us are checked: the test runner counts right, the layer check sees."""
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import tap  # noqa: E402
+
+
+def tool(name):
+    """A program of tools/ as a module."""
+    sys.dont_write_bytecode = True
+    path = str(tap.SOURCE_DIR / "tools" / name)
+    loader = importlib.machinery.SourceFileLoader(name.replace("-", "_"), path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def counted(outcome, text="", protocol="tap"):
+    record = {"name": "one", "result": outcome, "stdout": text, "returncode": 1}
+    count = tool("run-tests").count_test(record, protocol)
+    return count.passed, count.failed, count.skipped
+
+
+def test_each_tap_line_counts():
+    assert counted("OK", "1..3\nok 1 - a\nok 2 - b\nok 3 - c # SKIP not here\n") == (2, 0, 1)
+    assert counted("ERROR", "1..2\nok 1 - a\nnot ok 2 - b\n") == (1, 1, 0)
+
+
+def test_a_program_without_tap_counts_once():
+    assert counted("OK", "ok whatever", "exitcode") == (1, 0, 0)
+    assert counted("FAIL", "", "exitcode") == (0, 1, 0)
+
+
+def test_crashes_and_time_outs_and_silence_are_failures():
+    assert counted("ERROR", "1..3\nok 1 - a\n") == (1, 1, 0)
+    assert counted("TIMEOUT", "1..3\nok 1 - a\n") == (1, 1, 0)
+    assert counted("SKIP", "") == (0, 1, 0)
+    assert counted("OK", "") == (0, 1, 0)
+
+
+def test_a_program_that_skips_itself_is_no_failure():
+    assert counted("SKIP", "1..0 # SKIP nothing to test it with\n") == (0, 0, 1)
+
+
+def test_a_lower_layer_may_not_include_a_higher_one():
+    layers = tool("check-layers")
+    path = tap.SOURCE_DIR / "src" / "base" / "buf.c"
+    assert layers.problem("base", path, '"', "runtime/loop.h")
+    assert layers.problem("proto", path, '"', "runtime/loop.h")
+    assert layers.problem("proto", path, "<", "uv.h")
+    assert not layers.problem("server", path, '"', "proto/kvs/wire.h")
+    assert not layers.problem("base", path, "<", "kvs/error.h")
+
+
+def test_functions_are_measured(directory):
+    style = tool("check-style")
+    style.ROOT = directory
+    (directory / "a.c").write_text('/* a.c: a "{" in words. */\nstatic int f(int x)\n{\n'
+                                   '    return x; /* } */\n}\n\nint g(void)\n{\n}\n')
+    functions = [(name, lines, static) for name, _, lines, static in style.File("a.c").functions()]
+    assert functions == [("f", 3, True), ("g", 2, False)], functions
+
+
+if __name__ == "__main__":
+    tap.run(globals())
