@@ -1,0 +1,159 @@
+/*
+ * cli/client.h: what the files of kvs-client share: the options, the open store, and how a command
+ * asks it and reports.
+ *
+ * A command is a function that gets the parsed command line in struct client, calls the store and
+ * waits, prints, and returns the exit status. The same functions serve one command line and the
+ * lines of the shell. All run on the main thread; replies arrive on the runtime's loop.
+ */
+#ifndef CLI_CLIENT_H
+#define CLI_CLIENT_H
+
+#include "base/buf.h"
+#include "cli/arguments.h"
+
+#include <kvs/kvs.h>
+
+#include <semaphore.h>
+#include <stdio.h>
+
+enum client_exit {
+    CLIENT_OK = 0,
+    CLIENT_FAILED = 1, /* the operation failed, or said no */
+    CLIENT_USAGE = 2,  /* the command line makes no sense; nothing was done */
+    CLIENT_INTERRUPTED = 130,
+};
+
+enum client_format { CLIENT_FORMAT_JSON, CLIENT_FORMAT_RAW };
+
+/* All options of all commands; each row of the tables names its field. */
+struct client_options {
+    bool help, version;
+    const char *address, *url;
+    uint64_t timeout_ms;
+    bool escaped, raw, json, null, keys_only, reverse, absent, all, yes, dry_run;
+    kvs_slice prefix, start, end;
+    uint64_t limit, ttl_ms, count, interval_ms, batch;
+    const char *file;
+    unsigned format;
+};
+
+struct client {
+    const struct arguments_command *command; /* NULL before one was chosen */
+    struct client_options options;
+    kvs_slice *operands;
+    size_t operands_count;
+    bool in_shell;
+    kvs_runtime *runtime;
+    kvs_store *store;
+    char url[512]; /* of the open store */
+};
+
+extern const struct arguments_program client_program;
+
+/* --- client_main.c ---------------------------------------------------------------------------- */
+
+/* One line on standard error: "kvs-client COMMAND: ..."; returns CLIENT_FAILED. */
+int client_fail(const struct client *client, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The same for a command line that makes no sense, with where to read more; returns CLIENT_USAGE.
+ */
+int client_misuse(const struct client *client, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The line for a failed operation: what, where, what to do; returns the exit status. */
+int client_fail_operation(const struct client *client, int error, const char *message);
+
+/* All options as they are when none is given. */
+struct client_options client_options_default(void);
+/* Opens the store of the options unless it is open; `must_exist`: does not make a directory. */
+int client_connect(struct client *client, bool must_exist);
+/* Parses one line's words (after the command's name) and runs the command. */
+int client_run(struct client *client, const struct arguments_command *command, kvs_slice *words,
+               size_t count);
+
+/* Makes sure that what was printed arrived. Returns the status, or CLIENT_FAILED after a message.
+ */
+int client_flush_output(const struct client *client, int status);
+/* Has Ctrl-C been pressed since the last client_interrupt_reset? */
+bool client_interrupted(void);
+void client_interrupt_reset(void);
+
+/* --- client_call.c: one operation at a time, or several in flight -------------------------------
+ */
+
+struct call {
+    kvs_op op;
+    sem_t done;
+};
+
+void call_init(struct call *call, enum kvs_op_kind kind);
+/* Starts; the op's inputs stay the caller's until call_wait returned. */
+void call_start(struct client *client, struct call *call);
+/* Waits and returns op.error. Ctrl-C cancels the operation. */
+int call_wait(struct client *client, struct call *call);
+/* Frees the results; the call may be started again. */
+void call_release(struct call *call);
+/* Start and wait. */
+int call_run(struct client *client, struct call *call);
+/* Reports a failed call as client_fail_operation does. */
+int call_fail(const struct client *client, const struct call *call);
+
+/* --- client_cursor.c: a range of keys, page by page ------------------------------------------- */
+
+struct range {
+    struct buf start, end; /* empty: no bound */
+};
+
+/* The range of --prefix, --start and --end. Returns 0 or an exit status after a message. */
+int range_from_options(const struct client *client, struct range *ret_range);
+bool range_is_everything(const struct range *range);
+void range_deinit(struct range *range);
+
+/* Reads ahead by one page while the caller works on the one before. */
+struct cursor {
+    struct client *client;
+    struct range range; /* what is still to be asked for */
+    unsigned flags;
+    uint64_t left; /* pairs still wanted */
+    struct call calls[2];
+    unsigned current; /* the call whose page the caller has, or whose reply is awaited */
+    bool waiting;     /* a call is in flight */
+    bool holding;     /* the caller has a page */
+};
+
+/* Takes the range. limit 0: no limit. */
+void cursor_init(struct cursor *cursor, struct client *client, struct range *range, unsigned flags,
+                 uint64_t limit);
+/* The next page, valid until the next call; *ret_count 0 at the end. Returns 0 or an exit status
+ * after a message. */
+int cursor_next(struct cursor *cursor, const kvs_pair **ret_pairs, size_t *ret_count);
+void cursor_deinit(struct cursor *cursor);
+
+/* A key or value from the command line, with escapes resolved when --escaped was given. Returns 0
+ * or an exit status after a message; the buf is the caller's to free. */
+int client_bytes(const struct client *client, kvs_slice word, struct buf *ret_bytes);
+
+/* A word as the name of a file. Returns 0 or an exit status after a message. */
+int client_path(const struct client *client, kvs_slice word, const char **ret_path);
+
+/* --- the commands (rows of client_table.c) ---------------------------------------------------- */
+
+int command_set(void *client);
+int command_get(void *client);
+int command_rm(void *client);
+int command_cas(void *client);
+int command_exists(void *client);
+int command_mget(void *client);
+int command_scan(void *client);
+int command_count(void *client);
+int command_rm_range(void *client);
+int command_import(void *client);
+int command_export(void *client);
+int command_stats(void *client);
+int command_ping(void *client);
+int command_sync(void *client);
+int command_compact(void *client);
+int command_shell(void *client);
+int command_help(void *client);
+
+#endif

@@ -1,0 +1,398 @@
+/*
+ * cli/client_table.c: all commands and options of kvs-client: what is parsed is what help shows.
+ * The manual page says the same in more words.
+ */
+#include "cli/client.h"
+
+#define FIELD(name) offsetof(struct client_options, name)
+#define TTL_MS_MAX KVS_TTL_MS_MAX
+
+static const char *const formats[] = {"json", "raw", NULL};
+
+/* --- rows that several commands share --------------------------------------------------------- */
+
+#define OPTION_ESCAPED                                                                      \
+    {                                                                                       \
+        .name = "escaped", .letter = 'e', .kind = ARGUMENTS_FLAG, .offset = FIELD(escaped), \
+        .text = "keys and values are written with escapes: \\n \\t \\\\ \\x00"              \
+    }
+#define OPTION_TTL                                                                               \
+    {                                                                                            \
+        .name = "ttl", .kind = ARGUMENTS_SECONDS, .offset = FIELD(ttl_ms), .operand = "SECONDS", \
+        .min = 1, .max = TTL_MS_MAX, .text = "forget the key after this time, such as 90 or 0.5" \
+    }
+#define OPTION_FILE                                                                     \
+    {                                                                                   \
+        .name = "file", .letter = 'f', .kind = ARGUMENTS_STRING, .offset = FIELD(file), \
+        .operand = "FILE", .text = "take the value from a file, whole"                  \
+    }
+#define OPTION_JSON                                                                   \
+    {                                                                                 \
+        .name = "json", .letter = 'j', .kind = ARGUMENTS_FLAG, .offset = FIELD(json), \
+        .text = "print JSON, one object per line"                                     \
+    }
+#define OPTIONS_RANGE                                                                  \
+    {.name = "prefix",                                                                 \
+     .letter = 'p',                                                                    \
+     .kind = ARGUMENTS_BYTES,                                                          \
+     .offset = FIELD(prefix),                                                          \
+     .operand = "KEY",                                                                 \
+     .text = "keys that begin with this"},                                             \
+        {.name = "start",                                                              \
+         .letter = 's',                                                                \
+         .kind = ARGUMENTS_BYTES,                                                      \
+         .offset = FIELD(start),                                                       \
+         .operand = "KEY",                                                             \
+         .text = "from this key on (default: the first)"},                             \
+    {                                                                                  \
+        .name = "end", .letter = 'E', .kind = ARGUMENTS_BYTES, .offset = FIELD(end),   \
+        .operand = "KEY", .text = "up to this key, without it (default: all the rest)" \
+    }
+#define OPTION_LIMIT                                                                      \
+    {                                                                                     \
+        .name = "limit", .letter = 'n', .kind = ARGUMENTS_NUMBER, .offset = FIELD(limit), \
+        .operand = "N", .min = 1, .text = "at most this many keys (default: all)"         \
+    }
+#define OPTION_FORMAT                                                                            \
+    {                                                                                            \
+        .name = "format", .kind = ARGUMENTS_CHOICE, .offset = FIELD(format), .choices = formats, \
+        .text = "JSON lines (default), or raw length-prefixed records"                           \
+    }
+#define OPTIONS_END  \
+    {                \
+        .name = NULL \
+    }
+
+static const struct arguments_option common_options[] = {
+    {.name = "addr",
+     .letter = 'a',
+     .kind = ARGUMENTS_ADDRESS,
+     .offset = FIELD(address),
+     .operand = "IP:PORT",
+     .text = "address of the server (default 127.0.0.1:4000)"},
+    {.name = "url",
+     .letter = 'u',
+     .kind = ARGUMENTS_STRING,
+     .offset = FIELD(url),
+     .operand = "URL",
+     .text = "any store: kvs://HOST:PORT, log:DIR, memory:"},
+    {.name = "timeout",
+     .letter = 't',
+     .kind = ARGUMENTS_NUMBER,
+     .offset = FIELD(timeout_ms),
+     .operand = "MS",
+     .min = 1,
+     .max = 24 * 3600 * 1000,
+     .text = "deadline of each operation (default 30000)"},
+    {.name = "help",
+     .letter = 'h',
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(help),
+     .text = "show help, here for the command, and exit"},
+    {.name = "version",
+     .letter = 'V',
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(version),
+     .text = "print the version and exit"},
+    OPTIONS_END,
+};
+
+static const struct arguments_option set_options[] = {OPTION_TTL, OPTION_FILE, OPTION_ESCAPED,
+                                                      OPTIONS_END};
+static const struct arguments_option get_options[] = {
+    {.name = "raw",
+     .letter = 'r',
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(raw),
+     .text = "the value's bytes and nothing else; a missing key is an error"},
+    OPTION_JSON,
+    OPTION_ESCAPED,
+    OPTIONS_END};
+static const struct arguments_option key_options[] = {OPTION_ESCAPED, OPTIONS_END};
+static const struct arguments_option mget_options[] = {OPTION_JSON, OPTION_ESCAPED, OPTIONS_END};
+static const struct arguments_option cas_options[] = {
+    {.name = "absent",
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(absent),
+     .text = "expect that the key does not exist; leave EXPECTED out"},
+    OPTION_TTL,
+    OPTION_ESCAPED,
+    OPTIONS_END};
+static const struct arguments_option scan_options[] = {
+    OPTIONS_RANGE,
+    OPTION_LIMIT,
+    {.name = "reverse",
+     .letter = 'r',
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(reverse),
+     .text = "from the last key downwards"},
+    {.name = "keys-only",
+     .letter = 'k',
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(keys_only),
+     .text = "no values"},
+    OPTION_JSON,
+    {.name = "raw",
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(raw),
+     .text = "bytes as they are instead of escapes"},
+    {.name = "null",
+     .letter = '0',
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(null),
+     .text = "as --raw, with a zero byte in place of tab and newline"},
+    OPTION_ESCAPED,
+    OPTIONS_END};
+static const struct arguments_option count_options[] = {OPTIONS_RANGE, OPTION_ESCAPED, OPTIONS_END};
+static const struct arguments_option rm_range_options[] = {
+    OPTIONS_RANGE,
+    {.name = "all", .kind = ARGUMENTS_FLAG, .offset = FIELD(all), .text = "all keys of the store"},
+    {.name = "yes",
+     .letter = 'y',
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(yes),
+     .text = "do it without asking"},
+    OPTION_ESCAPED,
+    OPTIONS_END};
+static const struct arguments_option import_options[] = {
+    OPTION_FORMAT,
+    {.name = "batch",
+     .kind = ARGUMENTS_NUMBER,
+     .offset = FIELD(batch),
+     .operand = "N",
+     .min = 1,
+     .max = KVS_BATCH_COUNT_MAX,
+     .text = "keys per atomic write (default 1000)"},
+    OPTION_TTL,
+    {.name = "dry-run",
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(dry_run),
+     .text = "only check the input; nothing is written"},
+    OPTIONS_END};
+static const struct arguments_option export_options[] = {OPTIONS_RANGE, OPTION_LIMIT, OPTION_FORMAT,
+                                                         OPTION_ESCAPED, OPTIONS_END};
+static const struct arguments_option stats_options[] = {OPTION_JSON, OPTIONS_END};
+static const struct arguments_option ping_options[] = {{.name = "count",
+                                                        .letter = 'c',
+                                                        .kind = ARGUMENTS_NUMBER,
+                                                        .offset = FIELD(count),
+                                                        .operand = "N",
+                                                        .min = 1,
+                                                        .max = 1000000000,
+                                                        .text = "so many times (default 1)"},
+                                                       {.name = "interval",
+                                                        .letter = 'i',
+                                                        .kind = ARGUMENTS_SECONDS,
+                                                        .offset = FIELD(interval_ms),
+                                                        .operand = "SECONDS",
+                                                        .max = 24 * 3600 * 1000,
+                                                        .text = "pause between two (default 1)"},
+                                                       OPTIONS_END};
+
+/* --- the commands ----------------------------------------------------------------------------- */
+
+#define RANGE_TEXT                                                                                \
+    "The range is --prefix, or --start and --end; without them it is all keys. Keys are in the\n" \
+    "order of their bytes."
+
+static const struct arguments_command commands[] = {
+    {.name = "set",
+     .operands = "KEY VALUE",
+     .operands_min = 1,
+     .operands_max = 2,
+     .summary = "store a value",
+     .description =
+         "Stores VALUE under KEY; what was there before is replaced. Prints nothing.\n"
+         "A VALUE of - is read from standard input, --file FILE takes the place of VALUE.",
+     .examples = "  kvs-client set greeting 'hello world'\n"
+                 "  kvs-client set session:17 open --ttl 1800\n"
+                 "  date | kvs-client set now -\n"
+                 "  kvs-client set logo --file logo.png",
+     .options = set_options,
+     .run = command_set},
+    {.name = "get",
+     .operands = "KEY",
+     .operands_min = 1,
+     .operands_max = 1,
+     .summary = "print a value",
+     .description = "Prints the value of KEY and a newline. A missing key prints \"Key not found\" "
+                    "and is no\n"
+                    "error, except with --raw and --json: there standard output stays empty and "
+                    "the status is 1.",
+     .examples = "  kvs-client get greeting\n"
+                 "  kvs-client get logo --raw > logo.png",
+     .options = get_options,
+     .run = command_get},
+    {.name = "rm",
+     .operands = "KEY",
+     .operands_min = 1,
+     .operands_max = 1,
+     .summary = "remove a key",
+     .description = "Removes KEY and its value. Prints nothing. A missing key is an error: \"Key "
+                    "not found\", status 1.",
+     .examples = "  kvs-client rm greeting",
+     .options = key_options,
+     .run = command_rm},
+    {.name = "exists",
+     .operands = "KEY",
+     .operands_min = 1,
+     .operands_max = 1,
+     .summary = "is there such a key?",
+     .description = "Prints \"true\" with status 0, or \"false\" with status 1.",
+     .examples = "  kvs-client exists lock >/dev/null && echo locked",
+     .options = key_options,
+     .run = command_exists},
+    {.name = "cas",
+     .operands = "KEY [EXPECTED] VALUE",
+     .operands_min = 2,
+     .operands_max = 3,
+     .summary = "compare and set",
+     .description =
+         "Stores VALUE under KEY only if its value is EXPECTED; with --absent only if there is\n"
+         "no such key. Otherwise nothing changes, the value that is there is told on standard\n"
+         "error, and the status is 1. Compare and set are one step that nobody comes between.",
+     .examples = "  kvs-client cas lock free taken\n"
+                 "  kvs-client cas lock taken --absent --ttl 30",
+     .options = cas_options,
+     .run = command_cas},
+    {.name = "mget",
+     .operands = "KEY...",
+     .operands_min = 1,
+     .operands_max = KVS_BATCH_COUNT_MAX,
+     .summary = "print several values",
+     .description =
+         "Prints a line \"KEY<tab>VALUE\" for each key, in the order asked, with escapes "
+         "for bytes\n"
+         "that are not text. Missing keys are named on standard error, and the status "
+         "is then 1.",
+     .examples = "  kvs-client mget user:1 user:2\n"
+                 "  kvs-client mget user:1 user:2 --json",
+     .options = mget_options,
+     .run = command_mget},
+    {.name = "scan",
+     .operands = "",
+     .summary = "list keys and values in key order",
+     .description = "Prints a line \"KEY<tab>VALUE\" for each key of the range, with escapes for "
+                    "bytes that are\n"
+                    "not text, so that the lines can be read back. " RANGE_TEXT,
+     .examples = "  kvs-client scan --prefix user:\n"
+                 "  kvs-client scan --start b --end d --limit 10 --reverse\n"
+                 "  kvs-client scan --keys-only -0 | xargs -0 -n 1 echo",
+     .options = scan_options,
+     .run = command_scan},
+    {.name = "count",
+     .operands = "",
+     .summary = "count keys",
+     .description = "Prints the number of keys in the range.\n" RANGE_TEXT,
+     .examples = "  kvs-client count --prefix user:",
+     .options = count_options,
+     .run = command_count},
+    {.name = "rm-range",
+     .operands = "",
+     .summary = "remove a range of keys",
+     .description =
+         "Removes the keys of a range in one step and prints how many there were. Asks before it\n"
+         "does so on a terminal; elsewhere --yes is needed.\n"
+         "The range is --prefix, or --start and --end; --all stands for all keys.",
+     .examples = "  kvs-client rm-range --prefix session: --yes",
+     .options = rm_range_options,
+     .run = command_rm_range},
+    {.name = "import",
+     .operands = "[FILE]",
+     .operands_max = 1,
+     .summary = "store what export wrote",
+     .description =
+         "Reads keys and values from FILE, or from standard input, and stores them. Each batch is\n"
+         "written whole or not at all; an error names the line, and what was read before it is\n"
+         "stored. Lines of JSON look like {\"key\":\"name\",\"value\":\"text\"}; \"key64\" and "
+         "\"value64\"\n"
+         "hold base64 for bytes that are not UTF-8, and \"ttl\" may hold seconds. Raw records are\n"
+         "described under export. A progress line is shown when standard error is a terminal.",
+     .examples = "  kvs-client import backup.jsonl\n"
+                 "  kvs-client export | kvs-client import --addr 127.0.0.1:4001",
+     .options = import_options,
+     .run = command_import},
+    {.name = "export",
+     .operands = "[FILE]",
+     .operands_max = 1,
+     .summary = "write keys and values to a file",
+     .description =
+         "Writes keys and values, in key order, to FILE or to standard output. FILE appears only\n"
+         "when all of it is written. Writes that happen meanwhile may or may not be in it; for a\n"
+         "store at rest it is exact. Times to live are not kept.\n"
+         "Raw: the line \"kvs-export 1\", then per key its size and its value's (32 bit,\n"
+         "little-endian) and their bytes; at the end two zero sizes and the number of keys (64 "
+         "bit).\n" RANGE_TEXT,
+     .examples = "  kvs-client export backup.jsonl\n"
+                 "  kvs-client export --prefix user: --format raw users.raw",
+     .options = export_options,
+     .run = command_export},
+    {.name = "stats",
+     .operands = "",
+     .summary = "show what the store tells about itself",
+     .description = "Prints the statistics of the store as a table, or as JSON.",
+     .examples = "  kvs-client stats\n"
+                 "  kvs-client stats --json",
+     .options = stats_options,
+     .run = command_stats},
+    {.name = "ping",
+     .operands = "",
+     .summary = "measure the way to the server and back",
+     .description = "Asks the server for a sign of life and prints how long it took.",
+     .examples = "  kvs-client ping\n"
+                 "  kvs-client ping --count 10 --interval 0.2",
+     .options = ping_options,
+     .run = command_ping},
+    {.name = "sync",
+     .operands = "",
+     .summary = "bring all writes to the disk",
+     .description =
+         "Returns when every write acknowledged before is on the disk. Useful for a server that\n"
+         "does not sync each write (--sync=interval or never). Prints nothing.",
+     .examples = "  kvs-client sync",
+     .run = command_sync},
+    {.name = "compact",
+     .operands = "",
+     .summary = "give back the space of dead records",
+     .description = "Returns when the space of replaced and removed values has been given back; "
+                    "without\n--timeout it may take an hour. The server compacts on its own, too. "
+                    "Prints nothing.",
+     .examples = "  kvs-client compact",
+     .run = command_compact},
+    {.name = "shell",
+     .operands = "",
+     .summary = "type commands one after the other",
+     .description =
+         "Reads commands, without the leading kvs-client, and runs them over one connection. "
+         "Words\n"
+         "are separated by blanks. In \"double quotes\" blanks are kept and escapes are read (\\n "
+         "\\t \\\" \\\\\n"
+         "\\x00), 'single quotes' keep everything as it is, outside quotes a backslash takes the "
+         "next\n"
+         "character as it is; an open quote goes on in the next line. # at the begin of a word "
+         "starts a\n"
+         "comment. Tab completes commands, options and keys. The history is kept in\n"
+         "$XDG_STATE_HOME/kvs/history (~/.local/state). Leave with exit or Ctrl-D.\n"
+         "Without a terminal the lines of standard input are run; the status is 1 if any failed.",
+     .examples = "  kvs-client shell\n"
+                 "  printf 'set a \"two words\"\\nget a\\n' | kvs-client shell",
+     .run = command_shell},
+    {.name = "help",
+     .operands = "[COMMAND]",
+     .operands_max = 1,
+     .summary = "explain a command",
+     .description = "Explains a command, or lists all.",
+     .examples = "  kvs-client help scan",
+     .run = command_help},
+    OPTIONS_END,
+};
+
+const struct arguments_program client_program = {
+    .name = "kvs-client",
+    .summary = "Talks to a kvs-server, or to a store in a directory.",
+    .description = "Exit status: 0 done; 1 the operation failed, or said no; 2 the command line "
+                   "makes no sense.\n"
+                   "See 'kvs-client help COMMAND' for the options and examples of a command.",
+    .commands = commands,
+    .common = common_options,
+};

@@ -1,0 +1,352 @@
+/*
+ * cli/client_transfer.c: import and export.
+ *
+ * Import: (1) records are read into a batch until it is full; (2) the batch is sent as one atomic
+ * write while the next one fills, several in flight; (3) the oldest is waited for when all are in
+ * flight. A record that cannot be read stops the reading: what was read before is still written.
+ * A batch that fails stops it too, and the line says which records it held.
+ * Export: (1) pages of the range are read ahead (client_cursor.c); (2) written to a file beside the
+ * one asked for; (3) synced and renamed over it. On a failure the file beside is removed.
+ * Main thread.
+ */
+#include "cli/client.h"
+#include "cli/progress.h"
+#include "cli/record.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BATCHES 4                  /* in flight */
+#define BATCH_BYTES (1024u * 1024) /* of keys and values, unless one record is larger */
+
+struct batch {
+    struct call call;
+    bool in_flight;
+    struct buf bytes; /* what the mutations point into; never grows while it holds some */
+    kvs_mutation *mutations;
+    uint32_t count;
+    uint64_t first, last; /* numbers of its records */
+};
+
+struct importer {
+    struct client *client;
+    FILE *file;
+    const char *name; /* of the file */
+    struct record_reader reader;
+    struct batch batches[BATCHES];
+    size_t filling;
+    uint64_t keys, bytes; /* stored */
+    struct progress progress;
+};
+
+static int import_records(struct importer *importer);
+static int import_finish(struct importer *importer, int status);
+
+static int import_init(struct importer *importer, struct client *client)
+{
+    *importer = (struct importer){.client = client, .file = stdin, .name = "standard input"};
+    if (client->operands_count > 0) {
+        if (client_path(client, client->operands[0], &importer->name) != 0)
+            return CLIENT_USAGE;
+        importer->file = fopen(importer->name, "rbe");
+        if (importer->file == NULL)
+            return client_fail(client, "cannot open %s: %s", importer->name, strerror(errno));
+    } else if (client->in_shell) {
+        return client_misuse(client, "in the shell a file must be named");
+    }
+    record_reader_init(&importer->reader, importer->file);
+    for (size_t i = 0; i < BATCHES; i++) {
+        struct batch *batch = &importer->batches[i];
+        call_init(&batch->call, KVS_OP_BATCH_WRITE);
+        batch->mutations = calloc(client->options.batch, sizeof *batch->mutations);
+        if (batch->mutations == NULL)
+            return client_fail(client, "out of memory");
+    }
+    struct stat info;
+    bool sized = fstat(fileno(importer->file), &info) == 0 && S_ISREG(info.st_mode);
+    progress_init(&importer->progress, client->options.dry_run ? "check" : "import",
+                  sized ? (uint64_t)info.st_size : 0, true);
+    return 0;
+}
+
+static void import_deinit(struct importer *importer)
+{
+    for (size_t i = 0; i < BATCHES; i++) {
+        free(importer->batches[i].mutations);
+        buf_deinit(&importer->batches[i].bytes);
+    }
+    record_reader_deinit(&importer->reader);
+    if (importer->file != NULL && importer->file != stdin)
+        fclose(importer->file);
+}
+
+int command_import(void *context)
+{
+    struct client *client = context;
+    struct importer importer;
+    int status = import_init(&importer, client);
+    if (status == 0 && !client->options.dry_run)
+        status = client_connect(client, false);
+    if (status == 0)
+        status = import_finish(&importer, import_records(&importer));
+    import_deinit(&importer);
+    return status;
+}
+
+/* Waits for a batch, if it is in flight, and empties it. */
+static int batch_settle(struct importer *importer, struct batch *batch)
+{
+    struct client *client = importer->client;
+    int status = 0;
+    if (batch->in_flight && call_wait(client, &batch->call) != 0) {
+        client_fail(client, "%ss %" PRIu64 " to %" PRIu64 " of %s were not stored",
+                    record_reader_noun(&importer->reader), batch->first, batch->last,
+                    importer->name);
+        status = call_fail(client, &batch->call);
+    } else {
+        importer->keys += batch->count;
+        importer->bytes += batch->bytes.size;
+    }
+    if (batch->in_flight)
+        call_release(&batch->call);
+    batch->in_flight = false;
+    batch->count = 0;
+    buf_clear(&batch->bytes);
+    return status;
+}
+
+/* Sends the batch that was filled and turns to the next, waiting until that one is free. */
+static int import_send(struct importer *importer)
+{
+    struct batch *batch = &importer->batches[importer->filling];
+    if (!importer->client->options.dry_run) {
+        batch->call.op.mutations = batch->mutations;
+        batch->call.op.count = batch->count;
+        call_start(importer->client, &batch->call);
+        batch->in_flight = true;
+    }
+    importer->filling = (importer->filling + 1) % BATCHES;
+    int status = batch_settle(importer, &importer->batches[importer->filling]);
+    progress_update(&importer->progress, importer->reader.bytes_read, importer->keys,
+                    importer->bytes);
+    return status;
+}
+
+/* Copies a record into the batch that is being filled; there is room in its list. */
+static int batch_add(struct batch *batch, const struct record *record, uint64_t ttl_ms)
+{
+    size_t size = record->key.size + record->value.size;
+    if (batch->count == 0 && buf_reserve(&batch->bytes, size > BATCH_BYTES ? size : BATCH_BYTES))
+        return KVS_ERR_NO_MEMORY;
+    const uint8_t *at = batch->bytes.data + batch->bytes.size;
+    buf_append_slice(&batch->bytes, record->key);
+    buf_append_slice(&batch->bytes, record->value);
+    batch->mutations[batch->count++] = (kvs_mutation){
+        .kind = KVS_MUTATION_SET,
+        .key = slice_make(at, record->key.size),
+        .value = slice_make(at + record->key.size, record->value.size),
+        .ttl_ms = record->ttl_ms != 0 ? record->ttl_ms : ttl_ms,
+    };
+    return 0;
+}
+
+/* Reads to the end. Returns 0 or an exit status after a message; batches may be in flight. */
+static int import_records(struct importer *importer)
+{
+    struct client *client = importer->client;
+    struct record record;
+    int got;
+    while ((got = record_read(&importer->reader, &record)) == 1 && !client_interrupted()) {
+        struct batch *batch = &importer->batches[importer->filling];
+        size_t size = record.key.size + record.value.size;
+        if (batch->count == client->options.batch ||
+            (batch->count > 0 && batch->bytes.size + size > BATCH_BYTES)) {
+            int status = import_send(importer);
+            if (status != 0)
+                return status;
+            batch = &importer->batches[importer->filling];
+        }
+        if (batch->count == 0)
+            batch->first = importer->reader.number;
+        batch->last = importer->reader.number;
+        if (batch_add(batch, &record, client->options.ttl_ms) != 0)
+            return client_fail(client, "out of memory");
+    }
+    if (client_interrupted())
+        return client_fail_operation(client, KVS_ERR_CANCELLED, "");
+    if (got == 0)
+        return 0;
+    progress_end(&importer->progress, false, 0, 0);
+    return client_fail(client, "%s %" PRIu64 " of %s: %s%s", record_reader_noun(&importer->reader),
+                       importer->reader.number, importer->name, importer->reader.message,
+                       client->options.dry_run ? "" : "; what stands before it is stored");
+}
+
+/* Sends what is left, also after a record that could not be read, and waits for all. */
+static int import_finish(struct importer *importer, int status)
+{
+    if (importer->batches[importer->filling].count > 0 && status != CLIENT_INTERRUPTED) {
+        int sent = import_send(importer);
+        status = status != 0 ? status : sent;
+    }
+    for (size_t i = 1; i <= BATCHES; i++) {
+        int settled = batch_settle(importer, &importer->batches[(importer->filling + i) % BATCHES]);
+        status = status != 0 ? status : settled;
+    }
+    progress_end(&importer->progress, status == 0, importer->keys, importer->bytes);
+    return status;
+}
+
+/* --- export ----------------------------------------------------------------------------------- */
+
+struct exporter {
+    struct client *client;
+    FILE *file;
+    const char *name;  /* of the file asked for; NULL: standard output */
+    char *name_beside; /* where it is written first; NULL: in place */
+    struct record_writer writer;
+    uint64_t bytes;
+    struct progress progress;
+};
+
+/* Opens the file beside the one asked for; a device or pipe is written in place. */
+static int export_open(struct exporter *exporter)
+{
+    struct client *client = exporter->client;
+    struct stat info;
+    exporter->file = stdout;
+    if (client->operands_count == 0)
+        return 0;
+    if (client_path(client, client->operands[0], &exporter->name) != 0)
+        return CLIENT_USAGE;
+    if (stat(exporter->name, &info) == 0 && !S_ISREG(info.st_mode)) {
+        exporter->file = fopen(exporter->name, "wbe");
+    } else {
+        mode_t mask = umask(0);
+        umask(mask);
+        int fd = -1;
+        if (asprintf(&exporter->name_beside, "%s.XXXXXX", exporter->name) < 0)
+            exporter->name_beside = NULL;
+        else
+            fd = mkstemp(exporter->name_beside);
+        if (fd >= 0)
+            fchmod(fd, 0666 & ~mask);
+        exporter->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
+        if (fd < 0) { /* nothing to remove */
+            free(exporter->name_beside);
+            exporter->name_beside = NULL;
+        }
+    }
+    return exporter->file != NULL
+               ? 0
+               : client_fail(client, "cannot make %s: %s", exporter->name, strerror(errno));
+}
+
+static int export_fail(struct exporter *exporter)
+{
+    return client_fail(exporter->client, "cannot write %s: %s",
+                       exporter->name != NULL ? exporter->name : "standard output",
+                       strerror(errno));
+}
+
+/* Closes and puts the file in its place when all went well; removes it otherwise. */
+static int export_close(struct exporter *exporter, int status)
+{
+    if (exporter->file != NULL && exporter->file != stdout) {
+        if (status == 0 && exporter->name_beside != NULL && fsync(fileno(exporter->file)) != 0)
+            status = export_fail(exporter);
+        if (fclose(exporter->file) != 0 && status == 0)
+            status = export_fail(exporter);
+        if (status == 0 && exporter->name_beside != NULL &&
+            rename(exporter->name_beside, exporter->name) != 0)
+            status = export_fail(exporter);
+        if (status != 0 && exporter->name_beside != NULL)
+            unlink(exporter->name_beside);
+    }
+    free(exporter->name_beside);
+    return status;
+}
+
+/* For the bar: how many keys there will be. Not worth an error. */
+static uint64_t export_total(struct exporter *exporter, const struct range *range)
+{
+    struct call call;
+    uint64_t total = 0;
+    if (!exporter->progress.shown)
+        return 0;
+    call_init(&call, KVS_OP_COUNT);
+    call.op.key = buf_slice(&range->start);
+    call.op.end_key = buf_slice(&range->end);
+    if (call_run(exporter->client, &call) == 0)
+        total = (uint64_t)call.op.number;
+    call_release(&call);
+    uint64_t limit = exporter->client->options.limit;
+    return limit != 0 && limit < total ? limit : total;
+}
+
+static int export_page(struct exporter *exporter, const kvs_pair *pairs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int error = record_write(&exporter->writer, pairs[i].key, pairs[i].value);
+        if (error == KVS_ERR_NO_MEMORY)
+            return client_fail(exporter->client, "out of memory");
+        if (error != 0)
+            return exporter->file == stdout ? client_flush_output(exporter->client, CLIENT_FAILED)
+                                            : export_fail(exporter);
+        exporter->bytes += pairs[i].key.size + pairs[i].value.size;
+    }
+    progress_update(&exporter->progress, exporter->writer.count, exporter->writer.count,
+                    exporter->bytes);
+    return exporter->file == stdout ? client_flush_output(exporter->client, 0) : 0;
+}
+
+static int export_range(struct exporter *exporter, struct range *range)
+{
+    struct client *client = exporter->client;
+    bool raw = client->options.format == CLIENT_FORMAT_RAW;
+    /* The bar must not mix with records on the same terminal. */
+    progress_init(&exporter->progress, "export", 0,
+                  exporter->name != NULL || !isatty(STDOUT_FILENO));
+    exporter->progress.total = export_total(exporter, range);
+    if (record_writer_init(&exporter->writer, exporter->file, raw) != 0)
+        return export_fail(exporter);
+    struct cursor cursor;
+    const kvs_pair *pairs;
+    size_t count;
+    int status;
+    cursor_init(&cursor, client, range, 0, client->options.limit);
+    while ((status = cursor_next(&cursor, &pairs, &count)) == 0 && count > 0)
+        if ((status = export_page(exporter, pairs, count)) != 0)
+            break;
+    cursor_deinit(&cursor);
+    if (status == 0 && record_writer_finish(&exporter->writer) != 0)
+        status = exporter->file == stdout ? client_flush_output(client, 0) : export_fail(exporter);
+    progress_end(&exporter->progress, status == 0, exporter->writer.count, exporter->bytes);
+    record_writer_deinit(&exporter->writer);
+    return status;
+}
+
+int command_export(void *context)
+{
+    struct client *client = context;
+    struct exporter exporter = {.client = client};
+    struct range range;
+    if (client->operands_count == 0 && client->options.format == CLIENT_FORMAT_RAW &&
+        isatty(STDOUT_FILENO))
+        return client_misuse(client, "raw records are not for a terminal: name a file");
+    int status = range_from_options(client, &range);
+    if (status != 0)
+        return status;
+    status = client_connect(client, true);
+    if (status == 0)
+        status = export_open(&exporter);
+    if (status == 0)
+        status = export_range(&exporter, &range);
+    status = export_close(&exporter, status);
+    range_deinit(&range);
+    return status;
+}
