@@ -1,11 +1,11 @@
 /*
- * cli/progress.h: one line on standard error that shows how far a long command is.
+ * cli/client/progress.h: one line on standard error that shows how far a long command is.
  *
  * It is drawn only on a terminal, at most ten times a second, and wiped at the end; in pipes and
  * files nothing is ever written.
  */
-#ifndef CLI_PROGRESS_H
-#define CLI_PROGRESS_H
+#ifndef CLI_CLIENT_PROGRESS_H
+#define CLI_CLIENT_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>

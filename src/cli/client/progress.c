@@ -1,5 +1,5 @@
-/* cli/progress.c: see cli/progress.h. */
-#include "cli/progress.h"
+/* cli/client/progress.c: see cli/client/progress.h. */
+#include "cli/client/progress.h"
 
 #include "base/clock.h"
 

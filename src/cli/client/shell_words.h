@@ -1,12 +1,12 @@
 /*
- * cli/shell_words.h: a line of the shell into words.
+ * cli/client/shell_words.h: a line of the shell into words.
  *
  * Blanks separate words. "double quotes" keep blanks and read escapes (\n \r \t \0 \\ \" \' \xHH);
  * 'single quotes' keep everything; outside quotes a backslash takes the next byte as it is. Quoted
  * and plain parts side by side are one word. # at the begin of a word starts a comment.
  */
-#ifndef CLI_SHELL_WORDS_H
-#define CLI_SHELL_WORDS_H
+#ifndef CLI_CLIENT_SHELL_WORDS_H
+#define CLI_CLIENT_SHELL_WORDS_H
 
 #include "base/buf.h"
 

@@ -1,13 +1,13 @@
 /*
- * cli/client.h: what the files of kvs-client share: the options, the open store, and how a command
+ * cli/client/client.h: what the files of kvs-client share: the options, the open store, and how a command
  * asks it and reports.
  *
  * A command is a function that gets the parsed command line in struct client, calls the store and
  * waits, prints, and returns the exit status. The same functions serve one command line and the
  * lines of the shell. All run on the main thread; replies arrive on the runtime's loop.
  */
-#ifndef CLI_CLIENT_H
-#define CLI_CLIENT_H
+#ifndef CLI_CLIENT_CLIENT_H
+#define CLI_CLIENT_CLIENT_H
 
 #include "base/buf.h"
 #include "cli/arguments.h"
@@ -51,7 +51,7 @@ struct client {
 
 extern const struct arguments_program client_program;
 
-/* --- client_main.c ---------------------------------------------------------------------------- */
+/* --- main.c ---------------------------------------------------------------------------- */
 
 /* One line on standard error: "kvs-client COMMAND: ..."; returns CLIENT_FAILED. */
 int client_fail(const struct client *client, const char *format, ...)
@@ -78,7 +78,7 @@ int client_flush_output(const struct client *client, int status);
 bool client_interrupted(void);
 void client_interrupt_reset(void);
 
-/* --- client_call.c: one operation at a time, or several in flight -------------------------------
+/* --- call.c: one operation at a time, or several in flight -------------------------------
  */
 
 struct call {
@@ -98,7 +98,7 @@ int call_run(struct client *client, struct call *call);
 /* Reports a failed call as client_fail_operation does. */
 int call_fail(const struct client *client, const struct call *call);
 
-/* --- client_cursor.c: a range of keys, page by page ------------------------------------------- */
+/* --- cursor.c: a range of keys, page by page ------------------------------------------- */
 
 struct range {
     struct buf start, end; /* empty: no bound */
@@ -136,7 +136,7 @@ int client_bytes(const struct client *client, kvs_slice word, struct buf *ret_by
 /* A word as the name of a file. Returns 0 or an exit status after a message. */
 int client_path(const struct client *client, kvs_slice word, const char **ret_path);
 
-/* --- the commands (rows of client_table.c) ---------------------------------------------------- */
+/* --- the commands (rows of table.c) ---------------------------------------------------- */
 
 int command_set(void *client);
 int command_get(void *client);

@@ -1,14 +1,14 @@
 /*
- * cli/record.c: see cli/record.h.
+ * cli/client/record.c: see cli/client/record.h.
  *
  * Happy path of reading: the first bytes tell the format; then record by record. Failures: a read
  * error, a line that is no record, a size over the limits, a raw file that stops early; each sets
  * the message and nothing more is read. Main thread.
  */
-#include "cli/record.h"
+#include "cli/client/record.h"
 
 #include "base/bytes.h"
-#include "cli/encoding.h"
+#include "cli/client/encoding.h"
 
 #include <kvs/store.h>
 

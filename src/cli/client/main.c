@@ -1,15 +1,15 @@
 /*
- * cli/client_main.c: kvs-client from its first word to its exit status.
+ * cli/client/main.c: kvs-client from its first word to its exit status.
  *
  * Happy path: (1) the common options and the command's name are read; (2) the command's row parses
- * the rest (client_table.c); (3) the command checks its input, then opens the store; (4) it calls,
+ * the rest (table.c); (3) the command checks its input, then opens the store; (4) it calls,
  * waits and prints; (5) output is flushed and checked; (6) the store is closed.
  * Failures: a line that makes no sense ends with status 2 before anything is opened; an operation
  * that failed prints one line and ends with status 1. A reader of our output that went away
  * (`| head`) ends the program silently, as SIGPIPE would. Ctrl-C cancels what is in flight.
  * Everything runs on the main thread; the runtime has one loop thread of its own.
  */
-#include "cli/client.h"
+#include "cli/client/client.h"
 
 #include <errno.h>
 #include <locale.h>

@@ -1,5 +1,5 @@
 /*
- * cli/complete.c: completion in the shell; see cli/complete.h.
+ * cli/client/complete.c: completion in the shell; see cli/client/complete.h.
  *
  * Happy path: (1) the line up to the cursor is split; (2) the place of the last word says whether a
  * command, an option or a key is meant; (3) candidates are collected in order, keys by a scan of
@@ -8,10 +8,10 @@
  * Failures: an unreachable or slow store gives no candidates, the terminal beeps. Main thread,
  * inside el_gets.
  */
-#include "cli/complete.h"
+#include "cli/client/complete.h"
 
-#include "cli/encoding.h"
-#include "cli/shell_words.h"
+#include "cli/client/encoding.h"
+#include "cli/client/shell_words.h"
 
 #include <stdlib.h>
 #include <string.h>

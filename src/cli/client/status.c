@@ -1,8 +1,8 @@
-/* cli/client_status.c: the commands about the store itself: stats, ping, sync, compact, help. Main
+/* cli/client/status.c: the commands about the store itself: stats, ping, sync, compact, help. Main
  * thread. */
 #include "base/clock.h"
-#include "cli/client.h"
-#include "cli/encoding.h"
+#include "cli/client/client.h"
+#include "cli/client/encoding.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -1,11 +1,11 @@
 /*
- * cli/encoding.h: any bytes written as text, and back: backslash escapes, base64, JSON strings.
+ * cli/client/encoding.h: any bytes written as text, and back: backslash escapes, base64, JSON strings.
  *
  * All append to a buf, whole or not at all. Return 0, KVS_ERR_NO_MEMORY, or for the readers
  * KVS_ERR_INVALID_ARGUMENT when the text is not of that form.
  */
-#ifndef CLI_ENCODING_H
-#define CLI_ENCODING_H
+#ifndef CLI_CLIENT_ENCODING_H
+#define CLI_CLIENT_ENCODING_H
 
 #include "base/buf.h"
 

@@ -1,8 +1,8 @@
-/* cli/shell_words.c: see cli/shell_words.h. */
-#include "cli/shell_words.h"
+/* cli/client/shell_words.c: see cli/client/shell_words.h. */
+#include "cli/client/shell_words.h"
 
 #include "base/mem.h"
-#include "cli/encoding.h"
+#include "cli/client/encoding.h"
 
 #include <kvs/error.h>
 

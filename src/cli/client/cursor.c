@@ -1,5 +1,5 @@
 /*
- * cli/client_cursor.c: ranges from the command line, and reading one page by page.
+ * cli/client/cursor.c: ranges from the command line, and reading one page by page.
  *
  * Happy path: (1) cursor_init asks for the first page; (2) cursor_next waits for it, notes where
  * the next one begins, asks for that one and hands out the first; (3) so on until a page says that
@@ -7,7 +7,7 @@
  * follow each other in key order without gap or overlap, each as of the moment it was read.
  * A failed page ends the walk with a message. Main thread.
  */
-#include "cli/client.h"
+#include "cli/client/client.h"
 
 /* The first byte string behind all that begin with `bytes`; empty: there is none. */
 static int append_prefix_end(struct buf *end, kvs_slice bytes)

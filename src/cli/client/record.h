@@ -1,13 +1,13 @@
 /*
- * cli/record.h: keys and values in a file: the two formats of export, and reading either.
+ * cli/client/record.h: keys and values in a file: the two formats of export, and reading either.
  *
  * JSON lines   {"key":"a","value":"b"}; "key64", "value64": base64; reading also takes
  * "ttl":SECONDS raw          "kvs-export 1\n", then {u32 key size, u32 value size, key, value}...,
  * at the end {u32 0, u32 0, u64 number of keys}; integers little-endian Every size read is bounded
  * before memory is asked for; a raw file without its end is an error.
  */
-#ifndef CLI_RECORD_H
-#define CLI_RECORD_H
+#ifndef CLI_CLIENT_RECORD_H
+#define CLI_CLIENT_RECORD_H
 
 #include "base/buf.h"
 

@@ -1,8 +1,8 @@
 /*
- * cli/client_table.c: all commands and options of kvs-client: what is parsed is what help shows.
+ * cli/client/table.c: all commands and options of kvs-client: what is parsed is what help shows.
  * The manual page says the same in more words.
  */
-#include "cli/client.h"
+#include "cli/client/client.h"
 
 #define FIELD(name) offsetof(struct client_options, name)
 #define TTL_MS_MAX KVS_TTL_MS_MAX

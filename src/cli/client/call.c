@@ -1,5 +1,5 @@
-/* cli/client_call.c: calls of the store that the main thread waits for; see cli/client.h. */
-#include "cli/client.h"
+/* cli/client/call.c: calls of the store that the main thread waits for; see cli/client/client.h. */
+#include "cli/client/client.h"
 
 #include <errno.h>
 

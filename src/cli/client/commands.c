@@ -1,9 +1,9 @@
 /*
- * cli/client_commands.c: the commands on keys and ranges: check the input, open the store, call,
+ * cli/client/commands.c: the commands on keys and ranges: check the input, open the store, call,
  * print. Results go to standard output, everything else to standard error. Main thread.
  */
-#include "cli/client.h"
-#include "cli/encoding.h"
+#include "cli/client/client.h"
+#include "cli/client/encoding.h"
 
 #include <errno.h>
 #include <inttypes.h>

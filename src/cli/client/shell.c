@@ -1,16 +1,16 @@
 /*
- * cli/client_shell.c: commands line by line over one connection.
+ * cli/client/shell.c: commands line by line over one connection.
  *
  * Happy path: (1) the store is opened; (2) a line is read, by libedit on a terminal, else from
  * standard input; (3) while a quote is open further lines are added; (4) its words run a command as
- * a command line would (client_main.c); (5) until exit or the end of input the next line follows.
+ * a command line would (main.c); (5) until exit or the end of input the next line follows.
  * Failures: a command that fails says so and the shell goes on; Ctrl-C cancels what runs, or drops
  * the line that is being typed. Completion is complete.c. Main thread.
  */
 #include "base/mem.h"
-#include "cli/client.h"
-#include "cli/complete.h"
-#include "cli/shell_words.h"
+#include "cli/client/client.h"
+#include "cli/client/complete.h"
+#include "cli/client/shell_words.h"
 
 #include <errno.h>
 #include <histedit.h>

@@ -1,17 +1,17 @@
 /*
- * cli/client_transfer.c: import and export.
+ * cli/client/transfer.c: import and export.
  *
  * Import: (1) records are read into a batch until it is full; (2) the batch is sent as one atomic
  * write while the next one fills, several in flight; (3) the oldest is waited for when all are in
  * flight. A record that cannot be read stops the reading: what was read before is still written.
  * A batch that fails stops it too, and the line says which records it held.
- * Export: (1) pages of the range are read ahead (client_cursor.c); (2) written to a file beside the
+ * Export: (1) pages of the range are read ahead (cursor.c); (2) written to a file beside the
  * one asked for; (3) synced and renamed over it. On a failure the file beside is removed.
  * Main thread.
  */
-#include "cli/client.h"
-#include "cli/progress.h"
-#include "cli/record.h"
+#include "cli/client/client.h"
+#include "cli/client/progress.h"
+#include "cli/client/record.h"
 
 #include <errno.h>
 #include <inttypes.h>

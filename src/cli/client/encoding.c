@@ -1,5 +1,5 @@
-/* cli/encoding.c: see cli/encoding.h. */
-#include "cli/encoding.h"
+/* cli/client/encoding.c: see cli/client/encoding.h. */
+#include "cli/client/encoding.h"
 
 #include <kvs/error.h>
 
