@@ -228,7 +228,9 @@ static void run(struct worker *worker)
     struct epoll_event events[EVENTS_MAX];
     bool open_loop = worker->phase.interval_ns > 0;
     uint64_t now = clock_now_ns();
-    for (size_t i = 0; !open_loop && i < worker->busy_count; i++)
+    if (open_loop)
+        issue_due(worker, now);
+    for (size_t i = 0; i < worker->busy_count; i++)
         fill(worker, &worker->connections[i], now);
     while (worker->busy_alive > 0 && (worker->in_flight > 0 || may_issue(worker, now))) {
         int count = wait_for_events(worker, events, now);
