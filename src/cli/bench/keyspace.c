@@ -104,7 +104,7 @@ void keyspace_write_template(const struct keyspace *keyspace, uint8_t *key)
 {
     memset(key, '0', keyspace->key_size);
     if (keyspace->key_size >= KEY_PREFIXED_SIZE_MIN)
-        memcpy(key, "key:", 4);
+        memcpy(key, "key:", 4); /* NOLINT(bugprone-not-null-terminated-result): bytes, no string */
 }
 
 void keyspace_write(const struct keyspace *keyspace, uint64_t number, uint8_t *key)
