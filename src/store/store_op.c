@@ -135,6 +135,10 @@ static int check_mutation(kvs_op *op, const kvs_mutation *mutation, uint32_t val
     case KVS_MUTATION_SET:
         return check_write(op, mutation->key, mutation->value, mutation->ttl_ms, value_size_max);
     case KVS_MUTATION_REMOVE:
+        if (mutation->value.size > 0 || mutation->ttl_ms != 0) {
+            snprintf(op->message, sizeof op->message, "batch: a remove with a value or lifetime");
+            return KVS_ERR_INVALID_ARGUMENT;
+        }
         return check_key(op, "key", mutation->key);
     case KVS_MUTATION_REMOVE_RANGE:
         return check_range(op, mutation->key, mutation->value);

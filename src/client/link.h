@@ -1,0 +1,109 @@
+/*
+ * client/link.h: a TCP connection that keeps itself alive; the lifecycle under every client.
+ *
+ *            link_start                   TCP stands            link_established
+ *   IDLE ------------> RESOLVING -> CONNECTING ------> GREETING ------------> READY
+ *                          ^             |  any failure    |                    |
+ *                          |             v                 v                    v
+ *                          +-- timer -- BACKOFF <------- (on_lost) <------------+
+ *   any state -- link_close --> CLOSING -- handles gone --> on_closed
+ *
+ * The protocol above hears of four things (struct link_events) and says two: link_established when
+ * the peer has identified itself, link_fail when it has broken the protocol. Bytes go out by
+ * appending to link_out and calling link_flush once a turn: one system call for all of them.
+ *
+ * Time: resolving, connecting and greeting together have connect_timeout_ms. Back-off doubles from
+ * LINK_BACKOFF_MIN_MS to LINK_BACKOFF_MAX_MS, each with a random half, so that the clients of a
+ * restarted server do not all come at once.
+ *
+ * Thread: its loop. Callbacks come from libuv's, from link_flush, and from link_fail and
+ * link_close's later turns; never from link_start.
+ */
+#ifndef CLIENT_LINK_H
+#define CLIENT_LINK_H
+
+#include "base/buf.h"
+#include "base/rand.h"
+#include "client/resolve.h"
+
+#define LINK_BACKOFF_MIN_MS 20u
+#define LINK_BACKOFF_MAX_MS 2000u
+#define LINK_NAME_SIZE 272u /* a host name of 255 bytes, brackets, port */
+
+enum link_state {
+    LINK_IDLE,
+    LINK_RESOLVING,
+    LINK_CONNECTING,
+    LINK_GREETING,
+    LINK_READY,
+    LINK_BACKOFF,
+    LINK_CLOSING,
+    LINK_CLOSED,
+};
+
+struct link;
+
+struct link_events {
+    /* TCP stands: say hello. */
+    void (*on_connected)(struct link *link);
+    /* Bytes are there; returns how many are done with. Not called again for the same bytes only. */
+    size_t (*on_bytes)(struct link *link, kvs_slice in);
+    /* An attempt failed or the connection broke; another attempt follows, unless link_close is
+     * called. `why` names the peer, for a person; valid during the call. */
+    void (*on_lost)(struct link *link, int error, const char *why);
+    void (*on_closed)(struct link *link);
+};
+
+struct link_socket;
+
+struct link {
+    const struct link_events *events;
+    struct loop *loop;
+    kvs_thread_pool *pool;
+    uint32_t connect_timeout_ms;
+    enum link_state state;
+    char host[256];
+    uint16_t port;
+    char name[LINK_NAME_SIZE]; /* HOST:PORT */
+
+    struct resolve resolve;
+    bool resolving; /* on the pool, whatever the state is by now */
+    unsigned address_next;
+    unsigned failures;  /* attempts in a row */
+    int attempt_status; /* libuv's, of the last address */
+    struct rand rand;
+    uv_timer_t timer; /* of the attempt, or of the back-off */
+    struct link_socket *socket;
+    unsigned handles; /* not yet gone: the timer, sockets */
+    struct buf in;
+    struct buf out;
+};
+
+/* Sets up, without I/O; on the loop's thread. host is at most 255 bytes. */
+void link_init(struct link *link, struct loop *loop, kvs_thread_pool *pool, const char *host,
+               uint16_t port, uint32_t connect_timeout_ms, const struct link_events *events);
+
+void link_start(struct link *link);
+
+/* The peer has said who it is: READY. */
+void link_established(struct link *link);
+
+/* Ends the connection: on_lost is called, with `error` and a text made of the peer's name and
+ * `why`. */
+void link_fail(struct link *link, int error, const char *why);
+
+/* Ends all; on_closed comes in a later turn. */
+void link_close(struct link *link);
+
+/* Writes what stands in link->out. May call on_lost. */
+void link_flush(struct link *link);
+
+/* Bytes handed out that the system has not taken. */
+size_t link_unwritten(const struct link *link);
+
+static inline bool link_is_connected(const struct link *link)
+{
+    return link->state == LINK_GREETING || link->state == LINK_READY;
+}
+
+#endif

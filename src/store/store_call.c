@@ -1,0 +1,349 @@
+/*
+ * store/store_call.c: the calls of kvs/store.h that return futures, over kvs_op.
+ *
+ * 1. A future is made; a kvs_op lies behind it.
+ * 2. What the store can answer at once makes the future ready before the call returns: no copy of
+ *    the inputs, no other thread.
+ * 3. Otherwise the inputs are copied into one allocation, and the op is submitted.
+ * 4. on_done makes the future ready; the results stay in the op until the future is freed.
+ * Failures: no memory for the future gives NULL; all others are in the future. Any thread.
+ */
+#include "base/mem.h"
+#include "runtime/future.h"
+#include "store/store.h"
+
+#include <string.h>
+
+/* Stores check their own limit; this one bounds what is copied. */
+#define VALUE_SIZE_MAX (64u * 1024 * 1024)
+
+struct store_call {
+    kvs_op op;
+    kvs_store *store;
+    void *inputs; /* NULL: they were not copied, and are gone */
+};
+
+static void store_call_cancel(kvs_future *future)
+{
+    struct store_call *call = future_payload(future);
+    store_cancel(call->store, &call->op);
+}
+
+static void store_call_free(void *payload)
+{
+    struct store_call *call = payload;
+    kvs_op_release(&call->op);
+    mem_free(call->inputs);
+}
+
+static const struct future_methods store_call_methods = {
+    .payload_size = sizeof(struct store_call),
+    .cancel = store_call_cancel,
+    .free = store_call_free,
+};
+
+/* --- the way back ------------------------------------------------------------------------------
+ */
+
+static void store_call_set_result(kvs_future *future, const kvs_op *op)
+{
+    bool is_found = op->kind == KVS_OP_CAS && op->error == KVS_ERR_CONDITION_FAILED;
+    if (op->error != 0 && !is_found)
+        return;
+    switch (op->kind) {
+    case KVS_OP_GET:
+    case KVS_OP_STATS:
+        future_set_value(future, op->result);
+        break;
+    case KVS_OP_EXISTS:
+    case KVS_OP_COUNT:
+    case KVS_OP_REMOVE_RANGE:
+        future_set_number(future, op->number);
+        break;
+    case KVS_OP_BATCH_GET:
+    case KVS_OP_SCAN:
+        future_set_pairs(future, op->pairs, op->pairs_count);
+        break;
+    case KVS_OP_CAS:
+        if (is_found) {
+            future_set_number(future, op->number);
+            future_set_value(future, op->result);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static void store_call_complete(struct store_call *call)
+{
+    kvs_future *future = future_of_payload(call);
+    store_call_set_result(future, &call->op);
+    if (call->op.message[0] != '\0')
+        future_set_message(future, call->op.message);
+    future_complete(future, call->op.error);
+}
+
+static void store_call_on_done(kvs_op *op)
+{
+    store_call_complete(CONTAINER_OF(op, struct store_call, op));
+}
+
+/* --- copies of the inputs ----------------------------------------------------------------------
+ */
+
+static kvs_slice take_copy(uint8_t **at, kvs_slice from)
+{
+    kvs_slice copy = {.data = *at, .size = from.size};
+    if (from.size > 0)
+        memcpy(*at, from.data, from.size);
+    *at += from.size;
+    return copy;
+}
+
+static size_t inputs_size(const kvs_op *op)
+{
+    /* The op is checked: every number here is bounded, and so is the sum. */
+    size_t size = op->key.size + op->value.size + op->end_key.size + op->expected.size;
+    for (uint32_t i = 0; op->keys != NULL && i < op->count; i++)
+        size += sizeof(kvs_slice) + op->keys[i].size;
+    for (uint32_t i = 0; op->mutations != NULL && i < op->count; i++)
+        size += sizeof(kvs_mutation) + op->mutations[i].key.size + op->mutations[i].value.size;
+    return size;
+}
+
+/* Only the inputs of the op's kind are looked at: others were not checked. */
+static void drop_strange_inputs(kvs_op *op)
+{
+    bool has_end =
+        op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_REMOVE_RANGE;
+    bool has_value = op->kind == KVS_OP_SET || op->kind == KVS_OP_CAS;
+    bool has_key = has_end || has_value || op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS ||
+                   op->kind == KVS_OP_REMOVE;
+    if (!has_key)
+        op->key = (kvs_slice){0};
+    if (!has_value)
+        op->value = (kvs_slice){0};
+    if (!has_end)
+        op->end_key = (kvs_slice){0};
+    if (op->kind != KVS_OP_CAS || (op->flags & KVS_OP_FLAG_EXPECT_ABSENT) != 0)
+        op->expected = (kvs_slice){0};
+    if (op->kind != KVS_OP_BATCH_GET)
+        op->keys = NULL;
+    if (op->kind != KVS_OP_BATCH_WRITE)
+        op->mutations = NULL;
+    if (op->keys == NULL && op->mutations == NULL)
+        op->count = 0;
+}
+
+static int store_call_copy_inputs(struct store_call *call)
+{
+    kvs_op *op = &call->op;
+    uint8_t *at = mem_alloc(inputs_size(op));
+    if (at == NULL)
+        return KVS_ERR_NO_MEMORY;
+    call->inputs = at;
+    /* Arrays first: they need the alignment. */
+    if (op->keys != NULL) {
+        kvs_slice *keys = (kvs_slice *)(void *)at;
+        at += op->count * sizeof *keys;
+        for (uint32_t i = 0; i < op->count; i++)
+            keys[i] = take_copy(&at, op->keys[i]);
+        op->keys = keys;
+    }
+    if (op->mutations != NULL) {
+        kvs_mutation *mutations = (kvs_mutation *)(void *)at;
+        at += op->count * sizeof *mutations;
+        for (uint32_t i = 0; i < op->count; i++) {
+            mutations[i] = op->mutations[i];
+            mutations[i].key = take_copy(&at, op->mutations[i].key);
+            mutations[i].value = take_copy(&at, op->mutations[i].value);
+        }
+        op->mutations = mutations;
+    }
+    op->key = take_copy(&at, op->key);
+    op->value = take_copy(&at, op->value);
+    op->end_key = take_copy(&at, op->end_key);
+    op->expected = take_copy(&at, op->expected);
+    return 0;
+}
+
+/* --- the calls ---------------------------------------------------------------------------------
+ */
+
+kvs_future *kvs_store_call(kvs_store *store, const kvs_op *request)
+{
+    kvs_future *future = future_new(store->runtime, store->loop, &store_call_methods);
+    if (future == NULL)
+        return NULL;
+    struct store_call *call = future_payload(future);
+    call->store = store;
+    kvs_op *op = &call->op;
+    *op = *request;
+    op->on_done = store_call_on_done;
+    if (store_answer(store, op)) {
+        store_call_complete(call);
+        return future;
+    }
+    store_op_begin(op);
+    op->error = store_op_check(op, VALUE_SIZE_MAX);
+    if (op->error == 0) {
+        drop_strange_inputs(op);
+        op->error = store_call_copy_inputs(call);
+    }
+    if (op->error != 0)
+        store_call_complete(call);
+    else
+        store_submit(store, &op, 1, store->loop);
+    return future;
+}
+
+static kvs_op op_of_kind(enum kvs_op_kind kind)
+{
+    kvs_op op = KVS_OP_INIT;
+    op.kind = (uint8_t)kind;
+    return op;
+}
+
+static kvs_future *call_key(kvs_store *store, enum kvs_op_kind kind, kvs_slice key)
+{
+    kvs_op op = op_of_kind(kind);
+    op.key = key;
+    return kvs_store_call(store, &op);
+}
+
+static kvs_future *call_range(kvs_store *store, enum kvs_op_kind kind, kvs_slice start,
+                              kvs_slice end, uint32_t limit, unsigned flags)
+{
+    kvs_op op = op_of_kind(kind);
+    op.key = start;
+    op.end_key = end;
+    op.limit = limit;
+    op.flags = (uint16_t)flags;
+    return kvs_store_call(store, &op);
+}
+
+static kvs_future *call_kind(kvs_store *store, enum kvs_op_kind kind)
+{
+    kvs_op op = op_of_kind(kind);
+    return kvs_store_call(store, &op);
+}
+
+kvs_future *kvs_store_get(kvs_store *store, kvs_slice key)
+{
+    return call_key(store, KVS_OP_GET, key);
+}
+
+kvs_future *kvs_store_exists(kvs_store *store, kvs_slice key)
+{
+    return call_key(store, KVS_OP_EXISTS, key);
+}
+
+kvs_future *kvs_store_remove(kvs_store *store, kvs_slice key)
+{
+    return call_key(store, KVS_OP_REMOVE, key);
+}
+
+kvs_future *kvs_store_set(kvs_store *store, kvs_slice key, kvs_slice value)
+{
+    return kvs_store_set_ttl(store, key, value, 0);
+}
+
+kvs_future *kvs_store_set_ttl(kvs_store *store, kvs_slice key, kvs_slice value, uint64_t ttl_ms)
+{
+    kvs_op op = op_of_kind(KVS_OP_SET);
+    op.key = key;
+    op.value = value;
+    op.ttl_ms = ttl_ms;
+    return kvs_store_call(store, &op);
+}
+
+kvs_future *kvs_store_compare_and_set(kvs_store *store, kvs_slice key, const kvs_slice *expected,
+                                      kvs_slice value)
+{
+    kvs_op op = op_of_kind(KVS_OP_CAS);
+    op.key = key;
+    op.value = value;
+    if (expected != NULL)
+        op.expected = *expected;
+    else
+        op.flags = KVS_OP_FLAG_EXPECT_ABSENT;
+    return kvs_store_call(store, &op);
+}
+
+/* A count that does not fit is told as the largest, which is over the limit. */
+static uint32_t count_of(size_t count)
+{
+    return count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+}
+
+kvs_future *kvs_store_batch_get(kvs_store *store, const kvs_slice *keys, size_t count)
+{
+    kvs_op op = op_of_kind(KVS_OP_BATCH_GET);
+    op.keys = keys;
+    op.count = count_of(count);
+    return kvs_store_call(store, &op);
+}
+
+kvs_future *kvs_store_batch_write(kvs_store *store, const kvs_mutation *mutations, size_t count)
+{
+    kvs_op op = op_of_kind(KVS_OP_BATCH_WRITE);
+    op.mutations = mutations;
+    op.count = count_of(count);
+    return kvs_store_call(store, &op);
+}
+
+kvs_future *kvs_store_scan(kvs_store *store, kvs_slice start, kvs_slice end, uint32_t limit,
+                           unsigned flags)
+{
+    return call_range(store, KVS_OP_SCAN, start, end, limit, flags);
+}
+
+kvs_future *kvs_store_count(kvs_store *store, kvs_slice start, kvs_slice end)
+{
+    return call_range(store, KVS_OP_COUNT, start, end, 0, 0);
+}
+
+kvs_future *kvs_store_remove_range(kvs_store *store, kvs_slice start, kvs_slice end)
+{
+    return call_range(store, KVS_OP_REMOVE_RANGE, start, end, 0, 0);
+}
+
+kvs_future *kvs_store_ping(kvs_store *store)
+{
+    return call_kind(store, KVS_OP_PING);
+}
+
+kvs_future *kvs_store_stats(kvs_store *store)
+{
+    return call_kind(store, KVS_OP_STATS);
+}
+
+kvs_future *kvs_store_sync(kvs_store *store)
+{
+    return call_kind(store, KVS_OP_SYNC);
+}
+
+kvs_future *kvs_store_compact(kvs_store *store)
+{
+    return call_kind(store, KVS_OP_COMPACT);
+}
+
+/* --- caller-owned operations -------------------------------------------------------------------
+ */
+
+void kvs_store_submit(kvs_store *store, kvs_op *op)
+{
+    store_submit(store, &op, 1, store->loop);
+}
+
+void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count)
+{
+    if (count > 0)
+        store_submit(store, ops, count, store->loop);
+}
+
+void kvs_store_cancel(kvs_store *store, kvs_op *op)
+{
+    store_cancel(store, op);
+}
