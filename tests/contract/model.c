@@ -366,7 +366,7 @@ static int page_add(void *arg, kvs_slice key, kvs_slice value)
     return --page->left == 0;
 }
 
-/* Reads a range in pages, each beginning behind the last key of the one before, as a client does. */
+/* Reads a range in pages, each begins behind the last key of the one before, as a client does. */
 static unsigned pages_read(struct engine_view *view, struct engine_range range, unsigned page_size)
 {
     struct page page = {.last = BUF_INIT};

@@ -3,9 +3,9 @@
  * another engine side by side; every answer is compared.
  *
  * A run is made of episodes. An episode starts on a fresh directory with a seed, which decides all
- * that it does: keys from a small set, so that everything collides; batches with conditions, chains,
- * scans, views and snapshots that are held while writes go on, compaction, reopening, and opening a
- * copy of the files taken without closing, as after a killed process.
+ * that it does: keys from a small set, so that everything collides; batches with conditions,
+ * chains, scans, views and snapshots that are held while writes go on, compaction, reopening, and
+ * opening a copy of the files taken without closing, as after a killed process.
  *
  *   test_model_log [--seed N] [--seconds N] [--episodes N]
  *

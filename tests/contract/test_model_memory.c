@@ -1,4 +1,4 @@
-/* tests/contract/test_model_memory.c: the model on the oracle itself, which must agree with itself. */
+/* tests/contract/test_model_memory.c: the model on the oracle, which must agree with itself. */
 #include "contract/model.h"
 
 int main(int argc, char **argv)

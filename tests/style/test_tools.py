@@ -19,8 +19,8 @@ def tool(name):
     return module
 
 
-def counted(outcome, text="", protocol="tap"):
-    record = {"name": "one", "result": outcome, "stdout": text, "returncode": 1}
+def counted(outcome, text="", protocol="tap", status=1):
+    record = {"name": "one", "result": outcome, "stdout": text, "returncode": status}
     count = tool("run-tests").count_test(record, protocol)
     return count.passed, count.failed, count.skipped
 
@@ -44,6 +44,7 @@ def test_crashes_and_time_outs_and_silence_are_failures():
 
 def test_a_program_that_skips_itself_is_no_failure():
     assert counted("SKIP", "1..0 # SKIP nothing to test it with\n") == (0, 0, 1)
+    assert counted("FAIL", "1..2\nok 1 - a\nnot ok 2 # SKIP b\n", status=0) == (1, 0, 1)
 
 
 def test_a_lower_layer_may_not_include_a_higher_one():

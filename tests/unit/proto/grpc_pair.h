@@ -12,8 +12,8 @@
  *   /t.T/Hold    nothing; the test holds the handle
  *   others       UNIMPLEMENTED
  */
-#ifndef TESTS_GRPC_PAIR_H
-#define TESTS_GRPC_PAIR_H
+#ifndef TESTS_UNIT_PROTO_GRPC_PAIR_H
+#define TESTS_UNIT_PROTO_GRPC_PAIR_H
 
 #include "base/buf.h"
 #include "base/rand.h"
