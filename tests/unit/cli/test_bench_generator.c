@@ -144,7 +144,7 @@ static void test_open_loop_sends_what_is_due(void **state)
 static void test_a_duration_ends(void **state)
 {
     (void)state;
-    trial_run(PEER_HONEST, 0, "-k 100 -c 3 -P 4 -D 0.05");
+    trial_run(PEER_HONEST, 0, "-k 100 -c 3 -P 4 -D 0.5");
     assert_true(answered() > 0);
     assert_int_equal(answered(), peer.requests);
     trial_run(PEER_HONEST, 0, "-k 100 -c 3 -P 4 -D 0.05 --rate 1000");
@@ -186,7 +186,7 @@ static void test_broken_peers_end_the_run(void **state)
 static void test_a_silent_peer_is_given_up(void **state)
 {
     (void)state;
-    trial_run(PEER_SILENT, 100, "-k 100 -c 4 -t 2 -P 4 -n 1000000 --timeout 0.1");
+    trial_run(PEER_SILENT, 100, "-k 100 -c 4 -t 2 -P 4 -n 1000000 --timeout 1");
     assert_int_equal(result.alive, 0);
     assert_int_equal(answered(), 100);
     assert_int_equal(result.tally.timed_out, 16);
