@@ -2,7 +2,7 @@
  * tests/contract/contract.h: the list of what every engine promises, one test each.
  *
  * The list is run as it stands on every engine (test_memory.c, test_log.c, ...). A test that needs
- * a capability is skipped on engines without it. Each runs on a fresh directory with the engine
+ * a capability is left out for engines without it. Each runs on a fresh directory with the engine
  * open; KVS_TEST_SEED repeats the random ones.
  */
 #ifndef TESTS_CONTRACT_CONTRACT_H
