@@ -109,7 +109,18 @@ void keyspace_write_template(const struct keyspace *keyspace, uint8_t *key)
 
 void keyspace_write(const struct keyspace *keyspace, uint64_t number, uint8_t *key)
 {
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
     uint8_t *first = key + keyspace->key_size - keyspace->digits;
-    for (uint8_t *digit = key + keyspace->key_size; digit > first; number /= 10)
-        *--digit = (uint8_t)('0' + number % 10);
+    uint8_t *digit = key + keyspace->key_size;
+    uint32_t rest = (uint32_t)number; /* below 2^32 */
+    while (digit - first >= 2) {
+        digit -= 2;
+        memcpy(digit, &pairs[rest % 100 * 2], 2);
+        rest /= 100;
+    }
+    if (digit > first)
+        *first = (uint8_t)('0' + rest % 10);
 }

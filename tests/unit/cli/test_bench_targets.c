@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/rand.h"
+#include "proto/kvs/wire.h"
 
 #include <kvs/error.h>
 #include <stdio.h>
@@ -82,6 +83,41 @@ static void test_requests_as_bytes(void **state)
     CHECK_REQUEST(&target_kvs, OPERATION_SET,
                   "\14\0\0\0\7\0\0\0\3\0\0\0\0\0\0\0\5\0\0\0"
                   "hellovvv");
+}
+
+/* What the generator writes by hand is what the server's decoder reads. */
+static void check_kvs_request(enum operation operation, size_t key_size, size_t value_size)
+{
+    static const struct wire_limits limits = {8192, 1 << 20, 2 << 20, 1, 1, 1, 1, 1 << 20};
+    static uint8_t key[8192], value[8192], out[32768];
+    struct target target;
+    struct wire_frame frame;
+    struct wire_scratch scratch = {0};
+    kvs_op op = KVS_OP_INIT;
+    const char *why = NULL;
+    memset(key, 'k', sizeof key);
+    memset(value, 'v', sizeof value);
+    target_make(&target, &target_kvs, key_size, value_size);
+    size_t size = target_kvs.encode(&target, out, operation, 99, key, value);
+    assert_int_equal(wire_frame_decode(slice_make(out, size), 1 << 20, &frame), 0);
+    assert_int_equal(WIRE_HEADER_SIZE + frame.body.size, size);
+    assert_int_equal(frame.id, 99);
+    assert_int_equal(wire_request_decode(&frame, &limits, &op, &scratch, NULL, &why), 0);
+    assert_int_equal(op.kind, operation == OPERATION_SET ? KVS_OP_SET : KVS_OP_GET);
+    assert_true(slice_equal(op.key, slice_make(key, key_size)));
+    if (operation == OPERATION_SET)
+        assert_true(slice_equal(op.value, slice_make(value, value_size)));
+    wire_scratch_deinit(&scratch);
+}
+
+static void test_kvs_requests_are_read_by_the_codec(void **state)
+{
+    (void)state;
+    for (int operation = 0; operation < OPERATION_COUNT; operation++) {
+        check_kvs_request((enum operation)operation, 1, 0);
+        check_kvs_request((enum operation)operation, 16, 100);
+        check_kvs_request((enum operation)operation, 8192, 8192);
+    }
 }
 
 /* --- replies ---- */
@@ -277,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_requests_as_bytes),
+        cmocka_unit_test(test_kvs_requests_are_read_by_the_codec),
         cmocka_unit_test(test_redis_replies_at_every_split),
         cmocka_unit_test(test_kvs_replies_at_every_split),
         cmocka_unit_test(test_broken_replies_are_refused),
