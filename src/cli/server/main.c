@@ -1,0 +1,151 @@
+/*
+ * cli/server/main.c: kvs-server, the program around kvs_server_open.
+ *
+ *   1. read the command line and the file; raise the limit of open files
+ *   2. block the signals that stop it, so that no thread but this one takes them
+ *   3. open the server; say that it is ready
+ *   4. wait for a signal; close the server; exit 0
+ *
+ * Failure: one line on standard error, exit 1; 2 for a wrong command line. A second signal while
+ * the server closes ends the process at once: what was acknowledged is as safe as --sync says.
+ */
+#include "base/log.h"
+#include "cli/server/notify.h"
+#include "cli/server/options.h"
+
+#include <kvs/kvs.h>
+#include <kvs/server.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2, DESCRIPTORS_BESIDES = 256, CONNECTIONS_DEFAULT = 20000 };
+
+static int complain(const char *text, int status)
+{
+    fprintf(stderr, "kvs-server: %s\n", text);
+    return status;
+}
+
+/* Each connection is an open file; most systems allow a process 1024 unless it asks for more. */
+static void raise_open_files(struct server_settings *settings)
+{
+    bool asked_for = settings->connections_max != 0;
+    uint64_t connections = asked_for ? settings->connections_max : CONNECTIONS_DEFAULT;
+    rlim_t wanted = (rlim_t)connections + DESCRIPTORS_BESIDES;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    /* A privileged process may raise the upper limit, too; others go as far as it allows. */
+    struct rlimit more = {.rlim_cur = wanted,
+                          .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
+    if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    settings->connections_max =
+        limit.rlim_cur > 2 * DESCRIPTORS_BESIDES ? limit.rlim_cur - DESCRIPTORS_BESIDES : 1;
+    if (asked_for)
+        log_warn("--connections-max is lowered from %llu to %llu: the system allows %llu open "
+                 "files; raise the limit (ulimit -n)",
+                 (unsigned long long)connections, (unsigned long long)settings->connections_max,
+                 (unsigned long long)limit.rlim_cur);
+}
+
+static void block_signals(sigset_t *ret_signals)
+{
+    sigemptyset(ret_signals);
+    sigaddset(ret_signals, SIGTERM);
+    sigaddset(ret_signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a lost connection is an error of its write */
+}
+
+static void on_second_signal(int number)
+{
+    static const char text[] = "kvs-server: second signal: exit now\n";
+    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)ignored;
+    _exit(128 + number);
+}
+
+static void end_on_second_signal(const sigset_t *signals)
+{
+    const struct sigaction action = {.sa_handler = on_second_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
+}
+
+static int open_server(const struct server_settings *settings, kvs_server **ret_server)
+{
+    const struct kvs_server_options options = {
+        .size = sizeof options,
+        .address = settings->address,
+        .engine = settings->engine,
+        .directory = settings->directory,
+        .threads = (uint32_t)settings->threads,
+        .pool_threads = (uint32_t)settings->pool_threads,
+        .sync = (enum kvs_sync)settings->sync,
+        .sync_interval_ms = (uint32_t)settings->sync_interval_ms,
+        .value_size_max = (uint32_t)settings->value_max,
+        .connections_max = (uint32_t)settings->connections_max,
+        .idle_timeout_ms = (uint32_t)settings->idle_timeout_ms,
+        .slow_timeout_ms = (uint32_t)settings->slow_timeout_ms,
+        .in_flight_bytes_max = settings->in_flight_max,
+        .segment_size_bytes = settings->segment_size,
+        .cache_size_bytes = settings->cache_size,
+    };
+    char *message = NULL;
+    int error = kvs_server_open(&options, ret_server, &message);
+    if (error != 0)
+        complain(message != NULL ? message : kvs_error_text(error), 0);
+    free(message);
+    return error;
+}
+
+static int serve(struct server_settings *settings)
+{
+    sigset_t signals;
+    kvs_server *server;
+    int number = 0;
+    block_signals(&signals);
+    raise_open_files(settings);
+    if (open_server(settings, &server) != 0)
+        return EXIT_FAILURE;
+    notify_service_manager("READY=1");
+    while (sigwait(&signals, &number) != 0)
+        continue;
+    log_info("stopping on %s: finishing what was accepted",
+             number == SIGINT ? "SIGINT" : "SIGTERM");
+    notify_service_manager("STOPPING=1");
+    end_on_second_signal(&signals);
+    int error = kvs_server_close(server, (uint32_t)settings->grace_ms);
+    if (error != 0) {
+        log_error("the last sync failed: %s; writes of --sync interval or never may be lost",
+                  kvs_error_text(error));
+        return EXIT_FAILURE;
+    }
+    log_info("stopped");
+    return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+    struct server_settings settings;
+    char message[ARGUMENTS_MESSAGE_SIZE] = "";
+    if (server_settings_parse(&settings, argc, argv, message) != 0)
+        return complain(message, EXIT_USAGE);
+    if (settings.help) {
+        server_settings_help(stdout);
+        return EXIT_SUCCESS;
+    }
+    if (settings.version) {
+        printf("kvs-server %s\n", kvs_version());
+        return EXIT_SUCCESS;
+    }
+    log_set_level((enum log_level)settings.log_level);
+    return serve(&settings);
+}

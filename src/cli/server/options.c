@@ -1,0 +1,223 @@
+/*
+ * cli/server/options.c: the options as a table, which the command line and the file share.
+ *
+ * A line `name = value` of the file is parsed as the word `--name=value`, so both can say exactly
+ * the same. The file is read first and the command line over it.
+ */
+#include "cli/server/options.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <kvs/error.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+
+enum { WORDS_MAX = 128, LINE_SIZE_MAX = 4096, CONNECTIONS_MAX = 1000000 };
+
+#define SECONDS 1000ull
+#define DAY (86400 * SECONDS)
+#define MIB (1024ull * 1024)
+#define AT(field) offsetof(struct server_settings, field)
+
+static const char *const sync_names[] = {"always", "interval", "never", NULL};
+static const char *const level_names[] = {"debug", "info", "warn", "error", "silent", NULL};
+
+static const struct arguments_option rows[] = {
+    {"addr", 'a', ARGUMENTS_ADDRESS, AT(address), "IP:PORT",
+     "listen here; port 0 takes any free one (127.0.0.1:4000)", 0, 0, NULL},
+    {"dir", 'd', ARGUMENTS_STRING, AT(directory), "PATH",
+     "where the data is kept (the current directory)", 0, 0, NULL},
+    {"engine", 'e', ARGUMENTS_STRING, AT(engine), "NAME",
+     "kvs or memory (what the directory was made with, else kvs)", 0, 0, NULL},
+    {"sync", 's', ARGUMENTS_CHOICE, AT(sync), NULL, "when a write is acknowledged (always)", 0, 0,
+     sync_names},
+    {"sync-interval", 0, ARGUMENTS_SECONDS, AT(sync_interval_ms), "SECONDS",
+     "with --sync interval: sync so often (1)", 1, 3600 * SECONDS, NULL},
+    {"threads", 't', ARGUMENTS_NUMBER, AT(threads), "N", "threads for the network (one per core)",
+     1, 32, NULL},
+    {"pool-threads", 0, ARGUMENTS_NUMBER, AT(pool_threads), "N",
+     "threads for work that waits for the disk (4)", 1, 1024, NULL},
+    {"segment-size", 0, ARGUMENTS_SIZE, AT(segment_size), "BYTES",
+     "size of one file of the log (64m)", MIB, 4096 * MIB, NULL},
+    {"cache", 0, ARGUMENTS_SIZE, AT(cache_size), "BYTES",
+     "memory for values (a quarter of the machine's)", MIB, 0, NULL},
+    {"value-max", 0, ARGUMENTS_SIZE, AT(value_max), "BYTES", "largest value (16m)", 1, 64 * MIB,
+     NULL},
+    {"connections-max", 0, ARGUMENTS_NUMBER, AT(connections_max), "N",
+     "more connections are told to try later (20000)", 1, CONNECTIONS_MAX, NULL},
+    {"in-flight-max", 0, ARGUMENTS_SIZE, AT(in_flight_max), "BYTES",
+     "requests and replies of one connection in memory (64m)", 64 * 1024, 0, NULL},
+    {"idle-timeout", 0, ARGUMENTS_SECONDS, AT(idle_timeout_ms), "SECONDS",
+     "close connections that ask nothing for so long (0: never)", 0, 365 * DAY, NULL},
+    {"slow-timeout", 0, ARGUMENTS_SECONDS, AT(slow_timeout_ms), "SECONDS",
+     "close connections that do not read for so long (60)", 1, DAY, NULL},
+    {"grace", 0, ARGUMENTS_SECONDS, AT(grace_ms), "SECONDS",
+     "when stopping, wait so long for requests (30)", 0, DAY, NULL},
+    {"log-level", 'l', ARGUMENTS_CHOICE, AT(log_level), NULL, "what is logged (info)", 0, 0,
+     level_names},
+    {"config", 'c', ARGUMENTS_STRING, AT(config), "FILE", "read options from a file, too", 0, 0,
+     NULL},
+    {"version", 'V', ARGUMENTS_FLAG, AT(version), NULL, "print the version", 0, 0, NULL},
+    {"help", 'h', ARGUMENTS_FLAG, AT(help), NULL, "print this text", 0, 0, NULL},
+    {0},
+};
+
+static const struct arguments_command command[] = {
+    {
+        .name = "",
+        .operands = "",
+        .summary = "durable key-value server",
+        .description =
+            "Keeps keys and values in a directory, and serves them over the kvs protocol to\n"
+            "kvs-client, libkvs and kvs-bench. Nothing listens beyond this machine unless --addr\n"
+            "says so: there is no authentication.\n"
+            "\n"
+            "A write is acknowledged, by --sync,\n"
+            "  always    when it is on the disk: it survives a power cut (the default)\n"
+            "  interval  when the system has it: it survives a killed server; the disk has it\n"
+            "            after --sync-interval\n"
+            "  never     as interval, but the system chooses when the disk gets it\n"
+            "\n"
+            "SIGTERM and SIGINT stop the server: it finishes what it accepted, syncs and exits\n"
+            "with 0. A second signal ends it at once; acknowledged writes are safe then, too.\n"
+            "\n"
+            "A file for --config has one `name = value` a line, with the names of the options\n"
+            "(`sync = interval`); # begins a comment. The command line wins over the file.\n",
+        .examples = "kvs-server --dir /var/lib/kvs\n"
+                    "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"
+                    "kvs-server --engine memory --addr 127.0.0.1:0\n",
+        .options = rows,
+    },
+    {0},
+};
+
+static const struct arguments_program program = {
+    .name = "kvs-server",
+    .summary = "durable key-value server",
+    .description = "",
+    .commands = command,
+};
+
+void server_settings_help(FILE *file)
+{
+    arguments_print_command(&program, command, file);
+}
+
+/* --- the file -----------------------------------------------------------------------------------
+ */
+
+static int fail_line(const char *path, unsigned number, const char *what,
+                     char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    snprintf(message, ARGUMENTS_MESSAGE_SIZE, "%s:%u: %s", path, number, what);
+    return KVS_ERR_INVALID_ARGUMENT;
+}
+
+static char *trim(char *text)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    size_t size = strlen(text);
+    while (size > 0 && isspace((unsigned char)text[size - 1]))
+        size--;
+    text[size] = '\0';
+    return text;
+}
+
+static bool is_for_files(const char *name)
+{
+    static const char *const not_for_files[] = {"config", "help", "version"};
+    for (size_t i = 0; i < sizeof not_for_files / sizeof not_for_files[0]; i++) {
+        if (strcmp(name, not_for_files[i]) == 0)
+            return false;
+    }
+    return true;
+}
+
+static int parse_line(struct server_settings *settings, const char *path, unsigned number,
+                      char *line, char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    line[strcspn(line, "#")] = '\0';
+    char *name = trim(line);
+    if (*name == '\0')
+        return 0;
+    char *equals = strchr(name, '=');
+    if (equals == NULL)
+        return fail_line(path, number, "write name = value", message);
+    *equals = '\0';
+    char *value = trim(equals + 1);
+    name = trim(name);
+    if (!is_for_files(name) || *name == '-')
+        return fail_line(path, number, "only options, without dashes, may stand in a file",
+                         message);
+    /* Settings point into the word: it lives as long as the process. */
+    char *word = mem_printf("--%s=%s", name, value);
+    if (word == NULL)
+        return KVS_ERR_NO_MEMORY;
+    kvs_slice words[] = {slice_of_string(word)};
+    size_t operands = 0;
+    char why[ARGUMENTS_MESSAGE_SIZE] = "";
+    int error = arguments_parse(&program, command, words, 1, settings, &operands, why);
+    return error != 0 ? fail_line(path, number, why, message) : 0;
+}
+
+static int read_config(struct server_settings *settings, const char *path,
+                       char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        snprintf(message, ARGUMENTS_MESSAGE_SIZE, "cannot read the file of --config, %s: %s", path,
+                 strerror(errno));
+        return KVS_ERR_INVALID_ARGUMENT;
+    }
+    char line[LINE_SIZE_MAX];
+    int error = 0;
+    for (unsigned number = 1; error == 0 && fgets(line, sizeof line, file) != NULL; number++) {
+        if (strlen(line) == sizeof line - 1 && line[sizeof line - 2] != '\n')
+            error = fail_line(path, number, "the line is too long", message);
+        else
+            error = parse_line(settings, path, number, line, message);
+    }
+    if (error == 0 && ferror(file))
+        error = fail_line(path, 0, strerror(errno), message);
+    fclose(file);
+    return error;
+}
+
+/* --- the command line ---------------------------------------------------------------------------
+ */
+
+static int parse_words(struct server_settings *settings, int argc, char **argv,
+                       char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    kvs_slice words[WORDS_MAX];
+    size_t count = argc > 1 ? (size_t)argc - 1 : 0;
+    size_t operands = 0;
+    if (count > WORDS_MAX) {
+        snprintf(message, ARGUMENTS_MESSAGE_SIZE, "too many arguments");
+        return KVS_ERR_INVALID_ARGUMENT;
+    }
+    for (size_t i = 0; i < count; i++)
+        words[i] = slice_of_string(argv[i + 1]);
+    int error = arguments_parse(&program, command, words, count, settings, &operands, message);
+    if (error == 0 && !settings->help && !settings->version)
+        error = arguments_check_operands(command, words, operands, message);
+    return error;
+}
+
+int server_settings_parse(struct server_settings *settings, int argc, char **argv,
+                          char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    const struct server_settings defaults = {.log_level = LOG_INFO, .grace_ms = 30 * SECONDS};
+    *settings = defaults;
+    int error = parse_words(settings, argc, argv, message);
+    if (error != 0 || settings->config == NULL || settings->help || settings->version)
+        return error;
+    const char *config = settings->config;
+    *settings = defaults;
+    error = read_config(settings, config, message);
+    return error != 0 ? error : parse_words(settings, argc, argv, message);
+}

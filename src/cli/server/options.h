@@ -1,0 +1,39 @@
+/* cli/server/options.h: the command line and configuration file of kvs-server. */
+#ifndef CLI_SERVER_OPTIONS_H
+#define CLI_SERVER_OPTIONS_H
+
+#include "cli/arguments.h"
+
+/* Sizes in bytes, times in milliseconds; 0 is the server's default where that is not 0 itself. */
+struct server_settings {
+    const char *address;
+    const char *engine;
+    const char *directory;
+    const char *config;
+    uint64_t threads;
+    uint64_t pool_threads;
+    uint64_t sync_interval_ms;
+    uint64_t segment_size;
+    uint64_t cache_size;
+    uint64_t value_max;
+    uint64_t connections_max;
+    uint64_t idle_timeout_ms;
+    uint64_t slow_timeout_ms;
+    uint64_t in_flight_max;
+    uint64_t grace_ms;
+    unsigned sync;      /* enum kvs_sync */
+    unsigned log_level; /* enum log_level */
+    bool help;
+    bool version;
+};
+
+/*
+ * Reads the command line, and the file that --config names; what stands on the command line wins.
+ * Texts point into argv or live as long as the process. Returns 0, or an error with a message.
+ */
+int server_settings_parse(struct server_settings *settings, int argc, char **argv,
+                          char message[ARGUMENTS_MESSAGE_SIZE]);
+
+void server_settings_help(FILE *file);
+
+#endif

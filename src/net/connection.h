@@ -1,0 +1,137 @@
+/*
+ * net/connection.h: accepted connections of one loop: bytes in to a protocol, its replies out.
+ *
+ * 1. connections_adopt makes a connection of a descriptor; the protocol embeds struct connection.
+ * 2. What is read goes to methods->on_bytes, which says how much of it is done with. The rest is
+ *    kept, and given again together with what comes next. The bytes lie in a counted chunk: who
+ *    needs them longer than the call takes a reference instead of a copy.
+ * 3. Replies are appended to connection_out; all of a turn leave in one write at its end.
+ * 4. What the socket does not take at once is waited for; on_written tells when it is gone.
+ * 5. While methods->wants_bytes says no, the socket is not read; connection_check looks again.
+ * 6. connection_finish writes what is left, closes our direction, waits for the peer's for a
+ *    short while (so that no reset destroys what was written), and closes.
+ *
+ * Failures: a read or write error, or no memory: closed at once. check_time of the protocol
+ * closes slow and idle ones.
+ *
+ * Lifetime: references are plain counts: one of the open socket, one of each request under way.
+ * With the last, methods->free is called. Thread: all on the connection's loop.
+ */
+#ifndef NET_CONNECTION_H
+#define NET_CONNECTION_H
+
+#include "base/buf.h"
+#include "net/address.h"
+#include "net/chunk.h"
+#include "runtime/loop.h"
+
+struct connection;
+struct connections;
+
+struct connection_methods {
+    /* Looks at `bytes`, which lie in `chunk`; returns how many are done with. *ret_wanted (0
+     * before the call) may be set to the size of the unfinished item at the end. */
+    size_t (*on_bytes)(struct connection *connection, struct chunk *chunk, kvs_slice bytes,
+                       size_t *ret_wanted);
+    bool (*wants_bytes)(const struct connection *connection);
+    void (*on_end)(struct connection *connection);     /* the peer closed its direction */
+    void (*on_written)(struct connection *connection); /* a backlog has gone */
+    /* At each tick: NULL, or why the connection has to be closed now. */
+    const char *(*check_time)(struct connection *connection, uint64_t now_ms);
+    void (*on_closed)(struct connection *connection); /* no more bytes either way */
+    void (*free)(struct connection *connection);
+};
+
+struct connection {
+    uv_tcp_t tcp;
+    uv_write_t write;
+    uv_shutdown_t shutdown;
+    const struct connection_methods *methods;
+    struct connections *at;
+    struct connection *next, **link; /* all of the loop */
+    struct connection *next_dirty;   /* those with replies to write at the end of the turn */
+    struct connection *next_checked; /* those to be looked at again */
+    struct chunk *partial;           /* bytes of an unfinished item; NULL: none */
+    size_t partial_used;
+    struct buf out;     /* replies of this turn */
+    struct buf sending; /* what the socket did not take at once */
+    uint64_t finish_ms; /* when connection_finish was called */
+    uint32_t refs;
+    bool dirty, checked;
+    bool reading;   /* the socket is being read */
+    bool ended;     /* the peer closed its direction */
+    bool finishing; /* to be closed when all is written; what comes in is dropped */
+    bool shut;      /* our direction is being closed */
+    bool closed;    /* uv_close was called */
+    char peer[ADDRESS_TEXT_SIZE];
+};
+
+#define CONNECTION_OUTS_MAX 64u
+
+struct connections {
+    struct loop *loop;
+    struct connection *first;
+    struct connection *dirty;
+    struct connection *checked;
+    struct task check_task;
+    bool check_posted;
+    struct loop_hook flush;
+    uv_timer_t tick;
+    struct chunk_pool chunks;
+    struct buf outs[CONNECTION_OUTS_MAX]; /* spare buffers for replies */
+    unsigned outs_count;
+    size_t count; /* open */
+    size_t alive; /* not freed yet */
+    bool closing; /* connections_close was called */
+    void (*on_empty)(struct connections *connections, void *arg);
+    void *on_empty_arg;
+};
+
+/* On a loop that is not started, or on its thread. tick_ms: how often time-outs are looked at. */
+void connections_init(struct connections *connections, struct loop *loop, uint64_t tick_ms);
+
+/* Calls on_empty, soon, when no connection is left (or none is there); then all handles are closed
+ * and connections_deinit may be called. New ones must not be adopted any more. */
+void connections_close(struct connections *connections,
+                       void (*on_empty)(struct connections *connections, void *arg), void *arg);
+void connections_deinit(struct connections *connections);
+
+/*
+ * Takes a connected descriptor and `connection`, zeroed memory that the protocol embeds, with the
+ * open socket's reference. A failure closes the connection as any later one would.
+ */
+void connection_open(struct connections *connections, struct connection *connection,
+                     const struct connection_methods *methods, int descriptor, const char *peer);
+/* Begins to read. */
+void connection_start(struct connection *connection);
+
+/* Where replies go; they leave at the end of the turn. After a close they go nowhere. */
+struct buf *connection_out(struct connection *connection);
+
+/* Writes now what connection_out has, if the socket takes it: for replies that grow large. */
+void connection_flush(struct connection *connection);
+
+/* Bytes of replies that the socket has not taken. */
+static inline size_t connection_unwritten(const struct connection *connection)
+{
+    size_t queued = connection->sending.size > 0
+                        ? uv_stream_get_write_queue_size((const uv_stream_t *)&connection->tcp)
+                        : 0;
+    return connection->out.size + queued;
+}
+
+/* Looks soon whether the protocol wants bytes again. */
+void connection_check(struct connection *connection);
+
+void connection_finish(struct connection *connection);
+/* At once; what is unwritten is lost. */
+void connection_close(struct connection *connection);
+
+static inline void connection_ref(struct connection *connection)
+{
+    connection->refs++;
+}
+
+void connection_unref(struct connection *connection);
+
+#endif

@@ -1,0 +1,522 @@
+/*
+ * server/server.c: kvs_server: loops, engine, listener and service put together.
+ *
+ * Open: 1. the address is bound; 2. the pool starts and the engine opens the directory; 3. loops,
+ * connections and services are made; 4. the loops' threads start; 5. the first loop accepts, and
+ * hands each connection to the next loop in turn.
+ *
+ * Close: 1. every loop is told to drain: the listener closes, connections say GOAWAY, answer what
+ * they had read, and close; 2. after the grace time those that are left are cut; 3. when the
+ * last is gone the loops' handles close; 4. the store closes, the loops end, the engine syncs and
+ * closes.
+ *
+ * Failure: of open, everything made so far is taken down in reverse, and a line says what, where
+ * and what to do. Thread: open and close on the caller's, which must not be a loop.
+ */
+#include <kvs/server.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/listener.h"
+#include "server/kvs_service.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ADDRESS_DEFAULT "127.0.0.1:4000"
+#define CONNECTIONS_MAX_DEFAULT 20000u
+#define SLOW_TIMEOUT_MS_DEFAULT 60000u
+#define IN_FLIGHT_BYTES_DEFAULT (64ull * 1024 * 1024)
+#define IN_FLIGHT_MAX 4096u
+#define SCANS_MAX 64u
+#define VALUE_SIZE_MAX_MAX (64u * 1024 * 1024)
+#define THREADS_MAX COMPLETIONS_LOOPS_MAX
+#define TICK_MS_MAX 1000u
+#define TICK_MS_MIN 10u
+#define REFUSED_LOG_MS 60000u
+
+struct server_loop {
+    struct loop loop;
+    struct connections connections;
+    kvs_server *server;
+    struct task drain_task, cut_task, close_task;
+};
+
+struct kvs_server {
+    struct kvs_server_options options; /* no zeroes left; strings are not kept */
+    struct listener listener;
+    kvs_thread_pool *pool;
+    struct engine *engine;
+    struct kv_service service;
+    struct server_loop *loops;
+    unsigned loops_made;
+    unsigned next_loop;  /* for the next connection; of the first loop */
+    uint64_t refused_ms; /* when that was last logged; likewise */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* of the monotonic clock */
+    unsigned waited_for;    /* under mutex: what close waits for */
+};
+
+/* A connection on its way to its loop. */
+struct arrival {
+    struct task task;
+    struct kv_service_loop *at;
+    int descriptor;
+    int refusal;
+    char peer[ADDRESS_TEXT_SIZE];
+};
+
+/* --- waiting for the loops ----------------------------------------------------------------------
+ */
+
+static void wait_begin(kvs_server *server, unsigned count)
+{
+    pthread_mutex_lock(&server->mutex);
+    server->waited_for = count;
+    pthread_mutex_unlock(&server->mutex);
+}
+
+static void wait_one_done(kvs_server *server)
+{
+    pthread_mutex_lock(&server->mutex);
+    assert(server->waited_for > 0);
+    server->waited_for--;
+    pthread_cond_signal(&server->changed);
+    pthread_mutex_unlock(&server->mutex);
+}
+
+/* True: all came; false: deadline_ms (of the monotonic clock; UINT64_MAX: none) came first. */
+static bool wait_end(kvs_server *server, uint64_t deadline_ms)
+{
+    const struct timespec until = {
+        .tv_sec = (time_t)(deadline_ms / 1000),
+        .tv_nsec = (long)(deadline_ms % 1000) * 1000000,
+    };
+    int status = 0;
+    pthread_mutex_lock(&server->mutex);
+    while (server->waited_for > 0 && status == 0) {
+        if (deadline_ms == UINT64_MAX)
+            pthread_cond_wait(&server->changed, &server->mutex);
+        else
+            status = pthread_cond_timedwait(&server->changed, &server->mutex, &until);
+    }
+    bool all = server->waited_for == 0;
+    pthread_mutex_unlock(&server->mutex);
+    return all;
+}
+
+/* --- accepting ----------------------------------------------------------------------------------
+ */
+
+static void on_arrival(struct task *task)
+{
+    struct arrival *arrival = CONTAINER_OF(task, struct arrival, task);
+    kv_service_connect(arrival->at, arrival->descriptor, arrival->peer, arrival->refusal);
+    mem_free(arrival);
+}
+
+static int check_room(kvs_server *server)
+{
+    struct kv_service *service = &server->service;
+    /* relaxed: a count for people; only this loop adds to it. */
+    uint64_t now = atomic_fetch_add_explicit(&service->connections, 1, memory_order_relaxed) + 1;
+    atomic_fetch_add_explicit(&service->connections_opened, 1, memory_order_relaxed);
+    if (now <= server->options.connections_max)
+        return 0;
+    atomic_fetch_add_explicit(&service->connections_refused, 1, memory_order_relaxed);
+    uint64_t now_ms = clock_now_ms();
+    if (server->refused_ms == 0 || now_ms - server->refused_ms >= REFUSED_LOG_MS) {
+        log_warn("connections are refused: %u are open, as many as --connections-max allows",
+                 server->options.connections_max);
+        server->refused_ms = now_ms;
+    }
+    return KVS_ERR_BUSY;
+}
+
+static void on_accept(void *arg, int descriptor, const char *peer)
+{
+    kvs_server *server = arg;
+    struct arrival *arrival = mem_alloc(sizeof *arrival);
+    if (arrival == NULL) {
+        close(descriptor);
+        return;
+    }
+    unsigned index = server->next_loop;
+    server->next_loop = (index + 1) % server->options.threads;
+    arrival->task.run = on_arrival;
+    arrival->at = &server->service.loops[index];
+    arrival->descriptor = descriptor;
+    arrival->refusal = check_room(server);
+    snprintf(arrival->peer, sizeof arrival->peer, "%s", peer);
+    loop_post(&server->loops[index].loop, &arrival->task);
+}
+
+/* --- options ------------------------------------------------------------------------------------
+ */
+
+static uint32_t cores(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : count > (long)THREADS_MAX ? THREADS_MAX : (uint32_t)count;
+}
+
+static void fill_options(struct kvs_server_options *to, const struct kvs_server_options *from)
+{
+    *to = (struct kvs_server_options){0};
+    if (from != NULL)
+        memcpy(to, from, from->size < sizeof *to ? from->size : sizeof *to);
+    to->address = to->address != NULL ? to->address : ADDRESS_DEFAULT;
+    to->directory = to->directory != NULL ? to->directory : ".";
+    to->threads = to->threads != 0 ? to->threads : cores();
+    to->pool_threads = to->pool_threads != 0 ? to->pool_threads : 4;
+    to->value_size_max = to->value_size_max != 0 ? to->value_size_max : KVS_VALUE_SIZE_MAX;
+    to->connections_max = to->connections_max != 0 ? to->connections_max : CONNECTIONS_MAX_DEFAULT;
+    to->slow_timeout_ms = to->slow_timeout_ms != 0 ? to->slow_timeout_ms : SLOW_TIMEOUT_MS_DEFAULT;
+    to->in_flight_bytes_max =
+        to->in_flight_bytes_max != 0 ? to->in_flight_bytes_max : IN_FLIGHT_BYTES_DEFAULT;
+}
+
+static int check_options(const struct kvs_server_options *options, char message[256])
+{
+    const char *wrong = NULL;
+    if (options->threads > THREADS_MAX)
+        wrong = "at most 32 threads for the network (--threads)";
+    else if (options->pool_threads > 1024)
+        wrong = "at most 1024 threads in the pool (--pool-threads)";
+    else if (options->value_size_max > VALUE_SIZE_MAX_MAX)
+        wrong = "values of at most 64 MiB (--value-max)";
+    else if (options->sync > KVS_SYNC_NEVER)
+        wrong = "sync is always, interval or never (--sync)";
+    if (wrong == NULL)
+        return 0;
+    snprintf(message, 256, "cannot start: %s", wrong);
+    return KVS_ERR_INVALID_ARGUMENT;
+}
+
+static void fill_service(kvs_server *server)
+{
+    const struct kvs_server_options *options = &server->options;
+    struct kv_service *service = &server->service;
+    service->engine = server->engine;
+    service->loops_count = options->threads;
+    service->started_ms = clock_now_ms();
+    service->session = (struct server_session_options){
+        .limits =
+            {
+                .key_size_max = KVS_KEY_SIZE_MAX,
+                .value_size_max = options->value_size_max,
+                .body_size_max = wire_body_size_max(KVS_KEY_SIZE_MAX, options->value_size_max),
+                .batch_count_max = KVS_BATCH_COUNT_MAX,
+                .in_flight_max = IN_FLIGHT_MAX,
+                .scans_max = SCANS_MAX,
+                .page_size = STORE_PAGE_SIZE_MAX,
+                .in_flight_bytes_max = options->in_flight_bytes_max,
+            },
+        .idle_timeout_ms = options->idle_timeout_ms,
+        .slow_timeout_ms = options->slow_timeout_ms,
+        .unwritten_bytes_max = options->in_flight_bytes_max,
+    };
+}
+
+static uint64_t tick_ms(const struct kvs_server_options *options)
+{
+    uint64_t tick = options->slow_timeout_ms / 4;
+    if (options->idle_timeout_ms != 0 && options->idle_timeout_ms / 4 < tick)
+        tick = options->idle_timeout_ms / 4;
+    return tick > TICK_MS_MAX ? TICK_MS_MAX : tick < TICK_MS_MIN ? TICK_MS_MIN : tick;
+}
+
+/* --- opening ------------------------------------------------------------------------------------
+ */
+
+typedef int engine_open_fn(const struct engine_options *options, struct engine **ret_engine,
+                           struct engine_message *ret_message);
+
+static const struct {
+    const char *name;
+    engine_open_fn *open_blocking;
+} engines[] = {
+    {"memory", memory_engine_open_blocking},
+};
+
+/* The engine asked for, else the one that wrote the directory, else the first. */
+static int choose_engine(const struct kvs_server_options *options, engine_open_fn **ret_open,
+                         char message[256])
+{
+    char written_by[32] = "";
+    const char *name = options->engine;
+    if (name == NULL) {
+        int error = engine_directory_probe_blocking(options->directory, written_by);
+        if (error != 0) {
+            snprintf(message, 256, "cannot read %s: %s", options->directory, kvs_error_text(error));
+            return error;
+        }
+        name = written_by[0] != '\0' ? written_by : engines[0].name;
+    }
+    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
+        if (strcmp(engines[i].name, name) == 0) {
+            *ret_open = engines[i].open_blocking;
+            return 0;
+        }
+    }
+    snprintf(message, 256, "there is no engine \"%s\" in this server%s: choose kvs or memory", name,
+             options->engine == NULL ? ", and it wrote this directory" : "");
+    return options->engine == NULL ? KVS_ERR_WRONG_ENGINE : KVS_ERR_INVALID_ARGUMENT;
+}
+
+static int open_engine(kvs_server *server, char message[256])
+{
+    const struct kvs_server_options *options = &server->options;
+    engine_open_fn *open_blocking;
+    int error = choose_engine(options, &open_blocking, message);
+    if (error == 0)
+        error =
+            kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, options->pool_threads, &server->pool);
+    if (error != 0)
+        return error;
+    const struct engine_options engine_options = {
+        .pool = server->pool,
+        .directory = options->directory,
+        .sync = options->sync,
+        .sync_interval_ms = options->sync_interval_ms,
+        .segment_size_bytes = options->segment_size_bytes,
+        .cache_size_bytes = options->cache_size_bytes,
+    };
+    struct engine_message said = {{0}};
+    error = open_blocking(&engine_options, &server->engine, &said);
+    if (error != 0)
+        snprintf(message, 256, "%s", said.text);
+    else if (said.text[0] != '\0')
+        log_info("%s", said.text);
+    return error;
+}
+
+static int make_loops(kvs_server *server)
+{
+    const struct kvs_server_options *options = &server->options;
+    struct kv_service *service = &server->service;
+    server->loops = mem_zalloc(options->threads * sizeof *server->loops);
+    service->loops = mem_aligned_alloc(_Alignof(struct kv_service_loop),
+                                       options->threads * sizeof *service->loops);
+    if (server->loops == NULL || service->loops == NULL)
+        return KVS_ERR_NO_MEMORY;
+    for (unsigned i = 0; i < options->threads; i++) {
+        struct server_loop *at = &server->loops[i];
+        int error = loop_init(&at->loop, i);
+        if (error != 0)
+            return error;
+        at->server = server;
+        /* The service's end-of-turn hook comes first: writes are under way while replies leave. */
+        kv_service_loop_init(&service->loops[i], service, &at->loop, &at->connections);
+        connections_init(&at->connections, &at->loop, tick_ms(options));
+        server->loops_made++;
+    }
+    return 0;
+}
+
+static int start_loops(kvs_server *server)
+{
+    int error = listener_start(&server->listener, &server->loops[0].loop, on_accept, server);
+    for (unsigned i = 0; i < server->options.threads && error == 0; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "kvs-net-%u", (uint8_t)i);
+        error = loop_start(&server->loops[i].loop, name);
+    }
+    return error;
+}
+
+static int take_down(kvs_server *server, uint32_t grace_ms);
+
+static int server_new(const struct kvs_server_options *options, kvs_server **ret_server)
+{
+    kvs_server *server = mem_zalloc(sizeof *server);
+    if (server == NULL)
+        return KVS_ERR_NO_MEMORY;
+    fill_options(&server->options, options);
+    server->listener.descriptor = -1;
+    pthread_mutex_init(&server->mutex, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    *ret_server = server;
+    return 0;
+}
+
+int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_server,
+                    char **ret_message)
+{
+    char message[256] = "";
+    kvs_server *server = NULL;
+    int error = server_new(options, &server);
+    if (error == 0)
+        error = check_options(&server->options, message);
+    if (error == 0)
+        error = listener_bind(&server->listener, server->options.address, message);
+    if (error == 0)
+        error = open_engine(server, message);
+    if (error == 0) {
+        fill_service(server);
+        error = make_loops(server);
+    }
+    if (error == 0)
+        error =
+            local_store_new(server->engine, server->options.value_size_max, &server->service.store);
+    if (error == 0)
+        error = start_loops(server);
+    if (error == 0) {
+        log_info("kvs-server %s with engine %s in %s, listening on %s", KVS_VERSION,
+                 server->engine->methods->name, server->options.directory,
+                 server->listener.address);
+        server->options.address = server->options.directory = server->options.engine = NULL;
+        *ret_server = server;
+        return 0;
+    }
+    if (message[0] == '\0')
+        snprintf(message, sizeof message, "cannot start: %s", kvs_error_text(error));
+    if (ret_message != NULL)
+        *ret_message = mem_strdup(message);
+    if (server != NULL)
+        take_down(server, 0);
+    return error;
+}
+
+const char *kvs_server_address(const kvs_server *server)
+{
+    return server->listener.address;
+}
+
+/* --- closing ------------------------------------------------------------------------------------
+ */
+
+static void on_connections_empty(struct connections *connections, void *arg)
+{
+    (void)connections;
+    struct server_loop *at = arg;
+    kv_service_loop_close(&at->server->service.loops[at->loop.index]);
+    wait_one_done(at->server);
+}
+
+static void on_listener_closed(void *arg)
+{
+    wait_one_done(arg);
+}
+
+static void on_drain(struct task *task)
+{
+    struct server_loop *at = CONTAINER_OF(task, struct server_loop, drain_task);
+    kv_service_loop_drain(&at->server->service.loops[at->loop.index]);
+    connections_close(&at->connections, on_connections_empty, at);
+    if (at->loop.index == 0 && at->server->listener.handles > 0)
+        listener_close(&at->server->listener, on_listener_closed);
+    else if (at->loop.index == 0)
+        wait_one_done(at->server);
+}
+
+static void on_cut(struct task *task)
+{
+    struct server_loop *at = CONTAINER_OF(task, struct server_loop, cut_task);
+    kv_service_loop_cut(&at->server->service.loops[at->loop.index]);
+}
+
+static void on_store_closed(void *arg, int error)
+{
+    (void)error;
+    wait_one_done(arg);
+}
+
+static void on_close_store(struct task *task)
+{
+    struct server_loop *at = CONTAINER_OF(task, struct server_loop, close_task);
+    store_close(at->server->service.store, &at->loop, on_store_closed, at->server);
+}
+
+/* Runs `task` on the loop's thread; here, when it has none yet or never got one. */
+static void run_on(struct server_loop *at, struct task *task, task_fn *run)
+{
+    task->run = run;
+    if (at->loop.started)
+        loop_post(&at->loop, task);
+    else
+        run(task);
+}
+
+/* Of a server that could not be opened: its loops have no threads, so they turn here. */
+static void wait_for_all(kvs_server *server)
+{
+    bool all_started = true;
+    for (unsigned i = 0; i < server->loops_made; i++)
+        all_started = all_started && server->loops[i].loop.started;
+    if (all_started)
+        wait_end(server, UINT64_MAX);
+    while (!all_started && !wait_end(server, clock_now_ms() + 1)) {
+        for (unsigned i = 0; i < server->loops_made; i++) {
+            if (!server->loops[i].loop.started)
+                uv_run(server->loops[i].loop.uv, UV_RUN_NOWAIT);
+        }
+    }
+}
+
+static void drain_loops(kvs_server *server, uint32_t grace_ms)
+{
+    wait_begin(server, server->loops_made + 1); /* and the listener */
+    for (unsigned i = 0; i < server->loops_made; i++)
+        run_on(&server->loops[i], &server->loops[i].drain_task, on_drain);
+    if (grace_ms > 0 && !wait_end(server, clock_now_ms() + grace_ms))
+        log_warn("connections are cut: what they wait for took longer than %u ms", grace_ms);
+    for (unsigned i = 0; i < server->loops_made; i++)
+        run_on(&server->loops[i], &server->loops[i].cut_task, on_cut);
+    wait_for_all(server);
+}
+
+static void close_store(kvs_server *server)
+{
+    wait_begin(server, 1);
+    run_on(&server->loops[0], &server->loops[0].close_task, on_close_store);
+    wait_for_all(server);
+}
+
+static void free_loops(kvs_server *server)
+{
+    for (unsigned i = 0; i < server->loops_made; i++) {
+        struct server_loop *at = &server->loops[i];
+        connections_deinit(&at->connections);
+        kv_service_loop_deinit(&server->service.loops[i]);
+        loop_deinit(&at->loop);
+    }
+}
+
+static int free_server(kvs_server *server)
+{
+    int error = server->engine != NULL ? engine_close_blocking(server->engine) : 0;
+    kvs_thread_pool_unref(server->pool);
+    listener_unbind(&server->listener);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->mutex);
+    mem_free(server->service.loops);
+    mem_free(server->loops);
+    mem_free(server);
+    return error;
+}
+
+static int take_down(kvs_server *server, uint32_t grace_ms)
+{
+    if (server->loops_made > 0)
+        drain_loops(server, grace_ms);
+    if (server->service.store != NULL)
+        close_store(server);
+    for (unsigned i = 0; i < server->loops_made; i++)
+        loop_stop(&server->loops[i].loop);
+    free_loops(server);
+    return free_server(server);
+}
+
+int kvs_server_close(kvs_server *server, uint32_t grace_ms)
+{
+    return take_down(server, grace_ms);
+}
