@@ -7,7 +7,8 @@
  *   "free every future exactly once": also one that was cancelled or composed.
  *
  * All functions may be called from any thread; one future may be waited on by many threads. A
- * function that returns a future returns NULL only when there is no memory for it.
+ * function that returns a future returns NULL only when there is no memory for it; given to any
+ * function here, NULL reads as a future that failed with KVS_ERR_NO_MEMORY.
  */
 #ifndef KVS_FUTURE_H
 #define KVS_FUTURE_H
@@ -137,7 +138,8 @@ kvs_future *kvs_future_timeout(kvs_future *future, int64_t timeout_ms);
 /* Ready with success after `delay_ms`. */
 kvs_future *kvs_future_delay(kvs_runtime *runtime, int64_t delay_ms);
 
-/* Already ready: with success and `pointer`, or with an error. For functions given to `then`. */
+/* Already ready: with success and `pointer`, or with an error. For functions given to `then`.
+ * `free_fn` (may be NULL) frees the pointer with the future, or at once when there is no memory. */
 kvs_future *kvs_future_ready(kvs_runtime *runtime, int error, void *pointer,
                              void (*free_fn)(void *));
 

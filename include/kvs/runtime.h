@@ -11,6 +11,9 @@
  *
  * Callbacks run on a loop of the runtime, never inside the call that started the operation, one at
  * a time per loop. A callback must not block, and must not wait on a future.
+ *
+ * Threads of the runtime and its pool block all signals. On the program's own loops (the second and
+ * the third way) the program should ignore SIGPIPE.
  */
 #ifndef KVS_RUNTIME_H
 #define KVS_RUNTIME_H
@@ -65,8 +68,10 @@ void kvs_runtime_poll(kvs_runtime *runtime);
 kvs_thread_pool *kvs_runtime_pool(kvs_runtime *runtime);
 
 /*
- * Stops the loops and frees the runtime. Stores must be closed before; futures may still be freed
- * after. Not from a callback, except that of a host's loop. NULL is allowed.
+ * Stops the loops and frees the runtime. Stores must be closed before. First all futures become
+ * ready and all callbacks are called; delays end, and functions of kvs_future_then are not called
+ * any more, with KVS_ERR_CLOSED. Afterwards futures may still be read and freed, nothing else. Not
+ * from a callback, except that of a host's loop. NULL is allowed.
  */
 void kvs_runtime_free(kvs_runtime *runtime);
 

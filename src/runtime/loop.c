@@ -1,46 +1,71 @@
 /*
  * runtime/loop.c: libuv turned by a thread.
  *
- * A post:
+ * A post from another thread:
  *   1. the sender pushes the task into the mailbox;
  *   2. if the box was empty, it sends the wake-up (an eventfd write inside libuv);
  *   3. the loop's thread wakes, drains the box and runs the tasks;
  *   4. the prepare handle, which libuv runs last before it waits, runs the hooks.
- * Tasks posted by tasks or hooks find the box empty, send a wake-up, and run in the next turn.
+ * A post from the loop's own thread goes to a list that the prepare handle runs before the hooks:
+ * no system call. Only what is posted from there on needs a wake-up, so that the turn that follows
+ * does not wait. On a host's loop all posts take the mailbox: the host's own prepare handles may
+ * run after ours.
+ *
+ * The sender touches the loop after its task may have run, and the task may be the one that lets
+ * the loop's owner free it. So senders are counted, and the end waits for the last one to be out.
  *
  * Failure: creating a loop needs descriptors and memory; posting cannot fail.
  */
 #include "runtime/loop.h"
 
 #include "base/error.h"
+#include "runtime/thread.h"
 
 #include <assert.h>
 #include <kvs/error.h>
+#include <sched.h>
+#include <string.h>
+
+/* Turns without waiting in one loop_turn, before the caller gets a say again. */
+#define TURNS_MAX 16
+
+static void tasks_run(struct task_list *list)
+{
+    struct task *task;
+    while ((task = task_list_pop(list)) != NULL)
+        task->run(task);
+}
 
 static void loop_on_wake(uv_async_t *handle)
 {
     struct loop *loop = handle->data;
     struct task_list list = mailbox_take(&loop->mailbox);
-    struct task *task;
-    while ((task = task_list_pop(&list)) != NULL)
-        task->run(task);
+    tasks_run(&list);
 }
 
 static void loop_on_turn_end(uv_prepare_t *handle)
 {
     struct loop *loop = handle->data;
-    struct loop_hook *hook = loop->hooks;
-    while (hook != NULL) {
-        struct loop_hook *next = hook->next;
+    struct task_list list = loop->posted;
+    loop->posted = (struct task_list){0};
+    tasks_run(&list);
+    for (struct loop_hook *hook = loop->hooks; hook != NULL; hook = loop->next_hook) {
+        loop->next_hook = hook->next;
         hook->run(hook);
-        hook = next;
     }
+    if (loop->posted.first != NULL && !uv_is_closing((uv_handle_t *)&loop->wake))
+        uv_async_send(&loop->wake);
 }
 
 static void loop_note_thread(struct loop *loop)
 {
     /* relaxed: compared only with the reader's own thread, which wrote it or did not. */
     atomic_store_explicit(&loop->thread_id, (uintptr_t)pthread_self(), memory_order_relaxed);
+}
+
+static void loop_forget_thread(struct loop *loop)
+{
+    atomic_store_explicit(&loop->thread_id, 0, memory_order_relaxed);
 }
 
 static int loop_init_handles(struct loop *loop)
@@ -84,18 +109,16 @@ static void *loop_thread(void *arg)
     struct loop *loop = arg;
     loop_note_thread(loop);
     uv_run(loop->uv, UV_RUN_DEFAULT);
+    loop_forget_thread(loop);
     return NULL;
 }
 
 int loop_start(struct loop *loop, const char *name)
 {
     assert(!loop->hosted && !loop->started);
-    int status = pthread_create(&loop->thread, NULL, loop_thread, loop);
-    if (status != 0)
-        return error_from_errno(status);
-    pthread_setname_np(loop->thread, name); /* for tools only: a failure changes nothing */
-    loop->started = true;
-    return 0;
+    int error = thread_start(&loop->thread, name, loop_thread, loop);
+    loop->started = error == 0;
+    return error;
 }
 
 struct stop_task {
@@ -113,9 +136,7 @@ static void loop_close_handles(struct loop *loop)
 
 static void loop_on_stop(struct task *task)
 {
-    struct loop *loop = CONTAINER_OF(task, struct stop_task, task)->loop;
-    loop->stopping = true;
-    loop_close_handles(loop);
+    loop_close_handles(CONTAINER_OF(task, struct stop_task, task)->loop);
 }
 
 void loop_stop(struct loop *loop)
@@ -129,9 +150,43 @@ void loop_stop(struct loop *loop)
     loop->started = false;
 }
 
+/* libuv tells epoll about new sockets only when it waits next. Its list of those that it has not
+ * told yet is in the public structure: a ring of two pointers, empty when it points to itself. */
+static bool uv_has_untold_watchers(const uv_loop_t *uv)
+{
+    _Static_assert(sizeof uv->watcher_queue == 2 * sizeof(void *), "a ring of two pointers");
+    const void *first;
+    memcpy(&first, &uv->watcher_queue, sizeof first);
+    return first != (const void *)&uv->watcher_queue;
+}
+
+bool loop_is_ready(const struct loop *loop)
+{
+    return loop->posted.first != NULL || uv_has_untold_watchers(loop->uv);
+}
+
+void loop_turn(struct loop *loop, bool wait)
+{
+    assert(!loop->hosted && !loop->started);
+    loop_note_thread(loop);
+    uv_run(loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    for (int i = 1; i < TURNS_MAX && loop_is_ready(loop); i++)
+        uv_run(loop->uv, UV_RUN_NOWAIT);
+    loop_forget_thread(loop);
+}
+
+/* After this no sender touches the loop any more, provided that nobody begins to post. */
+static void loop_wait_for_senders(struct loop *loop)
+{
+    /* acquire: pairs with the release at the end of a post. */
+    while (atomic_load_explicit(&loop->senders, memory_order_acquire) > 0)
+        sched_yield();
+}
+
 void loop_deinit(struct loop *loop)
 {
     assert(!loop->hosted && !loop->started);
+    loop_wait_for_senders(loop);
     loop_close_handles(loop);
     uv_run(loop->uv, UV_RUN_DEFAULT);
     int status = uv_loop_close(loop->uv);
@@ -142,29 +197,42 @@ void loop_deinit(struct loop *loop)
 static void hosted_on_wake_closed(uv_handle_t *handle)
 {
     struct loop *loop = handle->data;
-    void (*done)(struct loop *) = (void (*)(struct loop *))(uintptr_t)loop->thread_id;
-    done(loop);
+    loop->on_closed(loop);
 }
 
-void loop_deinit_hosted(struct loop *loop, void (*done)(struct loop *loop))
+static void hosted_on_turn_end_closed(uv_handle_t *handle)
+{
+    struct loop *loop = handle->data;
+    uv_close((uv_handle_t *)&loop->wake, hosted_on_wake_closed);
+}
+
+void loop_deinit_hosted(struct loop *loop, void (*on_closed)(struct loop *loop))
 {
     assert(loop->hosted);
-    /* Handles close in order, so the last one's callback knows that both are gone. */
-    atomic_store_explicit(&loop->thread_id, (uintptr_t)done, memory_order_relaxed);
-    uv_close((uv_handle_t *)&loop->turn_end, NULL);
-    uv_close((uv_handle_t *)&loop->wake, hosted_on_wake_closed);
+    loop_wait_for_senders(loop);
+    loop->on_closed = on_closed;
+    /* One after the other: libuv promises no order between the callbacks of two handles. */
+    uv_close((uv_handle_t *)&loop->turn_end, hosted_on_turn_end_closed);
 }
 
 void loop_post(struct loop *loop, struct task *task)
 {
-    if (mailbox_push(&loop->mailbox, task))
-        uv_async_send(&loop->wake);
+    struct task_list list = {0};
+    task_list_push(&list, task);
+    loop_post_list(loop, &list);
 }
 
 void loop_post_list(struct loop *loop, struct task_list *list)
 {
+    if (!loop->hosted && loop_is_current(loop)) {
+        task_list_splice(&loop->posted, list);
+        return;
+    }
+    /* relaxed: ordered before the push by the push's release, which the loop acquires. */
+    atomic_fetch_add_explicit(&loop->senders, 1, memory_order_relaxed);
     if (mailbox_push_list(&loop->mailbox, list))
         uv_async_send(&loop->wake);
+    atomic_fetch_sub_explicit(&loop->senders, 1, memory_order_release);
 }
 
 bool loop_is_current(const struct loop *loop)
@@ -184,6 +252,8 @@ void loop_add_hook(struct loop *loop, struct loop_hook *hook)
 
 void loop_remove_hook(struct loop *loop, struct loop_hook *hook)
 {
+    if (loop->next_hook == hook)
+        loop->next_hook = hook->next;
     for (struct loop_hook **at = &loop->hooks; *at != NULL; at = &(*at)->next) {
         if (*at == hook) {
             *at = hook->next;

@@ -1,0 +1,179 @@
+/*
+ * runtime/loop.c: tasks from many threads arrive once and in order per thread, tasks of the loop's
+ * own thread run before it waits, hooks, and the end of a loop under a sender.
+ */
+#include "runtime/loop.h"
+
+#include "runtime/thread.h"
+
+#include <semaphore.h>
+
+#include "test.h"
+
+#define SENDERS 4
+#define TASKS 2000
+
+struct numbered {
+    struct task task;
+    unsigned sender, number;
+};
+
+static struct numbered numbered[SENDERS][TASKS];
+static struct loop loop;
+static unsigned next_of[SENDERS], wrong, seen;
+static sem_t all_seen;
+
+static void numbered_run(struct task *task)
+{
+    struct numbered *one = CONTAINER_OF(task, struct numbered, task);
+    wrong += next_of[one->sender]++ != one->number || !loop_is_current(&loop);
+    if (++seen == SENDERS * TASKS)
+        sem_post(&all_seen);
+}
+
+static void *sender_main(void *arg)
+{
+    unsigned sender = (unsigned)(uintptr_t)arg;
+    for (unsigned i = 0; i < TASKS;) {
+        struct task_list list = {0};
+        for (unsigned chain = 0; chain <= i % 3 && i < TASKS; chain++, i++) {
+            numbered[sender][i] = (struct numbered){{.run = numbered_run}, sender, i};
+            task_list_push(&list, &numbered[sender][i].task);
+        }
+        loop_post_list(&loop, &list);
+    }
+    return NULL;
+}
+
+static void test_tasks_of_many_threads(void **state)
+{
+    (void)state;
+    sem_init(&all_seen, 0, 0);
+    assert_int_equal(loop_init(&loop, 0), 0);
+    assert_false(loop_is_current(&loop));
+    assert_int_equal(loop_start(&loop, "test"), 0);
+    pthread_t threads[SENDERS];
+    for (uintptr_t i = 0; i < SENDERS; i++)
+        assert_int_equal(thread_start(&threads[i], "sender", sender_main, (void *)i), 0);
+    while (sem_wait(&all_seen) != 0) {
+    }
+    loop_stop(&loop);
+    loop_deinit(&loop); /* the last sender may still be inside its post */
+    for (int i = 0; i < SENDERS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(wrong, 0);
+    assert_int_equal(seen, SENDERS * TASKS);
+}
+
+/* What ran, as letters. */
+static struct {
+    char text[64];
+    size_t length;
+    struct loop loop;
+    struct task a, b, c;
+    struct loop_hook first, second, third;
+} story;
+
+static void tell(char letter)
+{
+    assert_true(loop_is_current(&story.loop));
+    assert_true(story.length < sizeof story.text - 1);
+    story.text[story.length++] = letter;
+}
+
+static void run_c(struct task *task)
+{
+    (void)task;
+    tell('c');
+}
+
+static void run_b(struct task *task)
+{
+    (void)task;
+    tell('b');
+    loop_post(&story.loop, &story.c); /* too late for this turn */
+}
+
+static void run_a(struct task *task)
+{
+    (void)task;
+    loop_post(&story.loop, &story.b); /* runs at the end of this turn, never inside the call */
+    tell('a');
+}
+
+static void hook_first(struct loop_hook *hook)
+{
+    (void)hook;
+    tell('1');
+    loop_remove_hook(&story.loop, &story.second);
+}
+
+static void hook_second(struct loop_hook *hook)
+{
+    (void)hook;
+    tell('2');
+}
+
+static void hook_third(struct loop_hook *hook)
+{
+    tell('3');
+    loop_remove_hook(&story.loop, hook);
+}
+
+static void test_order_within_turns(void **state)
+{
+    (void)state;
+    assert_int_equal(loop_init(&story.loop, 7), 0);
+    assert_int_equal(story.loop.index, 7);
+    loop_turn(&story.loop, false);
+    story.a.run = run_a;
+    story.b.run = run_b;
+    story.c.run = run_c;
+    story.first.run = hook_first;
+    story.second.run = hook_second;
+    story.third.run = hook_third;
+    loop_add_hook(&story.loop, &story.first);
+    loop_add_hook(&story.loop, &story.second);
+    loop_add_hook(&story.loop, &story.third);
+    loop_post(&story.loop, &story.a);
+    loop_turn(&story.loop, true);
+    /* The first turn's prepare comes before it waits; a is drained, b and c follow. */
+    assert_string_equal(story.text, "13ab1c1");
+    assert_false(loop_is_ready(&story.loop));
+    assert_false(loop_is_current(&story.loop));
+    loop_deinit(&story.loop);
+}
+
+static unsigned closed;
+
+static void on_closed(struct loop *hosted)
+{
+    (void)hosted;
+    closed++;
+}
+
+static void test_hosted_closes_with_the_host(void **state)
+{
+    (void)state;
+    uv_loop_t host;
+    assert_int_equal(uv_loop_init(&host), 0);
+    struct loop hosted;
+    assert_int_equal(loop_init_hosted(&hosted, &host), 0);
+    assert_true(loop_is_current(&hosted));
+    uv_run(&host, UV_RUN_NOWAIT);
+    loop_deinit_hosted(&hosted, on_closed);
+    assert_int_equal(closed, 0);
+    uv_run(&host, UV_RUN_DEFAULT);
+    assert_int_equal(closed, 1);
+    assert_int_equal(uv_loop_close(&host), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tasks_of_many_threads),
+        cmocka_unit_test(test_order_within_turns),
+        cmocka_unit_test(test_hosted_closes_with_the_host),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
