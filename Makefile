@@ -19,7 +19,7 @@ BUILDS ?= test
 FUZZ_SECONDS ?= 30
 RELEASE := --buildtype=release -Db_ndebug=false
 
-.PHONY: all run test asan tsan fuzz bench lint fmt install uninstall clean setup
+.PHONY: all help run test asan tsan fuzz bench lint fmt install uninstall clean setup
 
 all: build/build.ninja
 	@ninja -C build
@@ -30,6 +30,9 @@ build/build.ninja:
 
 setup:
 	@tools/setup build
+
+help:
+	@sed -n '/^#   /,/^PREFIX/s/^# *//p' Makefile
 
 run: setup
 	@$(MAKE) --no-print-directory all
