@@ -106,7 +106,6 @@ static int conn_announce(struct grpc_conn *conn)
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, conn->config.call_window_bytes},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, conn->config.metadata_bytes_max},
-        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
         conn->server ? (nghttp2_settings_entry){NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
                                                 conn->config.calls_max}
                      : (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
