@@ -134,7 +134,8 @@ static int call_submit_request(struct grpc_call *call, kvs_slice path,
     fields_add_static(&fields, ":authority", 10, conn->authority, strlen(conn->authority));
     FIELDS_ADD(&fields, "content-type", "application/grpc");
     FIELDS_ADD(&fields, "te", "trailers");
-    fields_add_static(&fields, "user-agent", 10, conn->user_agent, strlen(conn->user_agent));
+    if (conn->user_agent != NULL)
+        fields_add_static(&fields, "user-agent", 10, conn->user_agent, strlen(conn->user_agent));
     char timeout[GRPC_TIMEOUT_TEXT_MAX];
     if (call->deadline_ms != UINT64_MAX) {
         uint64_t left = call->deadline_ms > conn->now_ms ? call->deadline_ms - conn->now_ms : 0;

@@ -30,31 +30,6 @@
 
 static const uint8_t ping_shutdown[8] = "shutdown";
 
-static void *session_malloc(size_t size, void *arg)
-{
-    (void)arg;
-    return mem_alloc(size);
-}
-
-static void session_free(void *memory, void *arg)
-{
-    (void)arg;
-    mem_free(memory);
-}
-
-static void *session_calloc(size_t count, size_t size, void *arg)
-{
-    (void)arg;
-    size_t bytes;
-    return __builtin_mul_overflow(count, size, &bytes) ? NULL : mem_zalloc(bytes);
-}
-
-static void *session_realloc(void *memory, size_t size, void *arg)
-{
-    (void)arg;
-    return mem_realloc(memory, size);
-}
-
 #define DEFAULT(field, value)        \
     do {                             \
         if (config->field == 0)      \
@@ -77,8 +52,7 @@ static void config_fill_defaults(struct grpc_config *config)
 
 static int conn_new_session(struct grpc_conn *conn)
 {
-    static nghttp2_mem memory = {NULL, session_malloc, session_free, session_calloc,
-                                 session_realloc};
+    nghttp2_mem memory = pool_memory(&conn->pool);
     nghttp2_session_callbacks *callbacks = NULL;
     nghttp2_option *option = NULL;
     int error = session_callbacks_new(&callbacks);
@@ -137,9 +111,10 @@ static int conn_new(const struct grpc_config *config, bool server, uint64_t now_
     list_init(&conn->waiting);
     list_init(&conn->free_calls);
     conn->authority = mem_strdup(config->authority != NULL ? config->authority : "localhost");
-    conn->user_agent =
-        mem_strdup(config->user_agent != NULL ? config->user_agent : "kvs/" KVS_VERSION);
-    int error = conn->authority == NULL || conn->user_agent == NULL ? KVS_ERR_NO_MEMORY : 0;
+    conn->user_agent = config->user_agent != NULL ? mem_strdup(config->user_agent) : NULL;
+    bool no_memory =
+        conn->authority == NULL || (config->user_agent != NULL && conn->user_agent == NULL);
+    int error = no_memory ? KVS_ERR_NO_MEMORY : 0;
     if (error == 0)
         error = conn_new_session(conn);
     if (error == 0)
@@ -182,8 +157,8 @@ void grpc_conn_free(struct grpc_conn *conn)
         call_free(list_entry(node, struct grpc_call, in_calls));
     if (conn->session != NULL)
         nghttp2_session_del(conn->session);
+    pool_deinit(&conn->pool);
     heap_deinit(&conn->deadlines);
-    buf_deinit(&conn->scratch);
     mem_free(conn->authority);
     mem_free(conn->user_agent);
     mem_free(conn);
@@ -470,6 +445,8 @@ void call_release(struct grpc_call *call)
     if (call->owned || call->stream_id != NO_STREAM || call->pinned)
         return;
     call_drop_received(call);
+    if (conn->header_call == call)
+        conn->header_call = NULL;
     heap_remove(&conn->deadlines, &call->deadline);
     list_remove(&call->in_ready);
     list_remove(&call->in_calls);

@@ -4,6 +4,7 @@
  *   conn.c    life of the connection: new, receive, run, send, lost, shutdown
  *   session.c what nghttp2 calls: header fields, data, ends of streams
  *   call.c    what the owner calls on a call, and the sending half of it
+ *   pool.c    memory for nghttp2
  *   read.c    the receiving half: messages out of bytes, credit, end of a call
  *
  * A call's struct lives while its stream does or while the owner has the handle (owned); when both
@@ -16,6 +17,7 @@
 #include "base/list.h"
 #include "proto/grpc/message.h"
 #include "proto/grpc/metadata.h"
+#include "proto/grpc/pool.h"
 
 #define NO_STREAM (-1)
 
@@ -99,6 +101,9 @@ struct grpc_conn {
     size_t streams_open; /* client: submitted and not closed */
     struct heap deadlines;
 
+    struct grpc_call *header_call; /* whose header block is being read; NULL: nobody's */
+    struct pool pool;              /* nghttp2's small memory */
+
     size_t buffered_bytes;  /* in recv of all calls */
     size_t held_bytes;      /* of all calls */
     size_t credit_withheld; /* of the connection's window, while held_bytes is over the limit */
@@ -106,7 +111,6 @@ struct grpc_conn {
     struct buf *out; /* during grpc_conn_send */
     size_t out_size_max;
     int error; /* fatal: nothing can be received or sent any more */
-    struct buf scratch;
     char error_text[160];
 };
 

@@ -91,7 +91,7 @@ struct grpc_config {
     uint32_t ping_interval_ms;   /* silence after which a ping is sent; 0: never */
     uint32_t ping_timeout_ms;    /* silence after a ping that ends the connection: 3000 */
     const char *authority;       /* client: host:port for :authority; copied; "localhost" */
-    const char *user_agent;      /* client: copied; "kvs/VERSION" */
+    const char *user_agent;      /* client: copied; none: each field costs time */
     bool tls;                    /* client: :scheme https */
 };
 

@@ -33,13 +33,18 @@ static struct grpc_call *call_of(nghttp2_session *session, int32_t stream_id)
 static int session_on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
     struct grpc_conn *conn = arg;
-    if (!conn->server || frame->hd.type != NGHTTP2_HEADERS ||
-        frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+    conn->header_call = NULL;
+    if (frame->hd.type != NGHTTP2_HEADERS)
         return 0;
+    if (!conn->server || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+        conn->header_call = call_of(session, frame->hd.stream_id);
+        return 0;
+    }
     struct grpc_call *call = call_new(conn);
     if (call == NULL)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     call->stream_id = frame->hd.stream_id;
+    conn->header_call = call;
     nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, call);
     return 0;
 }
@@ -110,10 +115,12 @@ static int session_on_header(nghttp2_session *session, const nghttp2_frame *fram
                              nghttp2_rcbuf *name_rcbuf, nghttp2_rcbuf *value_rcbuf, uint8_t flags,
                              void *arg)
 {
+    (void)session;
+    (void)frame;
     (void)flags;
     struct grpc_conn *conn = arg;
-    struct grpc_call *call = call_of(session, frame->hd.stream_id);
-    if (call == NULL || frame->hd.type != NGHTTP2_HEADERS)
+    struct grpc_call *call = conn->header_call;
+    if (call == NULL)
         return 0;
     kvs_slice name = rcbuf_slice(name_rcbuf);
     kvs_slice value = rcbuf_slice(value_rcbuf);

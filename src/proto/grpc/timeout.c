@@ -2,7 +2,6 @@
 #include "proto/grpc/timeout.h"
 
 #include <kvs/error.h>
-#include <stdio.h>
 
 #define DIGITS_MAX 8
 #define VALUE_MAX 99999999u
@@ -41,6 +40,22 @@ int grpc_timeout_parse(kvs_slice text, uint64_t *ret_timeout_ms)
     }
 }
 
+/* By hand: this runs for every call with a deadline. */
+static size_t write_digits(char text[GRPC_TIMEOUT_TEXT_MAX], uint32_t value, char unit)
+{
+    char digits[DIGITS_MAX];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    for (size_t i = 0; i < count; i++)
+        text[i] = digits[count - 1 - i];
+    text[count] = unit;
+    text[count + 1] = '\0';
+    return count + 1;
+}
+
 size_t grpc_timeout_format(char text[GRPC_TIMEOUT_TEXT_MAX], uint64_t timeout_ms)
 {
     /* Two significant digits, rounded up; then whole seconds where they are whole. */
@@ -60,5 +75,5 @@ size_t grpc_timeout_format(char text[GRPC_TIMEOUT_TEXT_MAX], uint64_t timeout_ms
         value = VALUE_MAX;
         unit = timeout_ms > (uint64_t)VALUE_MAX * 1000 ? 'H' : 'S';
     }
-    return (size_t)snprintf(text, GRPC_TIMEOUT_TEXT_MAX, "%u%c", (unsigned)value, unit);
+    return write_digits(text, (uint32_t)value, unit);
 }
