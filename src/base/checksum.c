@@ -8,3 +8,8 @@ uint32_t checksum(const void *data, size_t size)
 {
     return (uint32_t)XXH3_64bits(data, size);
 }
+
+uint32_t checksum_seeded(const void *data, size_t size, uint64_t seed)
+{
+    return (uint32_t)XXH3_64bits_withSeed(data, size, seed);
+}

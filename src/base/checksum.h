@@ -6,5 +6,6 @@
 #include <stdint.h>
 
 uint32_t checksum(const void *data, size_t size);
+uint32_t checksum_seeded(const void *data, size_t size, uint64_t seed);
 
 #endif

@@ -74,9 +74,9 @@ struct engine_condition {
     kvs_slice value;
 };
 
-#define ENGINE_WRITE_WANT_PREVIOUS \
-    1u /* give the value that the first mutation's key (or the first \
-          condition's, when it fails) had before */
+/* Give the value that the key of mutations[0] had before; when a condition fails, that of the key
+ * of conditions[0]. */
+#define ENGINE_WRITE_WANT_PREVIOUS 1u
 
 struct engine_write {
     struct op op;                  /* op.task.next links a chain before the submit */
@@ -98,7 +98,7 @@ struct engine_read {
     const struct engine_snapshot *snapshot; /* or NULL: as of when it runs */
     /* Called on a pool thread; its return value becomes op.error. */
     int (*run)(struct engine_read *read, struct engine_view *view);
-    void *state[2]; /* the engine's */
+    void *state[4]; /* the engine's */
 };
 
 enum engine_control_kind {

@@ -1,0 +1,384 @@
+/*
+ * engine/log/apply.c: batches into the newest segment's memory and the working trees.
+ *
+ * A batch: 1. its conditions are checked against the working trees (which hold the batches before
+ * it in the group); 2. each mutation that changes anything becomes a record behind the last one;
+ * 3. the trees follow. Nothing is on the disk and nothing is visible yet: writer_commit does both.
+ *
+ * A move: each record that is still live is appended anew and its entry is pointed to the copy.
+ * That is visible to readers at once, which is harmless: the bytes are the same, and the old ones
+ * stay.
+ *
+ * Failure: NO_MEMORY leaves trees and segment half changed; the writer undoes the whole group.
+ * Thread: the writer.
+ */
+#include "engine/log/log_engine.h"
+
+#include "base/mem.h"
+#include "engine/log/file.h"
+
+#include <assert.h>
+
+struct batch {
+    struct log_engine *log;
+    struct engine_write *write;
+    struct record last; /* the record written last, at `last_offset` */
+    uint32_t last_offset;
+    bool any;
+};
+
+uint64_t apply_write_size(const struct engine_write *write)
+{
+    uint64_t size = 0;
+    for (uint32_t i = 0; i < write->mutations_count; i++) {
+        const kvs_mutation *mutation = &write->mutations[i];
+        size += record_size(mutation->key.size, mutation->value.size, mutation->ttl_ms != 0);
+    }
+    return size;
+}
+
+/* --- records and accounts --------------------------------------------------------------------- */
+
+/* Appends a record to the newest segment's memory; there is room. Returns its offset. */
+static uint32_t record_append(struct log_engine *log, const struct record *record)
+{
+    struct segment *segment = log->newest;
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    size_t size = record_size(record->key.size, record->value.size, record->expires_at_ms != 0);
+    assert(segment->size + size <= segment->capacity);
+    uint32_t offset = segment->size;
+    record_encode(memory + offset, segment->number, record);
+    segment->size += (uint32_t)size;
+    if (record->kind == RECORD_SET) {
+        segment->accounts.live_bytes += size;
+        stat_set(&log->stat_live_bytes, stat_get(&log->stat_live_bytes) + size);
+        if (record->sequence < segment->accounts.set_sequence_min)
+            segment->accounts.set_sequence_min = record->sequence;
+        if (record->expires_at_ms != 0) {
+            segment->accounts.expiring_bytes += size;
+            if (record->expires_at_ms > segment->accounts.expires_last_ms)
+                segment->accounts.expires_last_ms = record->expires_at_ms;
+        }
+    } else {
+        segment->accounts.tombstone_bytes += size;
+    }
+    return offset;
+}
+
+/* The newest version no longer points to the entry's record. */
+static void record_dead(struct log_engine *log, const struct entry *entry)
+{
+    uint64_t location = atomic_load_explicit(&entry->location, memory_order_relaxed);
+    struct segment *segment = segment_at(log, location);
+    uint32_t size = entry_record_size(entry);
+    assert(segment->accounts.live_bytes >= size);
+    segment->accounts.live_bytes -= size;
+    stat_set(&log->stat_live_bytes, stat_get(&log->stat_live_bytes) - size);
+    if (entry->expires)
+        segment->accounts.expiring_bytes -= size;
+}
+
+static int entry_unlink(struct log_engine *log, unsigned family, struct entry *entry)
+{
+    struct tree_root *tree = &log->working.families[family];
+    tree->keys--;
+    tree->expiring_keys -= entry->expires;
+    record_dead(log, entry);
+    return tree_entry_retire(&log->tree, entry);
+}
+
+static struct entry *entry_live(struct log_engine *log, unsigned family, kvs_slice key)
+{
+    struct entry *entry = tree_find(log->working.families[family].root, key);
+    if (entry != NULL && entry_is_expired(entry, log->group_wall_ms))
+        return NULL;
+    return entry;
+}
+
+/* --- conditions ------------------------------------------------------------------------------- */
+
+/* The value of an entry; from disk into `scratch` when it is not in memory. */
+static int entry_value(struct log_engine *log, const struct entry *entry, struct buf *scratch,
+                       kvs_slice *ret_value)
+{
+    uint64_t location = atomic_load_explicit(&entry->location, memory_order_relaxed);
+    struct segment *segment = segment_at(log, location);
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    size_t offset = record_value_offset(entry->key_size, entry->expires);
+    if (memory != NULL) {
+        *ret_value = slice_make(memory + location_offset(location) + offset, entry->value_size);
+        return 0;
+    }
+    uint32_t size = entry_record_size(entry);
+    buf_clear(scratch);
+    int error = buf_reserve(scratch, size);
+    if (error != 0)
+        return error;
+    struct record record;
+    error =
+        segment_read_record(segment, location_offset(location), size, true, scratch->data, &record);
+    if (error == 0)
+        *ret_value = record.value;
+    return error;
+}
+
+static int condition_check(struct log_engine *log, const struct engine_condition *condition,
+                           struct buf *scratch)
+{
+    struct entry *entry = entry_live(log, condition->family, condition->key);
+    switch (condition->kind) {
+    case ENGINE_CONDITION_EXISTS:
+        return entry != NULL ? 0 : KVS_ERR_NOT_FOUND;
+    case ENGINE_CONDITION_ABSENT:
+        return entry == NULL ? 0 : KVS_ERR_ALREADY_EXISTS;
+    case ENGINE_CONDITION_EQUALS: {
+        if (entry == NULL || entry->value_size != condition->value.size)
+            return KVS_ERR_CONDITION_FAILED;
+        kvs_slice value;
+        int error = entry_value(log, entry, scratch, &value);
+        if (error != 0)
+            return error;
+        return slice_equal(value, condition->value) ? 0 : KVS_ERR_CONDITION_FAILED;
+    }
+    default:
+        return KVS_ERR_INVALID_ARGUMENT;
+    }
+}
+
+static int previous_keep(struct log_engine *log, struct engine_write *write, unsigned family,
+                         kvs_slice key)
+{
+    struct entry *entry = entry_live(log, family, key);
+    write->previous_found = entry != NULL;
+    if (entry == NULL)
+        return 0;
+    struct buf scratch = BUF_INIT;
+    kvs_slice value;
+    int error = entry_value(log, entry, &scratch, &value);
+    if (error == 0)
+        error = buf_append_slice(&write->previous, value);
+    buf_deinit(&scratch);
+    return error;
+}
+
+static int conditions_check(struct log_engine *log, struct engine_write *write)
+{
+    bool want = (write->flags & ENGINE_WRITE_WANT_PREVIOUS) != 0;
+    struct buf scratch = BUF_INIT;
+    int error = 0;
+    for (uint32_t i = 0; i < write->conditions_count && error == 0; i++)
+        error = condition_check(log, &write->conditions[i], &scratch);
+    if (error != 0 && want) {
+        const struct engine_condition *first = &write->conditions[0];
+        int failed = previous_keep(log, write, first->family, first->key);
+        error = failed != 0 ? failed : error;
+    }
+    buf_deinit(&scratch);
+    if (error == 0 && want && write->mutations_count > 0)
+        error = previous_keep(log, write, write->mutations[0].family, write->mutations[0].key);
+    return error;
+}
+
+/* --- mutations -------------------------------------------------------------------------------- */
+
+static uint32_t batch_append(struct batch *batch, struct record *record)
+{
+    record->sequence = ++batch->log->working.sequence;
+    batch->last = *record;
+    batch->last_offset = record_append(batch->log, record);
+    batch->any = true;
+    return batch->last_offset;
+}
+
+static int apply_set(struct batch *batch, const kvs_mutation *mutation, bool more)
+{
+    struct log_engine *log = batch->log;
+    struct record record = {
+        .kind = RECORD_SET,
+        .family = mutation->family,
+        .more = more,
+        .expires_at_ms = mutation->ttl_ms != 0 ? log->group_wall_ms + mutation->ttl_ms : 0,
+        .key = mutation->key,
+        .value = mutation->value,
+    };
+    uint32_t offset = batch_append(batch, &record);
+    uint64_t location = location_make(log->newest->slot, offset);
+    struct entry *entry = tree_entry_new(&log->tree, record.key, record.expires_at_ms,
+                                         (uint32_t)record.value.size, record.sequence, location);
+    if (entry == NULL)
+        return KVS_ERR_NO_MEMORY;
+    segment_entry_added(log, location);
+    struct tree_root *tree = &log->working.families[mutation->family];
+    struct entry *replaced;
+    int error = tree_insert(&log->tree, &tree->root, entry, &replaced);
+    if (error != 0)
+        return error;
+    tree->keys++;
+    tree->expiring_keys += entry->expires;
+    return replaced != NULL ? entry_unlink(log, mutation->family, replaced) : 0;
+}
+
+static int apply_remove(struct batch *batch, const kvs_mutation *mutation, bool more)
+{
+    struct log_engine *log = batch->log;
+    struct tree_root *tree = &log->working.families[mutation->family];
+    struct entry *entry;
+    int error = tree_remove(&log->tree, &tree->root, mutation->key, &entry);
+    if (error != 0 || entry == NULL)
+        return error;
+    struct record record = {
+        .kind = RECORD_REMOVE, .family = mutation->family, .more = more, .key = mutation->key};
+    batch_append(batch, &record);
+    batch->write->removed_count += !entry_is_expired(entry, log->group_wall_ms);
+    return entry_unlink(log, mutation->family, entry);
+}
+
+static int apply_remove_range(struct batch *batch, const kvs_mutation *mutation, bool more)
+{
+    struct log_engine *log = batch->log;
+    struct tree_root *tree = &log->working.families[mutation->family];
+    kvs_slice end = mutation->value;
+    bool any = false;
+    for (;;) {
+        struct tree_cursor cursor;
+        tree_seek(&cursor, tree->root, mutation->key);
+        struct entry *entry = tree_cursor_entry(&cursor);
+        if (entry == NULL || (end.size > 0 && slice_compare(entry_key(entry), end) >= 0))
+            break;
+        int error = tree_remove(&log->tree, &tree->root, entry_key(entry), &entry);
+        if (error != 0)
+            return error;
+        batch->write->removed_count += !entry_is_expired(entry, log->group_wall_ms);
+        error = entry_unlink(log, mutation->family, entry);
+        if (error != 0)
+            return error;
+        any = true;
+    }
+    if (!any)
+        return 0;
+    struct record record = {.kind = RECORD_REMOVE_RANGE,
+                            .family = mutation->family,
+                            .more = more,
+                            .key = mutation->key,
+                            .value = end};
+    batch_append(batch, &record);
+    return 0;
+}
+
+/* Mutations that change nothing leave no record, so the last record may promise more: take it
+ * back. */
+static void batch_close(struct batch *batch)
+{
+    if (!batch->any || !batch->last.more)
+        return;
+    batch->last.more = false;
+    uint8_t *memory = atomic_load_explicit(&batch->log->newest->memory, memory_order_relaxed);
+    record_encode(memory + batch->last_offset, batch->log->newest->number, &batch->last);
+}
+
+int apply_write(struct log_engine *log, struct engine_write *write)
+{
+    write->removed_count = 0;
+    write->previous_found = false;
+    write->previous = BUF_INIT;
+    int error = conditions_check(log, write);
+    if (error != 0)
+        return error;
+    struct batch batch = {.log = log, .write = write};
+    for (uint32_t i = 0; i < write->mutations_count && error == 0; i++) {
+        const kvs_mutation *mutation = &write->mutations[i];
+        bool more = i + 1 < write->mutations_count;
+        if (mutation->kind == KVS_MUTATION_SET)
+            error = apply_set(&batch, mutation, more);
+        else if (mutation->kind == KVS_MUTATION_REMOVE)
+            error = apply_remove(&batch, mutation, more);
+        else
+            error = apply_remove_range(&batch, mutation, more);
+    }
+    batch_close(&batch);
+    return error;
+}
+
+/* --- moves ------------------------------------------------------------------------------------ */
+
+static int move_tombstone(struct log_engine *log, unsigned family, kvs_slice key)
+{
+    struct record record = {.kind = RECORD_REMOVE,
+                            .family = (uint8_t)family,
+                            .sequence = ++log->working.sequence,
+                            .key = key};
+    record_append(log, &record);
+    return 0;
+}
+
+static int move_set(struct log_engine *log, const struct move *move, uint32_t offset,
+                    struct record *record)
+{
+    struct tree_root *tree = &log->working.families[record->family];
+    struct entry *entry = tree_find(tree->root, record->key);
+    uint64_t from = location_make(move->from->slot, offset);
+    if (entry == NULL || atomic_load_explicit(&entry->location, memory_order_relaxed) != from)
+        return 0;
+    if (entry_is_expired(entry, log->group_wall_ms)) {
+        int error = tree_remove(&log->tree, &tree->root, record->key, &entry);
+        if (error != 0)
+            return error;
+        error = entry_unlink(log, record->family, entry);
+        if (error != 0 || !move->keep_removes)
+            return error;
+        return move_tombstone(log, record->family, record->key);
+    }
+    if (pointer_vector_push(&log->moved, (uintptr_t)entry) != 0)
+        return KVS_ERR_NO_MEMORY;
+    if (pointer_vector_push(&log->moved_from, from) != 0) {
+        log->moved.count--;
+        return KVS_ERR_NO_MEMORY;
+    }
+    record->more = false;
+    record->sequence = ++log->working.sequence;
+    uint64_t to = location_make(log->newest->slot, record_append(log, record));
+    record_dead(log, entry);
+    segment_entry_added(log, to);
+    /* release: pairs with the readers' acquire, so that they find the bytes of the copy. */
+    atomic_store_explicit(&entry->location, to, memory_order_release);
+    segment_entry_gone(log, from);
+    return 0;
+}
+
+/* Does a segment but `from` hold a set older than a range removal? */
+static bool older_set_exists(const struct log_engine *log, const struct segment *from,
+                             uint64_t sequence)
+{
+    for (const struct segment *at = log->oldest; at != NULL; at = at->next) {
+        if (at != from && at->accounts.set_sequence_min < sequence)
+            return true;
+    }
+    return false;
+}
+
+int apply_move(struct log_engine *log, struct move *move)
+{
+    for (uint32_t i = 0; i < move->count; i++) {
+        struct record record;
+        uint32_t offset = move->offsets[i];
+        kvs_slice bytes = slice_make(move->segment_bytes + offset, move->from->size - offset);
+        size_t size = record_decode(bytes, move->from->number, &record);
+        if (size == 0)
+            return KVS_ERR_CORRUPTION;
+        int error = 0;
+        if (record.kind == RECORD_SET) {
+            error = move_set(log, move, offset, &record);
+        } else if (record.kind == RECORD_REMOVE) {
+            if (move->keep_removes &&
+                tree_find(log->working.families[record.family].root, record.key) == NULL)
+                error = move_tombstone(log, record.family, record.key);
+        } else if (record.kind == RECORD_REMOVE_RANGE) {
+            record.more = false;
+            if (older_set_exists(log, move->from, record.sequence))
+                record_append(log, &record); /* with its own sequence number */
+        }
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}

@@ -1,0 +1,121 @@
+/* engine/log/file.c: system calls, complete or failed. */
+#include "engine/log/file.h"
+
+#include "base/error.h"
+#include "base/fault.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define WOULD_BLOCK 1
+
+int file_open(const char *path, int flags, int *ret_fd)
+{
+    if (fault_hit(FAULT_FILE_OPEN))
+        return KVS_ERR_IO;
+    int fd = open(path, flags | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return error_from_errno(errno);
+    *ret_fd = fd;
+    return 0;
+}
+
+int file_read(int fd, void *data, size_t size, uint64_t offset)
+{
+    if (fault_hit(FAULT_FILE_READ))
+        return KVS_ERR_IO;
+    uint8_t *to = data;
+    while (size > 0) {
+        ssize_t got = pread(fd, to, size, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_from_errno(errno);
+        if (got == 0)
+            return KVS_ERR_CORRUPTION;
+        to += got;
+        offset += (uint64_t)got;
+        size -= (size_t)got;
+    }
+    return 0;
+}
+
+int file_read_now(int fd, void *data, size_t size, uint64_t offset)
+{
+    if (fault_hit(FAULT_FILE_READ))
+        return KVS_ERR_IO;
+    struct iovec vector = {.iov_base = data, .iov_len = size};
+    ssize_t got = preadv2(fd, &vector, 1, (off_t)offset, RWF_NOWAIT);
+    if (got == (ssize_t)size)
+        return 0;
+    /* Not wholly in memory, or a file system without RWF_NOWAIT: the blocking read will tell. */
+    return WOULD_BLOCK;
+}
+
+int file_write(int fd, const void *data, size_t size, uint64_t offset)
+{
+    if (fault_hit(FAULT_FILE_WRITE))
+        return KVS_ERR_IO;
+    if (fault_hit(FAULT_FILE_SPACE))
+        return KVS_ERR_NO_SPACE;
+    const uint8_t *from = data;
+    bool torn = fault_hit(FAULT_FILE_SHORT);
+    while (size > 0) {
+        ssize_t wrote = pwrite(fd, from, torn ? (size + 1) / 2 : size, (off_t)offset);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            return error_from_errno(errno);
+        if (torn) /* half of it is there, and then the disk fails */
+            return KVS_ERR_IO;
+        from += wrote;
+        offset += (uint64_t)wrote;
+        size -= (size_t)wrote;
+    }
+    return 0;
+}
+
+int file_sync(int fd)
+{
+    if (fault_hit(FAULT_FILE_SYNC))
+        return KVS_ERR_IO;
+    return fdatasync(fd) == 0 ? 0 : error_from_errno(errno);
+}
+
+int file_truncate(int fd, uint64_t size)
+{
+    if (fault_hit(FAULT_FILE_WRITE))
+        return KVS_ERR_IO;
+    return ftruncate(fd, (off_t)size) == 0 ? 0 : error_from_errno(errno);
+}
+
+int file_size(int fd, uint64_t *ret_size)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return error_from_errno(errno);
+    *ret_size = (uint64_t)status.st_size;
+    return 0;
+}
+
+int file_unlink(const char *path)
+{
+    if (fault_hit(FAULT_FILE_RENAME))
+        return KVS_ERR_IO;
+    return unlink(path) == 0 ? 0 : error_from_errno(errno);
+}
+
+int file_sync_directory(const char *path)
+{
+    if (fault_hit(FAULT_FILE_RENAME))
+        return KVS_ERR_IO;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return error_from_errno(errno);
+    int error = fsync(fd) == 0 ? 0 : error_from_errno(errno);
+    close(fd);
+    return error;
+}

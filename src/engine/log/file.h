@@ -1,0 +1,26 @@
+/*
+ * engine/log/file.h: the few file operations that the engine needs, each with a fault point in
+ * front of it and errno mapped behind it. All may block.
+ */
+#ifndef ENGINE_LOG_FILE_H
+#define ENGINE_LOG_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Each returns 0 or an error of kvs/error.h. */
+int file_open(const char *path, int flags, int *ret_fd);
+/* The whole range or an error; a file that ends within it is CORRUPTION. */
+int file_read(int fd, void *data, size_t size, uint64_t offset);
+/* As file_read, but ENGINE_WOULD_BLOCK (1) when the bytes are not in the system's memory. */
+int file_read_now(int fd, void *data, size_t size, uint64_t offset);
+/* The whole range or an error; after an error any part of it may have been written. */
+int file_write(int fd, const void *data, size_t size, uint64_t offset);
+int file_sync(int fd);
+int file_truncate(int fd, uint64_t size);
+int file_size(int fd, uint64_t *ret_size);
+int file_unlink(const char *path);
+/* Makes creations and removals in the directory durable. */
+int file_sync_directory(const char *path);
+
+#endif

@@ -1,0 +1,617 @@
+/*
+ * engine/log/log_engine.c: opening, closing and reading the log engine; see log_engine.h for its
+ * parts.
+ *
+ * Open: 1. the directory is made if need be, locked, and checked to be ours; 2. the log is read
+ * (recovery.c); 3. the writer and the compaction threads start.
+ * Read: enter an epoch, take the version, find the entry, give a pointer to the value in the
+ * segment's memory; if that segment is not in memory, read its file: at once if the system has the
+ * bytes, else only in a view that may block.
+ * Close: 1. compaction and writer stop, what was written is synced; 2. everything is freed.
+ *
+ * Failure: an open that fails leaves nothing behind but the directory and its lock file.
+ */
+#include "engine/log/log_engine.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "engine/log/file.h"
+#include "runtime/thread_pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ENGINE_NAME "kvs"
+#define MARKER_TEXT "engine: " ENGINE_NAME "\nformat: 1\n"
+#define SEGMENT_SIZE_DEFAULT (64u * 1024 * 1024)
+#define SYNC_INTERVAL_MS_DEFAULT 1000u
+#define SLOTS_SIZE (SEGMENT_SLOTS * sizeof(_Atomic(struct segment *)))
+
+static struct log_engine *log_of(struct engine *engine)
+{
+    return CONTAINER_OF(engine, struct log_engine, engine);
+}
+
+/* --- views ------------------------------------------------------------------------------------ */
+
+/* A value read from a file, kept until its view ends. */
+struct read_buffer {
+    struct read_buffer *next;
+    uint8_t bytes[];
+};
+
+/* engine_view.state, by its meaning. */
+struct log_view {
+    const struct version *version;
+    struct read_buffer *buffers;
+    uintptr_t epoch_slot;
+};
+
+static struct log_view *view_of(struct engine_view *view)
+{
+    _Static_assert(sizeof(struct log_view) <= sizeof view->state, "state is large enough");
+    return (struct log_view *)(void *)view->state;
+}
+
+static int log_view_begin(struct engine *engine, const struct engine_snapshot *snapshot,
+                          struct engine_view *view)
+{
+    struct log_engine *log = log_of(engine);
+    struct log_view *mine = view_of(view);
+    mine->buffers = NULL;
+    mine->epoch_slot = epoch_enter(&log->epoch);
+    mine->version = snapshot != NULL ? &snapshot->version
+                                     : atomic_load_explicit(&log->version, memory_order_seq_cst);
+    return 0;
+}
+
+static void buffers_free(struct log_view *view)
+{
+    while (view->buffers != NULL) {
+        struct read_buffer *next = view->buffers->next;
+        mem_free(view->buffers);
+        view->buffers = next;
+    }
+}
+
+static void log_view_end(struct engine_view *view)
+{
+    struct log_view *mine = view_of(view);
+    buffers_free(mine);
+    epoch_leave(&log_of(view->engine)->epoch, (unsigned)mine->epoch_slot);
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static int value_from_file(struct engine_view *view, const struct segment *segment, uint32_t offset,
+                           const struct entry *entry, kvs_slice *ret_value)
+{
+    struct log_view *mine = view_of(view);
+    uint32_t size = entry_record_size(entry);
+    struct read_buffer *buffer = mem_alloc(sizeof *buffer + size);
+    if (buffer == NULL)
+        return KVS_ERR_NO_MEMORY;
+    struct record record;
+    int error = segment_read_record(segment, offset, size, view->may_block, buffer->bytes, &record);
+    if (error == 0 && !slice_equal(record.key, entry_key(entry)))
+        error = KVS_ERR_CORRUPTION;
+    if (error != 0) {
+        mem_free(buffer);
+        return error;
+    }
+    buffer->next = mine->buffers;
+    mine->buffers = buffer;
+    *ret_value = record.value;
+    return 0;
+}
+
+static int value_get(struct engine_view *view, const struct entry *entry, kvs_slice *ret_value)
+{
+    /* acquire: pairs with the release in apply_move: the bytes of the copy are there. */
+    uint64_t location = atomic_load_explicit(&entry->location, memory_order_acquire);
+    const struct segment *segment = segment_at(log_of(view->engine), location);
+    const uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_acquire);
+    uint32_t offset = location_offset(location);
+    if (memory == NULL)
+        return value_from_file(view, segment, offset, entry, ret_value);
+    *ret_value = slice_make(memory + offset + record_value_offset(entry->key_size, entry->expires),
+                            entry->value_size);
+    return 0;
+}
+
+static int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value)
+{
+    const struct entry *entry = tree_find(view_of(view)->version->families[family].root, key);
+    if (entry == NULL || (entry->expires && entry_is_expired(entry, clock_wall_ms())))
+        return KVS_ERR_NOT_FOUND;
+    return value_get(view, entry, ret_value);
+}
+
+/* A cursor over a range in its direction. */
+struct range_walk {
+    const struct engine_range *range;
+    struct tree_cursor cursor;
+    uint64_t wall_ms;
+};
+
+static void walk_begin(struct range_walk *walk, struct engine_view *view,
+                       const struct engine_range *range)
+{
+    const struct tree_root *tree = &view_of(view)->version->families[range->family];
+    walk->range = range;
+    walk->wall_ms = clock_wall_ms();
+    if (range->reverse)
+        tree_seek_before(&walk->cursor, tree->root, range->end);
+    else
+        tree_seek(&walk->cursor, tree->root, range->start);
+}
+
+/* The next entry that has not expired; NULL at the end of the range. */
+static const struct entry *walk_next(struct range_walk *walk)
+{
+    const struct engine_range *range = walk->range;
+    for (;;) {
+        const struct entry *entry = tree_cursor_entry(&walk->cursor);
+        if (entry == NULL)
+            return NULL;
+        kvs_slice key = entry_key(entry);
+        if (range->reverse && slice_compare(key, range->start) < 0)
+            return NULL;
+        if (!range->reverse && range->end.size > 0 && slice_compare(key, range->end) >= 0)
+            return NULL;
+        if (range->reverse)
+            tree_previous(&walk->cursor);
+        else
+            tree_next(&walk->cursor);
+        if (!entry_is_expired(entry, walk->wall_ms))
+            return entry;
+    }
+}
+
+static int log_scan(struct engine_view *view, const struct engine_range *range,
+                    engine_scan_fn *each, void *arg)
+{
+    struct log_view *mine = view_of(view);
+    struct range_walk walk;
+    walk_begin(&walk, view, range);
+    struct read_buffer *kept = mine->buffers;
+    int error = 0;
+    for (const struct entry *entry; error == 0 && (entry = walk_next(&walk)) != NULL;) {
+        kvs_slice value = {0};
+        if (!range->keys_only)
+            error = value_get(view, entry, &value);
+        if (error == 0)
+            error = each(arg, entry_key(entry), value);
+        if (mine->buffers != kept) { /* valid during the call only */
+            struct read_buffer *mine_only = mine->buffers;
+            mine->buffers = mine_only->next;
+            mem_free(mine_only);
+        }
+    }
+    return error;
+}
+
+static int log_count(struct engine_view *view, const struct engine_range *range,
+                     uint64_t *ret_count)
+{
+    const struct tree_root *tree = &view_of(view)->version->families[range->family];
+    if (range->start.size == 0 && range->end.size == 0 && tree->expiring_keys == 0) {
+        *ret_count = tree->keys;
+        return 0;
+    }
+    struct engine_range forward = *range;
+    forward.reverse = false;
+    struct range_walk walk;
+    walk_begin(&walk, view, &forward);
+    uint64_t count = 0;
+    while (walk_next(&walk) != NULL)
+        count++;
+    *ret_count = count;
+    return 0;
+}
+
+/* --- reads on the pool ------------------------------------------------------------------------ */
+
+struct pool_read {
+    struct task job;
+    struct engine *engine;
+};
+
+static struct pool_read *pool_read_of(struct engine_read *read)
+{
+    _Static_assert(sizeof(struct pool_read) <= sizeof read->state, "state is large enough");
+    return (struct pool_read *)(void *)read->state;
+}
+
+static void log_read_job(struct task *task)
+{
+    struct pool_read *mine = CONTAINER_OF(task, struct pool_read, job);
+    struct engine_read *read =
+        (struct engine_read *)(void *)((char *)mine - offsetof(struct engine_read, state));
+    struct engine_view view;
+    int error = engine_view_begin(mine->engine, read->snapshot, true, &view);
+    if (error == 0) {
+        error = read->run(read, &view);
+        engine_view_end(&view);
+    }
+    struct completions completions = COMPLETIONS_INIT;
+    completions_add(&completions, &read->op, error);
+    completions_flush(&completions);
+}
+
+static void log_read(struct engine *engine, struct engine_read *read)
+{
+    struct pool_read *mine = pool_read_of(read);
+    mine->engine = engine;
+    mine->job.run = log_read_job;
+    pool_submit_task(log_of(engine)->pool, &mine->job);
+}
+
+/* --- snapshots -------------------------------------------------------------------------------- */
+
+static int log_snapshot_take(struct engine *engine, struct engine_snapshot **ret_snapshot)
+{
+    struct log_engine *log = log_of(engine);
+    struct engine_snapshot *snapshot = mem_zalloc(sizeof *snapshot);
+    if (snapshot == NULL)
+        return KVS_ERR_NO_MEMORY;
+    snapshot->log = log;
+    pthread_mutex_lock(&log->snapshots_mutex);
+    snapshot->version = *atomic_load_explicit(&log->version, memory_order_seq_cst);
+    snapshot->older = log->snapshots;
+    if (snapshot->older != NULL)
+        snapshot->older->newer = snapshot;
+    log->snapshots = snapshot;
+    pthread_mutex_unlock(&log->snapshots_mutex);
+    stat_add(&log->stat_snapshots, 1);
+    *ret_snapshot = snapshot;
+    return 0;
+}
+
+static void snapshot_on_release(struct task *task)
+{
+    struct engine_snapshot *snapshot = CONTAINER_OF(task, struct engine_snapshot, release);
+    version_release(snapshot->log, snapshot);
+}
+
+static void log_snapshot_release(struct engine *engine, struct engine_snapshot *snapshot)
+{
+    struct log_engine *log = log_of(engine);
+    atomic_fetch_sub_explicit(&log->stat_snapshots, 1, memory_order_relaxed);
+    snapshot->release.run = snapshot_on_release;
+    writer_request(log, &snapshot->release);
+}
+
+/* --- writes and control ----------------------------------------------------------------------- */
+
+static void log_write(struct engine *engine, struct task_list *writes)
+{
+    writer_submit(log_of(engine), writes);
+}
+
+struct control_request {
+    struct task task;
+    struct log_engine *log;
+};
+
+static void control_run(struct task *task)
+{
+    struct control_request *request = CONTAINER_OF(task, struct control_request, task);
+    struct engine_control *control =
+        (struct engine_control *)(void *)((char *)request - offsetof(struct engine_control, state));
+    struct log_engine *log = request->log;
+    if (control->kind == ENGINE_CONTROL_SYNC) {
+        writer_sync(log, control);
+    } else if (control->kind == ENGINE_CONTROL_COMPACT) {
+        writer_compact(log, control);
+    } else {
+        struct completions completions = COMPLETIONS_INIT;
+        completions_add(&completions, &control->op, KVS_ERR_UNSUPPORTED);
+        completions_flush(&completions);
+    }
+}
+
+static void log_control(struct engine *engine, struct engine_control *control)
+{
+    struct control_request *request = (struct control_request *)(void *)control->state;
+    _Static_assert(sizeof(struct control_request) <= sizeof control->state,
+                   "state is large enough");
+    request->log = log_of(engine);
+    request->task.run = control_run;
+    writer_request(request->log, &request->task);
+}
+
+static void log_stats(struct engine *engine, struct engine_stats *ret_stats)
+{
+    struct log_engine *log = log_of(engine);
+    struct engine_view view;
+    log_view_begin(engine, NULL, &view);
+    uint64_t keys = 0;
+    for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++)
+        keys += view_of(&view)->version->families[i].keys;
+    view.engine = engine;
+    log_view_end(&view);
+    *ret_stats = (struct engine_stats){
+        .keys = keys,
+        .live_bytes = stat_get(&log->stat_live_bytes),
+        .disk_bytes = stat_get(&log->stat_disk_bytes),
+        .cache_bytes = stat_get(&log->stat_cache_bytes),
+        .index_bytes = stat_get(&log->stat_index_bytes),
+        .segments = stat_get(&log->stat_segments),
+        .snapshots = stat_get(&log->stat_snapshots),
+        .writes = stat_get(&log->stat_writes),
+        .groups = stat_get(&log->stat_groups),
+        .syncs = stat_get(&log->stat_syncs),
+        .compactions = stat_get(&log->stat_compactions),
+        .compacted_bytes = stat_get(&log->stat_compacted_bytes),
+        .failed = atomic_load_explicit(&log->failed, memory_order_relaxed),
+    };
+}
+
+/* --- closing ---------------------------------------------------------------------------------- */
+
+static void segments_free_all(struct log_engine *log)
+{
+    if (log->slots == NULL)
+        return;
+    for (uint32_t i = 0; i < SEGMENT_SLOTS; i++) {
+        struct segment *segment = atomic_load_explicit(&log->slots[i], memory_order_relaxed);
+        if (segment != NULL)
+            segment_destroy(log, segment);
+    }
+}
+
+/* Also of an engine that was opened only in part. All threads are gone. */
+static void log_free(struct log_engine *log)
+{
+    for (struct limbo *limbo = log->limbo_first; limbo != NULL;) {
+        struct limbo *next = limbo->next;
+        pointer_vector_deinit(&limbo->objects);
+        segment_memory_free(limbo->memory, limbo->memory_size);
+        mem_free(limbo); /* its segment is still in its slot */
+        limbo = next;
+    }
+    segments_free_all(log);
+    slab_deinit(&log->slab);
+    pointer_vector_deinit(&log->tree.born);
+    pointer_vector_deinit(&log->tree.retired);
+    pointer_vector_deinit(&log->moved);
+    pointer_vector_deinit(&log->moved_from);
+    pointer_vector_deinit(&log->unlinked);
+    pthread_mutex_destroy(&log->snapshots_mutex);
+    pthread_mutex_destroy(&log->wake_mutex);
+    pthread_cond_destroy(&log->wake);
+    pthread_mutex_destroy(&log->preparation.mutex);
+    pthread_cond_destroy(&log->preparation.done);
+    pthread_mutex_destroy(&log->compaction.mutex);
+    pthread_cond_destroy(&log->compaction.wake);
+    if (log->lock_fd >= 0)
+        close(log->lock_fd); /* which unlocks */
+    kvs_thread_pool_unref(log->pool);
+    if (log->slots != NULL)
+        munmap((void *)log->slots, SLOTS_SIZE);
+    mem_free(log->directory);
+    mem_free(log);
+}
+
+static int log_close_blocking(struct engine *engine)
+{
+    struct log_engine *log = log_of(engine);
+    compaction_stop(log);
+    int error = writer_stop(log);
+    assert(log->snapshots == NULL && "a snapshot outlived its engine");
+    log_free(log);
+    return error;
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+static const struct engine_methods log_methods = {
+    .name = ENGINE_NAME,
+    .view_begin = log_view_begin,
+    .view_end = log_view_end,
+    .get = log_get,
+    .scan = log_scan,
+    .count = log_count,
+    .snapshot_take = log_snapshot_take,
+    .snapshot_release = log_snapshot_release,
+    .read = log_read,
+    .write = log_write,
+    .control = log_control,
+    .stats = log_stats,
+    .close_blocking = log_close_blocking,
+};
+
+static uint64_t cache_size_default(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+    long page_size = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page_size <= 0)
+        return 256u * 1024 * 1024;
+    return (uint64_t)pages * (uint64_t)page_size / 4;
+}
+
+static int fail(struct engine_message *message, int error, const char *directory, const char *what)
+{
+    snprintf(message->text, sizeof message->text, "%s: %s (%s)", directory, what,
+             kvs_error_text(error));
+    return error;
+}
+
+static int directory_make(const struct engine_options *options, struct engine_message *message)
+{
+    const char *directory = options->directory;
+    struct stat status;
+    if (stat(directory, &status) == 0) {
+        if (S_ISDIR(status.st_mode))
+            return 0;
+        return fail(message, KVS_ERR_NO_DIRECTORY, directory, "is not a directory");
+    }
+    if (options->must_exist || errno != ENOENT)
+        return fail(message, error_from_errno(errno), directory, "cannot be opened");
+    if (mkdir(directory, 0755) != 0)
+        return fail(message, error_from_errno(errno), directory, "cannot be made");
+    return 0;
+}
+
+static int directory_lock(struct log_engine *log, struct engine_message *message)
+{
+    char path[SEGMENT_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/LOCK", log->directory);
+    int error = file_open(path, O_RDWR | O_CREAT, &log->lock_fd);
+    if (error != 0)
+        return fail(message, error, log->directory, "its lock file cannot be written");
+    if (flock(log->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno == EWOULDBLOCK)
+        return fail(message, KVS_ERR_LOCKED, log->directory,
+                    "is open in another process; stop that one, or use another directory");
+    return fail(message, error_from_errno(errno), log->directory, "cannot be locked");
+}
+
+static int marker_write(struct log_engine *log)
+{
+    char path[SEGMENT_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/KVS", log->directory);
+    int fd;
+    int error = file_open(path, O_WRONLY | O_CREAT | O_TRUNC, &fd);
+    if (error != 0)
+        return error;
+    error = file_write(fd, MARKER_TEXT, sizeof MARKER_TEXT - 1, 0);
+    if (error == 0)
+        error = file_sync(fd);
+    close(fd);
+    if (error == 0)
+        error = file_sync_directory(log->directory);
+    if (error != 0)
+        (void)file_unlink(path); /* half a marker would lock us out */
+    return error;
+}
+
+static int directory_claim(struct log_engine *log, bool must_exist, struct engine_message *message)
+{
+    char name[32];
+    int error = engine_directory_probe_blocking(log->directory, name);
+    if (error != 0)
+        return fail(message, error, log->directory, "its file KVS cannot be read");
+    if (name[0] == '\0' && must_exist)
+        return fail(message, KVS_ERR_NO_DIRECTORY, log->directory, "holds no store");
+    if (name[0] == '\0') {
+        error = marker_write(log);
+        return error == 0 ? 0 : fail(message, error, log->directory, "cannot be written");
+    }
+    if (strcmp(name, ENGINE_NAME) == 0)
+        return 0;
+    snprintf(message->text, sizeof message->text,
+             "%s: was written by the engine \"%s\", not \"" ENGINE_NAME
+             "\"; use that engine or another directory",
+             log->directory, name);
+    return KVS_ERR_WRONG_ENGINE;
+}
+
+static void condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static int log_new(const struct engine_options *options, struct log_engine **ret_log)
+{
+    struct log_engine *log = mem_aligned_alloc(64, sizeof *log);
+    if (log == NULL)
+        return KVS_ERR_NO_MEMORY;
+    memset(log, 0, sizeof *log);
+    log->engine.methods = &log_methods;
+    log->engine.capabilities = ENGINE_CAP_DURABLE;
+    log->lock_fd = -1;
+    log->sync = options->sync;
+    log->sync_interval_ms =
+        options->sync_interval_ms != 0 ? options->sync_interval_ms : SYNC_INTERVAL_MS_DEFAULT;
+    uint64_t segment_size =
+        options->segment_size_bytes != 0 ? options->segment_size_bytes : SEGMENT_SIZE_DEFAULT;
+    if (segment_size < SEGMENT_SIZE_MIN)
+        segment_size = SEGMENT_SIZE_MIN;
+    log->segment_size = segment_size < SEGMENT_SIZE_MAX ? (uint32_t)segment_size : SEGMENT_SIZE_MAX;
+    log->cache_size_max =
+        options->cache_size_bytes != 0 ? options->cache_size_bytes : cache_size_default();
+    epoch_init(&log->epoch);
+    mailbox_init(&log->writes);
+    mailbox_init(&log->requests);
+    slab_init(&log->slab);
+    log->tree.slab = &log->slab;
+    pthread_mutex_init(&log->snapshots_mutex, NULL);
+    pthread_mutex_init(&log->wake_mutex, NULL);
+    condition_init(&log->wake);
+    pthread_mutex_init(&log->preparation.mutex, NULL);
+    condition_init(&log->preparation.done);
+    pthread_mutex_init(&log->compaction.mutex, NULL);
+    condition_init(&log->compaction.wake);
+    log->pool = kvs_thread_pool_ref(options->pool);
+    log->directory = mem_strdup(options->directory);
+    /* Mapped, so that slots which are never used take no memory. */
+    void *slots =
+        mmap(NULL, SLOTS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    log->slots = slots != MAP_FAILED ? slots : NULL;
+    if (log->directory == NULL || log->slots == NULL) {
+        log_free(log);
+        return KVS_ERR_NO_MEMORY;
+    }
+    *ret_log = log;
+    return 0;
+}
+
+/* The first version that readers see: what recovery found. */
+static int version_first(struct log_engine *log)
+{
+    struct version *version = slab_alloc(&log->slab, sizeof *version);
+    if (version == NULL)
+        return KVS_ERR_NO_MEMORY;
+    *version = log->working;
+    atomic_store_explicit(&log->version, version, memory_order_seq_cst);
+    return 0;
+}
+
+int log_engine_open_blocking(const struct engine_options *options, struct engine **ret_engine,
+                             struct engine_message *ret_message)
+{
+    ret_message->text[0] = '\0';
+    int error = directory_make(options, ret_message);
+    if (error != 0)
+        return error;
+    struct log_engine *log;
+    error = log_new(options, &log);
+    if (error != 0)
+        return fail(ret_message, error, options->directory, "cannot be opened");
+    error = directory_lock(log, ret_message);
+    if (error == 0)
+        error = directory_claim(log, options->must_exist, ret_message);
+    if (error == 0)
+        error = recovery_run(log, ret_message);
+    if (error == 0)
+        error = version_first(log);
+    if (error == 0) {
+        segments_count(log);
+        error = writer_start(log);
+    }
+    if (error == 0)
+        error = compaction_start(log);
+    if (error != 0) {
+        if (ret_message->text[0] == '\0')
+            fail(ret_message, error, options->directory, "cannot be opened");
+        (void)writer_stop(log);
+        log_free(log);
+        return error;
+    }
+    *ret_engine = &log->engine;
+    return 0;
+}

@@ -1,0 +1,275 @@
+/*
+ * engine/log/log_engine.h: the parts of the log engine and how they hang together.
+ *
+ *   log_engine.c   open, close, views, reads, snapshots, statistics: any thread
+ *   writer.c       the writer thread: its queue, groups, syncs
+ *   apply.c        a batch or a move into the newest segment and the working trees
+ *   version.c      publishing, and when memory that readers could see is freed
+ *   segments.c     the list of files: rolling, caching, preparing space, removing
+ *   recovery.c     reading the log when opening
+ *   compaction.c   emptying segments in the background
+ *
+ * A version is what readers see: a root per family. The writer alone changes anything; readers take
+ * engine->version inside an epoch, or hold a snapshot's copy of it.
+ */
+#ifndef ENGINE_LOG_LOG_ENGINE_H
+#define ENGINE_LOG_LOG_ENGINE_H
+
+#include "engine/engine.h"
+#include "engine/log/epoch.h"
+#include "engine/log/segments.h"
+#include "engine/log/tree.h"
+#include "runtime/mailbox.h"
+
+#include <pthread.h>
+
+#define SEGMENT_PATH_SIZE 4096u
+
+struct tree_root {
+    struct node *root;
+    uint64_t keys;
+    uint64_t expiring_keys; /* of them, with an end of life */
+};
+
+/* Immutable once published. */
+struct version {
+    uint64_t sequence; /* of its last record */
+    struct tree_root families[ENGINE_FAMILY_COUNT];
+};
+
+struct engine_snapshot {
+    struct version version;
+    struct engine_snapshot *older; /* the list of all, newest first; under snapshots_mutex */
+    struct engine_snapshot *newer;
+    struct pointer_vector deferred; /* retired since, but seen by it; the writer's */
+    struct task release;            /* its way to the writer when released */
+    struct log_engine *log;
+};
+
+/* Things that no version reaches any more, waiting for the readers that entered before. */
+struct limbo {
+    struct limbo *next;
+    uint64_t epoch;
+    struct pointer_vector objects;
+    struct segment *segment; /* emptied, to be closed; or NULL */
+    uint8_t *memory;         /* of a segment, to be unmapped; or NULL */
+    uint32_t memory_size;
+};
+
+/* A bounded run of records that compaction wants in the newest segment. */
+struct move {
+    struct op op; /* completes with the group */
+    struct task request;
+    struct log_engine *log;
+    struct segment *from;
+    const uint8_t *segment_bytes; /* all of `from` */
+    uint32_t *offsets;            /* of the records to move */
+    uint32_t count;
+    uint32_t size_bytes; /* of these records together */
+    bool keep_removes;   /* a segment older than `from` exists */
+};
+
+/* A sync on the pool, of all that was written when it began. */
+struct background_sync {
+    struct task job;  /* on the pool */
+    struct task done; /* back on the writer's thread */
+    bool running;
+    int error;
+    int *fds;
+    unsigned fds_count;
+    unsigned fds_capacity;
+    bool sync_directory;
+    uint32_t to_segment;
+    uint32_t to_offset;
+    struct task_list covered; /* ops of struct engine_control: waiting for it */
+    struct task_list waiting; /* ... for the next one */
+};
+
+/* Zeros written ahead of the log's end on the pool, so that a sync has no file size to update. */
+struct preparation {
+    struct task job;
+    pthread_mutex_t mutex; /* guards `running` */
+    pthread_cond_t done;
+    bool running;
+    char path[SEGMENT_PATH_SIZE];
+    uint64_t from;
+    uint64_t to;
+};
+
+struct compaction {
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t mutex; /* guards the rest */
+    pthread_cond_t wake;
+    bool stop;
+    struct segment *victim; /* of the writer's choice; NULL: idle */
+    bool handed_over;       /* the thread has not taken it yet */
+    bool keep_removes;
+    bool answered;        /* the move or sync it waits for came back ... */
+    int answer;           /* ... with this error */
+    struct task finished; /* its way to the writer when the victim is empty, or it failed */
+    int error;
+};
+
+struct log_engine {
+    struct engine engine;
+    kvs_thread_pool *pool;
+    char *directory;
+    int lock_fd;
+    enum kvs_sync sync;
+    uint32_t sync_interval_ms;
+    uint32_t segment_size;
+    uint64_t cache_size_max;
+
+    /* readers */
+    struct epoch epoch;
+    _Atomic(struct version *) version;
+    _Atomic(struct segment *) *slots; /* SEGMENT_SLOTS of them */
+
+    /* the list of snapshots, and the change of the current version */
+    pthread_mutex_t snapshots_mutex;
+    struct engine_snapshot *snapshots; /* newest first */
+
+    /* to the writer */
+    struct mailbox writes;   /* struct engine_write */
+    struct mailbox requests; /* anything else: run is called */
+    pthread_mutex_t wake_mutex;
+    pthread_cond_t wake;
+    bool wake_set;
+    pthread_t writer_thread;
+    bool writer_started;
+
+    /* the writer's own, from here to `compaction` */
+    struct slab slab;
+    struct tree_writer tree;
+    struct version working; /* what the next publish will show */
+    struct segment *oldest; /* the log's order, by segment.next */
+    struct segment *newest;
+    uint32_t next_number;
+    uint32_t next_slot;
+    uint32_t synced_segment; /* everything before this place is on the disk */
+    uint32_t synced_offset;
+    uint32_t marked_segment; /* ... and this is what the last mark said */
+    uint32_t marked_offset;
+    uint64_t sync_due_ms; /* 0: nothing to sync by time */
+    uint64_t cached_bytes;
+    uint64_t group_wall_ms;           /* the time that batches of this group see */
+    uint32_t group_offset;            /* where the group begins in the newest segment, ... */
+    uint32_t group_body_offset;       /* ... behind its mark, ... */
+    struct accounts group_accounts;   /* ... and what that segment held then */
+    struct task_list group;           /* its ops, in order */
+    struct version *group_version;    /* room for the version that it will publish */
+    struct task_list pending;         /* taken from the queue, not yet in a group */
+    struct pointer_vector moved;      /* entries whose location changed in this group, ... */
+    struct pointer_vector moved_from; /* ... and where they were, to undo it */
+    struct pointer_vector unlinked;   /* no version has them; for the next limbo */
+    struct limbo *limbo_first;
+    struct limbo *limbo_last;
+    struct background_sync background;
+    struct preparation preparation;
+    struct task_list compact_waiting; /* ops of struct engine_control */
+    uint32_t compact_up_to; /* for them: all segments up to this number that have garbage */
+    struct task stop_request;
+    bool stopping;
+    unsigned groups_until_compaction; /* the next look for a segment to empty */
+
+    struct compaction compaction;
+
+    _Atomic bool failed; /* a write or sync failed: no more writes */
+
+    /* Statistics: written by the writer, read by anyone, relaxed. */
+    _Atomic uint64_t stat_writes;
+    _Atomic uint64_t stat_groups;
+    _Atomic uint64_t stat_syncs;
+    _Atomic uint64_t stat_compactions;
+    _Atomic uint64_t stat_compacted_bytes;
+    _Atomic uint64_t stat_disk_bytes;
+    _Atomic uint64_t stat_live_bytes;
+    _Atomic uint64_t stat_cache_bytes;
+    _Atomic uint64_t stat_index_bytes;
+    _Atomic uint64_t stat_segments;
+    _Atomic uint64_t stat_snapshots;
+};
+
+static inline struct segment *segment_at(struct log_engine *log, uint64_t location)
+{
+    /* acquire: pairs with the release in segments_add. */
+    return atomic_load_explicit(&log->slots[location_slot(location)], memory_order_acquire);
+}
+
+static inline void stat_add(_Atomic uint64_t *stat, uint64_t more)
+{
+    atomic_fetch_add_explicit(stat, more, memory_order_relaxed);
+}
+
+static inline void stat_set(_Atomic uint64_t *stat, uint64_t value)
+{
+    atomic_store_explicit(stat, value, memory_order_relaxed);
+}
+
+static inline uint64_t stat_get(_Atomic uint64_t *stat)
+{
+    return atomic_load_explicit(stat, memory_order_relaxed);
+}
+
+static inline bool entry_is_expired(const struct entry *entry, uint64_t wall_ms)
+{
+    return entry->expires && entry_expires_at(entry) <= wall_ms;
+}
+
+/* --- writer.c --------------------------------------------------------------------------------- */
+
+int writer_start(struct log_engine *log);
+/* Takes what is queued, syncs, stops the thread. Returns the error of the last sync. */
+int writer_stop(struct log_engine *log);
+/* Hands a chain of struct engine_write over (by op.task). Any thread. */
+void writer_submit(struct log_engine *log, struct task_list *writes);
+/* Has request->run called on the writer's thread, between batches. Any thread. */
+void writer_request(struct log_engine *log, struct task *request);
+/* On the writer's thread: makes a move part of the current group; it completes with the group. */
+void writer_add_move(struct log_engine *log, struct move *move);
+/* On the writer's thread: writes what the group has, syncs, publishes, completes its ops. */
+void writer_commit(struct log_engine *log);
+/* On the writer's thread: has all that is written now synced; `control` (or NULL) completes
+ * then. */
+void writer_sync(struct log_engine *log, struct engine_control *control);
+
+/* --- apply.c ---------------------------------------------------------------------------------- */
+
+/* Bytes that a batch or a move can take in a segment at most. */
+uint64_t apply_write_size(const struct engine_write *write);
+/* Checks the conditions, appends the records to the newest segment's memory and changes the working
+ * trees. Returns 0 or the failed condition; NO_MEMORY: the group must be undone. */
+int apply_write(struct log_engine *log, struct engine_write *write);
+int apply_move(struct log_engine *log, struct move *move);
+
+/* --- version.c -------------------------------------------------------------------------------- */
+
+/* Makes `working` what readers see. Cannot fail: group_version has been allocated. */
+void version_publish(struct log_engine *log);
+/* Back to what is published. */
+void version_undo(struct log_engine *log);
+/* A snapshot's deferred objects go to older snapshots or to limbo; frees it. */
+void version_release(struct log_engine *log, struct engine_snapshot *snapshot);
+/* Puts what was unlinked into limbo, and frees what no reader can see; true when some is left. */
+bool version_reclaim(struct log_engine *log, bool idle);
+/* Later, when no reader can see it: closes the segment, unmaps the memory. */
+void version_defer_segment(struct log_engine *log, struct segment *segment);
+void version_defer_memory(struct log_engine *log, uint8_t *memory, uint32_t size);
+
+/* --- recovery.c ------------------------------------------------------------------------------- */
+
+/* Reads the log of the directory into the working trees. Blocking; before the threads start. */
+int recovery_run(struct log_engine *log, struct engine_message *message);
+
+/* --- compaction.c ----------------------------------------------------------------------------- */
+
+int compaction_start(struct log_engine *log);
+void compaction_stop(struct log_engine *log);
+/* On the writer's thread: `control` completes when the segments of now have no garbage to speak
+ * of. */
+void writer_compact(struct log_engine *log, struct engine_control *control);
+/* The writer: hands the next segment worth emptying to the compaction thread, if it is idle. */
+void compaction_consider(struct log_engine *log);
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * engine/log/segment.h: one file of the log, and where its bytes are: in memory, on disk, or both.
+ *
+ * Segments live in a table of slots. An entry's location is a slot and an offset, so that reading
+ * a value costs one load from the table and compaction can move a record by one store.
+ *
+ * The newest segment's bytes are always in memory: it is built there and written from there. Older
+ * ones stay in memory as far as the cache budget goes; readers see `memory` become NULL and read
+ * the file.
+ *
+ * Threads: readers (inside an epoch) use segment_value and segment_read_record; all else is the
+ * writer's, but for what says otherwise.
+ */
+#ifndef ENGINE_LOG_SEGMENT_H
+#define ENGINE_LOG_SEGMENT_H
+
+#include "engine/log/format.h"
+#include "engine/log/tree.h"
+
+#include <pthread.h>
+
+#define SEGMENT_SLOTS 65536u
+#define SEGMENT_SIZE_MIN 4096u
+#define SEGMENT_SIZE_MAX (1024u * 1024 * 1024)
+
+enum segment_state {
+    SEGMENT_ACTIVE,  /* the newest: is appended to */
+    SEGMENT_SEALED,  /* complete */
+    SEGMENT_EMPTIED, /* compacted, its file removed; kept while entries of snapshots point to it */
+};
+
+/* What a segment holds, for compaction; the writer's. */
+struct accounts {
+    uint64_t live_bytes;       /* of records that the newest version points to */
+    uint64_t tombstone_bytes;  /* of removes and range removes */
+    uint64_t expiring_bytes;   /* part of live_bytes that has an end of life */
+    uint64_t expires_last_ms;  /* when the last of them ends */
+    uint64_t set_sequence_min; /* lowest sequence number of a set; UINT64_MAX for none */
+};
+
+struct segment {
+    uint32_t number;
+    uint32_t slot;
+    int fd;
+    enum segment_state state;
+    uint32_t capacity;         /* room for header and records */
+    uint32_t size;             /* used by header and records */
+    _Atomic(uint8_t *) memory; /* `capacity` bytes, or NULL when not in memory */
+    struct accounts accounts;
+    uint64_t entries;     /* entries in memory, of any version, that point here */
+    uint64_t prepared;    /* bytes of the file that hold zeros, or data, on disk */
+    bool stuck;           /* compaction could not read it: left alone */
+    struct segment *next; /* in the log's order */
+};
+
+static inline uint64_t location_make(uint32_t slot, uint32_t offset)
+{
+    return (uint64_t)slot << 32 | offset;
+}
+
+static inline uint32_t location_slot(uint64_t location)
+{
+    return (uint32_t)(location >> 32);
+}
+
+static inline uint32_t location_offset(uint64_t location)
+{
+    return (uint32_t)location;
+}
+
+/* Bytes of the record that an entry stands for. */
+static inline uint32_t entry_record_size(const struct entry *entry)
+{
+    return (uint32_t)record_size(entry->key_size, entry->value_size, entry->expires);
+}
+
+/* Memory for a segment's bytes, from the system directly; NULL when there is none. */
+uint8_t *segment_memory_new(uint32_t capacity);
+void segment_memory_free(uint8_t *memory, uint32_t capacity);
+
+/*
+ * Reads the record of an entry from the segment's file into `buffer` (its whole size) and checks
+ * it. 0, or IO, CORRUPTION; with may_block false ENGINE_WOULD_BLOCK (1) when it is not in memory.
+ */
+int segment_read_record(const struct segment *segment, uint32_t offset, uint32_t size,
+                        bool may_block, uint8_t *buffer, struct record *ret_record);
+
+#endif

@@ -1,0 +1,346 @@
+/*
+ * engine/log/segments.c: the list of segment files.
+ *
+ * Rolling: 1. a seal ends the newest; 2. a new file with a header is begun under the next number,
+ * its bytes built in memory; 3. memory of old segments beyond the cache budget is dropped.
+ *
+ * Preparing (--sync=always): a pool thread writes zeros ahead of the log's end and syncs them, so
+ * that the sync of a group has only data to write and no file size or extent (measured: a sync of
+ * 8 KiB takes half to two thirds of the time). The writer waits for a preparation only when it has
+ * caught up with it.
+ *
+ * Failure: of a roll, the batch that needed it is refused and the old segment stays the newest.
+ * Thread: the writer, but for the preparation's job.
+ */
+#include "engine/log/log_engine.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/log/file.h"
+#include "runtime/thread_pool.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define PREPARE_STEP (4u * 1024 * 1024)
+#define PREPARE_STEP_FIRST (256u * 1024)
+#define PREPARE_WRITE (256u * 1024)
+
+void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size)
+{
+    char name[SEGMENT_NAME_SIZE];
+    segment_name_format(number, name);
+    snprintf(out, size, "%s/%s", log->directory, name);
+}
+
+static int slot_find(struct log_engine *log, uint32_t *ret_slot)
+{
+    for (uint32_t i = 0; i < SEGMENT_SLOTS; i++) {
+        uint32_t slot = (log->next_slot + i) % SEGMENT_SLOTS;
+        if (atomic_load_explicit(&log->slots[slot], memory_order_relaxed) == NULL) {
+            log->next_slot = slot + 1;
+            *ret_slot = slot;
+            return 0;
+        }
+    }
+    return KVS_ERR_NO_SPACE;
+}
+
+int segments_add(struct log_engine *log, uint32_t number, struct segment **ret_segment)
+{
+    uint32_t slot;
+    int error = slot_find(log, &slot);
+    if (error != 0)
+        return error;
+    struct segment *segment = mem_zalloc(sizeof *segment);
+    if (segment == NULL)
+        return KVS_ERR_NO_MEMORY;
+    segment->number = number;
+    segment->slot = slot;
+    segment->fd = -1;
+    segment->accounts.set_sequence_min = UINT64_MAX;
+    if (log->newest != NULL)
+        log->newest->next = segment;
+    else
+        log->oldest = segment;
+    log->newest = segment;
+    /* release: pairs with the acquire in segment_at. */
+    atomic_store_explicit(&log->slots[slot], segment, memory_order_release);
+    *ret_segment = segment;
+    return 0;
+}
+
+static void list_unlink(struct log_engine *log, struct segment *segment)
+{
+    struct segment *before = NULL;
+    for (struct segment *at = log->oldest; at != segment; at = at->next)
+        before = at;
+    if (before != NULL)
+        before->next = segment->next;
+    else
+        log->oldest = segment->next;
+    if (log->newest == segment)
+        log->newest = before;
+    segment->next = NULL;
+}
+
+static uint8_t *memory_detach(struct log_engine *log, struct segment *segment)
+{
+    /* release: a reader that still finds it is inside an epoch that keeps it mapped. */
+    uint8_t *memory = atomic_exchange_explicit(&segment->memory, NULL, memory_order_acq_rel);
+    if (memory != NULL)
+        log->cached_bytes -= segment->capacity;
+    return memory;
+}
+
+void segments_unlink(struct log_engine *log, struct segment *segment)
+{
+    list_unlink(log, segment);
+    segment->state = SEGMENT_EMPTIED;
+    if (segment->entries == 0)
+        version_defer_segment(log, segment);
+}
+
+void segments_drop(struct log_engine *log, struct segment *segment)
+{
+    assert(segment->entries == 0);
+    list_unlink(log, segment);
+    segment_destroy(log, segment);
+}
+
+void segment_destroy(struct log_engine *log, struct segment *segment)
+{
+    segment_memory_free(memory_detach(log, segment), segment->capacity);
+    if (segment->fd >= 0)
+        close(segment->fd); /* nothing unsynced is left in it: no error to answer */
+    atomic_store_explicit(&log->slots[segment->slot], NULL, memory_order_relaxed);
+    mem_free(segment);
+}
+
+void segment_entry_added(struct log_engine *log, uint64_t location)
+{
+    segment_at(log, location)->entries++;
+}
+
+void segment_entry_gone(struct log_engine *log, uint64_t location)
+{
+    struct segment *segment = segment_at(log, location);
+    assert(segment->entries > 0);
+    if (--segment->entries == 0 && segment->state == SEGMENT_EMPTIED)
+        version_defer_segment(log, segment);
+}
+
+static int segment_create_file(struct log_engine *log, struct segment *segment)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, segment->number, path, sizeof path);
+    int error = file_open(path, O_RDWR | O_CREAT | O_EXCL, &segment->fd);
+    if (error != 0)
+        return error;
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    segment_header_encode(memory, segment->number, log->working.sequence + 1);
+    segment->size = SEGMENT_HEADER_SIZE;
+    segment->prepared = SEGMENT_HEADER_SIZE;
+    error = file_write(segment->fd, memory, SEGMENT_HEADER_SIZE, 0);
+    if (error == 0 && log->sync == KVS_SYNC_ALWAYS)
+        error = file_sync_directory(log->directory);
+    if (error != 0)
+        (void)file_unlink(path); /* without a valid header it would be cut off anyway */
+    return error;
+}
+
+int segments_begin(struct log_engine *log, uint64_t size)
+{
+    uint64_t capacity = SEGMENT_HEADER_SIZE + size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
+    if (capacity < log->segment_size)
+        capacity = log->segment_size;
+    if (capacity > UINT32_MAX)
+        return KVS_ERR_TOO_LARGE;
+    if (log->next_number == 0) /* after 2^32 - 1 segments */
+        return KVS_ERR_NO_SPACE;
+    uint8_t *memory = segment_memory_new((uint32_t)capacity);
+    if (memory == NULL)
+        return KVS_ERR_NO_MEMORY;
+    struct segment *segment;
+    int error = segments_add(log, log->next_number, &segment);
+    if (error != 0) {
+        segment_memory_free(memory, (uint32_t)capacity);
+        return error;
+    }
+    segment->capacity = (uint32_t)capacity;
+    atomic_store_explicit(&segment->memory, memory, memory_order_release);
+    log->cached_bytes += capacity;
+    error = segment_create_file(log, segment);
+    if (error != 0) {
+        segments_drop(log, segment);
+        return error;
+    }
+    log->next_number++;
+    return 0;
+}
+
+static int segment_seal(struct log_engine *log, struct segment *segment)
+{
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    record_seal_encode(memory + segment->size, segment->number, log->working.sequence);
+    int error = file_write(segment->fd, memory + segment->size, RECORD_SEAL_SIZE, segment->size);
+    if (error == 0)
+        error = file_truncate(segment->fd, (uint64_t)segment->size + RECORD_SEAL_SIZE);
+    if (error == 0 && log->sync == KVS_SYNC_ALWAYS)
+        error = file_sync(segment->fd);
+    return error;
+}
+
+/* The next segment is begun before this one is sealed: if there is no room for it, this one goes
+ * on. A crash between the two leaves a newest segment with only a header and one before without
+ * seal: see recovery.c. */
+int segments_roll(struct log_engine *log, uint64_t size)
+{
+    struct segment *full = log->newest;
+    segments_wait_prepared(log);
+    int error = segments_begin(log, size);
+    if (error != 0)
+        return error;
+    error = segment_seal(log, full);
+    if (error != 0) {
+        /* Half a seal may be on the disk: nothing can be appended behind it. */
+        atomic_store_explicit(&log->failed, true, memory_order_relaxed);
+        log_error("%s: sealing segment %u failed (%s); no more writes until it is opened again",
+                  log->directory, full->number, kvs_error_text(error));
+        return KVS_ERR_STORAGE_FAILED;
+    }
+    full->size += RECORD_SEAL_SIZE;
+    full->state = SEGMENT_SEALED;
+    if (log->sync == KVS_SYNC_ALWAYS) {
+        log->synced_segment = log->newest->number;
+        log->synced_offset = 0;
+    }
+    segments_evict(log);
+    segments_count(log);
+    return 0;
+}
+
+void segments_evict(struct log_engine *log)
+{
+    struct segment *segment = log->oldest;
+    while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
+        if (segment != log->compaction.victim) {
+            uint32_t capacity = segment->capacity;
+            uint8_t *memory = memory_detach(log, segment);
+            if (memory != NULL)
+                version_defer_memory(log, memory, capacity);
+        }
+        segment = segment->next;
+    }
+}
+
+void segments_count(struct log_engine *log)
+{
+    uint64_t disk = 0;
+    uint64_t live = 0;
+    uint64_t segments = 0;
+    for (struct segment *segment = log->oldest; segment != NULL; segment = segment->next) {
+        disk += segment->size;
+        live += segment->accounts.live_bytes;
+        segments++;
+    }
+    stat_set(&log->stat_disk_bytes, disk);
+    stat_set(&log->stat_live_bytes, live);
+    stat_set(&log->stat_segments, segments);
+    stat_set(&log->stat_cache_bytes, log->cached_bytes);
+    stat_set(&log->stat_index_bytes, log->slab.used_bytes);
+}
+
+int segments_remove_file(struct log_engine *log, struct segment *segment)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, segment->number, path, sizeof path);
+    int error = file_unlink(path);
+    if (error == 0)
+        error = file_sync_directory(log->directory);
+    return error;
+}
+
+/* --- preparing -------------------------------------------------------------------------------- */
+
+static int zeros_write(int fd, uint64_t from, uint64_t to)
+{
+    uint8_t *zeros = mem_zalloc(PREPARE_WRITE);
+    if (zeros == NULL)
+        return KVS_ERR_NO_MEMORY;
+    int error = 0;
+    while (from < to && error == 0) {
+        size_t size = to - from < PREPARE_WRITE ? (size_t)(to - from) : PREPARE_WRITE;
+        error = file_write(fd, zeros, size, from);
+        from += size;
+    }
+    mem_free(zeros);
+    return error != 0 ? error : file_sync(fd);
+}
+
+static void prepare_job(struct task *task)
+{
+    struct preparation *preparation = CONTAINER_OF(task, struct preparation, job);
+    /* Opened anew: the system tells a failed sync once to each opening of a file, and the writer's
+     * own sync has to hear of it. Here an error costs only time. */
+    int fd;
+    if (file_open(preparation->path, O_WRONLY, &fd) == 0) {
+        (void)zeros_write(fd, preparation->from, preparation->to);
+        close(fd);
+    }
+    pthread_mutex_lock(&preparation->mutex);
+    preparation->running = false;
+    pthread_cond_signal(&preparation->done);
+    pthread_mutex_unlock(&preparation->mutex);
+}
+
+static bool preparation_running(struct preparation *preparation)
+{
+    pthread_mutex_lock(&preparation->mutex);
+    bool running = preparation->running;
+    pthread_mutex_unlock(&preparation->mutex);
+    return running;
+}
+
+void segments_prepare(struct log_engine *log)
+{
+    struct segment *segment = log->newest;
+    struct preparation *preparation = &log->preparation;
+    if (log->sync != KVS_SYNC_ALWAYS || preparation_running(preparation))
+        return;
+    uint64_t ahead = segment->prepared - segment->size;
+    if (ahead > PREPARE_STEP / 2 || segment->prepared >= segment->capacity)
+        return;
+    uint32_t step = segment->size < PREPARE_STEP_FIRST ? PREPARE_STEP_FIRST : PREPARE_STEP;
+    if (ahead > step / 2)
+        return;
+    segment_path(log, segment->number, preparation->path, sizeof preparation->path);
+    preparation->from = segment->prepared;
+    preparation->to = segment->prepared + step;
+    if (preparation->to > segment->capacity)
+        preparation->to = segment->capacity;
+    preparation->running = true; /* no one else looks until the job is submitted */
+    preparation->job.run = prepare_job;
+    segment->prepared = preparation->to;
+    pool_submit_task(log->pool, &preparation->job);
+}
+
+void segments_wait_prepared(struct log_engine *log)
+{
+    struct preparation *preparation = &log->preparation;
+    pthread_mutex_lock(&preparation->mutex);
+    while (preparation->running)
+        pthread_cond_wait(&preparation->done, &preparation->mutex);
+    pthread_mutex_unlock(&preparation->mutex);
+}
+
+void segments_claim(struct log_engine *log, uint64_t end)
+{
+    struct segment *segment = log->newest;
+    if (preparation_running(&log->preparation) && end > log->preparation.from)
+        segments_wait_prepared(log);
+    if (end > segment->prepared)
+        segment->prepared = end;
+}

@@ -1,0 +1,40 @@
+/*
+ * engine/log/segments.h: the list of segment files, as the writer keeps it; see segments.c.
+ *
+ * All functions are the writer's, or recovery's before there is a writer.
+ */
+#ifndef ENGINE_LOG_SEGMENTS_H
+#define ENGINE_LOG_SEGMENTS_H
+
+#include "engine/log/segment.h"
+
+struct log_engine;
+
+void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
+/* A segment's bookkeeping in a slot of its own, appended to the list; no file yet. */
+int segments_add(struct log_engine *log, uint32_t number, struct segment **ret_segment);
+/* Takes it off the list; its memory of bytes goes, the rest stays until no entry points to it. */
+void segments_unlink(struct log_engine *log, struct segment *segment);
+/* Takes it off the list and frees it at once: no entry and no reader knows it. */
+void segments_drop(struct log_engine *log, struct segment *segment);
+/* Frees everything of a segment. */
+void segment_destroy(struct log_engine *log, struct segment *segment);
+/* Seals the newest and begins another with room for `size` bytes of records. */
+int segments_roll(struct log_engine *log, uint64_t size);
+/* Begins a new segment: file, header, memory. */
+int segments_begin(struct log_engine *log, uint64_t size);
+/* Drops memory of old segments over the cache budget. */
+void segments_evict(struct log_engine *log);
+/* Writes zeros ahead of the newest segment's end, on the pool. */
+void segments_prepare(struct log_engine *log);
+/* Before writing [offset, offset + size) of the newest: waits for a preparation in the way. */
+void segments_claim(struct log_engine *log, uint64_t end);
+void segments_wait_prepared(struct log_engine *log);
+/* Removes the file of an emptied segment. */
+int segments_remove_file(struct log_engine *log, struct segment *segment);
+void segments_count(struct log_engine *log);
+/* An entry in memory begins or ends to point to the segment at `location`. */
+void segment_entry_added(struct log_engine *log, uint64_t location);
+void segment_entry_gone(struct log_engine *log, uint64_t location);
+
+#endif

@@ -1,0 +1,166 @@
+/*
+ * engine/log/slab.c: size classes of 8 bytes over growing chunks; see engine/log/slab.h.
+ *
+ * Under AddressSanitizer every object is a heap allocation of its own, linked so that slab_deinit
+ * finds it: a use after free or an overflow then shows.
+ */
+#include "engine/log/slab.h"
+
+#include "base/fault.h"
+#include "base/mem.h"
+
+#include <assert.h>
+#include <sys/mman.h>
+
+#ifdef __SANITIZE_ADDRESS__
+
+struct slab_chunk {
+    struct slab_chunk *next;
+    struct slab_chunk *previous;
+};
+
+void slab_init(struct slab *slab)
+{
+    *slab = (struct slab){0};
+}
+
+void slab_deinit(struct slab *slab)
+{
+    while (slab->chunks != NULL) {
+        struct slab_chunk *next = slab->chunks->next;
+        mem_free(slab->chunks);
+        slab->chunks = next;
+    }
+}
+
+void *slab_alloc(struct slab *slab, size_t size)
+{
+    struct slab_chunk *object = mem_alloc(sizeof(struct slab_chunk) + size);
+    if (object == NULL)
+        return NULL;
+    object->previous = NULL;
+    object->next = slab->chunks;
+    if (object->next != NULL)
+        object->next->previous = object;
+    slab->chunks = object;
+    slab->used_bytes += size;
+    return object + 1;
+}
+
+void slab_free(struct slab *slab, void *memory, size_t size)
+{
+    struct slab_chunk *object = (struct slab_chunk *)memory - 1;
+    slab->used_bytes -= size;
+    if (object->previous != NULL)
+        object->previous->next = object->next;
+    else
+        slab->chunks = object->next;
+    if (object->next != NULL)
+        object->next->previous = object->previous;
+    mem_free(object);
+}
+
+#else
+
+#define CHUNK_SIZE_FIRST (64u * 1024)
+#define CHUNK_SIZE_LAST (2u * 1024 * 1024) /* a huge page: the index is read at random */
+
+struct slab_chunk {
+    struct slab_chunk *next;
+    size_t size;
+};
+
+void slab_init(struct slab *slab)
+{
+    *slab = (struct slab){.chunk_size_next = CHUNK_SIZE_FIRST};
+}
+
+void slab_deinit(struct slab *slab)
+{
+    struct slab_chunk *chunk = slab->chunks;
+    while (chunk != NULL) {
+        struct slab_chunk *next = chunk->next;
+        mem_free(chunk);
+        chunk = next;
+    }
+    *slab = (struct slab){0};
+}
+
+static size_t size_round(size_t size)
+{
+    return size < 8 ? 8 : (size + 7) & ~(size_t)7;
+}
+
+/* What is left of the old chunk goes to the free lists, so nothing is lost but the rounding. */
+static void fresh_retire(struct slab *slab)
+{
+    while (slab->fresh_size >= 8) {
+        size_t size = slab->fresh_size < SLAB_SIZE_MAX ? slab->fresh_size : SLAB_SIZE_MAX;
+        struct slab_object *object = (struct slab_object *)(void *)slab->fresh;
+        object->next = slab->free[size / 8];
+        slab->free[size / 8] = object;
+        slab->fresh += size;
+        slab->fresh_size -= size;
+    }
+}
+
+static int chunk_add(struct slab *slab)
+{
+    size_t size = slab->chunk_size_next;
+    struct slab_chunk *chunk =
+        mem_aligned_alloc(size == CHUNK_SIZE_LAST ? CHUNK_SIZE_LAST : 64, size);
+    if (chunk == NULL)
+        return -1;
+    if (size == CHUNK_SIZE_LAST)
+        madvise(chunk, size, MADV_HUGEPAGE); /* a wish: without it, it is only slower */
+    fresh_retire(slab);
+    chunk->size = size;
+    chunk->next = slab->chunks;
+    slab->chunks = chunk;
+    slab->fresh = (uint8_t *)chunk + 64;
+    slab->fresh_size = size - 64;
+    if (slab->chunk_size_next < CHUNK_SIZE_LAST)
+        slab->chunk_size_next *= 2;
+    return 0;
+}
+
+void *slab_alloc(struct slab *slab, size_t size)
+{
+    size = size_round(size);
+    if (size > SLAB_SIZE_MAX) {
+        void *object = mem_alloc(size);
+        if (object != NULL)
+            slab->used_bytes += size;
+        return object;
+    }
+    if (fault_hit(FAULT_ALLOC))
+        return NULL;
+    struct slab_object *object = slab->free[size / 8];
+    if (object != NULL) {
+        slab->free[size / 8] = object->next;
+    } else {
+        if (slab->fresh_size < size && chunk_add(slab) != 0)
+            return NULL;
+        object = (struct slab_object *)(void *)slab->fresh;
+        slab->fresh += size;
+        slab->fresh_size -= size;
+    }
+    slab->used_bytes += size;
+    return object;
+}
+
+void slab_free(struct slab *slab, void *memory, size_t size)
+{
+    size = size_round(size);
+    assert(slab->used_bytes >= size);
+    slab->used_bytes -= size;
+    if (size > SLAB_SIZE_MAX) {
+        mem_free(memory);
+        return;
+    }
+    struct slab_object *object = memory;
+    object->next = slab->free[size / 8];
+    slab->free[size / 8] = object;
+}
+
+#endif

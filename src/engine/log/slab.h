@@ -1,0 +1,40 @@
+/*
+ * engine/log/slab.h: memory for the index: many objects of few sizes, allocated and freed by one
+ * thread (the writer), without a header per object.
+ *
+ * Sizes are rounded up to 8; up to SLAB_SIZE_MAX they come from chunks, larger ones from the heap.
+ * Chunks are given back when the slab is freed.
+ */
+#ifndef ENGINE_LOG_SLAB_H
+#define ENGINE_LOG_SLAB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SLAB_SIZE_MAX 2048u
+#define SLAB_CLASSES (SLAB_SIZE_MAX / 8 + 1)
+
+struct slab_object {
+    struct slab_object *next;
+};
+
+struct slab_chunk;
+
+struct slab {
+    struct slab_object *free[SLAB_CLASSES];
+    struct slab_chunk *chunks;
+    uint8_t *fresh; /* not yet handed out, of the newest chunk */
+    size_t fresh_size;
+    size_t chunk_size_next;
+    uint64_t used_bytes; /* handed out */
+};
+
+void slab_init(struct slab *slab);
+void slab_deinit(struct slab *slab); /* frees all chunks; larger objects must have been freed */
+
+/* 8-byte aligned; NULL when there is no memory. */
+void *slab_alloc(struct slab *slab, size_t size);
+/* `size` as it was asked for. */
+void slab_free(struct slab *slab, void *object, size_t size);
+
+#endif

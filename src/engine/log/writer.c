@@ -1,0 +1,487 @@
+/*
+ * engine/log/writer.c: the one thread that changes anything.
+ *
+ * Life of a batch:
+ *   1. any thread pushes a chain of writes into the mailbox; if it was empty, it wakes the writer;
+ *   2. the writer takes all that is there and applies batch after batch (apply.c) to the newest
+ *      segment's memory and the working trees: a group;
+ *   3. commit: the group's bytes go to the file in one write; with --sync=always one sync follows;
+ *   4. the new version is published, and all ops of the group go back to their loops, one wake-up
+ *   each.
+ * While the writer writes and syncs, the next group gathers in the mailbox: the cost of a sync is
+ * shared by all that wait for it. With interval and never, syncs run on the pool and hold up no
+ * one.
+ *
+ * Failure: of memory or space, the group is undone and its ops are refused; nothing happened. Of
+ * the file or of a sync, the group is undone and the engine takes no more writes (STORAGE_FAILED):
+ * what the file holds is not known until it is read again.
+ */
+#include "engine/log/log_engine.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/log/file.h"
+#include "runtime/thread_pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <time.h>
+
+#define GROUP_SIZE_MAX (2u * 1024 * 1024) /* then it is committed: its first op has waited enough */
+#define RECLAIM_RETRY_MS 50
+
+/* --- waking ----------------------------------------------------------------------------------- */
+
+static void writer_wake(struct log_engine *log)
+{
+    pthread_mutex_lock(&log->wake_mutex);
+    log->wake_set = true;
+    pthread_cond_signal(&log->wake);
+    pthread_mutex_unlock(&log->wake_mutex);
+}
+
+void writer_submit(struct log_engine *log, struct task_list *writes)
+{
+    if (mailbox_push_list(&log->writes, writes))
+        writer_wake(log);
+}
+
+void writer_request(struct log_engine *log, struct task *request)
+{
+    if (mailbox_push(&log->requests, request))
+        writer_wake(log);
+}
+
+/* Sleeps until woken or `until_ms` (monotonic; 0: no limit). */
+static void writer_wait(struct log_engine *log, uint64_t until_ms)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
+                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
+    pthread_mutex_lock(&log->wake_mutex);
+    int status = 0;
+    while (!log->wake_set && status == 0) {
+        status = until_ms == 0 ? pthread_cond_wait(&log->wake, &log->wake_mutex)
+                               : pthread_cond_timedwait(&log->wake, &log->wake_mutex, &until);
+    }
+    log->wake_set = false;
+    pthread_mutex_unlock(&log->wake_mutex);
+}
+
+/* --- failing ---------------------------------------------------------------------------------- */
+
+static bool has_failed(struct log_engine *log)
+{
+    return atomic_load_explicit(&log->failed, memory_order_relaxed);
+}
+
+static void engine_fail(struct log_engine *log, const char *what, int error)
+{
+    if (atomic_exchange_explicit(&log->failed, true, memory_order_relaxed))
+        return;
+    log_error("%s: %s segment %u failed (%s); no more writes until the store is opened again",
+              log->directory, what, log->newest->number, kvs_error_text(error));
+}
+
+/* --- groups ----------------------------------------------------------------------------------- */
+
+/* Completes the group's ops: each with its own error, or all with `error` if that is not 0. */
+static void group_complete(struct log_engine *log, int error)
+{
+    struct completions completions = COMPLETIONS_INIT;
+    struct task *task;
+    while ((task = task_list_pop(&log->group)) != NULL) {
+        struct op *op = CONTAINER_OF(task, struct op, task);
+        completions_add(&completions, op, error != 0 ? error : op->error);
+    }
+    completions_flush(&completions);
+}
+
+/* What is safe since the last sync is told in the log, once, before the next record. */
+static void group_mark(struct log_engine *log)
+{
+    struct segment *segment = log->newest;
+    if (log->synced_segment == log->marked_segment && log->synced_offset == log->marked_offset)
+        return;
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    record_mark_encode(memory + segment->size, segment->number, log->working.sequence,
+                       log->synced_segment, log->synced_offset);
+    segment->size += RECORD_MARK_SIZE;
+    log->marked_segment = log->synced_segment;
+    log->marked_offset = log->synced_offset;
+    log->group_body_offset = segment->size;
+}
+
+static int group_begin(struct log_engine *log)
+{
+    if (log->group_version != NULL)
+        return 0;
+    log->group_version = slab_alloc(&log->slab, sizeof *log->group_version);
+    if (log->group_version == NULL)
+        return KVS_ERR_NO_MEMORY;
+    log->group_offset = log->newest->size;
+    log->group_body_offset = log->group_offset;
+    log->group_wall_ms = clock_wall_ms();
+    log->group_accounts = log->newest->accounts;
+    log->tree.birth = log->working.sequence + 1;
+    return 0;
+}
+
+static void group_undo(struct log_engine *log)
+{
+    version_undo(log);
+    log->newest->size = log->group_offset;
+    log->newest->accounts = log->group_accounts;
+    log->marked_segment = 0; /* the mark is gone, too: the next group says it */
+    if (log->group_version != NULL) {
+        slab_free(&log->slab, log->group_version, sizeof *log->group_version);
+        log->group_version = NULL;
+    }
+}
+
+/* Undoes the group and refuses its ops. */
+static void group_refuse(struct log_engine *log, int error)
+{
+    group_undo(log);
+    segments_count(log);
+    group_complete(log, error);
+}
+
+static int group_write(struct log_engine *log)
+{
+    struct segment *segment = log->newest;
+    uint32_t from = log->group_offset;
+    uint32_t size = segment->size - from;
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    segments_claim(log, segment->size);
+    int error = file_write(segment->fd, memory + from, size, from);
+    if (error != 0 && error != KVS_ERR_NO_SPACE) {
+        engine_fail(log, "writing to", error);
+        return error;
+    }
+    if (error == KVS_ERR_NO_SPACE) {
+        /* What did get written must go: later groups may be shorter, and these records would follow
+         * them. */
+        int failed = file_truncate(segment->fd, from);
+        if (failed != 0)
+            engine_fail(log, "cutting", failed);
+        segment->prepared = from;
+        return error;
+    }
+    if (log->sync != KVS_SYNC_ALWAYS)
+        return 0;
+    error = file_sync(segment->fd);
+    if (error != 0) {
+        engine_fail(log, "syncing", error);
+        return error;
+    }
+    stat_add(&log->stat_syncs, 1);
+    log->synced_segment = segment->number;
+    log->synced_offset = segment->size;
+    return 0;
+}
+
+void writer_commit(struct log_engine *log)
+{
+    if (log->group_version == NULL) {
+        group_complete(log, 0);
+        return;
+    }
+    if (log->newest->size == log->group_body_offset) { /* answers only */
+        group_undo(log);
+        group_complete(log, 0);
+        return;
+    }
+    int error = group_write(log);
+    if (error != 0) {
+        group_refuse(log, error);
+        return;
+    }
+    if (log->sync == KVS_SYNC_INTERVAL && log->sync_due_ms == 0)
+        log->sync_due_ms = clock_now_ms() + log->sync_interval_ms;
+    version_publish(log);
+    stat_add(&log->stat_groups, 1);
+    stat_set(&log->stat_disk_bytes,
+             stat_get(&log->stat_disk_bytes) + log->newest->size - log->group_offset);
+    stat_set(&log->stat_index_bytes, log->slab.used_bytes);
+    group_complete(log, 0);
+    segments_prepare(log);
+}
+
+/* Makes room for `size` bytes of records in the newest segment and has a group begun. */
+static int group_reserve(struct log_engine *log, uint64_t size)
+{
+    uint64_t need = size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
+    struct segment *segment = log->newest;
+    if (segment->size - log->group_offset > GROUP_SIZE_MAX && log->group_version != NULL)
+        writer_commit(log);
+    if (segment->size + need > segment->capacity) {
+        writer_commit(log);
+        if (has_failed(log))
+            return KVS_ERR_STORAGE_FAILED;
+        int error = segments_roll(log, size);
+        if (error != 0)
+            return error;
+    }
+    if (has_failed(log))
+        return KVS_ERR_STORAGE_FAILED;
+    int error = group_begin(log);
+    if (error == 0)
+        group_mark(log);
+    return error;
+}
+
+/* Is it an answer to the one who asked, with nothing changed? Else the whole group must be
+ * undone. */
+static bool is_answer(int error)
+{
+    return error == 0 || error == KVS_ERR_NOT_FOUND || error == KVS_ERR_ALREADY_EXISTS ||
+           error == KVS_ERR_CONDITION_FAILED;
+}
+
+static void group_add(struct log_engine *log, struct op *op, int error, uint32_t size_before)
+{
+    op->error = error;
+    task_list_push(&log->group, &op->task);
+    if (is_answer(error) || (error != KVS_ERR_NO_MEMORY && log->newest->size == size_before))
+        return;
+    group_refuse(log, error);
+}
+
+static void writer_add_write(struct log_engine *log, struct engine_write *write)
+{
+    int error = group_reserve(log, apply_write_size(write));
+    if (error != 0) {
+        write->op.error = error;
+        task_list_push(&log->group, &write->op.task);
+        return;
+    }
+    uint32_t size_before = log->newest->size;
+    stat_add(&log->stat_writes, 1);
+    group_add(log, &write->op, apply_write(log, write), size_before);
+}
+
+void writer_add_move(struct log_engine *log, struct move *move)
+{
+    int error = group_reserve(log, move->size_bytes);
+    if (error != 0) {
+        move->op.error = error;
+        task_list_push(&log->group, &move->op.task);
+        return;
+    }
+    uint32_t size_before = log->newest->size;
+    group_add(log, &move->op, apply_move(log, move), size_before);
+}
+
+/* --- syncing in the background ---------------------------------------------------------------- */
+
+static void controls_complete(struct task_list *list, int error)
+{
+    struct completions completions = COMPLETIONS_INIT;
+    struct task *task;
+    while ((task = task_list_pop(list)) != NULL)
+        completions_add(&completions, CONTAINER_OF(task, struct op, task), error);
+    completions_flush(&completions);
+}
+
+static void background_sync_job(struct task *task)
+{
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, background.job);
+    struct background_sync *sync = &log->background;
+    sync->error = sync->sync_directory ? file_sync_directory(log->directory) : 0;
+    for (unsigned i = 0; i < sync->fds_count && sync->error == 0; i++)
+        sync->error = file_sync(sync->fds[i]);
+    writer_request(log, &sync->done);
+}
+
+static int background_sync_gather(struct log_engine *log)
+{
+    struct background_sync *sync = &log->background;
+    sync->fds_count = 0;
+    sync->sync_directory = log->newest->number != log->synced_segment;
+    for (struct segment *at = log->oldest; at != NULL; at = at->next) {
+        if (at->number < log->synced_segment)
+            continue;
+        if (sync->fds_count == sync->fds_capacity) {
+            unsigned capacity = sync->fds_capacity > 0 ? sync->fds_capacity * 2 : 8;
+            int *fds = mem_realloc(sync->fds, capacity * sizeof *fds);
+            if (fds == NULL)
+                return KVS_ERR_NO_MEMORY;
+            sync->fds = fds;
+            sync->fds_capacity = capacity;
+        }
+        sync->fds[sync->fds_count++] = at->fd;
+    }
+    sync->to_segment = log->newest->number;
+    sync->to_offset = log->newest->size;
+    return 0;
+}
+
+static bool is_synced(const struct log_engine *log)
+{
+    return log->synced_segment == log->newest->number && log->synced_offset == log->newest->size;
+}
+
+static void background_sync_start(struct log_engine *log)
+{
+    struct background_sync *sync = &log->background;
+    if (sync->running)
+        return;
+    log->sync_due_ms = 0;
+    if (has_failed(log) || is_synced(log)) {
+        controls_complete(&sync->waiting, has_failed(log) ? KVS_ERR_STORAGE_FAILED : 0);
+        return;
+    }
+    int error = background_sync_gather(log);
+    if (error != 0) {
+        controls_complete(&sync->waiting, error);
+        log->sync_due_ms = clock_now_ms() + log->sync_interval_ms;
+        return;
+    }
+    task_list_splice(&sync->covered, &sync->waiting);
+    sync->running = true;
+    pool_submit_task(log->pool, &sync->job);
+}
+
+static void background_sync_done(struct task *task)
+{
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, background.done);
+    struct background_sync *sync = &log->background;
+    sync->running = false;
+    if (sync->error != 0) {
+        engine_fail(log, "syncing", sync->error);
+    } else {
+        stat_add(&log->stat_syncs, 1);
+        log->synced_segment = sync->to_segment;
+        log->synced_offset = sync->to_offset;
+    }
+    controls_complete(&sync->covered, sync->error);
+    log->groups_until_compaction = 0;
+    if (sync->waiting.first != NULL)
+        background_sync_start(log);
+}
+
+void writer_sync(struct log_engine *log, struct engine_control *control)
+{
+    writer_commit(log);
+    if (control != NULL)
+        task_list_push(&log->background.waiting, &control->op.task);
+    if (log->sync == KVS_SYNC_ALWAYS) /* what was acknowledged is synced */
+        controls_complete(&log->background.waiting, has_failed(log) ? KVS_ERR_STORAGE_FAILED : 0);
+    else
+        background_sync_start(log);
+}
+
+/* --- the thread ------------------------------------------------------------------------------- */
+
+static void requests_run(struct log_engine *log)
+{
+    struct task_list requests = mailbox_take(&log->requests);
+    struct task *task;
+    while ((task = task_list_pop(&requests)) != NULL)
+        task->run(task);
+}
+
+static void writes_run(struct log_engine *log)
+{
+    struct task_list writes = mailbox_take(&log->writes);
+    struct task *task;
+    while ((task = task_list_pop(&writes)) != NULL)
+        writer_add_write(log, CONTAINER_OF(task, struct engine_write, op.task));
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    if (a == 0 || b == 0)
+        return a + b;
+    return a < b ? a : b;
+}
+
+static void writer_rest(struct log_engine *log)
+{
+    bool waiting = version_reclaim(log, true);
+    uint64_t until = log->sync_due_ms;
+    if (waiting)
+        until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
+    writer_wait(log, until);
+}
+
+static void *writer_thread(void *arg)
+{
+    struct log_engine *log = arg;
+    while (!log->stopping) {
+        if (mailbox_is_empty(&log->writes) && mailbox_is_empty(&log->requests))
+            writer_rest(log);
+        writes_run(log);
+        requests_run(log);
+        writer_commit(log);
+        if (log->sync_due_ms != 0 && clock_now_ms() >= log->sync_due_ms)
+            background_sync_start(log);
+        if (log->groups_until_compaction == 0 || --log->groups_until_compaction == 0)
+            compaction_consider(log);
+    }
+    return NULL;
+}
+
+int writer_start(struct log_engine *log)
+{
+    log->background.job.run = background_sync_job;
+    log->background.done.run = background_sync_done;
+    int status = pthread_create(&log->writer_thread, NULL, writer_thread, log);
+    if (status != 0)
+        return error_from_errno(status);
+    pthread_setname_np(log->writer_thread, "kvs-writer");
+    log->writer_started = true;
+    return 0;
+}
+
+static void request_stop(struct task *task)
+{
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, stop_request);
+    log->stopping = true;
+}
+
+/* The thread is gone: finish its work here. */
+static int writer_final_sync(struct log_engine *log)
+{
+    segments_wait_prepared(log);
+    if (has_failed(log))
+        return KVS_ERR_STORAGE_FAILED;
+    int error = file_truncate(log->newest->fd, log->newest->size);
+    if (error == 0 && log->sync != KVS_SYNC_NEVER && !is_synced(log))
+        error = background_sync_gather(log);
+    else
+        log->background.fds_count = 0;
+    if (error == 0 && log->background.fds_count > 0) {
+        if (log->background.sync_directory)
+            error = file_sync_directory(log->directory);
+        for (unsigned i = 0; i < log->background.fds_count && error == 0; i++)
+            error = file_sync(log->background.fds[i]);
+    }
+    if (error != 0)
+        engine_fail(log, "closing", error);
+    return error;
+}
+
+int writer_stop(struct log_engine *log)
+{
+    if (!log->writer_started)
+        return 0;
+    /* A background sync posts back to the thread: let it come home first. */
+    log->stop_request.run = request_stop;
+    writer_request(log, &log->stop_request);
+    pthread_join(log->writer_thread, NULL);
+    log->writer_started = false;
+    while (log->background.running) {
+        struct task_list requests = mailbox_take(&log->requests);
+        struct task *task = task_list_pop(&requests);
+        if (task != NULL)
+            task->run(task);
+        else
+            writer_wait(log, clock_now_ms() + 10);
+    }
+    int error = writer_final_sync(log);
+    mem_free(log->background.fds);
+    return error;
+}
