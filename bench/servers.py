@@ -14,6 +14,7 @@ from pathlib import Path
 
 ANSWER_SECONDS_MAX = 60  # to the first answered request
 STOP_SECONDS_MAX = 20
+FOUND, MISSING = "there", "missing"  # what a server says of a key
 START_TRIES = 3  # a port that was free a moment ago may be taken
 
 
@@ -51,15 +52,16 @@ class Server:
     def command(self):
         raise NotImplementedError
 
-    def ask(self, connection):
-        """A GET of a key that may be missing: True when it was answered by data or 'no such key'."""
+    def ask(self, connection, key):
+        """A GET: the answer is FOUND, MISSING or, when the server is not ready, None."""
         raise NotImplementedError
 
     def url(self):
         return f"{self.name}://127.0.0.1:{self.port}"
 
-    def start(self):
-        """Starts it; returns the seconds from the start of the process to the first answer."""
+    def start(self, key=b"none", expected=MISSING):
+        """Starts it; returns the seconds from the start of the process to the first answer, which
+        must be the expected one: a server that forgot its data is not quick."""
         for _ in range(START_TRIES):
             self.port = free_port()
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -68,22 +70,27 @@ class Server:
                 begin = time.monotonic()
                 self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
                                                 stderr=log, cwd=self.directory)
-            if self.wait_for_answer(begin + ANSWER_SECONDS_MAX):
-                return time.monotonic() - begin
+            answer = self.wait_for_answer(begin + ANSWER_SECONDS_MAX, key)
+            if answer is not None:
+                seconds = time.monotonic() - begin
+                if answer != expected:
+                    raise ServerError(f"{self.name}: key {key.decode()} is {answer}, not {expected}")
+                return seconds
             self.stop()
         raise ServerError(f"{self.program} does not start:\n" + self.log.read_text(errors="replace")[-2000:])
 
-    def wait_for_answer(self, deadline):
+    def wait_for_answer(self, deadline, key):
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    if self.ask(connection):
-                        return True
+                    answer = self.ask(connection, key)
+                    if answer is not None:
+                        return answer
             except OSError:
                 pass
             time.sleep(0.0005)
-        return False
+        return None
 
     def stop(self, how=signal.SIGTERM):
         """Seconds until it had ended; SIGKILL when it does not by itself."""
@@ -122,13 +129,13 @@ class Kvs(Server):
         return [self.program, "--addr", f"127.0.0.1:{self.port}", "--dir", str(self.directory),
                 f"--sync={self.sync}"]
 
-    def ask(self, connection):
+    def ask(self, connection, key):
         connection.sendall(b"KVSP" + struct.pack("<HHII", 1, 1, 0, 0) +
-                           struct.pack("<IIBBhI", 5, 1, 1, 0, 0, 0) + b"first")
+                           struct.pack("<IIBBhI", len(key), 1, 1, 0, 0, 0) + key)
         hello = receive(connection, 20)
         receive(connection, struct.unpack_from("<I", hello, 16)[0])
         status = struct.unpack_from("<h", receive(connection, 16), 10)[0]
-        return status in (0, -1)  # a value, or NOT_FOUND
+        return {0: FOUND, -1: MISSING}.get(status)
 
 
 class Redis(Server):
@@ -140,6 +147,9 @@ class Redis(Server):
                 "--appendonly", "yes", "--appendfsync", sync, "--dir", str(self.directory),
                 "--maxclients", "10500", "--daemonize", "no", "--loglevel", "warning"]
 
-    def ask(self, connection):
-        connection.sendall(b"*2\r\n$3\r\nGET\r\n$5\r\nfirst\r\n")
-        return receive(connection, 1) == b"$"  # "-LOADING" does not count
+    def ask(self, connection, key):
+        connection.sendall(b"*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n" % (len(key), key))
+        answer = receive(connection, 2)
+        if answer[:1] != b"$":
+            return None  # "-LOADING ..."
+        return MISSING if answer == b"$-" else FOUND
