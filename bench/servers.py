@@ -43,8 +43,9 @@ class Server:
 
     name = ""
 
-    def __init__(self, program, directory, sync):
-        self.program, self.directory, self.sync = str(program), Path(directory), sync
+    def __init__(self, program, directory, sync, engine):
+        self.program, self.directory = str(program), Path(directory)
+        self.sync, self.engine = sync, engine
         self.process = None
         self.port = None
         self.log = None
@@ -127,7 +128,7 @@ class Kvs(Server):
 
     def command(self):
         return [self.program, "--addr", f"127.0.0.1:{self.port}", "--dir", str(self.directory),
-                f"--sync={self.sync}"]
+                f"--sync={self.sync}", "--engine", self.engine]
 
     def ask(self, connection, key):
         connection.sendall(b"KVSP" + struct.pack("<HHII", 1, 1, 0, 0) +
