@@ -240,6 +240,7 @@ static const struct {
     const char *name;
     engine_open_fn *open_blocking;
 } engines[] = {
+    {"kvs", log_engine_open_blocking},
     {"memory", memory_engine_open_blocking},
 };
 
