@@ -290,6 +290,8 @@ void contract_snapshots_many(struct fixture *fixture)
         if (i % 10 == 5)
             OK(control_wait(fixture, ENGINE_CONTROL_COMPACT, NULL));
     }
+    /* A release may take its way through the writer's queue: a write behind it has seen it. */
+    set_all(fixture, rounds[SNAPSHOTS - 1]);
     engine_stats(fixture->engine, &stats);
     assert_int_equal(stats.snapshots, 0);
     struct engine_view view;

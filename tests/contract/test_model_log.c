@@ -1,5 +1,4 @@
-/* tests/contract/test_model_log.c: the log engine beside the oracle, with segments so small that
- * they roll and are compacted all the time. */
+/* tests/contract/test_model_log.c: the model on the log engine, with tiny segments. */
 #include "contract/model.h"
 
 int main(int argc, char **argv)
@@ -7,6 +6,6 @@ int main(int argc, char **argv)
     static const struct engine_kind kind = {.name = "model-log",
                                             .directory = "kvs",
                                             .open = log_engine_open_blocking,
-                                            .segment_size_bytes = 64u * 1024};
+                                            .segment_size_bytes = 64 * 1024};
     return model_main(&kind, argc, argv);
 }

@@ -5,6 +5,7 @@
  */
 #include "fault/fault_loop.h"
 
+#include "base/log.h"
 #include "fault/script.h"
 #include "test.h"
 
@@ -15,10 +16,15 @@
 #define RUNS_MAX 100 /* of a kind and mode: further apart when there are more k */
 
 static const char *const kind_names[FAULT_KINDS] = {
-    [FAULT_ALLOC] = "ALLOC",           [FAULT_FILE_OPEN] = "FILE_OPEN",
-    [FAULT_FILE_READ] = "FILE_READ",   [FAULT_FILE_WRITE] = "FILE_WRITE",
-    [FAULT_FILE_SPACE] = "FILE_SPACE", [FAULT_FILE_SHORT] = "FILE_SHORT",
-    [FAULT_FILE_SYNC] = "FILE_SYNC",   [FAULT_FILE_RENAME] = "FILE_RENAME",
+    [FAULT_ALLOC] = "ALLOC",
+    [FAULT_FILE_OPEN] = "FILE_OPEN",
+    [FAULT_FILE_READ] = "FILE_READ",
+    [FAULT_FILE_WRITE] = "FILE_WRITE",
+    [FAULT_FILE_SPACE] = "FILE_SPACE",
+    [FAULT_FILE_SHORT] = "FILE_SHORT",
+    [FAULT_FILE_SYNC] = "FILE_SYNC",
+    [FAULT_FILE_RENAME] = "FILE_RENAME",
+    [FAULT_THREAD_START] = "THREAD_START",
 };
 
 static const char *kind_name(unsigned kind)
@@ -34,7 +40,7 @@ struct fault_case {
 };
 
 /* Runs the script with the k-th hit failing; whether one failed. */
-static bool run_one(const struct fault_case *fault_case, uint64_t k)
+static bool run_one(const struct fault_case *fault_case, uint64_t k, unsigned *wrong_count)
 {
     struct script script;
     assert_int_equal(script_init(&script, fault_case->engine), 0);
@@ -43,7 +49,9 @@ static bool run_one(const struct fault_case *fault_case, uint64_t k)
     script_run(&script);
     bool fired = fault_fired() > 0;
     fault_reset();
-    if (fired && fault_case->kind == FAULT_FILE_SYNC && script.errors == 0) {
+    /* A single one may have hit a sync that nothing depends on, of space prepared ahead. */
+    if (fired && fault_case->kind == FAULT_FILE_SYNC && fault_case->from_then_on &&
+        script.errors == 0) {
         script.wrong = "a sync failed and nobody was told: fired";
         script.wrong_detail = 1;
     }
@@ -54,8 +62,7 @@ static bool run_one(const struct fault_case *fault_case, uint64_t k)
                     (unsigned long long)k, fault_case->from_then_on ? "on" : "once", wrong,
                     script.wrong_detail, script.fixture.message.text);
     script_deinit(&script);
-    if (wrong != NULL)
-        fail();
+    *wrong_count += wrong != NULL;
     return fired;
 }
 
@@ -83,13 +90,13 @@ static void test_fault_kind(void **state)
     uint64_t stride = hits > RUNS_MAX ? hits / RUNS_MAX : 1;
     unsigned runs = 0;
     unsigned fired = 0;
+    unsigned wrong = 0;
     /* Odd strides drift over the places that hit regularly. */
     for (uint64_t k = 1; k <= hits; k += stride | 1, runs++)
-        fired += run_one(fault_case, k);
+        fired += run_one(fault_case, k, &wrong);
     printf("# %s: %llu hits, %u runs, %u failed at their point\n", fault_case->name,
            (unsigned long long)hits, runs, fired);
-    if (hits == 0)
-        skip();
+    assert_int_equal(wrong, 0);
 }
 
 /* A full disk refuses batches, loses none, and takes more when there is space again. */
@@ -131,7 +138,7 @@ static void test_sync_failed(void **state)
     assert_int_equal(script_init(&script, fault_case->engine), 0);
     assert_int_equal(fixture_open(&script.fixture), 0);
     script_batches(&script, 0, 4);
-    fault_arm(FAULT_FILE_SYNC, 1, false);
+    fault_arm(FAULT_FILE_SYNC, 1, true);
     script_batches(&script, 4, 5);
     fault_reset();
     assert_int_not_equal(script.outcomes[4], 0);
@@ -169,7 +176,9 @@ static void test_named(void **state)
             fault_case.kind = (enum fault_kind)i;
     }
     fault_case.from_then_on = strcmp(mode, "on") == 0;
-    printf("# fired: %d\n", run_one(&fault_case, k));
+    unsigned wrong = 0;
+    printf("# fired: %d\n", run_one(&fault_case, k, &wrong));
+    assert_int_equal(wrong, 0);
 }
 
 static struct fault_case cases[2 * FAULT_KINDS + 2];
@@ -188,6 +197,7 @@ static struct fault_case *add_test(const struct engine_kind *engine, CMUnitTestF
 int fault_loop_main(const struct engine_kind *engine)
 {
     bool has_files = engine->directory != NULL;
+    log_set_level(getenv("KVS_TEST_FAULT") != NULL ? LOG_DEBUG : LOG_SILENT);
     if (getenv("KVS_TEST_FAULT") != NULL) {
         snprintf(add_test(engine, test_named)->name, sizeof cases->name, "KVS_TEST_FAULT");
         return _cmocka_run_group_tests(engine->name, tests, tests_count, NULL, NULL);

@@ -72,10 +72,19 @@ static void note_outcome(struct script *script, unsigned number, int error)
 {
     script->outcomes[number] = error;
     script->errors += error != 0;
-    if (script->broken && error == 0)
-        wrong(script, "a write was acknowledged after the storage had failed: batch", number);
-    if (error != 0 && !kvs_error_retryable(error))
-        script->broken = true;
+    if (script->broken && error != KVS_ERR_STORAGE_FAILED)
+        wrong(script, "another answer than STORAGE_FAILED after the storage had failed: batch",
+              number);
+}
+
+/* Once the storage has failed, it has until the next open. */
+static void note_failure(struct script *script)
+{
+    struct engine_stats stats;
+    engine_stats(script->fixture.engine, &stats);
+    if (script->broken && !stats.failed)
+        wrong(script, "the storage had failed, and has not any more", 0);
+    script->broken = stats.failed;
 }
 
 void script_batches(struct script *script, unsigned first, unsigned last)
@@ -96,6 +105,7 @@ void script_batches(struct script *script, unsigned first, unsigned last)
     latch_deinit(&latch);
     for (unsigned i = first; i < last; i++)
         note_outcome(script, i, pending[i].write.op.error);
+    note_failure(script);
 }
 
 /* An acknowledged batch is there to be read, or the reader is told that it cannot be. */

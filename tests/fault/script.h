@@ -24,7 +24,7 @@ struct script {
     struct fixture fixture;
     int outcomes[SCRIPT_BATCHES]; /* of each batch; SCRIPT_NOT_RUN: never submitted */
     unsigned errors;              /* reported by anything */
-    bool broken;                  /* a write failed for good since the last open */
+    bool broken;                  /* the storage failed since the last open */
     const char *wrong;            /* the first promise that was broken, or NULL */
     long long wrong_detail;
 };

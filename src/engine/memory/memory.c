@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "engine/memory/treap.h"
+#include "runtime/thread.h"
 #include "runtime/thread_pool.h"
 
 #include <assert.h>
@@ -540,12 +541,12 @@ int memory_engine_open_blocking(const struct engine_options *options, struct eng
         (struct engine){.methods = &memory_methods, .capabilities = ENGINE_CAP_IN_MEMORY};
     pthread_mutex_init(&memory->lock, NULL); /* these two cannot fail on Linux */
     pthread_cond_init(&memory->wake, NULL);
-    if (pthread_create(&memory->worker, NULL, memory_worker, memory) != 0) {
+    int error = thread_start(&memory->worker, "kvs-memory", memory_worker, memory);
+    if (error != 0) {
         snapshot_unref(memory->current);
         mem_free(memory);
-        return KVS_ERR_NO_MEMORY;
+        return error;
     }
-    pthread_setname_np(memory->worker, "kvs-memory"); /* for tools only */
     memory->pool = kvs_thread_pool_ref(options->pool);
     *ret_engine = &memory->engine;
     return 0;
