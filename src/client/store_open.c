@@ -8,7 +8,9 @@
  *   1. the client starts its connections; the future is ready when one stands, or all have failed;
  *   2. a client that could not connect is closed before the future says so.
  *
- * A future that was freed or cancelled before it was ready leaves no store behind.
+ * Futures become ready on a loop also when a pool thread did the work: a program that polls its
+ * runtime is woken by that. A future that was freed or cancelled before it was ready leaves no
+ * store behind.
  */
 #include "base/mem.h"
 #include "client/remote_store.h"
@@ -82,6 +84,15 @@ static int open_engine_blocking(struct store_open *open, struct engine **ret_eng
     return error;
 }
 
+static void store_open_on_engine(struct task *task)
+{
+    struct store_open *open = CONTAINER_OF(task, struct store_open, task);
+    if (open->error == 0)
+        store_open_succeed(open);
+    else
+        store_open_fail(open, open->error);
+}
+
 static void store_open_run_blocking(struct task *task)
 {
     struct store_open *open = CONTAINER_OF(task, struct store_open, task);
@@ -92,13 +103,14 @@ static void store_open_run_blocking(struct task *task)
         if (error != 0)
             engine_close_blocking(engine);
     }
-    if (error != 0) {
-        store_open_fail(open, error);
-        return;
+    struct loop *loop = future_loop(future_of_payload(open));
+    if (error == 0) {
+        open->store->runtime = open->runtime;
+        open->store->loop = loop;
     }
-    open->store->runtime = open->runtime;
-    open->store->loop = runtime_pick_loop(open->runtime);
-    store_open_succeed(open);
+    open->error = error;
+    open->task.run = store_open_on_engine;
+    loop_post(loop, &open->task);
 }
 
 static void store_open_on_client_closed(void *arg, int error)
@@ -186,16 +198,25 @@ struct store_close {
     struct task task;
     kvs_thread_pool *pool;
     struct engine *engine; /* NULL: of a client */
+    int error;
 };
 
 static const struct future_methods store_close_methods = {
     .payload_size = sizeof(struct store_close),
 };
 
+static void store_close_on_engine(struct task *task)
+{
+    struct store_close *close = CONTAINER_OF(task, struct store_close, task);
+    future_complete(future_of_payload(close), close->error);
+}
+
 static void store_close_run_blocking(struct task *task)
 {
     struct store_close *close = CONTAINER_OF(task, struct store_close, task);
-    future_complete(future_of_payload(close), engine_close_blocking(close->engine));
+    close->error = engine_close_blocking(close->engine);
+    close->task.run = store_close_on_engine;
+    loop_post(future_loop(future_of_payload(close)), &close->task);
 }
 
 static void store_close_on_closed(void *arg, int error)
