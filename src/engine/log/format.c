@@ -77,7 +77,7 @@ size_t record_decode(kvs_slice bytes, uint32_t segment, struct record *ret_recor
         .key = slice_make(p + value_offset - key_size, key_size),
         .value = slice_make(p + value_offset, value_size),
     };
-    if (!record_shape_is_valid(&record, flags))
+    if (!record_shape_is_valid(&record, flags) || (expires && record.expires_at_ms == 0))
         return 0;
     if (get_u32(p) != checksum_seeded(p + 4, value_offset + value_size - 4, segment))
         return 0;
