@@ -7,7 +7,7 @@
  *
  *   1. a writer sets keys until one is refused with NO_SPACE: the server lives, and reads go on;
  *   2. a file beside is removed: writes are accepted again, without a restart;
- *   3. the server is killed on the full disk, and started again: all that was acknowledged is there.
+ *   3. the server is killed on the full disk and started again: all that was acknowledged is there.
  */
 #include "contract/engine_fixture.h"
 #include "crash/raw_client.h"
