@@ -32,12 +32,16 @@ def command(*arguments, **options):
 def install(directory):
     command("meson", "install", "-C", tap.BUILD_DIR, "--no-rebuild", "--destdir", directory)
     (pc_file,) = directory.rglob("kvs.pc")
+    # The prefix is that of a real installation: let it be where this one is.
+    text = pc_file.read_text()
+    prefix = re.search("^prefix=(.*)$", text, re.MULTILINE)[1]
+    pc_file.write_text(text.replace(f"prefix={prefix}", f"prefix={directory}{prefix}"))
     return pc_file
 
 
 def pkg_config(pc_file, *arguments):
     environment = {**os.environ, "PKG_CONFIG_PATH": str(pc_file.parent)}
-    return command("pkg-config", "--define-prefix", *arguments, "kvs", env=environment).split()
+    return command("pkg-config", *arguments, "kvs", env=environment).split()
 
 
 def compile_and_run(directory, flags, environment):
