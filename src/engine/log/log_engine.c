@@ -22,6 +22,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -458,7 +459,11 @@ static int directory_make(const struct engine_options *options, struct engine_me
         return fail(message, error_from_errno(errno), directory, "cannot be opened");
     if (mkdir(directory, 0755) != 0)
         return fail(message, error_from_errno(errno), directory, "cannot be made");
-    return 0;
+    /* A directory that a power cut takes away would take all that is in it. */
+    char *copy = mem_strdup(directory);
+    int error = copy != NULL ? file_sync_directory(dirname(copy)) : KVS_ERR_NO_MEMORY;
+    mem_free(copy);
+    return error == 0 ? 0 : fail(message, error, directory, "cannot be made durable");
 }
 
 static int directory_lock(struct log_engine *log, struct engine_message *message)

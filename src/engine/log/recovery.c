@@ -390,7 +390,11 @@ static int log_sync(struct log_engine *log)
     int error = 0;
     for (struct segment *at = log->oldest; at != NULL && error == 0; at = at->next)
         error = file_sync(at->fd);
-    return error != 0 ? error : file_sync_directory(log->directory);
+    if (error == 0)
+        error = file_sync_directory(log->directory);
+    log->synced_segment = log->newest->number;
+    log->synced_offset = log->newest->size;
+    return error;
 }
 
 int recovery_run(struct log_engine *log, struct engine_message *message)

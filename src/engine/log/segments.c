@@ -136,7 +136,7 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
 {
     char path[SEGMENT_PATH_SIZE];
     segment_path(log, segment->number, path, sizeof path);
-    int error = file_open(path, O_RDWR | O_CREAT | O_EXCL, &segment->fd);
+    int error = file_open(path, O_RDWR | O_CREAT | O_TRUNC, &segment->fd);
     if (error != 0)
         return error;
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
