@@ -249,14 +249,20 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
                          char message[256])
 {
     char written_by[32] = "";
+    int error = engine_directory_probe_blocking(options->directory, written_by);
+    if (error != 0) {
+        snprintf(message, 256, "cannot use directory %s: %s", options->directory,
+                 kvs_error_text(error));
+        return error;
+    }
     const char *name = options->engine;
-    if (name == NULL) {
-        int error = engine_directory_probe_blocking(options->directory, written_by);
-        if (error != 0) {
-            snprintf(message, 256, "cannot read %s: %s", options->directory, kvs_error_text(error));
-            return error;
-        }
+    if (name == NULL)
         name = written_by[0] != '\0' ? written_by : engines[0].name;
+    if (written_by[0] != '\0' && strcmp(name, written_by) != 0) {
+        snprintf(message, 256,
+                 "%s was written by another engine, %s: leave --engine out or choose another --dir",
+                 options->directory, written_by);
+        return KVS_ERR_WRONG_ENGINE;
     }
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++) {
         if (strcmp(engines[i].name, name) == 0) {
@@ -264,8 +270,8 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
             return 0;
         }
     }
-    snprintf(message, 256, "there is no engine \"%s\" in this server%s: choose kvs or memory", name,
-             options->engine == NULL ? ", and it wrote this directory" : "");
+    snprintf(message, 256, "there is no engine \"%s\": choose kvs or memory%s", name,
+             options->engine == NULL ? ", with another --dir than the one it wrote" : "");
     return options->engine == NULL ? KVS_ERR_WRONG_ENGINE : KVS_ERR_INVALID_ARGUMENT;
 }
 

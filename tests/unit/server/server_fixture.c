@@ -1,0 +1,51 @@
+/* See server_fixture.h. */
+#include "server_fixture.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "test.h"
+
+kvs_server *server_start(const struct kvs_server_options *options)
+{
+    struct kvs_server_options filled = {0};
+    if (options != NULL)
+        filled = *options;
+    filled.size = sizeof filled;
+    if (filled.address == NULL)
+        filled.address = "127.0.0.1:0";
+    if (filled.engine == NULL)
+        filled.engine = "memory";
+    if (filled.threads == 0)
+        filled.threads = 2;
+    kvs_server *server = NULL;
+    char *message = NULL;
+    int error = kvs_server_open(&filled, &server, &message);
+    if (error != 0)
+        fail_msg("%s", message);
+    return server;
+}
+
+void server_stop(kvs_server *server)
+{
+    assert_int_equal(kvs_server_close(server, 30000), 0);
+}
+
+void directory_make(char path[64])
+{
+    snprintf(path, 64, "/tmp/kvs-test-XXXXXX");
+    assert_non_null(mkdtemp(path));
+}
+
+void directory_remove(const char *path)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        unlinkat(dirfd(directory), entry->d_name, 0);
+    if (directory != NULL)
+        closedir(directory);
+    rmdir(path);
+}
