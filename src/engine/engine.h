@@ -148,6 +148,8 @@ struct engine_methods {
                       struct engine_view *view);
     void (*view_end)(struct engine_view *view);
     int (*get)(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value);
+    int (*expiry)(struct engine_view *view, unsigned family, kvs_slice key,
+                  uint64_t *ret_expires_at_ms);
     int (*scan)(struct engine_view *view, const struct engine_range *range, engine_scan_fn *each,
                 void *arg);
     int (*count)(struct engine_view *view, const struct engine_range *range, uint64_t *ret_count);
@@ -217,6 +219,14 @@ static inline int engine_get(struct engine_view *view, unsigned family, kvs_slic
                              kvs_slice *ret_value)
 {
     return view->engine->methods->get(view, family, key, ret_value);
+}
+
+/* When a key ends: milliseconds since 1970, 0 for never. NOT_FOUND, ENGINE_WOULD_BLOCK, IO. What has
+ * expired when the view first looks at the clock is not found by any of its reads. */
+static inline int engine_expiry(struct engine_view *view, unsigned family, kvs_slice key,
+                                uint64_t *ret_expires_at_ms)
+{
+    return view->engine->methods->expiry(view, family, key, ret_expires_at_ms);
 }
 
 /* Calls `each` for every live key of the range in its order. Returns 0 at the end of the range,

@@ -24,6 +24,7 @@
     X(scan_empty, 0, "an empty family has nothing to scan")                                  \
     X(read_on_pool, 0, "engine_read runs on the pool and completes on its loop")             \
     X(ttl, 0, "a key is gone when its time is over, and can be set anew")                    \
+    X(expiry, 0, "the end of a key's life can be asked for")                                 \
     X(ttl_replaced, 0, "a later set decides about the time to live")                         \
     /* contract_write.c */                                                                   \
     X(batch_order, 0, "mutations of a batch take effect one after the other")                \

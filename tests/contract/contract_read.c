@@ -434,6 +434,24 @@ void contract_ttl(struct fixture *fixture)
     assert_int_equal(removal.removed_count, 2);
 }
 
+void contract_expiry(struct fixture *fixture)
+{
+    uint64_t before_ms = clock_wall_ms();
+    OK(set_ttl_wait(fixture, S("long"), S("v"), 3600 * 1000));
+    OK(set_wait(fixture, S("ever"), S("v")));
+    uint64_t after_ms = clock_wall_ms();
+    struct engine_view view;
+    uint64_t expires_at_ms = 1;
+    OK(engine_view_begin(fixture->engine, NULL, true, &view));
+    OK(engine_expiry(&view, 0, S("long"), &expires_at_ms));
+    assert_true(expires_at_ms >= before_ms + 3600 * 1000);
+    assert_true(expires_at_ms <= after_ms + 3600 * 1000);
+    OK(engine_expiry(&view, 0, S("ever"), &expires_at_ms));
+    assert_int_equal(expires_at_ms, 0);
+    assert_int_equal(engine_expiry(&view, 0, S("none"), &expires_at_ms), KVS_ERR_NOT_FOUND);
+    engine_view_end(&view);
+}
+
 void contract_ttl_replaced(struct fixture *fixture)
 {
     OK(set_ttl_wait(fixture, S("k"), S("v"), 1));

@@ -53,6 +53,7 @@ struct log_view {
     const struct version *version;
     struct read_buffer *buffers;
     uintptr_t epoch_slot;
+    uint64_t wall_ms; /* when it first looked at the clock; 0: not yet */
 };
 
 static struct log_view *view_of(struct engine_view *view)
@@ -67,6 +68,7 @@ static int log_view_begin(struct engine *engine, const struct engine_snapshot *s
     struct log_engine *log = log_of(engine);
     struct log_view *mine = view_of(view);
     mine->buffers = NULL;
+    mine->wall_ms = 0;
     mine->epoch_slot = epoch_enter(&log->epoch);
     mine->version = snapshot != NULL ? &snapshot->version
                                      : atomic_load_explicit(&log->version, memory_order_seq_cst);
@@ -127,12 +129,37 @@ static int value_get(struct engine_view *view, const struct entry *entry, kvs_sl
     return 0;
 }
 
+/* The time that decides about expiry, one for all reads of a view. */
+static uint64_t view_wall_ms(struct log_view *view)
+{
+    if (view->wall_ms == 0)
+        view->wall_ms = clock_wall_ms();
+    return view->wall_ms;
+}
+
+static const struct entry *entry_find(struct engine_view *view, unsigned family, kvs_slice key)
+{
+    struct log_view *mine = view_of(view);
+    const struct entry *entry = tree_find(mine->version->families[family].root, key);
+    if (entry != NULL && entry->expires && entry_is_expired(entry, view_wall_ms(mine)))
+        return NULL;
+    return entry;
+}
+
 static int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value)
 {
-    const struct entry *entry = tree_find(view_of(view)->version->families[family].root, key);
-    if (entry == NULL || (entry->expires && entry_is_expired(entry, clock_wall_ms())))
+    const struct entry *entry = entry_find(view, family, key);
+    return entry != NULL ? value_get(view, entry, ret_value) : KVS_ERR_NOT_FOUND;
+}
+
+static int log_expiry(struct engine_view *view, unsigned family, kvs_slice key,
+                      uint64_t *ret_expires_at_ms)
+{
+    const struct entry *entry = entry_find(view, family, key);
+    if (entry == NULL)
         return KVS_ERR_NOT_FOUND;
-    return value_get(view, entry, ret_value);
+    *ret_expires_at_ms = entry_expires_at(entry);
+    return 0;
 }
 
 /* A cursor over a range in its direction. */
@@ -147,7 +174,7 @@ static void walk_begin(struct range_walk *walk, struct engine_view *view,
 {
     const struct tree_root *tree = &view_of(view)->version->families[range->family];
     walk->range = range;
-    walk->wall_ms = clock_wall_ms();
+    walk->wall_ms = view_wall_ms(view_of(view));
     if (range->reverse)
         tree_seek_before(&walk->cursor, tree->root, range->end);
     else
@@ -419,6 +446,7 @@ static const struct engine_methods log_methods = {
     .view_begin = log_view_begin,
     .view_end = log_view_end,
     .get = log_get,
+    .expiry = log_expiry,
     .scan = log_scan,
     .count = log_count,
     .snapshot_take = log_snapshot_take,

@@ -147,6 +147,16 @@ static int memory_get(struct engine_view *view, unsigned family, kvs_slice key,
     return 0;
 }
 
+static int memory_expiry(struct engine_view *view, unsigned family, kvs_slice key,
+                         uint64_t *ret_expires_at_ms)
+{
+    const struct entry *entry = find_live(view_tree(view, family), key, (uintptr_t)view->state[1]);
+    if (entry == NULL)
+        return KVS_ERR_NOT_FOUND;
+    *ret_expires_at_ms = entry->expires_ms;
+    return 0;
+}
+
 struct scan {
     engine_scan_fn *each;
     void *arg;
@@ -514,6 +524,7 @@ static const struct engine_methods memory_methods = {
     .view_begin = memory_view_begin,
     .view_end = memory_view_end,
     .get = memory_get,
+    .expiry = memory_expiry,
     .scan = memory_scan,
     .count = memory_count,
     .snapshot_take = memory_snapshot_take,
