@@ -1,7 +1,7 @@
 /*
- * Both ends of the kvs protocol against arbitrary bytes. The first byte chooses: even, a server's
- * session that decodes every request (and re-encodes it); odd, a client's with calls of each kind
- * in flight.
+ * fuzz/fuzz_kvs_frame.c: both ends of the kvs protocol against arbitrary bytes. The first byte
+ * chooses: even, a server's session that decodes every request (and re-encodes it); odd, a
+ * client's with calls of each kind in flight.
  */
 #include "base/mem.h"
 #include "proto/kvs/client_session.h"

@@ -1,6 +1,6 @@
 /* Random but valid requests and replies for the tests of the kvs codec; the seed makes them. */
-#ifndef TESTS_KVS_FRAMES_H
-#define TESTS_KVS_FRAMES_H
+#ifndef TESTS_UNIT_PROTO_KVS_FRAMES_H
+#define TESTS_UNIT_PROTO_KVS_FRAMES_H
 
 #include "base/rand.h"
 #include "proto/kvs/wire.h"

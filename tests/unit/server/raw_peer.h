@@ -1,6 +1,6 @@
 /* A kvs client of bare sockets for tests of the server: blocking, every wait bounded. */
-#ifndef TESTS_RAW_PEER_H
-#define TESTS_RAW_PEER_H
+#ifndef TESTS_UNIT_SERVER_RAW_PEER_H
+#define TESTS_UNIT_SERVER_RAW_PEER_H
 
 #include "proto/kvs/wire.h"
 
@@ -13,7 +13,7 @@ struct raw_peer {
     uint32_t next_id;
 };
 
-/* Connects; sends no hello yet. All functions fail the test when the server does not do its part. */
+/* Connects; sends no hello yet. All of these fail the test when the server does not do its part. */
 void raw_peer_connect(struct raw_peer *peer, const char *address);
 /* Connects and exchanges hellos. */
 void raw_peer_open(struct raw_peer *peer, const char *address);

@@ -1,6 +1,6 @@
 /* A server in this process for tests: memory engine, a free port, two loops; or as options say. */
-#ifndef TESTS_SERVER_FIXTURE_H
-#define TESTS_SERVER_FIXTURE_H
+#ifndef TESTS_UNIT_SERVER_SERVER_FIXTURE_H
+#define TESTS_UNIT_SERVER_SERVER_FIXTURE_H
 
 #include "raw_peer.h"
 
