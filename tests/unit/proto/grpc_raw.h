@@ -1,4 +1,5 @@
-/* tests/unit/proto/grpc_raw.h: HTTP/2 written and read by hand: a peer that may break every rule. */
+/* tests/unit/proto/grpc_raw.h: HTTP/2 by hand, written and read: a peer that may break every rule.
+ */
 #ifndef TESTS_GRPC_RAW_H
 #define TESTS_GRPC_RAW_H
 

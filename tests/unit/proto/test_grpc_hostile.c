@@ -392,82 +392,89 @@ static void client_close(struct client *client)
     buf_deinit(&client->out);
 }
 
+/* What comes after the answer's HEADERS. */
+enum then { NOTHING, TRAILERS, NO_TRAILERS, COMPRESSED, TOO_LARGE, CUT, TWO };
+
 /* Each row: the fields of the answer's HEADERS, "name=value" split by |, and what follows. */
+static const struct {
+    const char *headers;
+    enum then then;
+    int code;
+    const char *message;
+} answer_rows[] = {
+    {":status=200|content-type=application/grpc|grpc-status=5|grpc-message=a%20b%", NOTHING,
+     GRPC_NOT_FOUND, "a b%"},
+    {":status=200|content-type=application/grpc|grpc-status=99", NOTHING, GRPC_UNKNOWN, ""},
+    {":status=200|content-type=application/grpc|grpc-status=abc", NOTHING, GRPC_UNKNOWN, ""},
+    {":status=200|content-type=application/grpc|grpc-status=0", NOTHING, GRPC_INTERNAL,
+     "no message where one is due"},
+    {":status=503|content-type=application/grpc|grpc-status=7", NOTHING, GRPC_PERMISSION_DENIED,
+     ""},
+    {":status=404|content-type=text/plain", NOTHING, GRPC_UNIMPLEMENTED,
+     "the answer is not gRPC: HTTP status 404, wrong content type"},
+    {":status=503", NOTHING, GRPC_UNAVAILABLE, NULL},
+    {":status=401", NOTHING, GRPC_UNAUTHENTICATED, NULL},
+    {":status=403", NOTHING, GRPC_PERMISSION_DENIED, NULL},
+    {":status=400", NOTHING, GRPC_INTERNAL, NULL},
+    {":status=301", NOTHING, GRPC_UNKNOWN, NULL},
+    {":status=200|content-type=text/html", NOTHING, GRPC_UNKNOWN, NULL},
+    {":status=200|content-type=application/grpc", TRAILERS, GRPC_OK, ""},
+    {":status=200|content-type=application/grpc+proto", TRAILERS, GRPC_OK, ""},
+    {":status=200|content-type=application/grpc", NO_TRAILERS, GRPC_INTERNAL,
+     "the stream ended without a status"},
+    {":status=200|content-type=application/grpc", COMPRESSED, GRPC_INTERNAL,
+     "compressed messages are not supported"},
+    {":status=200|content-type=application/grpc", TOO_LARGE, GRPC_RESOURCE_EXHAUSTED,
+     "message too large"},
+    {":status=200|content-type=application/grpc", CUT, GRPC_INTERNAL, "a message was cut short"},
+    {":status=200|content-type=application/grpc", TWO, GRPC_INTERNAL,
+     "more than one message where one is due"},
+};
+
+/* Writes the answer of a row to the client's input. */
+static void write_answer(struct buf *in, const char *headers, enum then then)
+{
+    struct buf block = BUF_INIT;
+    char fields[200];
+    snprintf(fields, sizeof fields, "%s", headers);
+    for (char *left = fields, *field; (field = strsep(&left, "|")) != NULL;) {
+        char *value = strchr(field, '=');
+        *value++ = '\0';
+        raw_field(&block, field, value);
+    }
+    raw_headers(in, then == NOTHING ? END : 0, 1, &block);
+    if (then == COMPRESSED)
+        raw_message(in, 0, 1, 1, "x");
+    else if (then == TOO_LARGE)
+        raw_frame(in, NGHTTP2_DATA, 0, 1, "\0\0\0\3\351", 5);
+    else if (then == CUT)
+        raw_frame(in, NGHTTP2_DATA, 0, 1, "\0\0\0\0\3x", 6);
+    else if (then != NOTHING)
+        raw_message(in, then == NO_TRAILERS ? END : 0, 1, 0, "x");
+    if (then == TWO)
+        raw_message(in, 0, 1, 0, "y");
+    buf_clear(&block);
+    raw_field(&block, "grpc-status", "0");
+    if (then != NOTHING && then != NO_TRAILERS)
+        raw_headers(in, END, 1, &block);
+    buf_deinit(&block);
+}
+
 static void test_answers(void **state)
 {
     (void)state;
-    enum then { NOTHING, TRAILERS, NO_TRAILERS, COMPRESSED, TOO_LARGE, CUT, TWO };
-    static const struct {
-        const char *headers;
-        enum then then;
-        int code;
-        const char *message;
-    } rows[] = {
-        {":status=200|content-type=application/grpc|grpc-status=5|grpc-message=a%20b%", NOTHING,
-         GRPC_NOT_FOUND, "a b%"},
-        {":status=200|content-type=application/grpc|grpc-status=99", NOTHING, GRPC_UNKNOWN, ""},
-        {":status=200|content-type=application/grpc|grpc-status=abc", NOTHING, GRPC_UNKNOWN, ""},
-        {":status=200|content-type=application/grpc|grpc-status=0", NOTHING, GRPC_INTERNAL,
-         "no message where one is due"},
-        {":status=503|content-type=application/grpc|grpc-status=7", NOTHING, GRPC_PERMISSION_DENIED,
-         ""},
-        {":status=404|content-type=text/plain", NOTHING, GRPC_UNIMPLEMENTED,
-         "the answer is not gRPC: HTTP status 404, wrong content type"},
-        {":status=503", NOTHING, GRPC_UNAVAILABLE, NULL},
-        {":status=401", NOTHING, GRPC_UNAUTHENTICATED, NULL},
-        {":status=403", NOTHING, GRPC_PERMISSION_DENIED, NULL},
-        {":status=400", NOTHING, GRPC_INTERNAL, NULL},
-        {":status=301", NOTHING, GRPC_UNKNOWN, NULL},
-        {":status=200|content-type=text/html", NOTHING, GRPC_UNKNOWN, NULL},
-        {":status=200|content-type=application/grpc", TRAILERS, GRPC_OK, ""},
-        {":status=200|content-type=application/grpc+proto", TRAILERS, GRPC_OK, ""},
-        {":status=200|content-type=application/grpc", NO_TRAILERS, GRPC_INTERNAL,
-         "the stream ended without a status"},
-        {":status=200|content-type=application/grpc", COMPRESSED, GRPC_INTERNAL,
-         "compressed messages are not supported"},
-        {":status=200|content-type=application/grpc", TOO_LARGE, GRPC_RESOURCE_EXHAUSTED,
-         "message too large"},
-        {":status=200|content-type=application/grpc", CUT, GRPC_INTERNAL,
-         "a message was cut short"},
-        {":status=200|content-type=application/grpc", TWO, GRPC_INTERNAL,
-         "more than one message where one is due"},
-    };
-    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+    for (size_t i = 0; i < 2 * sizeof answer_rows / sizeof answer_rows[0]; i++) {
         struct client client;
         client_open(&client);
-        struct buf block = BUF_INIT;
-        char fields[200];
-        snprintf(fields, sizeof fields, "%s", rows[i / 2].headers);
-        for (char *rest = fields, *field; (field = strsep(&rest, "|")) != NULL;) {
-            char *value = strchr(field, '=');
-            *value++ = '\0';
-            raw_field(&block, field, value);
-        }
-        enum then then = rows[i / 2].then;
-        raw_headers(&client.in, then == NOTHING ? END : 0, 1, &block);
-        buf_clear(&block);
-        raw_field(&block, "grpc-status", "0");
-        if (then == COMPRESSED)
-            raw_message(&client.in, 0, 1, 1, "x");
-        else if (then == TOO_LARGE)
-            raw_frame(&client.in, NGHTTP2_DATA, 0, 1, "\0\0\0\3\351", 5);
-        else if (then == CUT)
-            raw_frame(&client.in, NGHTTP2_DATA, 0, 1, "\0\0\0\0\3x", 6);
-        else if (then != NOTHING)
-            raw_message(&client.in, then == NO_TRAILERS ? END : 0, 1, 0, "x");
-        if (then == TWO)
-            raw_message(&client.in, 0, 1, 0, "y");
-        if (then != NOTHING && then != NO_TRAILERS)
-            raw_headers(&client.in, END, 1, &block);
+        write_answer(&client.in, answer_rows[i / 2].headers, answer_rows[i / 2].then);
         client_feed(&client, i % 2 == 0);
-        if (client.codes[0] != rows[i / 2].code)
+        if (client.codes[0] != answer_rows[i / 2].code)
             fail_msg("row %zu: %d %s", i / 2, client.codes[0], client.message);
-        if (rows[i / 2].message != NULL)
-            assert_string_equal(client.message, rows[i / 2].message);
+        if (answer_rows[i / 2].message != NULL)
+            assert_string_equal(client.message, answer_rows[i / 2].message);
         assert_int_equal(client.ends, 1);
         assert_non_null(strstr(raw_seen_text(&client.seen), "1:RST(8)"));
         assert_false(grpc_conn_done(client.conn));
-        buf_deinit(&block);
         client_close(&client);
     }
 }
