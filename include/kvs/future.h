@@ -126,7 +126,8 @@ kvs_future *kvs_future_all(kvs_runtime *runtime, kvs_future **futures, size_t co
  * gives its index, kvs_future_input reads it. count must not be 0. */
 kvs_future *kvs_future_any(kvs_runtime *runtime, kvs_future **futures, size_t count);
 
-/* The i-th input of an all or any; borrowed, NULL when there is none. */
+/* The i-th input of an all or any, also of one that was given through a `then`; borrowed, NULL when
+ * there is none. */
 kvs_future *kvs_future_input(kvs_future *future, size_t i);
 
 /*

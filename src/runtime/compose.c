@@ -176,6 +176,8 @@ kvs_future *kvs_future_any(kvs_runtime *runtime, kvs_future **futures, size_t co
 
 kvs_future *kvs_future_input(kvs_future *future, size_t i)
 {
+    if (future != NULL && kvs_future_is_ready(future) && future->source != NULL)
+        future = (kvs_future *)future->source; /* a then, say, that gave an all */
     if (future == NULL || future->methods != &compose_methods)
         return NULL;
     const struct compose *compose = future_payload(future);

@@ -170,8 +170,12 @@ void loop_turn(struct loop *loop, bool wait)
     assert(!loop->hosted && !loop->started);
     loop_note_thread(loop);
     uv_run(loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
-    for (int i = 1; i < TURNS_MAX && loop_is_ready(loop); i++)
+    /* What its callbacks left for the turn's end must not wait for the next thing to happen. */
+    loop_on_turn_end(&loop->turn_end);
+    for (int i = 1; i < TURNS_MAX && loop_is_ready(loop); i++) {
         uv_run(loop->uv, UV_RUN_NOWAIT);
+        loop_on_turn_end(&loop->turn_end);
+    }
     loop_forget_thread(loop);
 }
 

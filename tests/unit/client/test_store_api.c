@@ -69,6 +69,9 @@ static int target_setup(void **state)
                                             .engine = "memory",
                                             .directory = target->directory,
                                             .threads = 2};
+        if (kvs_server_open(&server, &target->server, NULL) != 0)
+            return -1;
+        snprintf(target->url, sizeof target->url, "kvs://%s", kvs_server_address(target->server));
     }
     target->store = open_url(target);
     return 0;
@@ -82,7 +85,7 @@ static int target_teardown(void **state)
     kvs_future_free(future);
     kvs_runtime_free(target->runtime);
     if (target->server != NULL)
-        error = -1;
+        error |= kvs_server_close(target->server, 1000);
     target->server = NULL;
     nftw(target->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return error;
@@ -579,6 +582,8 @@ static void test_polled(void **state)
 
 static struct target memory_target = {.kind = TARGET_MEMORY, .loops = 2};
 static struct target log_target = {.kind = TARGET_LOG, .loops = 1};
+static struct target kvs_target = {.kind = TARGET_KVS, .loops = 1};
+static struct target many_target = {.kind = TARGET_KVS_MANY, .loops = 3};
 
 int main(void)
 {
@@ -586,7 +591,7 @@ int main(void)
     {                                                                               \
 #name " on " #target, name, target_setup, target_teardown, &target##_target \
     }
-#define TEST(name) ON(memory, name), ON(log, name)
+#define TEST(name) ON(memory, name), ON(log, name), ON(kvs, name), ON(many, name)
     const struct CMUnitTest tests[] = {
         TEST(test_single_keys),
         TEST(test_compare_and_set),
