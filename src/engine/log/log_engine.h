@@ -131,8 +131,9 @@ struct log_engine {
     struct engine_snapshot *snapshots; /* newest first */
 
     /* to the writer */
-    struct mailbox writes;   /* struct engine_write */
-    struct mailbox requests; /* anything else: run is called */
+    struct mailbox writes;       /* struct engine_write */
+    struct mailbox requests;     /* anything else: run is called */
+    _Atomic uint32_t submitting; /* threads inside writer_submit and writer_request */
     pthread_mutex_t wake_mutex;
     pthread_cond_t wake;
     bool wake_set;

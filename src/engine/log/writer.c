@@ -27,6 +27,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <time.h>
 
 #define GROUP_SIZE_MAX (2u * 1024 * 1024) /* then it is committed: its first op has waited enough */
@@ -42,16 +43,34 @@ static void writer_wake(struct log_engine *log)
     pthread_mutex_unlock(&log->wake_mutex);
 }
 
+/* What is pushed may complete, and its owner close the engine, before the wake-up is over: so close
+ * waits for whoever is between these two. */
+static void writer_enter(struct log_engine *log)
+{
+    /* relaxed: the push that follows releases it to whoever takes what was pushed. */
+    atomic_fetch_add_explicit(&log->submitting, 1, memory_order_relaxed);
+}
+
+static void writer_leave(struct log_engine *log)
+{
+    /* release: pairs with the acquire in writer_stop; the last touch of the engine. */
+    atomic_fetch_sub_explicit(&log->submitting, 1, memory_order_release);
+}
+
 void writer_submit(struct log_engine *log, struct task_list *writes)
 {
+    writer_enter(log);
     if (mailbox_push_list(&log->writes, writes))
         writer_wake(log);
+    writer_leave(log);
 }
 
 void writer_request(struct log_engine *log, struct task *request)
 {
+    writer_enter(log);
     if (mailbox_push(&log->requests, request))
         writer_wake(log);
+    writer_leave(log);
 }
 
 /* Sleeps until woken or `until_ms` (monotonic; 0: no limit). */
@@ -483,5 +502,7 @@ int writer_stop(struct log_engine *log)
     }
     int error = writer_final_sync(log);
     mem_free(log->background.fds);
+    while (atomic_load_explicit(&log->submitting, memory_order_acquire) != 0)
+        sched_yield(); /* a few instructions of threads whose work is done already */
     return error;
 }
