@@ -111,7 +111,7 @@ static void test_random_changes(void **state)
 {
     (void)state;
     uint64_t seed = 20260101;
-    print_message("seed %llu\n", (unsigned long long)seed);
+    print_message("# seed %llu\n", (unsigned long long)seed);
     struct rand rand = rand_seed(seed);
     struct world world;
     world_init(&world);
