@@ -221,8 +221,8 @@ static inline int engine_get(struct engine_view *view, unsigned family, kvs_slic
     return view->engine->methods->get(view, family, key, ret_value);
 }
 
-/* When a key ends: milliseconds since 1970, 0 for never. NOT_FOUND, ENGINE_WOULD_BLOCK, IO. What has
- * expired when the view first looks at the clock is not found by any of its reads. */
+/* When a key ends: milliseconds since 1970, 0 for never. NOT_FOUND, ENGINE_WOULD_BLOCK, IO. What
+ * has expired when the view first looks at the clock is not found by any of its reads. */
 static inline int engine_expiry(struct engine_view *view, unsigned family, kvs_slice key,
                                 uint64_t *ret_expires_at_ms)
 {
