@@ -1,5 +1,5 @@
 /* See raw_peer.h. */
-#include "raw_peer.h"
+#include "unit/server/raw_peer.h"
 
 #include "net/address.h"
 

@@ -1,5 +1,5 @@
 /* See server_fixture.h. */
-#include "server_fixture.h"
+#include "unit/server/server_fixture.h"
 
 #include <dirent.h>
 #include <stdio.h>

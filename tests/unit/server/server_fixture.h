@@ -2,7 +2,7 @@
 #ifndef TESTS_UNIT_SERVER_SERVER_FIXTURE_H
 #define TESTS_UNIT_SERVER_SERVER_FIXTURE_H
 
-#include "raw_peer.h"
+#include "unit/server/raw_peer.h"
 
 #include <kvs/server.h>
 

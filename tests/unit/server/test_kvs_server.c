@@ -1,7 +1,7 @@
 /* The server against peers that misbehave, its limits, its start and its end. */
 #include "base/mem.h"
 #include "base/rand.h"
-#include "server_fixture.h"
+#include "unit/server/server_fixture.h"
 
 #include <netinet/in.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* Every operation of the kvs protocol against a server in this process, over sockets. */
 #include "base/mem.h"
-#include "server_fixture.h"
+#include "unit/server/server_fixture.h"
 
 #include <stdio.h>
 
