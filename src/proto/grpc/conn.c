@@ -220,6 +220,11 @@ int grpc_conn_send(struct grpc_conn *conn, struct buf *out, size_t size_max)
     return rv < 0 ? conn_fail_fatally(conn, rv) : conn->error;
 }
 
+bool grpc_conn_wants_send(const struct grpc_conn *conn)
+{
+    return !conn->lost && conn->error == 0 && nghttp2_session_want_write(conn->session) != 0;
+}
+
 /* --- time --- */
 
 static void run_deadlines(struct grpc_conn *conn)

@@ -118,6 +118,10 @@ int grpc_conn_run(struct grpc_conn *conn, uint64_t now_ms);
  * one frame, 16 KiB). Returns 0 or NO_MEMORY, PROTOCOL: the connection is done. */
 int grpc_conn_send(struct grpc_conn *conn, struct buf *out, size_t size_max);
 
+/* Is there more to send? After grpc_conn_send: it stopped at size_max. An owner whose output the
+ * peer does not take stops calling grpc_conn_receive: that bounds what gathers here. */
+bool grpc_conn_wants_send(const struct grpc_conn *conn);
+
 /* When grpc_conn_run must be called next; UINT64_MAX: when bytes come. A time in the past: soon. */
 uint64_t grpc_conn_timer(const struct grpc_conn *conn);
 

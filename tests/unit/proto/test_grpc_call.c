@@ -47,6 +47,8 @@ static void test_unary(void **state)
             }
             assert_int_equal(grpc_conn_calls(pair.client), 0);
             assert_int_equal(grpc_conn_calls(pair.server), 0);
+            assert_false(grpc_conn_wants_send(pair.client));
+            assert_false(grpc_conn_wants_send(pair.server));
         }
         pair_close(&pair);
     }
