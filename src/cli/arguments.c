@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define HELP_COLUMN 26
+#define HELP_WIDTH 80
 #define NEAR_NAME_SIZE_MAX 32
 #define NEAR_DISTANCE_MAX 2
 #define QUOTED_SIZE_MAX 40 /* of a word shown in a message */
@@ -104,26 +105,29 @@ static const struct arguments_option *option_by_letter(const struct arguments_op
     return NULL;
 }
 
-/* Edits (insert, drop, change a letter) between two short names. */
+/* Edits (insert, drop, change a letter, swap two neighbours) between two short names. */
 static unsigned name_distance(kvs_slice a, const char *b)
 {
     size_t b_size = strlen(b);
     if (a.size > NEAR_NAME_SIZE_MAX || b_size > NEAR_NAME_SIZE_MAX)
         return NEAR_NAME_SIZE_MAX;
-    unsigned row[NEAR_NAME_SIZE_MAX + 1];
+    unsigned rows[NEAR_NAME_SIZE_MAX + 1][NEAR_NAME_SIZE_MAX + 1]; /* [i][j]: of i and j letters */
     for (size_t j = 0; j <= b_size; j++)
-        row[j] = (unsigned)j;
+        rows[0][j] = (unsigned)j;
     for (size_t i = 1; i <= a.size; i++) {
-        unsigned diagonal = row[0];
-        row[0] = (unsigned)i;
+        rows[i][0] = (unsigned)i;
         for (size_t j = 1; j <= b_size; j++) {
-            unsigned change = diagonal + (a.data[i - 1] != (uint8_t)b[j - 1]);
-            unsigned step = 1 + (row[j] < row[j - 1] ? row[j] : row[j - 1]);
-            diagonal = row[j];
-            row[j] = change < step ? change : step;
+            unsigned change = rows[i - 1][j - 1] + (a.data[i - 1] != (uint8_t)b[j - 1]);
+            unsigned drop = rows[i - 1][j] + 1, insert = rows[i][j - 1] + 1;
+            unsigned least = change < drop ? change : drop;
+            least = insert < least ? insert : least;
+            if (i > 1 && j > 1 && a.data[i - 1] == (uint8_t)b[j - 2] &&
+                a.data[i - 2] == (uint8_t)b[j - 1] && rows[i - 2][j - 2] + 1 < least)
+                least = rows[i - 2][j - 2] + 1;
+            rows[i][j] = least;
         }
     }
-    return row[b_size];
+    return rows[a.size][b_size];
 }
 
 /* A short name is near to nearly everything: the shorter, the fewer edits. */
@@ -410,6 +414,24 @@ void arguments_usage(const struct arguments_program *program,
              command->operands[0] != '\0' ? " " : "", command->operands);
 }
 
+/* Folds a text at blanks; its own newlines stay. */
+static void print_folded(FILE *file, const char *text)
+{
+    while (*text != '\0') {
+        size_t size = strcspn(text, "\n");
+        if (size > HELP_WIDTH) {
+            size = HELP_WIDTH;
+            while (size > 0 && text[size] != ' ')
+                size--;
+            if (size == 0) /* a word longer than a line */
+                size = strcspn(text, " \n");
+        }
+        fprintf(file, "%.*s\n", (int)size, text);
+        text += size;
+        text += *text == ' ' || *text == '\n';
+    }
+}
+
 static void print_row(FILE *file, const char *head, const char *text)
 {
     int width = (int)strlen(head);
@@ -426,9 +448,11 @@ static void print_options(FILE *file, const char *title, const struct arguments_
     fprintf(file, "\n%s:\n", title);
     for (; row->name != NULL; row++) {
         char head[128];
-        size_t size = 0;
+        size_t size = 4;
         if (row->letter != 0)
-            size = (size_t)snprintf(head, sizeof head, "-%c, ", row->letter);
+            snprintf(head, sizeof head, "-%c, ", row->letter);
+        else
+            memcpy(head, "    ", size);
         size += (size_t)snprintf(head + size, sizeof head - size, "--%s%s", row->name,
                                  row->kind == ARGUMENTS_FLAG ? "" : " ");
         if (row->kind != ARGUMENTS_CHOICE && row->operand != NULL)
@@ -449,7 +473,8 @@ void arguments_print_command(const struct arguments_program *program,
 {
     char usage[160];
     arguments_usage(program, command, usage, sizeof usage);
-    fprintf(file, "%s\n\n%s\n", usage, command->description);
+    fprintf(file, "%s\n\n", usage);
+    print_folded(file, command->description);
     print_options(file, "Options", command->options);
     print_options(file, command->name[0] != '\0' ? "Options of every command" : "Other options",
                   program->common);
@@ -459,8 +484,9 @@ void arguments_print_command(const struct arguments_program *program,
 
 void arguments_print_program(const struct arguments_program *program, FILE *file)
 {
-    fprintf(file, "usage: %s COMMAND [arguments] [options]\n\n%s\n\nCommands:\n", program->name,
-            program->summary);
+    fprintf(file, "usage: %s COMMAND [arguments] [options]\n\n", program->name);
+    print_folded(file, program->summary);
+    fprintf(file, "\nCommands:\n");
     for (const struct arguments_command *row = program->commands; row->name != NULL; row++) {
         char head[128];
         snprintf(head, sizeof head, "%s%s%s", row->name, row->operands[0] != '\0' ? " " : "",
@@ -468,8 +494,10 @@ void arguments_print_program(const struct arguments_program *program, FILE *file
         print_row(file, head, row->summary);
     }
     print_options(file, "Options of every command", program->common);
-    if (program->description != NULL)
-        fprintf(file, "\n%s\n", program->description);
+    if (program->description != NULL) {
+        fputc('\n', file);
+        print_folded(file, program->description);
+    }
 }
 
 static int fail(char *message, const char *format, ...)

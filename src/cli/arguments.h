@@ -50,7 +50,7 @@ struct arguments_command {
     const char *operands; /* as usage shows them: "KEY [VALUE]"; "" for none */
     unsigned operands_min, operands_max;
     const char *summary;     /* half a line, for the list of commands */
-    const char *description; /* paragraphs, ready to print */
+    const char *description; /* folded by help; newlines in it stay */
     const char *examples;    /* lines, ready to print */
     const struct arguments_option *options;
     int (*run)(void *context); /* the program's own; not used here */

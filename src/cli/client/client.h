@@ -1,6 +1,6 @@
 /*
- * cli/client/client.h: what the files of kvs-client share: the options, the open store, and how a command
- * asks it and reports.
+ * cli/client/client.h: what the files of kvs-client share: the options, the open store, and how a
+ * command asks it and reports.
  *
  * A command is a function that gets the parsed command line in struct client, calls the store and
  * waits, prints, and returns the exit status. The same functions serve one command line and the
@@ -51,7 +51,7 @@ struct client {
 
 extern const struct arguments_program client_program;
 
-/* --- main.c ---------------------------------------------------------------------------- */
+/* --- client.c ------------------------------------------------------------------------------ */
 
 /* One line on standard error: "kvs-client COMMAND: ..."; returns CLIENT_FAILED. */
 int client_fail(const struct client *client, const char *format, ...)
@@ -67,6 +67,8 @@ int client_fail_operation(const struct client *client, int error, const char *me
 struct client_options client_options_default(void);
 /* Opens the store of the options unless it is open; `must_exist`: does not make a directory. */
 int client_connect(struct client *client, bool must_exist);
+/* Closes it and ends the runtime. Returns the status, or CLIENT_FAILED after a message. */
+int client_disconnect(struct client *client, int status);
 /* Parses one line's words (after the command's name) and runs the command. */
 int client_run(struct client *client, const struct arguments_command *command, kvs_slice *words,
                size_t count);

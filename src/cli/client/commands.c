@@ -2,6 +2,7 @@
  * cli/client/commands.c: the commands on keys and ranges: check the input, open the store, call,
  * print. Results go to standard output, everything else to standard error. Main thread.
  */
+#include "base/mem.h"
 #include "cli/client/client.h"
 #include "cli/client/encoding.h"
 
@@ -301,8 +302,8 @@ int command_mget(void *context)
 {
     struct client *client = context;
     size_t count = client->operands_count;
-    struct buf *words = calloc(count, sizeof *words);
-    kvs_slice *keys = calloc(count, sizeof *keys);
+    struct buf *words = mem_zalloc(count * sizeof *words);
+    kvs_slice *keys = mem_zalloc(count * sizeof *keys);
     struct call call;
     call_init(&call, KVS_OP_BATCH_GET);
     int status = words == NULL || keys == NULL ? client_fail(client, "out of memory") : 0;
@@ -321,8 +322,8 @@ int command_mget(void *context)
     call_release(&call);
     for (size_t i = 0; words != NULL && i < count; i++)
         buf_deinit(&words[i]);
-    free(words);
-    free(keys);
+    mem_free(words);
+    mem_free(keys);
     return status;
 }
 

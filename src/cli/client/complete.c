@@ -35,7 +35,7 @@ struct candidates {
 
 static void add(struct candidates *found, kvs_slice word, kvs_slice prefix)
 {
-    if (word.size >= prefix.size && memcmp(word.data, prefix.data, prefix.size) == 0 &&
+    if (word.size >= prefix.size && slice_equal(slice_make(word.data, prefix.size), prefix) &&
         found->count < SHOWN_MAX)
         found->list[found->count++] = word;
 }

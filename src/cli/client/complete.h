@@ -1,4 +1,4 @@
-/* cli/client/complete.h: what Tab does in the shell: commands, options, and keys that the store has. */
+/* cli/client/complete.h: what Tab does in the shell: commands, options, keys of the store. */
 #ifndef CLI_CLIENT_COMPLETE_H
 #define CLI_CLIENT_COMPLETE_H
 

@@ -1,5 +1,5 @@
 /*
- * cli/client/encoding.h: any bytes written as text, and back: backslash escapes, base64, JSON strings.
+ * cli/client/encoding.h: any bytes written as text, and back: backslash escapes, base64, JSON.
  *
  * All append to a buf, whole or not at all. Return 0, KVS_ERR_NO_MEMORY, or for the readers
  * KVS_ERR_INVALID_ARGUMENT when the text is not of that form.

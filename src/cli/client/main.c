@@ -2,53 +2,37 @@
  * cli/client/main.c: kvs-client from its first word to its exit status.
  *
  * Happy path: (1) the common options and the command's name are read; (2) the command's row parses
- * the rest (table.c); (3) the command checks its input, then opens the store; (4) it calls,
- * waits and prints; (5) output is flushed and checked; (6) the store is closed.
+ * the rest (table.c); (3) the command checks its input, then opens the store; (4) it calls, waits
+ * and prints; (5) the store is closed; (6) what was printed is flushed and checked.
  * Failures: a line that makes no sense ends with status 2 before anything is opened; an operation
  * that failed prints one line and ends with status 1. A reader of our output that went away
  * (`| head`) ends the program silently, as SIGPIPE would. Ctrl-C cancels what is in flight.
  * Everything runs on the main thread; the runtime has one loop thread of its own.
  */
+#include "base/mem.h"
 #include "cli/client/client.h"
 
-#include <errno.h>
 #include <locale.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#define ADDRESS_DEFAULT "127.0.0.1:4000"
-#define LINE_SIZE_MAX 1024
-
-static volatile sig_atomic_t interrupted;
 
 static int run_line(struct client *client, kvs_slice *words, size_t count);
-static int disconnect(struct client *client, int status);
 
 int main(int argc, char **argv)
 {
     setlocale(LC_CTYPE, "");
     signal(SIGPIPE, SIG_IGN); /* a lost peer is an error of a call, not the end of the program */
     size_t count = argc > 0 ? (size_t)argc - 1 : 0;
-    kvs_slice *words = calloc(count + 1, sizeof *words);
+    kvs_slice *words = mem_zalloc((count + 1) * sizeof *words);
     struct client client = {.options = client_options_default()};
     if (words == NULL)
         return client_fail(&client, "out of memory");
     for (size_t i = 0; i < count; i++)
         words[i] = slice_of_string(argv[i + 1]);
     int status = run_line(&client, words, count);
-    status = disconnect(&client, status);
+    status = client_disconnect(&client, status);
     status = client_flush_output(&client, status);
-    free(words);
+    mem_free(words);
     return status;
-}
-
-struct client_options client_options_default(void)
-{
-    return (struct client_options){.count = 1, .interval_ms = 1000, .batch = 1000};
 }
 
 static int run_line(struct client *client, kvs_slice *words, size_t count)
@@ -77,226 +61,4 @@ static int run_line(struct client *client, kvs_slice *words, size_t count)
         return client_misuse(client, "unknown command '%.40s', did you mean '%s'?",
                              (const char *)words[0].data, near);
     return client_misuse(client, "unknown command '%.40s'", (const char *)words[0].data);
-}
-
-int client_run(struct client *client, const struct arguments_command *command, kvs_slice *words,
-               size_t count)
-{
-    char message[ARGUMENTS_MESSAGE_SIZE];
-    struct client_options *options = &client->options;
-    client->command = command;
-    client->operands = words;
-    if (arguments_parse(&client_program, command, words, count, options, &client->operands_count,
-                        message) != 0)
-        return client_misuse(client, "%s", message);
-    if (options->help) {
-        arguments_print_command(&client_program, command, stdout);
-        return client_flush_output(client, CLIENT_OK);
-    }
-    if (options->version) {
-        printf("kvs-client %s\n", kvs_version());
-        return client_flush_output(client, CLIENT_OK);
-    }
-    if (arguments_check_operands(command, words, client->operands_count, message) != 0)
-        return client_misuse(client, "%s", message);
-    if (options->address != NULL && options->url != NULL)
-        return client_misuse(client, "--addr and --url both say where the store is: give one");
-    if (client->in_shell && (options->address != NULL || options->url != NULL))
-        return client_misuse(client, "the shell stays with the store it was started on");
-    int status = command->run(client);
-    return client_flush_output(client, status);
-}
-
-/* --- the store -------------------------------------------------------------------------------- */
-
-static void on_interrupt(int signal_number)
-{
-    interrupted = 1;
-}
-
-bool client_interrupted(void)
-{
-    return interrupted != 0;
-}
-
-void client_interrupt_reset(void)
-{
-    interrupted = 0;
-}
-
-/* From here on Ctrl-C cancels; before, while the connection is made, it simply ends the program. */
-static void catch_interrupts(void)
-{
-    struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: waits shall end */
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-}
-
-/* The runtime's threads leave SIGINT to the main thread, whose waits it must end. */
-static int start_runtime(struct client *client)
-{
-    struct kvs_runtime_options options = {.size = sizeof options, .loops = 1, .pool_threads = 1};
-    sigset_t interrupts, before;
-    sigemptyset(&interrupts);
-    sigaddset(&interrupts, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &interrupts, &before);
-    int error = kvs_runtime_new(&options, &client->runtime);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
-int client_connect(struct client *client, bool must_exist)
-{
-    if (client->store != NULL)
-        return 0;
-    const struct client_options *given = &client->options;
-    int size = given->url != NULL
-                   ? snprintf(client->url, sizeof client->url, "%s", given->url)
-                   : snprintf(client->url, sizeof client->url, "kvs://%s",
-                              given->address != NULL ? given->address : ADDRESS_DEFAULT);
-    if (size < 0 || (size_t)size >= sizeof client->url)
-        return client_misuse(client, "the URL is longer than %zu bytes", sizeof client->url - 1);
-    int error = start_runtime(client);
-    if (error != 0)
-        return client_fail(client, "cannot start: %s", kvs_error_text(error));
-    struct kvs_store_options options = {.size = sizeof options,
-                                        .must_exist = must_exist,
-                                        .timeout_ms = (uint32_t)given->timeout_ms,
-                                        .connect_timeout_ms = (uint32_t)given->timeout_ms};
-    kvs_future *open = kvs_store_open(client->runtime, client->url, &options);
-    if (open == NULL)
-        return client_fail(client, "out of memory");
-    int status = 0;
-    void *store;
-    error = kvs_future_wait(open, -1);
-    if (error == 0)
-        error = kvs_future_get_pointer(open, &store);
-    if (error == 0)
-        client->store = store;
-    else
-        status = client_fail_operation(client, error, kvs_future_error_message(open));
-    kvs_future_free(open);
-    if (error == KVS_ERR_INVALID_ARGUMENT)
-        status = CLIENT_USAGE;
-    if (status == 0)
-        catch_interrupts();
-    return status;
-}
-
-static int disconnect(struct client *client, int status)
-{
-    if (client->store != NULL) {
-        kvs_future *closed = kvs_store_close(client->store);
-        int error = closed != NULL ? kvs_future_wait(closed, -1) : KVS_ERR_NO_MEMORY;
-        /* What a local store could not write at the end is a failure of the command. */
-        if (error != 0 && status == CLIENT_OK)
-            status = client_fail_operation(client, error,
-                                           closed != NULL ? kvs_future_error_message(closed) : "");
-        kvs_future_free(closed);
-    }
-    kvs_runtime_free(client->runtime);
-    return status;
-}
-
-/* --- reports ---------------------------------------------------------------------------------- */
-
-/* One line whatever the text: control bytes in it could be a key's or a peer's. */
-static void print_line(const struct client *client, const char *text, const char *more)
-{
-    char line[LINE_SIZE_MAX];
-    int size = client->in_shell
-                   ? snprintf(line, sizeof line, "%s%s", text, more)
-                   : snprintf(line, sizeof line, "kvs-client%s%s: %s%s",
-                              client->command != NULL ? " " : "",
-                              client->command != NULL ? client->command->name : "", text, more);
-    for (int i = 0; i < size && line[i] != '\0'; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
-    fflush(stdout);
-    fprintf(stderr, "%s\n", line);
-}
-
-int client_fail(const struct client *client, const char *format, ...)
-{
-    char text[LINE_SIZE_MAX];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    print_line(client, text, "");
-    return CLIENT_FAILED;
-}
-
-int client_misuse(const struct client *client, const char *format, ...)
-{
-    char text[LINE_SIZE_MAX / 2], more[LINE_SIZE_MAX / 4];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (client->command != NULL)
-        snprintf(more, sizeof more, "; see: %shelp %s", client->in_shell ? "" : "kvs-client ",
-                 client->command->name);
-    else
-        snprintf(more, sizeof more, "; see: %s", client->in_shell ? "help" : "kvs-client --help");
-    print_line(client, text, more);
-    return CLIENT_USAGE;
-}
-
-/* What a person can do about an error; "" when the text says it all. */
-static const char *hint_for(int error)
-{
-    switch (error) {
-    case KVS_ERR_CONNECT:
-        return "; is kvs-server running there? --addr IP:PORT or --url names another place";
-    case KVS_ERR_LOCKED:
-        return "; ask the server that has it open, with --addr IP:PORT";
-    case KVS_ERR_NO_DIRECTORY:
-        return "; check the path, or make it by setting a key";
-    case KVS_ERR_TIMEOUT:
-        return "; try again, or wait longer with --timeout MS";
-    case KVS_ERR_TOO_LARGE:
-        return "; keys take up to 8 KiB, values what the server allows";
-    case KVS_ERR_NO_SPACE:
-        return "; free some space and try again";
-    case KVS_ERR_VERSION:
-        return "; use a client and a server of matching versions";
-    case KVS_ERR_CONNECTION_LOST:
-    case KVS_ERR_BUSY:
-        return "; try again";
-    default:
-        return kvs_error_maybe_committed(error) ? "; read the key to see" : "";
-    }
-}
-
-int client_fail_operation(const struct client *client, int error, const char *message)
-{
-    const char *text = kvs_error_text(error);
-    if (error == KVS_ERR_CANCELLED && client_interrupted()) {
-        print_line(client, "interrupted", "");
-        return CLIENT_INTERRUPTED;
-    }
-    bool own_text = message == NULL || message[0] == '\0' || strcmp(message, text) == 0;
-    char line[LINE_SIZE_MAX];
-    /* The message may name the store already. */
-    const char *where =
-        strstr(client->url, "//") != NULL ? strstr(client->url, "//") + 2 : client->url;
-    bool named = !own_text && strstr(message, where) != NULL;
-    snprintf(line, sizeof line, "%s%s%s", own_text ? text : message, named ? "" : ", at ",
-             named ? "" : client->url);
-    print_line(client, line, hint_for(error));
-    return CLIENT_FAILED;
-}
-
-int client_flush_output(const struct client *client, int status)
-{
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return status;
-    if (errno == EPIPE) {
-        signal(SIGPIPE, SIG_DFL);
-        raise(SIGPIPE);
-    }
-    int number = errno;
-    clearerr(stdout);
-    return client_fail(client, "cannot write to standard output: %s", strerror(number));
 }

@@ -3,7 +3,7 @@
  *
  * Happy path: (1) the store is opened; (2) a line is read, by libedit on a terminal, else from
  * standard input; (3) while a quote is open further lines are added; (4) its words run a command as
- * a command line would (main.c); (5) until exit or the end of input the next line follows.
+ * a command line would (client.c); (5) until exit or the end of input the next line follows.
  * Failures: a command that fails says so and the shell goes on; Ctrl-C cancels what runs, or drops
  * the line that is being typed. Completion is complete.c. Main thread.
  */
@@ -86,15 +86,31 @@ static int shell_run(struct shell *shell, struct shell_words *words)
                          near != NULL ? "'?" : "");
 }
 
+/* Keeps a whole line, but not one that begins with a blank: for what must not be written down. */
+static void remember(struct shell *shell)
+{
+    HistEvent event;
+    const char *text = (const char *)shell->line.data;
+    if (shell->edit == NULL || text[0] == ' ' || text[0] == '\n' ||
+        buf_append_u8(&shell->line, 0) != 0)
+        return;
+    shell->line.size--;
+    history(shell->history, &event, H_ENTER, (const char *)shell->line.data);
+}
+
 /* Runs what was read so far, unless a quote is open. */
 static void shell_take(struct shell *shell)
 {
     struct shell_words words;
     int status = CLIENT_OK;
-    switch (shell_words_split(&words, buf_slice(&shell->line))) {
-    case SHELL_SPLIT_OPEN:
+    enum shell_split split = shell_words_split(&words, buf_slice(&shell->line));
+    if (split == SHELL_SPLIT_OPEN) {
         shell_words_deinit(&words);
         return;
+    }
+    remember(shell);
+    switch (split) {
+    case SHELL_SPLIT_OPEN:
     case SHELL_SPLIT_OK:
         status = shell_run(shell, &words);
         break;
@@ -119,7 +135,8 @@ static void shell_take(struct shell *shell)
 static bool edit_line(struct shell *shell)
 {
     int size = 0;
-    HistEvent event;
+    /* Before the prompt is shown, or a quick Ctrl-C would still be a signal. */
+    el_set(shell->edit, EL_PREP_TERM, 1);
     const char *text = el_gets(shell->edit, &size);
     if (shell->dropped) {
         shell->dropped = false;
@@ -130,9 +147,6 @@ static bool edit_line(struct shell *shell)
         return false;
     if (buf_append(&shell->line, text, (size_t)size) != 0)
         buf_clear(&shell->line);
-    /* A line that begins with a blank is not kept: for what must not be written down. */
-    if (text[strspn(text, " \n")] != '\0' && text[0] != ' ')
-        history(shell->history, &event, H_ENTER, text);
     return true;
 }
 
@@ -189,7 +203,7 @@ static unsigned char drop_line(EditLine *edit, int key)
     const LineInfo *info = el_line(edit);
     shell_of(edit)->dropped = true;
     el_cursor(edit, (int)(info->lastchar - info->cursor));
-    fputs("^C", stdout);
+    puts("^C");
     return CC_NEWLINE;
 }
 
@@ -233,8 +247,9 @@ static void editor_open(struct shell *shell)
     el_set(shell->edit, EL_PROMPT, prompt);
     el_set(shell->edit, EL_EDITOR, "emacs");
     el_set(shell->edit, EL_HIST, history, shell->history);
-    el_set(shell->edit, EL_ADDFN, "kvs-complete", "Complete commands and keys", complete_key);
-    el_set(shell->edit, EL_ADDFN, "kvs-drop", "Drop the line", drop_line);
+    /* Wide: the narrow form copies the names and never frees them. */
+    el_wset(shell->edit, EL_ADDFN, L"kvs-complete", L"Complete commands and keys", complete_key);
+    el_wset(shell->edit, EL_ADDFN, L"kvs-drop", L"Drop the line", drop_line);
     el_set(shell->edit, EL_SETTY, "-d", "-isig", NULL);
     el_set(shell->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(shell->edit, NULL);

@@ -191,9 +191,9 @@ static const struct arguments_option ping_options[] = {{.name = "count",
 
 /* --- the commands ----------------------------------------------------------------------------- */
 
-#define RANGE_TEXT                                                                                \
-    "The range is --prefix, or --start and --end; without them it is all keys. Keys are in the\n" \
-    "order of their bytes."
+#define RANGE_TEXT                                                                               \
+    "The range is --prefix, or --start and --end; without them it is all keys, in the order of " \
+    "their bytes."
 
 static const struct arguments_command commands[] = {
     {.name = "set",
@@ -202,8 +202,8 @@ static const struct arguments_command commands[] = {
      .operands_max = 2,
      .summary = "store a value",
      .description =
-         "Stores VALUE under KEY; what was there before is replaced. Prints nothing.\n"
-         "A VALUE of - is read from standard input, --file FILE takes the place of VALUE.",
+         "Stores VALUE under KEY; what was there before is replaced. Prints nothing. A VALUE "
+         "of - is read from standard input, --file FILE takes the place of VALUE.",
      .examples = "  kvs-client set greeting 'hello world'\n"
                  "  kvs-client set session:17 open --ttl 1800\n"
                  "  date | kvs-client set now -\n"
@@ -215,10 +215,10 @@ static const struct arguments_command commands[] = {
      .operands_min = 1,
      .operands_max = 1,
      .summary = "print a value",
-     .description = "Prints the value of KEY and a newline. A missing key prints \"Key not found\" "
-                    "and is no\n"
-                    "error, except with --raw and --json: there standard output stays empty and "
-                    "the status is 1.",
+     .description =
+         "Prints the value of KEY and a newline. A missing key prints \"Key not found\" and "
+         "is no error, except with --raw and --json: there standard output stays empty and "
+         "the status is 1.",
      .examples = "  kvs-client get greeting\n"
                  "  kvs-client get logo --raw > logo.png",
      .options = get_options,
@@ -228,8 +228,9 @@ static const struct arguments_command commands[] = {
      .operands_min = 1,
      .operands_max = 1,
      .summary = "remove a key",
-     .description = "Removes KEY and its value. Prints nothing. A missing key is an error: \"Key "
-                    "not found\", status 1.",
+     .description =
+         "Removes KEY and its value. Prints nothing. A missing key is an error: \"Key not "
+         "found\", status 1.",
      .examples = "  kvs-client rm greeting",
      .options = key_options,
      .run = command_rm},
@@ -248,9 +249,10 @@ static const struct arguments_command commands[] = {
      .operands_max = 3,
      .summary = "compare and set",
      .description =
-         "Stores VALUE under KEY only if its value is EXPECTED; with --absent only if there is\n"
-         "no such key. Otherwise nothing changes, the value that is there is told on standard\n"
-         "error, and the status is 1. Compare and set are one step that nobody comes between.",
+         "Stores VALUE under KEY only if its value is EXPECTED; with --absent only if there "
+         "is no such key. Otherwise nothing changes, the value that is there is told on "
+         "standard error, and the status is 1. Compare and set are one step that nobody comes "
+         "between.",
      .examples = "  kvs-client cas lock free taken\n"
                  "  kvs-client cas lock taken --absent --ttl 30",
      .options = cas_options,
@@ -261,9 +263,8 @@ static const struct arguments_command commands[] = {
      .operands_max = KVS_BATCH_COUNT_MAX,
      .summary = "print several values",
      .description =
-         "Prints a line \"KEY<tab>VALUE\" for each key, in the order asked, with escapes "
-         "for bytes\n"
-         "that are not text. Missing keys are named on standard error, and the status "
+         "Prints a line \"KEY<tab>VALUE\" for each key, in the order asked, with escapes for "
+         "bytes that are not text. Missing keys are named on standard error, and the status "
          "is then 1.",
      .examples = "  kvs-client mget user:1 user:2\n"
                  "  kvs-client mget user:1 user:2 --json",
@@ -272,9 +273,9 @@ static const struct arguments_command commands[] = {
     {.name = "scan",
      .operands = "",
      .summary = "list keys and values in key order",
-     .description = "Prints a line \"KEY<tab>VALUE\" for each key of the range, with escapes for "
-                    "bytes that are\n"
-                    "not text, so that the lines can be read back. " RANGE_TEXT,
+     .description =
+         "Prints a line \"KEY<tab>VALUE\" for each key of the range, with escapes for bytes "
+         "that are not text, so that the lines can be read back.\n" RANGE_TEXT,
      .examples = "  kvs-client scan --prefix user:\n"
                  "  kvs-client scan --start b --end d --limit 10 --reverse\n"
                  "  kvs-client scan --keys-only -0 | xargs -0 -n 1 echo",
@@ -291,9 +292,9 @@ static const struct arguments_command commands[] = {
      .operands = "",
      .summary = "remove a range of keys",
      .description =
-         "Removes the keys of a range in one step and prints how many there were. Asks before it\n"
-         "does so on a terminal; elsewhere --yes is needed.\n"
-         "The range is --prefix, or --start and --end; --all stands for all keys.",
+         "Removes the keys of a range in one step and prints how many there were. Asks before "
+         "it does so on a terminal; elsewhere --yes is needed. The range is --prefix, or "
+         "--start and --end; --all stands for all keys.",
      .examples = "  kvs-client rm-range --prefix session: --yes",
      .options = rm_range_options,
      .run = command_rm_range},
@@ -302,12 +303,12 @@ static const struct arguments_command commands[] = {
      .operands_max = 1,
      .summary = "store what export wrote",
      .description =
-         "Reads keys and values from FILE, or from standard input, and stores them. Each batch is\n"
-         "written whole or not at all; an error names the line, and what was read before it is\n"
-         "stored. Lines of JSON look like {\"key\":\"name\",\"value\":\"text\"}; \"key64\" and "
-         "\"value64\"\n"
-         "hold base64 for bytes that are not UTF-8, and \"ttl\" may hold seconds. Raw records are\n"
-         "described under export. A progress line is shown when standard error is a terminal.",
+         "Reads keys and values from FILE, or from standard input, and stores them. Each "
+         "batch is written whole or not at all; an error names the line, and what was read "
+         "before it is stored.\nLines of JSON look like {\"key\":\"name\",\"value\":\"text\"}; "
+         "\"key64\" and \"value64\" hold base64 for bytes that are not UTF-8, and \"ttl\" may "
+         "hold seconds. Raw records are described under export. A progress line is shown when "
+         "standard error is a terminal.",
      .examples = "  kvs-client import backup.jsonl\n"
                  "  kvs-client export | kvs-client import --addr 127.0.0.1:4001",
      .options = import_options,
@@ -317,12 +318,11 @@ static const struct arguments_command commands[] = {
      .operands_max = 1,
      .summary = "write keys and values to a file",
      .description =
-         "Writes keys and values, in key order, to FILE or to standard output. FILE appears only\n"
-         "when all of it is written. Writes that happen meanwhile may or may not be in it; for a\n"
-         "store at rest it is exact. Times to live are not kept.\n"
-         "Raw: the line \"kvs-export 1\", then per key its size and its value's (32 bit,\n"
-         "little-endian) and their bytes; at the end two zero sizes and the number of keys (64 "
-         "bit).\n" RANGE_TEXT,
+         "Writes keys and values, in key order, to FILE or to standard output. FILE appears "
+         "only when all of it is written. Writes that happen meanwhile may or may not be in "
+         "it; for a store at rest it is exact. Times to live are not kept.\nRaw: the line "
+         "\"kvs-export 1\", then per key its size and its value's (32 bit, little-endian) and "
+         "their bytes; at the end two zero sizes and the number of keys (64 bit).\n" RANGE_TEXT,
      .examples = "  kvs-client export backup.jsonl\n"
                  "  kvs-client export --prefix user: --format raw users.raw",
      .options = export_options,
@@ -347,33 +347,30 @@ static const struct arguments_command commands[] = {
      .operands = "",
      .summary = "bring all writes to the disk",
      .description =
-         "Returns when every write acknowledged before is on the disk. Useful for a server that\n"
-         "does not sync each write (--sync=interval or never). Prints nothing.",
+         "Returns when every write acknowledged before is on the disk. Useful for a server "
+         "that does not sync each write (--sync=interval or never). Prints nothing.",
      .examples = "  kvs-client sync",
      .run = command_sync},
     {.name = "compact",
      .operands = "",
      .summary = "give back the space of dead records",
-     .description = "Returns when the space of replaced and removed values has been given back; "
-                    "without\n--timeout it may take an hour. The server compacts on its own, too. "
-                    "Prints nothing.",
+     .description =
+         "Returns when the space of replaced and removed values has been given back; without "
+         "--timeout it may take an hour. The server compacts on its own, too. Prints nothing.",
      .examples = "  kvs-client compact",
      .run = command_compact},
     {.name = "shell",
      .operands = "",
      .summary = "type commands one after the other",
      .description =
-         "Reads commands, without the leading kvs-client, and runs them over one connection. "
-         "Words\n"
-         "are separated by blanks. In \"double quotes\" blanks are kept and escapes are read (\\n "
-         "\\t \\\" \\\\\n"
-         "\\x00), 'single quotes' keep everything as it is, outside quotes a backslash takes the "
-         "next\n"
-         "character as it is; an open quote goes on in the next line. # at the begin of a word "
-         "starts a\n"
-         "comment. Tab completes commands, options and keys. The history is kept in\n"
-         "$XDG_STATE_HOME/kvs/history (~/.local/state). Leave with exit or Ctrl-D.\n"
-         "Without a terminal the lines of standard input are run; the status is 1 if any failed.",
+         "Reads commands, without the leading kvs-client, and runs them over one connection.\n"
+         "Words are separated by blanks. In \"double quotes\" blanks are kept and escapes are "
+         "read (\\n \\t \\\" \\\\ \\x00), 'single quotes' keep everything as it is, outside "
+         "quotes a backslash takes the next character as it is; an open quote goes on in the "
+         "next line. # at the begin of a word starts a comment. Tab completes commands, "
+         "options and keys. The history is kept in $XDG_STATE_HOME/kvs/history "
+         "(~/.local/state). Leave with exit or Ctrl-D.\nWithout a terminal the lines of "
+         "standard input are run; the status is 1 if any failed.",
      .examples = "  kvs-client shell\n"
                  "  printf 'set a \"two words\"\\nget a\\n' | kvs-client shell",
      .run = command_shell},
@@ -390,9 +387,9 @@ static const struct arguments_command commands[] = {
 const struct arguments_program client_program = {
     .name = "kvs-client",
     .summary = "Talks to a kvs-server, or to a store in a directory.",
-    .description = "Exit status: 0 done; 1 the operation failed, or said no; 2 the command line "
-                   "makes no sense.\n"
-                   "See 'kvs-client help COMMAND' for the options and examples of a command.",
+    .description =
+        "Exit status: 0 done; 1 the operation failed, or said no; 2 the command line makes "
+        "no sense.\nSee 'kvs-client help COMMAND' for the options and examples of a command.",
     .commands = commands,
     .common = common_options,
 };

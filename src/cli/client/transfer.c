@@ -9,6 +9,7 @@
  * one asked for; (3) synced and renamed over it. On a failure the file beside is removed.
  * Main thread.
  */
+#include "base/mem.h"
 #include "cli/client/client.h"
 #include "cli/client/progress.h"
 #include "cli/client/record.h"
@@ -62,7 +63,7 @@ static int import_init(struct importer *importer, struct client *client)
     for (size_t i = 0; i < BATCHES; i++) {
         struct batch *batch = &importer->batches[i];
         call_init(&batch->call, KVS_OP_BATCH_WRITE);
-        batch->mutations = calloc(client->options.batch, sizeof *batch->mutations);
+        batch->mutations = mem_zalloc(client->options.batch * sizeof *batch->mutations);
         if (batch->mutations == NULL)
             return client_fail(client, "out of memory");
     }
@@ -76,7 +77,7 @@ static int import_init(struct importer *importer, struct client *client)
 static void import_deinit(struct importer *importer)
 {
     for (size_t i = 0; i < BATCHES; i++) {
-        free(importer->batches[i].mutations);
+        mem_free(importer->batches[i].mutations);
         buf_deinit(&importer->batches[i].bytes);
     }
     record_reader_deinit(&importer->reader);
@@ -228,16 +229,13 @@ static int export_open(struct exporter *exporter)
     } else {
         mode_t mask = umask(0);
         umask(mask);
-        int fd = -1;
-        if (asprintf(&exporter->name_beside, "%s.XXXXXX", exporter->name) < 0)
-            exporter->name_beside = NULL;
-        else
-            fd = mkstemp(exporter->name_beside);
+        exporter->name_beside = mem_printf("%s.XXXXXX", exporter->name);
+        int fd = exporter->name_beside != NULL ? mkstemp(exporter->name_beside) : -1;
         if (fd >= 0)
             fchmod(fd, 0666 & ~mask);
         exporter->file = fd >= 0 ? fdopen(fd, "wb") : NULL;
         if (fd < 0) { /* nothing to remove */
-            free(exporter->name_beside);
+            mem_free(exporter->name_beside);
             exporter->name_beside = NULL;
         }
     }
@@ -267,7 +265,7 @@ static int export_close(struct exporter *exporter, int status)
         if (status != 0 && exporter->name_beside != NULL)
             unlink(exporter->name_beside);
     }
-    free(exporter->name_beside);
+    mem_free(exporter->name_beside);
     return status;
 }
 

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""kvs-server from outside: start, what stops it from starting, stop, and what is left after it."""
+import os
+import signal
+import socket
+import subprocess
+
+from harness import SECONDS_MAX, SERVER, Server, environment, run, tap
+
+
+def refuses(*arguments, says):
+    """A server that must not start: one clear last line, a status that tells."""
+    result = run(SERVER, "--addr", "127.0.0.1:0", *arguments)
+    assert result.status not in (0, None) and result.status > 0, result
+    assert result.out == b"", result
+    last = result.err.decode().splitlines()[-1]
+    for word in says:
+        assert word in last, (word, result.err)
+    return result
+
+
+def test_the_start_is_told(directory):
+    with Server(directory) as server:
+        text = server.log()
+        for word in ("0.1.0", "kvs", server.addr):
+            assert word in text, text
+        assert server.stop() == 0
+
+
+def test_values_survive_a_restart(directory):
+    with Server(directory) as server:
+        server.ok("set", "key1", "value1")
+        server.ok("set", "key2", "value2")
+        server.ok("rm", "key1")
+        assert server.stop() == 0
+    with Server(directory) as server:
+        assert server.ok("get", "key1") == b"Key not found\n"
+        assert server.ok("get", "key2") == b"value2\n"
+        server.kill()
+    with Server(directory) as server:
+        assert server.ok("get", "key2") == b"value2\n"
+
+
+def test_acknowledged_values_survive_a_kill(directory):
+    for round_number in range(3):
+        with Server(directory) as server:
+            for number in range(round_number):
+                assert server.ok("get", f"key{number}") == b"%d\n" % number
+            server.ok("set", f"key{round_number}", str(round_number))
+            server.kill()
+
+
+def test_stopping(directory):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with Server(directory) as server:
+            server.ok("set", "a", "1")
+            server.process.send_signal(number)
+            assert server.process.wait(SECONDS_MAX) == 0, server.log()
+
+
+def test_a_directory_in_use(directory):
+    with Server(directory):
+        refuses("--dir", str(directory), says=("in use by another process",))
+
+
+def test_a_port_in_use(directory):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        addr = "127.0.0.1:%d" % taken.getsockname()[1]
+        result = run(SERVER, "--addr", addr, "--dir", str(directory))
+        assert result.status > 0, result
+        last = result.err.decode().splitlines()[-1]
+        assert addr in last and "in use" in last, result
+
+
+def test_directories_that_cannot_be_used(directory):
+    (directory / "file").write_bytes(b"not a directory")
+    refuses("--dir", str(directory / "file"), says=(str(directory / "file"),))
+    (directory / "closed").mkdir(mode=0o500)
+    if os.geteuid() == 0:  # root may write anywhere but in a place that is no place for files
+        refuses("--dir", "/proc/kvs", says=("/proc/kvs",))
+    else:
+        refuses("--dir", str(directory / "closed"), says=("permission",))
+
+
+def test_a_directory_of_another_engine(directory):
+    with Server(directory) as server:
+        server.ok("set", "a", "1")
+        server.stop()
+    refuses("--dir", str(directory), "--engine", "memory", says=("another engine",))
+    with Server(directory) as server:
+        assert server.ok("get", "a") == b"1\n"
+
+
+def test_the_current_directory_is_the_default(directory):
+    process = subprocess.Popen([SERVER, "--addr", "127.0.0.1:0"], cwd=directory,
+                               stderr=subprocess.PIPE, env=environment())
+    for line in process.stderr:
+        if b"listening on" in line:
+            break
+    process.terminate()
+    assert process.wait(SECONDS_MAX) == 0
+    process.stderr.close()
+    assert any(directory.iterdir())
+
+
+def test_a_config_file_equals_the_flags(directory):
+    data = directory / "data"
+    (directory / "kvs.conf").write_text(f"addr = 127.0.0.1:0\ndir = {data}\nsync = never\n")
+    process = subprocess.Popen([SERVER, "--config", str(directory / "kvs.conf")],
+                               stderr=subprocess.PIPE, env=environment())
+    for line in process.stderr:
+        if b"listening on" in line:
+            break
+    process.terminate()
+    assert process.wait(SECONDS_MAX) == 0
+    process.stderr.close()
+    assert any(data.iterdir())
+
+
+def test_the_memory_engine(directory):
+    with Server(directory, "--engine", "memory") as server:
+        server.ok("set", "a", "1")
+        assert server.ok("get", "a") == b"1\n"
+
+
+tap.run(globals())

@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Import and export: random bytes there and back, broken input, pipes and terminals."""
+import base64
+import json
+import os
+import random
+import struct
+import subprocess
+
+from harness import CLIENT, Server, Terminal, environment, one_line, run, tap
+
+SEED = int(os.environ.get("KVS_TEST_SEED", random.SystemRandom().randrange(2 ** 32)))
+print(f"# seed {SEED}: repeat with KVS_TEST_SEED={SEED}")
+
+
+def random_pairs(rand, count):
+    pairs = {}
+    while len(pairs) < count:
+        key = rand.randbytes(rand.choice((1, 2, 8, 30, 8192 if rand.random() < 0.02 else 16)))
+        if rand.random() < 0.5:
+            key = base64.b64encode(key)[:8192]
+        pairs[key] = rand.randbytes(rand.choice((0, 1, 10, 100, 5000)))
+    pairs[b"large"] = rand.randbytes(3_000_000)
+    pairs[b"text"] = 'übergröße "\\\x00\n\t'.encode()
+    return pairs
+
+
+def json_lines(pairs):
+    """As another program may write them: any order, base64 for all."""
+    return b"".join(json.dumps({"key64": base64.b64encode(key).decode(),
+                                "value64": base64.b64encode(value).decode()}).encode() + b"\n"
+                    for key, value in pairs.items())
+
+
+def read_json_lines(text):
+    def field(line, name):
+        return line[name].encode() if name in line else base64.b64decode(line[name + "64"])
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [(field(line, "key"), field(line, "value")) for line in lines]
+
+
+def raw_records(pairs):
+    body = b"".join(struct.pack("<II", len(key), len(value)) + key + value
+                    for key, value in pairs)
+    return b"kvs-export 1\n" + body + struct.pack("<IIQ", 0, 0, len(pairs))
+
+
+def test_random_bytes_there_and_back(directory):
+    pairs = random_pairs(random.Random(SEED), 3000)
+    ordered = sorted(pairs.items())
+    with Server(directory / "one") as server:
+        assert server.ok("import", "--batch", "100", stdin=json_lines(pairs)) == b""
+        assert int(server.ok("count")) == len(pairs)
+        text = server.ok("export")
+        assert read_json_lines(text) == ordered
+        raw = server.ok("export", "--format", "raw")
+        assert raw == raw_records(ordered)
+        assert server.ok("rm-range", "--all", "--yes") == b"%d\n" % len(pairs)
+        assert server.ok("import", stdin=raw) == b""
+        assert server.ok("export") == text
+    with Server(directory / "two") as server:
+        assert server.ok("import", stdin=text) == b""
+        assert server.ok("export", "--format", "raw") == raw
+
+
+def test_files(directory):
+    pairs = random_pairs(random.Random(SEED + 1), 50)
+    target = directory / "out.raw"
+    with Server(directory / "data") as server:
+        server.ok("import", stdin=json_lines(pairs))
+        target.write_bytes(b"what was there before")
+        assert server.ok("export", "--format", "raw", str(target)) == b""
+        assert target.read_bytes() == raw_records(sorted(pairs.items()))
+        assert [path.name for path in directory.iterdir() if path.is_file()] == ["out.raw"]
+        server.ok("rm-range", "--all", "-y")
+        assert server.ok("import", str(target)) == b""
+        assert int(server.ok("count")) == len(pairs)
+        missing = server.client("import", str(directory / "nothing"))
+        assert missing.status == 1 and "cannot open" in one_line(missing.err), missing
+        nowhere = server.client("export", str(directory / "no" / "where"))
+        assert nowhere.status == 1 and "cannot make" in one_line(nowhere.err), nowhere
+
+
+def test_a_failed_export_leaves_the_old_file(directory):
+    target = directory / "out"
+    target.write_bytes(b"old")
+    with Server(directory / "data") as server:
+        addr = server.addr
+    result = run(CLIENT, "export", str(target), "--addr", addr)
+    assert result.status == 1, result
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in directory.iterdir() if path.is_file()] == ["out"]
+
+
+def test_ranges_of_an_export(directory):
+    with Server(directory) as server:
+        for key in ("a", "b1", "b2", "c"):
+            server.ok("set", key, "v")
+        def keys(*flags):
+            return [key for key, _ in read_json_lines(server.ok("export", *flags))]
+        assert keys("--prefix", "b") == [b"b1", b"b2"]
+        assert keys("--start", "b2") == [b"b2", b"c"]
+        assert keys("--limit", "3") == [b"a", b"b1", b"b2"]
+
+
+def test_broken_lines(directory):
+    good = b'{"key":"a","value":"1"}\n'
+    with Server(directory) as server:
+        result = server.client("import", stdin=good + b"\n" + b"nonsense\n" + good)
+        assert result.status == 1 and result.out == b"", result
+        line = one_line(result.err)
+        assert line.startswith("kvs-client import: line 3 of standard input: no JSON"), line
+        assert line.endswith("; what stands before it is stored"), line
+        assert server.ok("get", "a") == b"1\n"
+        result = server.client("import", "--dry-run", stdin=b'{"key":"b","value":"1"}\n{"key":"b"}')
+        assert result.status == 1, result
+        assert one_line(result.err).endswith('line 2 of standard input: there is no "value"'), result
+        assert server.ok("import", "--dry-run", stdin=b'{"key":"b","value":"1"}') == b""
+        assert server.ok("exists", "a") == b"true\n"
+        assert server.client("exists", "b").status == 1
+
+
+def test_broken_records(directory):
+    raw = raw_records([(b"a", b"1"), (b"b", b"2")])
+    with Server(directory) as server:
+        result = server.client("import", stdin=raw[:-1])
+        assert result.status == 1, result
+        assert "record 3 of standard input: the input ends in the middle" in one_line(result.err)
+        assert server.ok("count") == b"2\n"
+
+
+def test_what_the_store_refuses(directory):
+    with Server(directory) as server:
+        lines = b'{"key":"a","value":"%s"}\n' % (b"x" * (17 * 1024 * 1024))
+        result = server.client("import", stdin=b'{"key":"b","value":"1"}\n' + lines)
+        assert result.status == 1 and result.out == b"", result[:1]
+        first, second = result.err.decode().splitlines()
+        assert first == "kvs-client import: lines 2 to 2 of standard input were not stored", first
+        assert server.ok("scan", "-k") == b"b\n"
+
+
+def test_time_to_live(directory):
+    with Server(directory) as server:
+        server.ok("import", stdin=b'{"key":"a","value":"1","ttl":0.001}\n{"key":"b","value":"1"}')
+        while server.client("exists", "a").status == 0:
+            pass  # bounded by the runner
+        assert server.ok("get", "b") == b"1\n"
+        server.ok("import", "--ttl", "0.001", stdin=b'{"key":"b","value":"1"}')
+        while server.client("exists", "b").status == 0:
+            pass
+
+
+def test_pipes_hear_nothing_of_the_progress(directory):
+    """Standard error stays empty where it is no terminal; ok() looks at it."""
+    lines = b"".join(b'{"key":"%06d","value":"%s"}\n' % (i, b"x" * 100) for i in range(20000))
+    with Server(directory) as server:
+        (directory / "in.jsonl").write_bytes(lines)
+        server.ok("import", str(directory / "in.jsonl"))
+        assert server.ok("export") == lines
+
+
+def test_a_terminal_sees_the_progress(directory):
+    with Server(directory / "data") as server:
+        (directory / "in.jsonl").write_bytes(b'{"key":"a","value":"1"}\n' * 5000)
+        with Terminal(CLIENT, "import", str(directory / "in.jsonl"), "--addr", server.addr) as screen:
+            assert screen.finish() == 0
+            assert b"import: 5000 keys" in screen.all, screen.all
+            assert screen.all.endswith(b" s\r\n"), screen.all
+        with open(directory / "out.jsonl", "wb") as out, \
+                Terminal(CLIENT, "export", "--addr", server.addr, stdout=out) as screen:
+            assert screen.finish() == 0
+            assert b"export: 1 keys" in screen.all, screen.all
+        # Records on the terminal itself: no bar among them.
+        with Terminal(CLIENT, "export", "--addr", server.addr) as screen:
+            assert screen.finish() == 0
+            assert screen.all == b'{"key":"a","value":"1"}\r\n', screen.all
+
+
+def test_from_one_server_to_another(directory):
+    with Server(directory / "one") as one, Server(directory / "two") as two:
+        one.ok("import", stdin=json_lines(random_pairs(random.Random(SEED + 2), 500)))
+        export = subprocess.Popen([CLIENT, "export", "--addr", one.addr], env=environment(),
+                                  stdout=subprocess.PIPE)
+        imported = subprocess.run([CLIENT, "import", "--addr", two.addr], stdin=export.stdout,
+                                  capture_output=True, env=environment(), timeout=60)
+        export.stdout.close()
+        assert export.wait(60) == 0 and imported.returncode == 0 and imported.stderr == b""
+        assert one.ok("export") == two.ok("export")
+
+
+tap.run(globals())

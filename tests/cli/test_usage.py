@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Command lines that make no sense, versions and help: nothing here needs a server."""
+from harness import CLIENT, SERVER, one_line, run, tap
+
+VERSION = b"0.1.0"
+NOWHERE = ("--addr", "127.0.0.1:1")  # a port where nothing answers: nothing may get that far
+
+
+def misuse(program, *arguments, says=None, stdin=b""):
+    result = run(program, *arguments, stdin=stdin)
+    assert result.status == 2, (arguments, result)
+    assert result.out == b"", (arguments, result)
+    line = one_line(result.err)
+    assert says is None or says in line, (arguments, line)
+    return line
+
+
+def test_client_version():
+    for flag in ("-V", "--version"):
+        result = run(CLIENT, flag)
+        assert result == (0, b"kvs-client " + VERSION + b"\n", b""), result
+
+
+def test_server_version():
+    for flag in ("-V", "--version"):
+        result = run(SERVER, flag)
+        assert result == (0, b"kvs-server " + VERSION + b"\n", b""), result
+
+
+def test_client_without_arguments():
+    assert misuse(CLIENT) == ("kvs-client: no command given, such as: set KEY VALUE, get KEY, rm KEY; "
+                              "see: kvs-client --help")
+    misuse(CLIENT, *NOWHERE, says="no command given")
+
+
+def test_missing_arguments():
+    for command in ("set", "get", "rm", "exists", "cas", "mget"):
+        misuse(CLIENT, command, *NOWHERE, says="an argument is missing")
+    misuse(CLIENT, "set", "key", *NOWHERE, says="an argument is missing, it takes: KEY VALUE")
+    misuse(CLIENT, "cas", "key", *NOWHERE)
+    misuse(CLIENT, "cas", "key", "value", *NOWHERE, says="it takes: KEY EXPECTED VALUE")
+
+
+def test_extra_arguments():
+    misuse(CLIENT, "set", "key", "value", "extra", *NOWHERE, says="unexpected argument 'extra'")
+    for command in ("get", "rm", "exists"):
+        misuse(CLIENT, command, "key", "extra", *NOWHERE, says="unexpected argument 'extra'")
+    for command in ("scan", "count", "stats", "ping", "sync", "compact", "shell"):
+        misuse(CLIENT, command, "extra", *NOWHERE, says="unexpected argument 'extra'")
+    misuse(CLIENT, "set", "key", "value", "--file", "x", *NOWHERE, says="leave one out")
+
+
+def test_unknown_flags_and_commands():
+    for command in (["set", "k", "v"], ["get", "k"], ["rm", "k"], ["scan"]):
+        line = misuse(CLIENT, *command, "--unknown-flag", *NOWHERE)
+        assert line == (f"kvs-client {command[0]}: unknown option --unknown-flag; "
+                        f"see: kvs-client help {command[0]}"), line
+        misuse(CLIENT, *command, "-x", *NOWHERE, says="unknown option -x")
+    misuse(CLIENT, "--unknown-flag", says="unknown option --unknown-flag; see: kvs-client --help")
+    misuse(CLIENT, "unknown", "key", says="unknown command 'unknown'")
+    misuse(CLIENT, "gte", "key", says="did you mean 'get'?")
+    misuse(CLIENT, "scan", "--prefxi", "a", says="did you mean --prefix?")
+    misuse(CLIENT, "help", "unknown", says="there is no command 'unknown'")
+
+
+def test_addresses_that_cannot_be_parsed():
+    for addr in ("invalid-addr", "", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "localhost:4000",
+                 "127.0.0.1:4000x", "::1:4000"):
+        for command in (["set", "k", "v"], ["get", "k"], ["rm", "k"]):
+            misuse(CLIENT, *command, "--addr", addr, says="is not IP:PORT")
+        misuse(CLIENT, "--addr", addr, "get", "k", says="is not IP:PORT")
+    misuse(CLIENT, "get", "k", "--addr", says="option --addr needs a value")
+
+
+def test_urls_that_cannot_be_used():
+    for url in ("", "nonsense", "http://127.0.0.1:4000", "kvs://", "log:"):
+        misuse(CLIENT, "get", "k", "--url", url)
+    misuse(CLIENT, "get", "k", "--url", "memory:", *NOWHERE, says="give one")
+
+
+def test_values_of_options():
+    misuse(CLIENT, "scan", "--limit", "0", *NOWHERE, says="is not a number of at least 1")
+    misuse(CLIENT, "scan", "--limit", "many", *NOWHERE, says="'many' is not a number")
+    misuse(CLIENT, "get", "k", "--timeout", "0", *NOWHERE, says="is not a number from 1 to")
+    misuse(CLIENT, "set", "k", "v", "--ttl", "0", *NOWHERE, says="is not a number of seconds")
+    misuse(CLIENT, "export", "--format", "xml", *NOWHERE, says="is not one of json, raw")
+    misuse(CLIENT, "import", "--batch", "70000", *NOWHERE, says="is not a number from 1 to 65536")
+
+
+def test_options_that_contradict():
+    misuse(CLIENT, "scan", "--prefix", "a", "--start", "b", *NOWHERE, says="--prefix is a range")
+    misuse(CLIENT, "scan", "--json", "--raw", *NOWHERE, says="choose one")
+    misuse(CLIENT, "scan", "--end", "", *NOWHERE, says="--end is empty")
+    misuse(CLIENT, "get", "-e", "\\q", *NOWHERE, says="broken escape")
+    misuse(CLIENT, "cas", "k", "a", "b", "--absent", *NOWHERE, says="with --absent it takes")
+
+
+def test_removing_a_range_is_guarded():
+    misuse(CLIENT, "rm-range", *NOWHERE, says="no range given")
+    misuse(CLIENT, "rm-range", "--yes", *NOWHERE, says="no range given")
+    misuse(CLIENT, "rm-range", "--all", "--prefix", "a", "--yes", *NOWHERE, says="leave the range out")
+    misuse(CLIENT, "rm-range", "--all", *NOWHERE, says="add --yes")
+    misuse(CLIENT, "rm-range", "--prefix", "a", *NOWHERE, says="add --yes")
+
+
+def test_help_of_the_program():
+    text = run(CLIENT, "--help")
+    assert text.status == 0 and text.err == b""
+    for command in (b"set KEY VALUE", b"get KEY", b"rm KEY", b"scan", b"shell", b"--addr IP:PORT"):
+        assert command in text.out, text.out
+    assert run(CLIENT, "-h") == text == run(CLIENT, "help")
+
+
+def test_help_of_every_command():
+    listed = run(CLIENT, "help").out.decode().split("Commands:\n")[1].split("\n\n")[0]
+    names = [line.split()[0] for line in listed.splitlines() if line[2] != " "]
+    assert len(names) >= 17, names
+    for name in names:
+        text = run(CLIENT, "help", name)
+        assert text.status == 0 and text.err == b"", text
+        assert text.out.startswith(f"usage: kvs-client {name}".encode()), text
+        assert b"\nExamples:\n  " in text.out and b"--addr IP:PORT" in text.out, text
+        assert all(len(line) <= 100 for line in text.out.splitlines()), text
+        assert run(CLIENT, name, "--help") == text == run(CLIENT, name, "-h")
+
+
+def test_a_server_that_is_not_there():
+    for command in (["set", "k", "v"], ["get", "k"], ["rm", "k"], ["scan"], ["ping"], ["shell"]):
+        result = run(CLIENT, *command, *NOWHERE)
+        assert result.status == 1 and result.out == b"", result
+        line = one_line(result.err)
+        assert line.startswith(f"kvs-client {command[0]}: ") and "127.0.0.1:1" in line, line
+        assert "running" in line, line
+
+
+def test_server_usage():
+    misuse(SERVER, "--unknown-flag")
+    misuse(SERVER, "extra")
+    misuse(SERVER, "-x")
+    for addr in ("invalid-addr", "127.0.0.1", "127.0.0.1:99999"):
+        misuse(SERVER, "--addr", addr)
+    misuse(SERVER, "--addr")
+    unknown = run(SERVER, "--addr", "127.0.0.1:0", "--engine", "unknown")
+    assert unknown.status > 0 and "unknown" in one_line(unknown.err), unknown
+    misuse(SERVER, "--sync", "sometimes")
+    assert run(SERVER, "--help").status == 0
+
+
+tap.run(globals())
