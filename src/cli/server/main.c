@@ -136,16 +136,17 @@ int main(int argc, char **argv)
 {
     struct server_settings settings;
     char message[ARGUMENTS_MESSAGE_SIZE] = "";
-    if (server_settings_parse(&settings, argc, argv, message) != 0)
-        return complain(message, EXIT_USAGE);
-    if (settings.help) {
+    int status = EXIT_SUCCESS;
+    if (server_settings_parse(&settings, argc, argv, message) != 0) {
+        status = complain(message, EXIT_USAGE);
+    } else if (settings.help) {
         server_settings_help(stdout);
-        return EXIT_SUCCESS;
-    }
-    if (settings.version) {
+    } else if (settings.version) {
         printf("kvs-server %s\n", kvs_version());
-        return EXIT_SUCCESS;
+    } else {
+        log_set_level((enum log_level)settings.log_level);
+        status = serve(&settings);
     }
-    log_set_level((enum log_level)settings.log_level);
-    return serve(&settings);
+    server_settings_deinit(&settings);
+    return status;
 }

@@ -137,6 +137,12 @@ static bool is_for_files(const char *name)
     return true;
 }
 
+/* A line of the file as a word of a command line; values of settings point into it. */
+struct settings_word {
+    struct settings_word *next;
+    char text[];
+};
+
 static int parse_line(struct server_settings *settings, const char *path, unsigned number,
                       char *line, char message[ARGUMENTS_MESSAGE_SIZE])
 {
@@ -153,11 +159,14 @@ static int parse_line(struct server_settings *settings, const char *path, unsign
     if (!is_for_files(name) || *name == '-')
         return fail_line(path, number, "only options, without dashes, may stand in a file",
                          message);
-    /* Settings point into the word: it lives as long as the process. */
-    char *word = mem_printf("--%s=%s", name, value);
+    size_t size = strlen(name) + strlen(value) + sizeof "--=";
+    struct settings_word *word = mem_alloc(sizeof *word + size);
     if (word == NULL)
-        return KVS_ERR_NO_MEMORY;
-    kvs_slice words[] = {slice_of_string(word)};
+        return fail_line(path, number, kvs_error_text(KVS_ERR_NO_MEMORY), message);
+    snprintf(word->text, size, "--%s=%s", name, value);
+    word->next = settings->words;
+    settings->words = word;
+    kvs_slice words[] = {slice_of_string(word->text)};
     size_t operands = 0;
     char why[ARGUMENTS_MESSAGE_SIZE] = "";
     int error = arguments_parse(&program, command, words, 1, settings, &operands, why);
@@ -220,4 +229,13 @@ int server_settings_parse(struct server_settings *settings, int argc, char **arg
     *settings = defaults;
     error = read_config(settings, config, message);
     return error != 0 ? error : parse_words(settings, argc, argv, message);
+}
+
+void server_settings_deinit(struct server_settings *settings)
+{
+    while (settings->words != NULL) {
+        struct settings_word *word = settings->words;
+        settings->words = word->next;
+        mem_free(word);
+    }
 }

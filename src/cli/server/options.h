@@ -25,14 +25,17 @@ struct server_settings {
     unsigned log_level; /* enum log_level */
     bool help;
     bool version;
+    struct settings_word *words; /* of the file, which texts point into */
 };
 
 /*
  * Reads the command line, and the file that --config names; what stands on the command line wins.
- * Texts point into argv or live as long as the process. Returns 0, or an error with a message.
+ * Texts point into argv or belong to the settings. Returns 0, or an error with a message; deinit
+ * after either.
  */
 int server_settings_parse(struct server_settings *settings, int argc, char **argv,
                           char message[ARGUMENTS_MESSAGE_SIZE]);
+void server_settings_deinit(struct server_settings *settings);
 
 void server_settings_help(FILE *file);
 
