@@ -2,8 +2,8 @@
  * tests/fault/test_fault_server.c: the server when memory or threads fail: every k-th allocation
  * and thread of its start, and of serving all kinds of requests.
  *
- * A start either succeeds or is taken down whole. While it serves, a request may be answered with an
- * error or its connection closed; other connections go on, and the server stops as ever.
+ * A start either succeeds or is taken down whole. While it serves, a request may be answered with
+ * an error or its connection closed; other connections go on, and the server stops as ever.
  */
 #include "base/fault.h"
 #include "net/address.h"

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""tests/cli/test_server_life.py: how kvs-server is configured, tells that it is ready, and ends."""
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import tap  # noqa: E402
+
+SERVER = str(tap.BUILD_DIR / "kvs-server")
+SECONDS_MAX = 60  # of any one step; a bound, not a measure
+READY = re.compile(rb"listening on (\S+):(\d+)")
+HELLO = b"KVSP" + struct.pack("<HHII", 1, 1, 0, 0)
+
+
+def start(*arguments, **environment):
+    process = subprocess.Popen([SERVER, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                               env={**os.environ, **environment})
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        found = READY.search(line)
+        if found:
+            return process, (found[1].decode().strip("[]"), int(found[2])), lines
+    raise AssertionError(b"".join(lines))
+
+
+def finish(process, number=signal.SIGTERM):
+    process.send_signal(number)
+    _, log = process.communicate(timeout=SECONDS_MAX)
+    return process.returncode, log
+
+
+def run(*arguments):
+    return subprocess.run([SERVER, *arguments], capture_output=True, timeout=SECONDS_MAX)
+
+
+def refuses(*arguments, says, status=2):
+    done = run(*arguments)
+    assert done.returncode == status, done
+    assert done.stdout == b"" and done.stderr.count(b"\n") == 1, done
+    for word in says:
+        assert word.encode() in done.stderr, (word, done.stderr)
+
+
+def frame(opcode, number, body):
+    return struct.pack("<IIBBHI", len(body), number, opcode, 0, 0, 0) + body
+
+
+def receive(peer, size):
+    data = b""
+    while len(data) < size:
+        got = peer.recv(size - len(data))
+        assert got, "the server closed"
+        data += got
+    return data
+
+
+def connect(address):
+    peer = socket.create_connection(address, timeout=SECONDS_MAX)
+    peer.sendall(HELLO)
+    receive(peer, 60)
+    return peer
+
+
+def call(peer, opcode, body):
+    peer.sendall(frame(opcode, 7, body))
+    size, number, got_opcode, _, status, _ = struct.unpack("<IIBBhI", receive(peer, 16))
+    assert (number, got_opcode) == (7, opcode)
+    return status, receive(peer, size)
+
+
+def test_version_and_help():
+    assert run("-V").stdout.startswith(b"kvs-server ")
+    text = run("--help").stdout.decode()
+    for flag in ("addr", "engine", "dir", "threads", "pool-threads", "sync", "sync-interval",
+                 "segment-size", "cache", "value-max", "connections-max", "idle-timeout",
+                 "slow-timeout", "in-flight-max", "log-level", "config", "version", "help"):
+        assert f"--{flag}" in text, flag
+
+
+def test_wrong_command_lines():
+    refuses("--no-such-flag", says=["--no-such-flag"])
+    refuses("operand", says=["operand"])
+    refuses("--addr", "localhost", says=["localhost"])
+    refuses("--sync", "sometimes", says=["sometimes"])
+    refuses("--value-max", "65m", says=["--value-max"])
+    refuses("--threads", "0", says=["--threads"])
+    refuses("--config", "/no/such/file", says=["/no/such/file", "--config"])
+
+
+def test_a_file_says_the_same_as_flags(directory):
+    config = directory / "kvs.conf"
+    config.write_text("# a comment\n\naddr = 127.0.0.1:0\nengine=memory # here, too\n"
+                      "  value-max =  1k\nlog-level = info\n")
+    process, address, lines = start("--config", str(config), "--value-max", "2k")
+    assert any(b"engine memory" in line for line in lines)
+    with connect(address) as peer:
+        assert call(peer, 3, struct.pack("<I", 1) + b"k" + bytes(2048))[0] == 0
+        assert call(peer, 3, struct.pack("<I", 1) + b"k" + bytes(2049))[0] == -5
+    assert finish(process)[0] == 0
+
+
+def test_what_is_wrong_in_a_file_is_named_by_line(directory):
+    config = directory / "kvs.conf"
+    for text, says in (("\nthreads = many\n", "2: "), ("no-such = 1\n", "1: "), ("sync\n", "1: "),
+                       ("config = other\n", "1: "), ("--sync = never\n", "1: "),
+                       ("sync = " + "x" * 5000, "1: ")):
+        config.write_text(text)
+        refuses("--config", str(config), says=[f"{config}:{says}"])
+
+
+def test_systemd_is_told(directory):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        path = str(directory / "notify")
+        manager.bind(path)
+        manager.settimeout(SECONDS_MAX)
+        process, _, _ = start("--addr", "127.0.0.1:0", "--engine", "memory", NOTIFY_SOCKET=path)
+        assert manager.recv(100) == b"READY=1"
+        assert finish(process)[0] == 0
+        assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_a_second_signal_ends_it_at_once(directory):
+    process, address, _ = start("--addr", "127.0.0.1:0", "--dir", str(directory))
+    with connect(address) as peer:
+        assert call(peer, 3, struct.pack("<I", 1) + b"k" + bytes(1 << 20))[0] == 0
+        peer.sendall(frame(1, 8, b"k") * 200)  # replies that nobody reads keep it from stopping
+        receive(peer, 1)
+        process.send_signal(signal.SIGTERM)
+        for line in process.stderr:
+            if b"stopping" in line:
+                break
+        status, log = finish(process)
+    assert b"second signal" in log, log
+    assert status == 128 + signal.SIGTERM, (status, log)
+    process, address, _ = start("--addr", "127.0.0.1:0", "--dir", str(directory))
+    with connect(address) as peer:  # what was acknowledged is there
+        status, value = call(peer, 1, b"k")
+        assert status == 0 and len(value) == 1 << 20
+    assert finish(process, signal.SIGINT)[0] == 0
+
+
+def test_few_open_files_are_no_reason_to_fail():
+    import resource
+    process = subprocess.Popen(
+        [SERVER, "--addr", "127.0.0.1:0", "--engine", "memory", "--connections-max", "100000"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000)))
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if READY.search(line):
+            break
+    assert READY.search(lines[-1]), lines
+    assert finish(process)[0] == 0
+
+
+tap.run(globals())
