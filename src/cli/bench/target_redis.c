@@ -153,7 +153,8 @@ static int redis_parse(const struct target *target, struct parser *parser, const
                     error = KVS_ERR_PROTOCOL;
                 break;
             }
-            if (stop == at || stop[-1] != '\r' ||
+            /* A line that is too long is refused also when it happens to be there whole. */
+            if (stop == at || stop - at >= TARGET_CARRY_MAX || stop[-1] != '\r' ||
                 !line_read(at, (size_t)(stop - 1 - at), &parser->held, &parser->skip)) {
                 error = KVS_ERR_PROTOCOL;
                 break;
