@@ -298,12 +298,14 @@ static void connection_on_link_closed(struct link *link)
     uv_close((uv_handle_t *)&connection->deadline_timer, connection_on_timer_closed);
 }
 
-/* While closing: what a dead connection leaves waiting is not waited for. */
+/* While closing: what a dead connection leaves waiting is not waited for; one that is on its way up
+ * has its chance. */
 static void connection_close_when_idle(struct remote_connection *connection)
 {
     if (!connection->closing)
         return;
-    if (connection->link.state != LINK_READY && connection->operations.count > 0) {
+    bool is_down = connection->link.state == LINK_BACKOFF && connection->trouble[0] != '\0';
+    if (is_down && connection->operations.count > 0) {
         char why[sizeof connection->trouble + 32];
         snprintf(why, sizeof why, "closed while not connected: %s", connection->trouble);
         operations_fail_waiting(&connection->operations, KVS_ERR_CLOSED, why);

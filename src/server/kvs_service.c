@@ -220,8 +220,10 @@ static void on_end(struct connection *base)
 
 void kv_connection_close_when_done(struct kv_connection *connection)
 {
-    if (server_session_is_done(&connection->session))
-        connection_finish(&connection->base);
+    if (!server_session_is_done(&connection->session) || connection->base.closed)
+        return;
+    server_session_finish(&connection->session, connection_out(&connection->base));
+    connection_finish(&connection->base);
 }
 
 static void on_written(struct connection *base)

@@ -7,7 +7,8 @@
  * 3. client_session_send gives an op an id, appends its request and remembers it (the op itself is
  *    only borrowed, and read again when its reply is decoded).
  * 4. The last reply of an op takes it off the table. After a loss client_session_take_pending gives
- *    those that had no answer; `goaway` tells whether they are known not to have been carried out.
+ *    those that had no answer; after two GOING they are known not to have been
+ *    carried out.
  *
  * Failure: KVS_ERR_PROTOCOL, VERSION, BUSY or NO_MEMORY in session->error; the connection is then
  * to be closed. Deadlines are the owner's. Thread: the connection's loop.
@@ -56,8 +57,8 @@ enum client_session_item {
     CLIENT_SESSION_OPENED,      /* the server's hello: limits are known; requests may be sent */
     CLIENT_SESSION_REPLY,       /* ret->op, ret->frame, ret->last */
     CLIENT_SESSION_IGNORED,     /* a reply nobody waits for any more: go on */
-    CLIENT_SESSION_GOING,       /* GOAWAY came */
-    CLIENT_SESSION_ENDED,       /* FAILED: session->error; no further bytes are looked at */
+    CLIENT_SESSION_GOING, /* GOAWAY came; a second one: all that the server read is answered */
+    CLIENT_SESSION_ENDED, /* FAILED: session->error; no further bytes are looked at */
 };
 
 struct client_session_input {

@@ -133,10 +133,19 @@ void server_session_drain(struct server_session *session, struct buf *out)
     if (session->state >= SERVER_SESSION_DRAINING)
         return;
     /* Before the hellos there is nobody to tell. No memory: the close says it as well. */
-    if (session->state == SERVER_SESSION_OPEN && wire_goaway_encode(out) != 0)
+    session->going = session->state == SERVER_SESSION_OPEN;
+    if (session->going && wire_goaway_encode(out) != 0)
         fail(session, KVS_ERR_NO_MEMORY);
     else
         session->state = SERVER_SESSION_DRAINING;
+}
+
+void server_session_finish(struct server_session *session, struct buf *out)
+{
+    if (!session->going || session->state != SERVER_SESSION_DRAINING)
+        return;
+    session->going = false;
+    wire_goaway_encode(out); /* no memory: the client then takes its last writes for unknown */
 }
 
 void server_session_end_of_input(struct server_session *session)

@@ -38,6 +38,7 @@ struct server_session {
     uint32_t in_flight;
     uint32_t scans;
     uint64_t in_flight_bytes;
+    bool going;          /* GOAWAY was said, and is to be said again at the end */
     uint64_t skip_bytes; /* rest of the body of a frame that was too large */
     uint64_t opened_ms;
     uint64_t active_ms; /* last whole request */
@@ -71,6 +72,9 @@ void server_session_refuse(struct server_session *session, int status, struct bu
 
 /* Says GOAWAY and takes no more requests. */
 void server_session_drain(struct server_session *session, struct buf *out);
+
+/* Says GOAWAY again, when it was said and all is answered: the last bytes before closing. */
+void server_session_finish(struct server_session *session, struct buf *out);
 
 /* The client closed its direction. */
 void server_session_end_of_input(struct server_session *session);

@@ -580,6 +580,43 @@ static void test_polled(void **state)
     kvs_runtime_free(runtime);
 }
 
+/* A server that stops properly loses nothing that a client asked for, also what it had not read. */
+static void test_server_restarts(void **state)
+{
+    struct target *target = *state;
+    struct kvs_server_options options = {
+        .size = sizeof options, .engine = "kvs", .directory = target->directory, .threads = 2};
+    char address[64];
+    kvs_server *server;
+    char *message = NULL;
+    options.address = "127.0.0.1:0";
+    if (kvs_server_open(&options, &server, &message) != 0)
+        fail_msg("%s", message);
+    snprintf(address, sizeof address, "%s", kvs_server_address(server));
+    options.address = address;
+    snprintf(target->url, sizeof target->url, "kvs://%s", address);
+    kvs_store *store = open_url(target);
+
+    enum { COUNT = 4000 };
+    kvs_future **futures = calloc(COUNT, sizeof *futures);
+    char text[16];
+    for (unsigned i = 0; i < COUNT; i++) {
+        futures[i] = kvs_store_set(store, key_of(text, sizeof text, i), kvs_slice_of("v"));
+        if (i % (COUNT / 4) != COUNT / 8)
+            continue;
+        assert_int_equal(kvs_server_close(server, 30000), 0);
+        if (kvs_server_open(&options, &server, &message) != 0)
+            fail_msg("%s", message);
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_int_equal(wait_and_free(futures[i]), 0);
+    kvs_slice none = {0};
+    assert_int_equal(number_of(kvs_store_count(store, none, none)), COUNT);
+    free(futures);
+    assert_int_equal(wait_and_free(kvs_store_close(store)), 0);
+    assert_int_equal(kvs_server_close(server, 1000), 0);
+}
+
 static struct target memory_target = {.kind = TARGET_MEMORY, .loops = 2};
 static struct target log_target = {.kind = TARGET_LOG, .loops = 1};
 static struct target kvs_target = {.kind = TARGET_KVS, .loops = 1};
@@ -607,6 +644,8 @@ int main(void)
         TEST(test_in_memory_is_ready_at_once),
         TEST(test_values_survive),
         TEST(test_polled),
+        ON(kvs, test_server_restarts),
+        ON(many, test_server_restarts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -350,7 +350,7 @@ static void scans_get_credit_as_they_are_taken(void **state)
     options.limits.body_size_max = frames_limits.body_size_max;
 }
 
-static void goaway_is_said_once_and_understood(void **state)
+static void goaway_is_said_at_begin_and_end(void **state)
 {
     (void)state;
     struct pair pair;
@@ -368,6 +368,10 @@ static void goaway_is_said_once_and_understood(void **state)
     assert_int_equal(server_next(&pair, &request), SERVER_SESSION_ENDED);
     server_session_end(&pair.server, 16);
     assert_true(server_session_is_done(&pair.server));
+    server_session_finish(&pair.server, &pair.to_client);
+    server_session_finish(&pair.server, &pair.to_client);
+    assert_int_equal(pair.to_client.size, 2 * WIRE_HEADER_SIZE);
+    assert_int_equal(client_next(&pair, &reply), CLIENT_SESSION_GOING);
     assert_int_equal(client_next(&pair, &reply), CLIENT_SESSION_GOING);
     assert_int_equal(client_session_send(&pair.client, &op, &id, &pair.to_server), KVS_ERR_CLOSED);
     pair_deinit(&pair);
@@ -414,7 +418,7 @@ int main(void)
         cmocka_unit_test(the_client_keeps_to_the_limits),
         cmocka_unit_test(a_cancelled_call_is_forgotten_and_its_reply_ignored),
         cmocka_unit_test(scans_get_credit_as_they_are_taken),
-        cmocka_unit_test(goaway_is_said_once_and_understood),
+        cmocka_unit_test(goaway_is_said_at_begin_and_end),
         cmocka_unit_test(time_outs_are_counted_from_the_last_sign),
     };
     return cmocka_run_group_tests_name("proto/kvs sessions", tests, set_options, NULL);
