@@ -362,7 +362,7 @@ int apply_move(struct log_engine *log, struct move *move)
         struct record record;
         uint32_t offset = move->offsets[i];
         kvs_slice bytes = slice_make(move->segment_bytes + offset, move->from->size - offset);
-        size_t size = record_decode(bytes, move->from->number, &record);
+        size_t size = record_parse(bytes, &record); /* checked by compaction.c */
         if (size == 0)
             return KVS_ERR_CORRUPTION;
         int error = 0;

@@ -122,6 +122,8 @@ void compaction_consider(struct log_engine *log)
     compaction->victim = victim;
     compaction->handed_over = true;
     compaction->keep_removes = victim != log->oldest;
+    compaction->victim_is_dead = victim->accounts.live_bytes == 0 &&
+                                 (victim == log->oldest || victim->accounts.tombstone_bytes == 0);
     pthread_cond_broadcast(&compaction->wake);
     pthread_mutex_unlock(&compaction->mutex);
 }
@@ -276,7 +278,8 @@ static int move_fill(struct move *move, uint32_t *offset)
            move->size_bytes < MOVE_SIZE_MAX) {
         struct record record;
         kvs_slice bytes = slice_make(move->segment_bytes + *offset, from->size - *offset);
-        size_t size = record_decode(bytes, from->number, &record);
+        size_t size = move->from_is_checked ? record_parse(bytes, &record)
+                                            : record_decode(bytes, from->number, &record);
         if (size == 0) {
             log_error("%s: segment %u is damaged at offset %u; it is left as it is", log->directory,
                       from->number, *offset);
@@ -301,7 +304,7 @@ static bool compaction_is_stopping(struct log_engine *log)
     return stop;
 }
 
-static int segment_empty(struct move *move)
+static int segment_move(struct move *move)
 {
     uint32_t offset = SEGMENT_HEADER_SIZE;
     while (offset < move->from->size) {
@@ -313,17 +316,17 @@ static int segment_empty(struct move *move)
         if (error != 0)
             return error;
     }
-    int error = sync_run(move->log);
-    return error != 0 ? error : segments_remove_file(move->log, move->from);
+    return 0;
 }
 
-static int segment_compact(struct log_engine *log, struct segment *victim, bool keep_removes)
+static int segment_move_all(struct log_engine *log, struct segment *victim, bool keep_removes)
 {
     struct move move = {.log = log, .from = victim, .keep_removes = keep_removes};
     uint8_t *copy = NULL;
     int error = KVS_ERR_NO_MEMORY;
     /* The writer keeps the memory of a victim: no epoch is needed. */
     const uint8_t *memory = atomic_load_explicit(&victim->memory, memory_order_acquire);
+    move.from_is_checked = memory != NULL;
     move.offsets = mem_alloc(MOVE_COUNT_MAX * sizeof *move.offsets);
     if (move.offsets == NULL)
         goto out;
@@ -337,11 +340,22 @@ static int segment_compact(struct log_engine *log, struct segment *victim, bool 
         memory = copy;
     }
     move.segment_bytes = memory;
-    error = segment_empty(&move);
+    error = segment_move(&move);
 out:
     mem_free(copy);
     mem_free(move.offsets);
     return error;
+}
+
+/* Before the file goes, what replaces its records must be on the disk: moved copies and younger
+ * writes alike. */
+static int segment_compact(struct log_engine *log, struct segment *victim, bool keep_removes,
+                           bool victim_is_dead)
+{
+    int error = victim_is_dead ? 0 : segment_move_all(log, victim, keep_removes);
+    if (error == 0)
+        error = sync_run(log);
+    return error != 0 ? error : segments_remove_file(log, victim);
 }
 
 static void *compaction_thread(void *arg)
@@ -355,11 +369,12 @@ static void *compaction_thread(void *arg)
         compaction->handed_over = false;
         struct segment *victim = compaction->victim;
         bool keep_removes = compaction->keep_removes;
+        bool victim_is_dead = compaction->victim_is_dead;
         bool stop = compaction->stop;
         pthread_mutex_unlock(&compaction->mutex);
         if (stop)
             return NULL;
-        compaction->error = segment_compact(log, victim, keep_removes);
+        compaction->error = segment_compact(log, victim, keep_removes, victim_is_dead);
         writer_request(log, &compaction->finished);
     }
 }

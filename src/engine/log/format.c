@@ -55,7 +55,7 @@ static bool record_shape_is_valid(const struct record *record, uint8_t flags)
     }
 }
 
-size_t record_decode(kvs_slice bytes, uint32_t segment, struct record *ret_record)
+size_t record_parse(kvs_slice bytes, struct record *ret_record)
 {
     if (bytes.size < RECORD_HEADER_SIZE)
         return 0;
@@ -79,7 +79,19 @@ size_t record_decode(kvs_slice bytes, uint32_t segment, struct record *ret_recor
     };
     if (!record_shape_is_valid(&record, flags) || (expires && record.expires_at_ms == 0))
         return 0;
-    if (get_u32(p) != checksum_seeded(p + 4, value_offset + value_size - 4, segment))
+    *ret_record = record;
+    return size;
+}
+
+size_t record_decode(kvs_slice bytes, uint32_t segment, struct record *ret_record)
+{
+    struct record record;
+    size_t size = record_parse(bytes, &record);
+    if (size == 0)
+        return 0;
+    const uint8_t *end = record.value.data + record.value.size;
+    const uint8_t *p = bytes.data;
+    if (get_u32(p) != checksum_seeded(p + 4, (size_t)(end - p) - 4, segment))
         return 0;
     *ret_record = record;
     return size;

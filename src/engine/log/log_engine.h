@@ -65,8 +65,9 @@ struct move {
     const uint8_t *segment_bytes; /* all of `from` */
     uint32_t *offsets;            /* of the records to move */
     uint32_t count;
-    uint32_t size_bytes; /* of these records together */
-    bool keep_removes;   /* a segment older than `from` exists */
+    uint32_t size_bytes;  /* of these records together */
+    bool keep_removes;    /* a segment older than `from` exists */
+    bool from_is_checked; /* its bytes were in memory all the time */
 };
 
 /* A sync on the pool, of all that was written when it began. */
@@ -105,6 +106,7 @@ struct compaction {
     struct segment *victim; /* of the writer's choice; NULL: idle */
     bool handed_over;       /* the thread has not taken it yet */
     bool keep_removes;
+    bool victim_is_dead;  /* nothing in it counts: there is nothing to move */
     bool answered;        /* the move or sync it waits for came back ... */
     int answer;           /* ... with this error */
     struct task finished; /* its way to the writer when the victim is empty, or it failed */

@@ -179,10 +179,24 @@ static inline uint64_t key_prefix(kvs_slice key, size_t skip)
     return get_u64_be(bytes);
 }
 
-/* Order of a key and the node's common head: 0 when the key has it, too. */
+/* Order of a key and the node's common head: 0 when the key has it, too. Mostly it has, so that is
+ * found out by words; heads are at least a word of readable bytes. */
 static inline int head_compare(const struct node *node, kvs_slice key)
 {
     size_t skip = node->skip;
+    if (key.size >= skip && key.size >= 8) {
+        size_t at = 0;
+        uint64_t differs = 0;
+        for (; at + 8 <= skip; at += 8)
+            differs |= get_u64(key.data + at) ^ get_u64(node->head + at);
+        if (at < skip && at + 8 <= key.size) {
+            uint64_t mask = (UINT64_C(1) << (8 * (skip - at))) - 1;
+            differs |= (get_u64(key.data + at) ^ get_u64(node->head + at)) & mask;
+            at = skip;
+        }
+        if (differs == 0 && at == skip)
+            return 0;
+    }
     size_t size = key.size < skip ? key.size : skip;
     int order = size > 0 ? memcmp(key.data, node->head, size) : 0;
     if (order != 0)
@@ -190,13 +204,14 @@ static inline int head_compare(const struct node *node, kvs_slice key)
     return key.size < skip ? -1 : 0;
 }
 
-/* First position whose prefix is not less than `prefix`, without branches that guess wrong. */
+/* First position whose prefix is not less than `prefix`. The steps are by arithmetic, for a branch
+ * on random keys would be guessed wrong every other time. */
 static inline unsigned prefix_lower_bound(const uint64_t *prefixes, unsigned count, uint64_t prefix)
 {
     const uint64_t *base = prefixes;
     while (count > 1) {
         unsigned half = count / 2;
-        base += base[half - 1] < prefix ? half : 0;
+        base += (size_t)(base[half - 1] < prefix) * half;
         count -= half;
     }
     return (unsigned)(base - prefixes) + (count == 1 && *base < prefix);
@@ -206,6 +221,10 @@ static inline unsigned prefix_lower_bound(const uint64_t *prefixes, unsigned cou
 static unsigned node_search(const struct node *node, kvs_slice key, bool *ret_equal)
 {
     *ret_equal = false;
+    /* Have all lines of the prefixes come at once, rather than one after the other as the search
+     * finds out that it needs them. */
+    for (unsigned i = 0; i < node->count; i += 8)
+        __builtin_prefetch(&node->prefix[i]);
     int order = head_compare(node, key);
     if (order != 0)
         return order < 0 ? 0 : node->count;
