@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import random
+import signal
 import struct
 import subprocess
 
@@ -174,6 +175,38 @@ def test_a_terminal_sees_the_progress(directory):
         with Terminal(CLIENT, "export", "--addr", server.addr) as screen:
             assert screen.finish() == 0
             assert screen.all == b'{"key":"a","value":"1"}\r\n', screen.all
+
+
+def test_interrupting(directory):
+    """Ctrl-C ends an import with what was sent, and an export without leaving half a file."""
+    with Server(directory / "data") as server:
+        lines = b"".join(b'{"key":"%06d","value":"%s"}\n' % (i, b"x" * 100) for i in range(5000))
+        process = subprocess.Popen([CLIENT, "import", "--addr", server.addr], stdin=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=environment())
+        process.stdin.write(lines)
+        process.stdin.flush()  # and no end: it waits for more
+        while int(server.ok("count")) < 2000:
+            pass  # bounded by the runner
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stderr.read() == b"kvs-client import: interrupted\n"
+        process.stdin.close()
+        process.stderr.close()
+        assert int(server.ok("count")) % 1000 == 0
+
+        server.ok("import", stdin=b"".join(b'{"key":"%06d","value":"%s"}\n' % (i, b"x" * 10000)
+                                           for i in range(5000)))
+        os.mkfifo(directory / "pipe")
+        process = subprocess.Popen([CLIENT, "export", "--addr", server.addr, str(directory / "pipe")],
+                                   stderr=subprocess.PIPE, env=environment())
+        with open(directory / "pipe", "rb") as pipe:
+            pipe.read(10)
+            process.send_signal(signal.SIGINT)
+            while pipe.read(1 << 20):
+                pass
+        assert process.wait(60) == 130
+        assert process.stderr.read() == b"kvs-client export: interrupted\n"
+        process.stderr.close()
 
 
 def test_from_one_server_to_another(directory):

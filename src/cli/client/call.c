@@ -1,7 +1,9 @@
 /* cli/client/call.c: calls of the store that the main thread waits for; see cli/client/client.h. */
 #include "cli/client/client.h"
 
-#include <errno.h>
+#include <time.h>
+
+#define INTERRUPT_CHECK_S 1
 
 static void call_on_done(kvs_op *op)
 {
@@ -28,13 +30,18 @@ void call_start(struct client *client, struct call *call)
 int call_wait(struct client *client, struct call *call)
 {
     bool cancelled = false;
-    while (sem_wait(&call->done) != 0) {
-        if (errno == EINTR && client_interrupted() && !cancelled) {
+    for (;;) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += INTERRUPT_CHECK_S;
+        if (client_interrupted() && !cancelled) {
             kvs_store_cancel(client->store, &call->op);
             cancelled = true;
         }
+        /* A signal ends the wait, unless it comes between the check and here: then the clock. */
+        if (sem_clockwait(&call->done, CLOCK_MONOTONIC, &until) == 0)
+            return call->op.error;
     }
-    return call->op.error;
 }
 
 void call_release(struct call *call)

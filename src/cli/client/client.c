@@ -237,5 +237,7 @@ int client_flush_output(const struct client *client, int status)
     }
     int number = errno;
     clearerr(stdout);
+    if (client_interrupted())
+        return client_fail_operation(client, KVS_ERR_CANCELLED, "");
     return client_fail(client, "cannot write to standard output: %s", strerror(number));
 }

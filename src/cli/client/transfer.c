@@ -246,6 +246,8 @@ static int export_open(struct exporter *exporter)
 
 static int export_fail(struct exporter *exporter)
 {
+    if (client_interrupted()) /* it ended a write that had to wait */
+        return client_fail_operation(exporter->client, KVS_ERR_CANCELLED, "");
     return client_fail(exporter->client, "cannot write %s: %s",
                        exporter->name != NULL ? exporter->name : "standard output",
                        strerror(errno));
