@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """Command lines that make no sense, versions and help: nothing here needs a server."""
+import re
+
 from harness import CLIENT, SERVER, one_line, run, tap
 
 VERSION = b"0.1.0"
@@ -111,17 +113,29 @@ def test_help_of_the_program():
     assert run(CLIENT, "-h") == text == run(CLIENT, "help")
 
 
-def test_help_of_every_command():
+def command_names():
     listed = run(CLIENT, "help").out.decode().split("Commands:\n")[1].split("\n\n")[0]
     names = [line.split()[0] for line in listed.splitlines() if line[2] != " "]
     assert len(names) >= 17, names
-    for name in names:
+    return names
+
+
+def test_help_of_every_command():
+    for name in command_names():
         text = run(CLIENT, "help", name)
         assert text.status == 0 and text.err == b"", text
         assert text.out.startswith(f"usage: kvs-client {name}".encode()), text
         assert b"\nExamples:\n  " in text.out and b"--addr IP:PORT" in text.out, text
         assert all(len(line) <= 100 for line in text.out.splitlines()), text
         assert run(CLIENT, name, "--help") == text == run(CLIENT, name, "-h")
+
+
+def test_the_manual_names_every_command_and_option():
+    manual = (tap.SOURCE_DIR / "docs" / "man" / "kvs-client.1").read_text()
+    for name in command_names():
+        assert f".It Cm {name}" in manual, name
+        for option in re.findall(r"^  .{4}--([a-z-]+)", run(CLIENT, "help", name).out.decode(), re.M):
+            assert re.search(rf"(Fl|,) -{option}\b", manual), (name, option)
 
 
 def test_a_server_that_is_not_there():
