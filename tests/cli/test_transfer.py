@@ -11,10 +11,11 @@ import subprocess
 from harness import CLIENT, Server, Terminal, environment, one_line, run, tap
 
 SEED = int(os.environ.get("KVS_TEST_SEED", random.SystemRandom().randrange(2 ** 32)))
-print(f"# seed {SEED}: repeat with KVS_TEST_SEED={SEED}")
 
 
-def random_pairs(rand, count):
+def random_pairs(seed, count):
+    print(f"# seed {SEED}: repeat with KVS_TEST_SEED={SEED}")
+    rand = random.Random(seed)
     pairs = {}
     while len(pairs) < count:
         key = rand.randbytes(rand.choice((1, 2, 8, 30, 8192 if rand.random() < 0.02 else 16)))
@@ -47,7 +48,7 @@ def raw_records(pairs):
 
 
 def test_random_bytes_there_and_back(directory):
-    pairs = random_pairs(random.Random(SEED), 3000)
+    pairs = random_pairs(SEED, 3000)
     ordered = sorted(pairs.items())
     with Server(directory / "one") as server:
         assert server.ok("import", "--batch", "100", stdin=json_lines(pairs)) == b""
@@ -65,7 +66,7 @@ def test_random_bytes_there_and_back(directory):
 
 
 def test_files(directory):
-    pairs = random_pairs(random.Random(SEED + 1), 50)
+    pairs = random_pairs(SEED + 1, 50)
     target = directory / "out.raw"
     with Server(directory / "data") as server:
         server.ok("import", stdin=json_lines(pairs))
@@ -211,7 +212,7 @@ def test_interrupting(directory):
 
 def test_from_one_server_to_another(directory):
     with Server(directory / "one") as one, Server(directory / "two") as two:
-        one.ok("import", stdin=json_lines(random_pairs(random.Random(SEED + 2), 500)))
+        one.ok("import", stdin=json_lines(random_pairs(SEED + 2, 500)))
         export = subprocess.Popen([CLIENT, "export", "--addr", one.addr], env=environment(),
                                   stdout=subprocess.PIPE)
         imported = subprocess.run([CLIENT, "import", "--addr", two.addr], stdin=export.stdout,
