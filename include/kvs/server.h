@@ -35,7 +35,7 @@ struct kvs_server_options {
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a
- * person, which the caller frees with free(). */
+ * person, which the caller frees with free(); NULL when there is no memory for it. */
 int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_server,
                     char **ret_message);
 
