@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -106,6 +107,13 @@ int file_unlink(const char *path)
     if (fault_hit(FAULT_FILE_RENAME))
         return KVS_ERR_IO;
     return unlink(path) == 0 ? 0 : error_from_errno(errno);
+}
+
+int file_rename(const char *from, const char *to)
+{
+    if (fault_hit(FAULT_FILE_RENAME))
+        return KVS_ERR_IO;
+    return rename(from, to) == 0 ? 0 : error_from_errno(errno);
 }
 
 int file_sync_directory(const char *path)

@@ -20,6 +20,8 @@ int file_sync(int fd);
 int file_truncate(int fd, uint64_t size);
 int file_size(int fd, uint64_t *ret_size);
 int file_unlink(const char *path);
+/* Replaces `to` when it exists; durable when the directory is synced. */
+int file_rename(const char *from, const char *to);
 /* Makes creations and removals in the directory durable. */
 int file_sync_directory(const char *path);
 

@@ -509,12 +509,16 @@ static int directory_lock(struct log_engine *log, struct engine_message *message
     return fail(message, error_from_errno(errno), log->directory, "cannot be locked");
 }
 
+/* Under another name first: a crash in the middle must not leave half a marker, which would be
+ * somebody else's for all we know. */
 static int marker_write(struct log_engine *log)
 {
     char path[SEGMENT_PATH_SIZE];
+    char fresh[SEGMENT_PATH_SIZE];
     snprintf(path, sizeof path, "%s/KVS", log->directory);
+    snprintf(fresh, sizeof fresh, "%s/KVS.new", log->directory);
     int fd;
-    int error = file_open(path, O_WRONLY | O_CREAT | O_TRUNC, &fd);
+    int error = file_open(fresh, O_WRONLY | O_CREAT | O_TRUNC, &fd);
     if (error != 0)
         return error;
     error = file_write(fd, MARKER_TEXT, sizeof MARKER_TEXT - 1, 0);
@@ -522,9 +526,9 @@ static int marker_write(struct log_engine *log)
         error = file_sync(fd);
     close(fd);
     if (error == 0)
+        error = file_rename(fresh, path);
+    if (error == 0)
         error = file_sync_directory(log->directory);
-    if (error != 0)
-        (void)file_unlink(path); /* half a marker would lock us out */
     return error;
 }
 

@@ -1,0 +1,35 @@
+/*
+ * tests/crash/disk_journal.h: everything that the log engine does to its files, in order, so that a
+ * power cut can be played at any moment of it.
+ *
+ * The linker sends the engine's calls of engine/log/file.h through here (--wrap); they are done as
+ * ever, and noted. disk_journal_cut then writes a directory as a disk could hold it after a cut:
+ *   - what was synced before the moment is there;
+ *   - of every other write any sectors are there, or none: they need not come in order;
+ *   - files that were made, renamed or removed since the directory was synced are so up to some
+ *     moment: journalling file systems keep the order of these.
+ * A kill -9 cannot show any of this, because the system keeps what it was given.
+ */
+#ifndef TESTS_CRASH_DISK_JOURNAL_H
+#define TESTS_CRASH_DISK_JOURNAL_H
+
+#include "base/rand.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Notes what happens below this directory from now on. Frees what was noted before. */
+void disk_journal_start(const char *directory);
+void disk_journal_stop(void);
+void disk_journal_free(void);
+
+/* A note of the caller's: "this is true by now". */
+void disk_journal_note(uint64_t number);
+
+size_t disk_journal_length(void);
+
+/* Makes `directory`, which must not exist, as after a cut before event `at`. Returns the last note
+ * before it, 0 when there is none. */
+uint64_t disk_journal_cut(size_t at, struct rand *rand, const char *directory);
+
+#endif

@@ -1,0 +1,219 @@
+/*
+ * tests/crash/test_power_cut.c: the log engine after a power cut at any moment.
+ *
+ * A writer does numbered batches over few keys, so that segments fill, die and are compacted, while
+ * disk_journal.h notes what reaches the disk when. Then, for many moments, the disk is made as it
+ * could be after a cut, and opened: always without damage, with the batches up to some number and
+ * nothing of later ones; with --sync=always that number is at least the last acknowledged, with
+ * interval at least the last before a sync that was reported done.
+ */
+#include "base/log.h"
+#include "contract/engine_fixture.h"
+#include "crash/disk_journal.h"
+#include "test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OK(call) assert_int_equal((call), 0)
+
+#define BATCHES 500
+#define CUTS 250
+#define A_KEYS 37
+#define B_KEYS 23
+#define VALUE_SIZE_MAX 1600
+
+static const struct engine_kind kind = {.name = "power-cut",
+                                        .directory = "kvs",
+                                        .open = log_engine_open_blocking,
+                                        .segment_size_bytes = 64 * 1024};
+
+/* --- the batches ------------------------------------------------------------------------------*/
+
+static kvs_slice make_key(char text[32], char group, unsigned i)
+{
+    snprintf(text, 32, "%c/%02u", group, i);
+    return slice_of_string(text);
+}
+
+static size_t make_value(uint8_t value[VALUE_SIZE_MAX], unsigned number)
+{
+    size_t size = 4 + (number * 131) % (VALUE_SIZE_MAX - 4);
+    memcpy(value, &number, 4);
+    for (size_t i = 4; i < size; i++)
+        value[i] = (uint8_t)(number * 7 + i);
+    return size;
+}
+
+static int write_batch(struct fixture *fixture, unsigned number)
+{
+    char texts[3][32];
+    uint8_t bytes[VALUE_SIZE_MAX];
+    kvs_slice value = slice_make(bytes, make_value(bytes, number));
+    kvs_mutation mutations[5] = {
+        mutation_set(make_key(texts[0], 'a', number % A_KEYS), value),
+        mutation_set(make_key(texts[1], 'b', number * 7 % B_KEYS), value),
+        mutation_set(S("last"), slice_make(bytes, 4)),
+    };
+    uint32_t count = 3;
+    if (number % 5 == 0)
+        mutations[count++] = mutation_remove(make_key(texts[2], 'a', number * 3 % A_KEYS));
+    if (number % 40 == 0)
+        mutations[count++] = mutation_remove_range(S("b/"), S("b0"));
+    return batch_wait(fixture, mutations, count);
+}
+
+/* What the keys hold after the batches 1 .. last: a batch's number, or 0. */
+struct expected {
+    unsigned a[A_KEYS];
+    unsigned b[B_KEYS];
+};
+
+static struct expected expect_after(unsigned last)
+{
+    struct expected expected = {.a = {0}};
+    for (unsigned number = 1; number <= last; number++) {
+        expected.a[number % A_KEYS] = number;
+        expected.b[number * 7 % B_KEYS] = number;
+        if (number % 5 == 0)
+            expected.a[number * 3 % A_KEYS] = 0;
+        if (number % 40 == 0)
+            memset(expected.b, 0, sizeof expected.b);
+    }
+    return expected;
+}
+
+static void check_key(struct engine_view *view, char group, unsigned i, unsigned number)
+{
+    char text[32];
+    uint8_t bytes[VALUE_SIZE_MAX];
+    kvs_slice value;
+    int error = engine_get(view, 0, make_key(text, group, i), &value);
+    if (error != (number == 0 ? KVS_ERR_NOT_FOUND : 0))
+        fail_msg("%s: %s, but batch %u was the last to %s it", text, kvs_error_name(error), number,
+                 number == 0 ? "remove" : "set");
+    if (number != 0)
+        assert_true(slice_equal(value, slice_make(bytes, make_value(bytes, number))));
+}
+
+/* The number of the last batch that is there, and that it is there with all before it. */
+static unsigned check_store(struct fixture *fixture)
+{
+    struct engine_view view;
+    OK(engine_view_begin(fixture->engine, NULL, true, &view));
+    unsigned last = 0;
+    kvs_slice value;
+    if (engine_get(&view, 0, S("last"), &value) == 0)
+        memcpy(&last, value.data, 4);
+    struct expected expected = expect_after(last);
+    for (unsigned i = 0; i < A_KEYS; i++)
+        check_key(&view, 'a', i, expected.a[i]);
+    for (unsigned i = 0; i < B_KEYS; i++)
+        check_key(&view, 'b', i, expected.b[i]);
+    engine_view_end(&view);
+    return last;
+}
+
+/* --- the cuts ---------------------------------------------------------------------------------*/
+
+static void write_all(struct fixture *fixture)
+{
+    bool always = fixture->options.sync == KVS_SYNC_ALWAYS;
+    disk_journal_start(fixture->directory);
+    OK(fixture_open(fixture));
+    for (unsigned number = 1; number <= BATCHES; number++) {
+        OK(write_batch(fixture, number));
+        if (always)
+            disk_journal_note(number);
+        if (number % 90 == 0)
+            OK(control_wait(fixture, ENGINE_CONTROL_COMPACT, NULL));
+        if (number % 60 == 0) {
+            OK(control_wait(fixture, ENGINE_CONTROL_SYNC, NULL));
+            disk_journal_note(number);
+        }
+        if (number % 200 == 0) { /* recovery writes, too */
+            OK(fixture_close(fixture));
+            if (fixture->options.sync != KVS_SYNC_NEVER)
+                disk_journal_note(number);
+            OK(fixture_open(fixture));
+        }
+    }
+    disk_journal_stop();
+    OK(fixture_close(fixture));
+}
+
+static void cut_and_open(struct fixture *fixture, struct rand *rand, size_t at)
+{
+    char directory[128];
+    snprintf(directory, sizeof directory, "%s/cut", fixture->root);
+    directory_remove(directory);
+    uint64_t noted = disk_journal_cut(at, rand, directory);
+    const char *own = fixture->options.directory;
+    fixture->options.directory = directory;
+    for (unsigned again = 0; again < 2; again++) {
+        int error = fixture_open(fixture);
+        if (error != 0) {
+            fixture->engine = NULL;
+            fail_msg("cut before event %zu of %zu: %s: %s", at, disk_journal_length(),
+                     kvs_error_name(error), fixture->message.text);
+        }
+        unsigned last = check_store(fixture);
+        if (last < noted)
+            fail_msg("cut before event %zu of %zu: batch %u is the last, but %u was safe", at,
+                     disk_journal_length(), last, (unsigned)noted);
+        /* What was recovered can be built upon. */
+        if (again == 0)
+            OK(write_batch(fixture, last + 1));
+        OK(fixture_close(fixture));
+    }
+    fixture->options.directory = own;
+}
+
+static void cut_often(enum kvs_sync sync)
+{
+    struct rand rand = rand_seed(test_seed());
+    struct fixture fixture;
+    OK(fixture_init(&fixture, &kind));
+    fixture.options.sync = sync;
+    fixture.options.sync_interval_ms = 5;
+    write_all(&fixture);
+    size_t length = disk_journal_length();
+    for (unsigned i = 0; i < CUTS; i++) /* often near the begin, where files are made */
+        cut_and_open(&fixture, &rand, rand_below(&rand, i % 8 == 0 ? 20 : length + 1));
+    cut_and_open(&fixture, &rand, length);
+    print_message("# %u cuts within %zu events\n", CUTS, length);
+    disk_journal_free();
+    fixture_deinit(&fixture);
+}
+
+static void test_sync_always(void **state)
+{
+    cut_often(KVS_SYNC_ALWAYS);
+}
+
+static void test_sync_interval(void **state)
+{
+    cut_often(KVS_SYNC_INTERVAL);
+}
+
+static void test_sync_never(void **state)
+{
+    cut_often(KVS_SYNC_NEVER);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sync_always),
+        cmocka_unit_test(test_sync_interval),
+        cmocka_unit_test(test_sync_never),
+    };
+    log_set_level(LOG_SILENT);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    fflush(NULL);
+    if (failed != 0)
+        _exit(1); /* threads of failed tests still run */
+    return 0;
+}
