@@ -24,7 +24,6 @@
 #include <assert.h>
 #include <kvs/error.h>
 #include <sched.h>
-#include <string.h>
 
 /* Turns without waiting in one loop_turn, before the caller gets a say again. */
 #define TURNS_MAX 16
@@ -150,19 +149,11 @@ void loop_stop(struct loop *loop)
     loop->started = false;
 }
 
-/* libuv tells epoll about new sockets only when it waits next. Its list of those that it has not
- * told yet is in the public structure: a ring of two pointers, empty when it points to itself. */
-static bool uv_has_untold_watchers(const uv_loop_t *uv)
-{
-    _Static_assert(sizeof uv->watcher_queue == 2 * sizeof(void *), "a ring of two pointers");
-    const void *first;
-    memcpy(&first, &uv->watcher_queue, sizeof first);
-    return first != (const void *)&uv->watcher_queue;
-}
-
 bool loop_is_ready(const struct loop *loop)
 {
-    return loop->posted.first != NULL || uv_has_untold_watchers(loop->uv);
+    /* libuv gives 0 for timers that are due, handles that close, and also for sockets that epoll
+     * has not been told of yet: it learns of them in the next turn. */
+    return loop->posted.first != NULL || uv_backend_timeout(loop->uv) == 0;
 }
 
 void loop_turn(struct loop *loop, bool wait)

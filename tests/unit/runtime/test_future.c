@@ -327,6 +327,37 @@ static void test_delays(void **state)
     runtime_end(runtime);
 }
 
+/* A request to cancel from the loop's own thread overtakes the start that another thread posted. */
+struct overtaking {
+    struct task task;
+    _Atomic bool running;
+    kvs_future *_Atomic future;
+};
+
+static void overtaking_run(struct task *task)
+{
+    struct overtaking *overtaking = CONTAINER_OF(task, struct overtaking, task);
+    atomic_store(&overtaking->running, true);
+    while (atomic_load(&overtaking->future) == NULL)
+        sched_yield();
+    kvs_future_cancel(overtaking->future);
+}
+
+static void test_delay_cancelled_before_it_starts(void **state)
+{
+    (void)state;
+    kvs_runtime *runtime = runtime_of(1);
+    struct overtaking overtaking = {.task.run = overtaking_run};
+    loop_post(runtime_pick_loop(runtime), &overtaking.task);
+    while (!atomic_load(&overtaking.running))
+        sched_yield();
+    kvs_future *future = kvs_future_delay(runtime, 3600 * 1000);
+    atomic_store(&overtaking.future, future);
+    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_CANCELLED);
+    kvs_future_free(future);
+    runtime_end(runtime);
+}
+
 /*
  * Everything at once: each future is worked on by a completer, a canceller and its user, who waits,
  * sets a callback, and frees it and the callback's argument at any moment.
@@ -469,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_freed_while_under_way),
         cmocka_unit_test(test_delays),
+        cmocka_unit_test(test_delay_cancelled_before_it_starts),
         cmocka_unit_test(test_all_at_once),
         cmocka_unit_test(test_runtime_ends_under_its_users),
 #ifdef KVS_FAULTS

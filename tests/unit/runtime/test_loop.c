@@ -145,6 +145,59 @@ static void test_order_within_turns(void **state)
     loop_deinit(&story.loop);
 }
 
+/* A task posted too late for its turn wakes the loop by itself. */
+static sem_t late_ran;
+
+static void late_run(struct task *task)
+{
+    (void)task;
+    sem_post(&late_ran);
+}
+
+static struct task late = {.run = late_run};
+
+static void hook_post_late(struct loop_hook *hook)
+{
+    loop_remove_hook(&loop, hook);
+    loop_post(&loop, &late);
+}
+
+static void test_posts_of_a_hook_wake_the_loop(void **state)
+{
+    (void)state;
+    struct loop_hook hook = {.run = hook_post_late};
+    sem_init(&late_ran, 0, 0);
+    assert_int_equal(loop_init(&loop, 0), 0);
+    loop_add_hook(&loop, &hook);
+    assert_int_equal(loop_start(&loop, "test"), 0);
+    while (sem_wait(&late_ran) != 0) {
+    }
+    loop_stop(&loop);
+    loop_deinit(&loop);
+}
+
+/* The loop ends as soon as the task has run: its sender may still be inside the post. */
+static void *post_late(void *arg)
+{
+    (void)arg;
+    loop_post(&loop, &late);
+    return NULL;
+}
+
+static void test_end_under_a_sender(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 200; round++) {
+        pthread_t thread;
+        assert_int_equal(loop_init(&loop, 0), 0);
+        assert_int_equal(thread_start(&thread, "sender", post_late, NULL), 0);
+        while (sem_trywait(&late_ran) != 0)
+            loop_turn(&loop, false);
+        loop_deinit(&loop);
+        pthread_join(thread, NULL);
+    }
+}
+
 static unsigned closed;
 
 static void on_closed(struct loop *hosted)
@@ -174,6 +227,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tasks_of_many_threads),
         cmocka_unit_test(test_order_within_turns),
+        cmocka_unit_test(test_posts_of_a_hook_wake_the_loop),
+        cmocka_unit_test(test_end_under_a_sender),
         cmocka_unit_test(test_hosted_closes_with_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
