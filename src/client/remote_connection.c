@@ -11,6 +11,9 @@
 /* Requests stop being encoded when so much is waiting for the socket. */
 #define UNWRITTEN_MAX (1024u * 1024)
 
+/* A scan without a limit is kept up to the page that the server announces, and at most this. */
+#define PAGE_SIZE_SANE (64u * 1024 * 1024)
+
 /*
  * client_op.cancel_state. A cancel comes from any thread while the op may be ending on the loop;
  * whoever changes NONE wins. After ASKED the op's memory stays until the loop has seen the task.
@@ -114,14 +117,27 @@ static void connection_run_done(struct remote_connection *connection)
 /* --- replies -----------------------------------------------------------------------------------
  */
 
+/* May a scan that has so much already be given more? A peer decides how much it sends, not how much
+ * we keep. */
+static bool scan_may_go_on(const struct client_op *client, const kvs_op *op)
+{
+    if (op->kind != KVS_OP_SCAN)
+        return true;
+    if (op->limit > 0)
+        return client->page.count + op->pairs_count <= op->limit;
+    uint32_t page_size = client->connection->session.limits.page_size;
+    return page_bytes(&client->page) < (page_size < PAGE_SIZE_SANE ? page_size : PAGE_SIZE_SANE);
+}
+
 static int op_take_pairs(kvs_op *op)
 {
     struct client_op *client = client_op_of(op);
+    bool may_go_on = scan_may_go_on(client, op);
     const kvs_pair *pairs = op->pairs;
     size_t count = op->pairs_count;
     op->pairs = NULL;
     op->pairs_count = 0;
-    int error = 0;
+    int error = may_go_on ? 0 : KVS_ERR_PROTOCOL;
     for (size_t i = 0; i < count && error == 0; i++)
         error = page_append(&client->page, pairs[i].key, pairs[i].value, pairs[i].found);
     return error;

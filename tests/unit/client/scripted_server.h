@@ -19,7 +19,7 @@ struct scripted_server {
     int listener;
     int connection;
     uint16_t port;
-    char url[64];
+    char url[128];
     pthread_t thread;
     script_fn *script;
     atomic_bool stopping;

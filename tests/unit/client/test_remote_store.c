@@ -80,6 +80,20 @@ static void assert_said(const char *message, const char *part)
         fail_msg("\"%s\" does not say \"%s\"", message, part);
 }
 
+static void script_echo(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    struct wire_frame frame;
+    if (!script_hello(self))
+        return;
+    while (script_read_frame(self, &frame)) {
+        scripted_server_step(self);
+        if (frame.opcode < WIRE_CANCEL &&
+            !script_reply(self, &frame, 0, frame.opcode == 1 ? "v" : ""))
+            return;
+    }
+}
+
 /* --- opening: who is there? --------------------------------------------------------------------
  */
 
@@ -171,11 +185,20 @@ static void test_silent_peer(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    snprintf(server.url, sizeof server.url, "kvs://no-such-host.invalid:1");
+    /* A label of more than 63 letters: the resolver refuses it without asking anybody. */
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijkl";
+    snprintf(server.url, sizeof server.url, "kvs://%s:1", letters);
     kvs_store *store;
     char message[400];
     assert_int_equal(open_store(NULL, &store, message), KVS_ERR_ADDRESS);
-    assert_said(message, "no-such-host.invalid:1: cannot resolve the name");
+    assert_said(message, "ijkl:1: cannot resolve the name");
+    scripted_server_start(&server, script_echo);
+    snprintf(server.url, sizeof server.url, "kvs://localhost:%u", server.port);
+    store = open_good(NULL);
+    assert_int_equal(wait_and_free(get(store, "k")), 0);
+    close_store(store);
+    scripted_server_stop(&server);
     snprintf(server.url, sizeof server.url, "tikv://127.0.0.1");
     assert_int_equal(open_store(NULL, &store, message), KVS_ERR_INVALID_ARGUMENT);
     assert_said(message, "\"tikv:\" is no known kind of store");
@@ -183,20 +206,6 @@ static void test_names(void **state)
 
 /* --- under way ---------------------------------------------------------------------------------
  */
-
-static void script_echo(struct scripted_server *self, unsigned number)
-{
-    (void)number;
-    struct wire_frame frame;
-    if (!script_hello(self))
-        return;
-    while (script_read_frame(self, &frame)) {
-        scripted_server_step(self);
-        if (frame.opcode < WIRE_CANCEL &&
-            !script_reply(self, &frame, 0, frame.opcode == 1 ? "v" : ""))
-            return;
-    }
-}
 
 static void script_garbage(struct scripted_server *self, unsigned number)
 {
@@ -532,6 +541,48 @@ static void test_scan_in_frames(void **state)
     scripted_server_stop(&server);
 }
 
+/* Sends pairs for ever. */
+static void script_endless_scan(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    struct wire_frame frame;
+    static char value[100 * 1024];
+    if (!script_hello(self) || !script_read_frame(self, &frame))
+        return;
+    bool sent = true;
+    while (sent) {
+        struct buf out = BUF_INIT;
+        size_t header;
+        wire_reply_begin(KVS_OP_SCAN, frame.id, 0, 0, &out, &header);
+        wire_pair_append(slice_of_string("k"), slice_make(value, sizeof value), &out);
+        wire_reply_finish(&out, header, WIRE_FLAG_FOLLOWS, 1);
+        sent = script_send_buf(self, &out);
+    }
+}
+
+static void test_endless_scans(void **state)
+{
+    (void)state;
+    scripted_server_start(&server, script_endless_scan);
+    kvs_store *store = open_good(NULL);
+    kvs_slice none = {0};
+    assert_int_equal(wait_and_free(kvs_store_scan(store, none, none, 5, 0)), KVS_ERR_PROTOCOL);
+    assert_int_equal(wait_and_free(kvs_store_scan(store, none, none, 0, 0)), KVS_ERR_PROTOCOL);
+    kvs_op page = KVS_OP_INIT; /* which the client ends by itself */
+    page.kind = KVS_OP_SCAN;
+    page.limit = 1000;
+    page.flags = KVS_OP_FLAG_PAGE;
+    kvs_future *future = kvs_store_call(store, &page);
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    const kvs_pair *pairs;
+    size_t count = 0;
+    assert_int_equal(kvs_future_get_pairs(future, &pairs, &count), 0);
+    assert_int_equal(count, 11);
+    kvs_future_free(future);
+    close_store(store);
+    scripted_server_stop(&server);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -554,6 +605,7 @@ int main(void)
         TEST(test_close_lets_in_flight_finish),
         TEST(test_close_while_the_server_is_gone),
         TEST(test_scan_in_frames),
+        TEST(test_endless_scans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
