@@ -32,6 +32,10 @@ struct fixture {
     char directory[80];
 };
 
+/* For tests that sync very often and need no real disk for it: files go to memory, unless TMPDIR
+ * says where. Before the first fixture. */
+void fixtures_in_memory(void);
+
 /* A fresh directory below TMPDIR, a pool and a loop; the engine is not open yet. */
 int fixture_init(struct fixture *fixture, const struct engine_kind *kind);
 int fixture_open(struct fixture *fixture);

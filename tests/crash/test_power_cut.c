@@ -210,6 +210,7 @@ int main(void)
         cmocka_unit_test(test_sync_interval),
         cmocka_unit_test(test_sync_never),
     };
+    fixtures_in_memory();
     log_set_level(LOG_SILENT);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     fflush(NULL);

@@ -342,5 +342,6 @@ int main(void)
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_segment_lost),
     };
+    fixtures_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

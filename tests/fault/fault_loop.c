@@ -197,6 +197,7 @@ static struct fault_case *add_test(const struct engine_kind *engine, CMUnitTestF
 int fault_loop_main(const struct engine_kind *engine)
 {
     bool has_files = engine->directory != NULL;
+    fixtures_in_memory();
     log_set_level(getenv("KVS_TEST_FAULT") != NULL ? LOG_DEBUG : LOG_SILENT);
     if (getenv("KVS_TEST_FAULT") != NULL) {
         snprintf(add_test(engine, test_named)->name, sizeof cases->name, "KVS_TEST_FAULT");
