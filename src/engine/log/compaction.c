@@ -24,6 +24,7 @@
 
 #define MOVE_SIZE_MAX (256u * 1024)
 #define MOVE_COUNT_MAX 4096u
+#define SCAN_COUNT_MAX 2048u /* records looked at inside one epoch: it holds up reclaiming */
 #define CONSIDER_EVERY 64u /* groups */
 
 /* --- choosing: the writer --------------------------------------------------------------------- */
@@ -274,8 +275,9 @@ static int move_fill(struct move *move, uint32_t *offset)
     int error = 0;
     unsigned slot = epoch_enter(&log->epoch);
     const struct version *version = atomic_load_explicit(&log->version, memory_order_seq_cst);
-    while (*offset < from->size && move->count < MOVE_COUNT_MAX &&
-           move->size_bytes < MOVE_SIZE_MAX) {
+    for (unsigned n = 0; n < SCAN_COUNT_MAX && *offset < from->size &&
+                         move->count < MOVE_COUNT_MAX && move->size_bytes < MOVE_SIZE_MAX;
+         n++) {
         struct record record;
         kvs_slice bytes = slice_make(move->segment_bytes + *offset, from->size - *offset);
         size_t size = move->from_is_checked ? record_parse(bytes, &record)
@@ -311,7 +313,9 @@ static int segment_move(struct move *move)
         if (compaction_is_stopping(move->log))
             return KVS_ERR_CANCELLED;
         int error = move_fill(move, &offset);
-        if (error == 0)
+        bool full = move->count >= MOVE_COUNT_MAX - SCAN_COUNT_MAX ||
+                    move->size_bytes >= MOVE_SIZE_MAX || offset >= move->from->size;
+        if (error == 0 && full)
             error = move_run(move);
         if (error != 0)
             return error;

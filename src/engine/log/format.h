@@ -59,7 +59,7 @@ void record_encode(uint8_t *out, uint32_t segment, const struct record *record);
  */
 size_t record_decode(kvs_slice bytes, uint32_t segment, struct record *ret_record);
 
-/* The same without looking at the checksum: for bytes that this process has written or has checked. */
+/* The same without looking at the checksum: for bytes that this process wrote or has checked. */
 size_t record_parse(kvs_slice bytes, struct record *ret_record);
 
 /* A mark's content. False when the value is not one. */
