@@ -24,7 +24,8 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
     int status = pthread_create(ret_thread, NULL, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status != 0)
-        return KVS_ERR_NO_MEMORY;          /* EAGAIN: no room for a stack, or a limit on threads */
-    pthread_setname_np(*ret_thread, name); /* for tools only: a failure changes nothing */
+        return KVS_ERR_NO_MEMORY; /* EAGAIN: no room for a stack, or a limit on threads */
+    if (name != NULL)
+        pthread_setname_np(*ret_thread, name); /* for tools only: a failure changes nothing */
     return 0;
 }

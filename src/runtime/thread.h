@@ -9,7 +9,7 @@
 
 #include <pthread.h>
 
-/* A joinable thread named `name` (15 bytes at most). 0, or the table's code for what is missing:
+/* A joinable thread named `name` (15 bytes at most; NULL: as the calling thread, and cheaper). 0 or
  * NO_MEMORY. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *arg);
 

@@ -75,7 +75,7 @@ int thread_per_job_pool_new(unsigned threads, kvs_thread_pool **ret_pool)
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&pool->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    int error = thread_start(&pool->starter, "kvs-pool-start", starter_main, pool);
+    int error = thread_start(&pool->starter, "kvs-job", starter_main, pool);
     if (error != 0) {
         thread_per_job_free(pool);
         return error;
@@ -137,7 +137,7 @@ static bool starter_start_one(struct thread_per_job_pool *pool)
 {
     struct job_slot *slot = pool->free;
     slot->task = task_list_pop(&pool->queue);
-    int error = thread_start(&slot->thread, "kvs-job", job_thread_main, slot);
+    int error = thread_start(&slot->thread, NULL, job_thread_main, slot);
     if (error != 0) {
         struct task_list again = {0};
         task_list_push(&again, slot->task);

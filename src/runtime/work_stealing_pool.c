@@ -182,8 +182,9 @@ static void work_stealing_submit(kvs_thread_pool *base, struct task *task)
 }
 
 /* Takes from the first other queue, from a random one on, that has something. *ret_more_count is
- * the number of further tasks that went into the thief's own queue. */
-static struct task *steal(struct work_stealing_pool *pool, unsigned index, size_t *ret_more_count)
+ * the number of further tasks, at most `more_max`, that went into the thief's own queue. */
+static struct task *steal(struct work_stealing_pool *pool, unsigned index, size_t more_max,
+                          size_t *ret_more_count)
 {
     unsigned threads = pool->pool.threads;
     struct deque *own = &pool->deques[index];
@@ -194,7 +195,7 @@ static struct task *steal(struct work_stealing_pool *pool, unsigned index, size_
         struct task *task = NULL;
         *ret_more_count = 0;
         if (victim != index)
-            task = deque_take(&pool->deques[victim], STEAL_MAX - 1, &more, ret_more_count);
+            task = deque_take(&pool->deques[victim], more_max, &more, ret_more_count);
         if (task == NULL)
             continue;
         if (*ret_more_count > 0)
@@ -237,7 +238,7 @@ static struct task *search(struct work_stealing_pool *pool, unsigned index)
     do {
         task = deque_take(&pool->deques[index], 0, NULL, NULL);
         if (task == NULL)
-            task = steal(pool, index, &more_count);
+            task = steal(pool, index, STEAL_MAX - 1, &more_count);
     } while (task == NULL && park(pool));
     bool last = atomic_fetch_sub(&pool->searching, 1) == 1;
     /* Submitters that saw us search called nobody; and what we queued again may have been missed
@@ -252,10 +253,8 @@ static struct task *next_task(struct work_stealing_pool *pool, unsigned index)
     struct deque *own = &pool->deques[index];
     struct task *task = NULL;
     if (++own->ticks % STEAL_EVERY == 0) {
-        size_t more_count;
-        task = steal(pool, index, &more_count);
-        if (task != NULL && more_count > 0)
-            call_searcher(pool);
+        size_t none;
+        task = steal(pool, index, 0, &none);
     }
     if (task == NULL)
         task = deque_take(own, 0, NULL, NULL);
