@@ -22,6 +22,7 @@
     X(scan_order, 0, "10,000 keys with common prefixes come in order, both ways")            \
     X(scan_stops, 0, "a scan ends with what the callback returned")                          \
     X(scan_empty, 0, "an empty family has nothing to scan")                                  \
+    X(would_block, 0, "a view that may not block answers right, or WOULD_BLOCK")             \
     X(read_on_pool, 0, "engine_read runs on the pool and completes on its loop")             \
     X(ttl, 0, "a key is gone when its time is over, and can be set anew")                    \
     X(expiry, 0, "the end of a key's life can be asked for")                                 \

@@ -282,6 +282,86 @@ void contract_scan_empty(struct fixture *fixture)
     }
 }
 
+/* --- without blocking -------------------------------------------------------------------------*/
+
+#define WOULD_BLOCK_KEYS 300
+
+struct resumed {
+    char last[TEXT_SIZE_MAX]; /* key */
+    unsigned seen;
+    bool wrong;
+};
+
+static kvs_slice would_block_pair(unsigned i, char text[TEXT_SIZE_MAX], uint8_t value[2000])
+{
+    bytes_fill(value, 2000, i);
+    return text_format(text, "%06u", i);
+}
+
+static int resumed_add(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct resumed *resumed = arg;
+    uint8_t expected[2000];
+    kvs_slice expected_key = would_block_pair(resumed->seen++, resumed->last, expected);
+    resumed->wrong = resumed->wrong || !slice_equal(key, expected_key) ||
+                     !slice_equal(value, slice_make(expected, sizeof expected));
+    return 0;
+}
+
+/* Scans without blocking, and behind a WOULD_BLOCK goes on with a view that may block, for one key:
+ * as a loop and the pool do together. */
+static void scan_resuming(struct fixture *fixture)
+{
+    struct resumed resumed = {.seen = 0};
+    int error = ENGINE_WOULD_BLOCK;
+    for (unsigned turn = 0; error == ENGINE_WOULD_BLOCK; turn++) {
+        assert_true(turn < 2 * WOULD_BLOCK_KEYS + 2);
+        struct engine_view view;
+        OK(engine_view_begin(fixture->engine, NULL, turn % 2 == 1, &view));
+        char bound[TEXT_SIZE_MAX + 1];
+        struct engine_range range = {0};
+        if (resumed.seen > 0) {
+            memcpy(bound, resumed.last, TEXT_SIZE_MAX);
+            range.start = slice_make(bound, strlen(bound) + 1); /* the next possible key */
+        }
+        error = engine_scan(&view, &range, resumed_add, &resumed);
+        engine_view_end(&view);
+    }
+    assert_int_equal(error, 0);
+    assert_int_equal(resumed.seen, WOULD_BLOCK_KEYS);
+    assert_false(resumed.wrong);
+}
+
+void contract_would_block(struct fixture *fixture)
+{
+    for (unsigned i = 0; i < WOULD_BLOCK_KEYS; i++) {
+        char text[TEXT_SIZE_MAX];
+        uint8_t value[2000];
+        kvs_slice key = would_block_pair(i, text, value);
+        OK(set_wait(fixture, key, slice_make(value, sizeof value)));
+    }
+    struct engine_view view;
+    OK(engine_view_begin(fixture->engine, NULL, false, &view));
+    unsigned blocked = 0;
+    for (unsigned i = 0; i < WOULD_BLOCK_KEYS; i++) {
+        char text[TEXT_SIZE_MAX];
+        uint8_t expected[2000];
+        kvs_slice value;
+        kvs_slice key = would_block_pair(i, text, expected);
+        int error = engine_get(&view, 0, key, &value);
+        assert_true(error == 0 || error == ENGINE_WOULD_BLOCK);
+        blocked += error == ENGINE_WOULD_BLOCK;
+        if (error == 0)
+            assert_true(slice_equal(value, slice_make(expected, sizeof expected)));
+    }
+    kvs_slice value;
+    assert_int_equal(engine_get(&view, 0, S("missing"), &value), KVS_ERR_NOT_FOUND);
+    if (fixture_can(fixture, ENGINE_CAP_IN_MEMORY))
+        assert_int_equal(blocked, 0);
+    engine_view_end(&view);
+    scan_resuming(fixture);
+}
+
 /* --- on the pool ------------------------------------------------------------------------------*/
 
 struct pool_read {

@@ -65,6 +65,7 @@ int fixture_init(struct fixture *fixture, const struct engine_kind *kind)
         .directory = fixture->directory,
         .sync = KVS_SYNC_ALWAYS,
         .segment_size_bytes = kind->segment_size_bytes,
+        .cache_size_bytes = kind->cache_size_bytes,
     };
     return error;
 }

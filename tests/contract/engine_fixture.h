@@ -18,7 +18,8 @@ struct engine_kind {
     const char *directory; /* the name that engine_directory_probe_blocking tells, or NULL */
     int (*open)(const struct engine_options *options, struct engine **ret_engine,
                 struct engine_message *ret_message);
-    uint64_t segment_size_bytes;
+    uint64_t segment_size_bytes; /* 0: as usual */
+    uint64_t cache_size_bytes;
 };
 
 struct fixture {

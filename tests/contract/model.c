@@ -323,6 +323,27 @@ static void compare_gets(struct model *model, struct engine_view views[2], unsig
     }
 }
 
+/* A view that may not block gives the right answer or says that it would have to. */
+static void step_get_at_once(struct model *model)
+{
+    for (unsigned i = 0; i < 10; i++) {
+        struct engine_view view;
+        kvs_slice key = draw_key(model);
+        struct buf expected;
+        kvs_slice value = {0};
+        int a = get_copy(&model->fixtures[0], 0, key, &expected);
+        model_same(model, "view_begin", 0,
+                   engine_view_begin(model->fixtures[1].engine, NULL, false, &view));
+        int b = engine_get(&view, 0, key, &value);
+        if (b != ENGINE_WOULD_BLOCK) {
+            model_same(model, "an immediate get's error", a, b);
+            model_same_bytes(model, "an immediate get's value", buf_slice(&expected), value);
+        }
+        engine_view_end(&view);
+        buf_deinit(&expected);
+    }
+}
+
 static void step_get(struct model *model)
 {
     struct engine_view views[2];
@@ -474,6 +495,7 @@ static void open_other(struct model *model)
     struct fixture *other = &model->fixtures[1];
     other->options.sync = (enum kvs_sync)rand_below(&model->rand, 3);
     other->options.sync_interval_ms = 5;
+    other->options.cache_size_bytes = chance(model, 50) ? 64 * 1024 : 0; /* 0: all in memory */
     int error = fixture_open(other);
     if (error != 0) {
         fprintf(stderr, "model: open: %s\n", other->message.text);
@@ -552,7 +574,8 @@ static const struct {
     {"chain", step_chain, 150},
     {"compare and set", step_compare_and_set, 50},
     {"expire", step_expire, 3},
-    {"get", step_get, 150},
+    {"get", step_get, 100},
+    {"get at once", step_get_at_once, 50},
     {"scan", step_scan, 100},
     {"pages", step_pages, 50},
     {"compare all", step_all, 20},
