@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The tools that check us are checked: the test runner counts right, the layer check sees."""
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
 import sys
 from pathlib import Path
 
@@ -21,7 +23,8 @@ def tool(name):
 
 def counted(outcome, text="", protocol="tap", status=1):
     record = {"name": "one", "result": outcome, "stdout": text, "returncode": status}
-    count = tool("run-tests").count_test(record, protocol)
+    with contextlib.redirect_stdout(io.StringIO()):  # it says what failed
+        count = tool("run-tests").count_test(record, protocol)
     return count.passed, count.failed, count.skipped
 
 
