@@ -7,9 +7,10 @@
  *   3. the loop's thread wakes, drains the box and runs the tasks;
  *   4. the prepare handle, which libuv runs last before it waits, runs the hooks.
  * A post from the loop's own thread goes to a list that the prepare handle runs before the hooks:
- * no system call. Only what is posted from there on needs a wake-up, so that the turn that follows
- * does not wait. On a host's loop all posts take the mailbox: the host's own prepare handles may
- * run after ours.
+ * no system call, and tasks that follow from each other take one turn. Only what is left after a
+ * number of rounds, or posted by hooks, needs a wake-up, so that the turn that follows does not
+ * wait. On a host's loop all posts take the mailbox: the host's own prepare handles may run after
+ * ours.
  *
  * The sender touches the loop after its task may have run, and the task may be the one that lets
  * the loop's owner free it. So senders are counted, and the end waits for the last one to be out.
@@ -24,6 +25,9 @@
 #include <assert.h>
 #include <kvs/error.h>
 #include <sched.h>
+
+/* Rounds of tasks that post tasks in one turn, before sockets get their share again. */
+#define ROUNDS_MAX 32
 
 /* Turns without waiting in one loop_turn, before the caller gets a say again. */
 #define TURNS_MAX 16
@@ -45,9 +49,11 @@ static void loop_on_wake(uv_async_t *handle)
 static void loop_on_turn_end(uv_prepare_t *handle)
 {
     struct loop *loop = handle->data;
-    struct task_list list = loop->posted;
-    loop->posted = (struct task_list){0};
-    tasks_run(&list);
+    for (int i = 0; i < ROUNDS_MAX && loop->posted.first != NULL; i++) {
+        struct task_list list = loop->posted;
+        loop->posted = (struct task_list){0};
+        tasks_run(&list);
+    }
     for (struct loop_hook *hook = loop->hooks; hook != NULL; hook = loop->next_hook) {
         loop->next_hook = hook->next;
         hook->run(hook);

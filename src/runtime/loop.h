@@ -4,10 +4,10 @@
  * One turn of a loop:
  *   1. libuv waits for sockets, timers and the mailbox's wake-up, and runs their callbacks; the
  *      wake-up drains the mailbox: the run function of each task is called;
- *   2. the tasks that the loop's own thread posted during the turn run;
+ *   2. the tasks that the loop's own thread posted during the turn run, and those that they post;
  *   3. the end-of-turn hooks run, in order of registration: here batches gathered during the turn
  *      are handed to the engine and replies are written; then libuv waits again.
- * A task that step 2 or 3 posts runs in the next turn, which then does not wait.
+ * What step 3 posts, or step 2 without end, runs in the next turn, which then does not wait.
  *
  * Three kinds of loop: with a thread of its own (loop_init, loop_start), turned by whoever calls
  * loop_turn (loop_init alone), or on the host's libuv loop (loop_init_hosted).
