@@ -104,6 +104,8 @@ int main(int argc, char **argv)
     if (opening == NULL || kvs_future_wait(opening, -1) != 0) {
         fprintf(stderr, "operations: %s\n",
                 opening != NULL ? kvs_future_error_message(opening) : "out of memory");
+        kvs_future_free(opening);
+        kvs_runtime_free(runtime);
         return 1;
     }
     kvs_future_get_pointer(opening, &pointer);
