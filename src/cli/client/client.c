@@ -57,17 +57,22 @@ bool client_interrupted(void)
     return interrupted != 0;
 }
 
-void client_interrupt_reset(void)
+/* From here on Ctrl-C cancels, a second one ends the program; before, while the connection is made,
+ * the first one does. */
+static void catch_interrupt(void)
 {
-    interrupted = 0;
-}
-
-/* From here on Ctrl-C cancels; before, while the connection is made, it simply ends the program. */
-static void catch_interrupts(void)
-{
-    struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: waits shall end */
+    /* No SA_RESTART: what waits shall end. */
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
+}
+
+void client_interrupt_reset(void)
+{
+    if (interrupted == 0)
+        return;
+    interrupted = 0;
+    catch_interrupt();
 }
 
 /* The runtime's threads leave SIGINT to the main thread, whose waits it must end. */
@@ -117,7 +122,7 @@ int client_connect(struct client *client, bool must_exist)
     if (error == KVS_ERR_INVALID_ARGUMENT)
         status = CLIENT_USAGE;
     if (status == 0)
-        catch_interrupts();
+        catch_interrupt();
     return status;
 }
 

@@ -14,6 +14,7 @@
 
 #include <kvs/kvs.h>
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 
@@ -76,7 +77,7 @@ int client_run(struct client *client, const struct arguments_command *command, k
 /* Makes sure that what was printed arrived. Returns the status, or CLIENT_FAILED after a message.
  */
 int client_flush_output(const struct client *client, int status);
-/* Has Ctrl-C been pressed since the last client_interrupt_reset? */
+/* Has Ctrl-C been pressed since the last client_interrupt_reset? A second one ends the program. */
 bool client_interrupted(void);
 void client_interrupt_reset(void);
 
@@ -86,6 +87,8 @@ void client_interrupt_reset(void);
 struct call {
     kvs_op op;
     sem_t done;
+    pthread_mutex_t lock; /* between on_done, on the loop, and a cancel on the main thread */
+    bool in_flight;
 };
 
 void call_init(struct call *call, enum kvs_op_kind kind);
@@ -93,8 +96,14 @@ void call_init(struct call *call, enum kvs_op_kind kind);
 void call_start(struct client *client, struct call *call);
 /* Waits and returns op.error. Ctrl-C cancels the operation. */
 int call_wait(struct client *client, struct call *call);
+/* The same, but Ctrl-C does not cancel: for writes whose outcome should be known. */
+int call_wait_to_end(struct call *call);
+/* Asks for it to end soon; it must still be waited for. */
+void call_cancel(struct client *client, struct call *call);
 /* Frees the results; the call may be started again. */
 void call_release(struct call *call);
+/* Frees all. Not in flight. */
+void call_deinit(struct call *call);
 /* Start and wait. */
 int call_run(struct client *client, struct call *call);
 /* Reports a failed call as client_fail_operation does. */

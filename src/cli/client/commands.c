@@ -109,7 +109,7 @@ int command_set(void *context)
         if (call_run(client, &call) != 0)
             status = call_fail(client, &call);
     }
-    call_release(&call);
+    call_deinit(&call);
     buf_deinit(&key);
     buf_deinit(&value);
     return status;
@@ -130,7 +130,7 @@ static int run_on_key(struct client *client, enum kvs_op_kind kind,
         call_run(client, &call);
         status = print(client, &call);
     }
-    call_release(&call);
+    call_deinit(&call);
     buf_deinit(&key);
     return status;
 }
@@ -252,7 +252,7 @@ int command_cas(void *context)
         call_run(client, &call);
         status = report_cas(client, &call);
     }
-    call_release(&call);
+    call_deinit(&call);
     for (size_t i = 0; i < 3; i++)
         buf_deinit(&words[i]);
     return status;
@@ -319,7 +319,7 @@ int command_mget(void *context)
         status =
             call_run(client, &call) != 0 ? call_fail(client, &call) : print_mget(client, &call);
     }
-    call_release(&call);
+    call_deinit(&call);
     for (size_t i = 0; words != NULL && i < count; i++)
         buf_deinit(&words[i]);
     mem_free(words);
@@ -396,7 +396,7 @@ static int run_on_range(struct client *client, enum kvs_op_kind kind, const stru
         status = call_fail(client, &call);
     else
         *ret_number = call.op.number;
-    call_release(&call);
+    call_deinit(&call);
     return status;
 }
 

@@ -224,10 +224,8 @@ unsigned char complete(struct client *client, EditLine *edit)
         }
     }
     shell_words_deinit(&words);
-    call_release(&found.scan);
-    call_release(&found.scan_last);
-    sem_destroy(&found.scan.done);
-    sem_destroy(&found.scan_last.done);
+    call_deinit(&found.scan);
+    call_deinit(&found.scan_last);
     buf_deinit(&found.names);
     return outcome;
 }

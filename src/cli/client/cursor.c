@@ -107,6 +107,8 @@ int cursor_next(struct cursor *cursor, const kvs_pair **ret_pairs, size_t *ret_c
     *ret_count = 0;
     if (!cursor->waiting)
         return 0;
+    if (client_interrupted())
+        return client_fail_operation(cursor->client, KVS_ERR_CANCELLED, "");
     unsigned index = cursor->current;
     kvs_op *op = &cursor->calls[index].op;
     int error = call_wait(cursor->client, &cursor->calls[index]);
@@ -134,12 +136,10 @@ int cursor_next(struct cursor *cursor, const kvs_pair **ret_pairs, size_t *ret_c
 void cursor_deinit(struct cursor *cursor)
 {
     if (cursor->waiting) {
-        kvs_store_cancel(cursor->client->store, &cursor->calls[cursor->current].op);
+        call_cancel(cursor->client, &cursor->calls[cursor->current]);
         call_wait(cursor->client, &cursor->calls[cursor->current]);
     }
-    for (unsigned i = 0; i < 2; i++) {
-        call_release(&cursor->calls[i]);
-        sem_destroy(&cursor->calls[i].done);
-    }
+    for (unsigned i = 0; i < 2; i++)
+        call_deinit(&cursor->calls[i]);
     range_deinit(&cursor->range);
 }

@@ -43,7 +43,7 @@ static int run_plain(struct client *client, enum kvs_op_kind kind, uint32_t time
     call.op.timeout_ms = client->options.timeout_ms == 0 ? timeout_ms : 0;
     if (call_run(client, &call) != 0)
         status = call_fail(client, &call);
-    call_release(&call);
+    call_deinit(&call);
     return status;
 }
 
@@ -81,7 +81,7 @@ int command_ping(void *context)
         if (call_run(client, &call) != 0)
             status = call_fail(client, &call);
         double took_ms = (double)(clock_now_ns() - begin_ns) / 1e6;
-        call_release(&call);
+        call_deinit(&call);
         if (status != 0)
             break;
         printf("pong from %s: %.3f ms\n", client->url, took_ms);
@@ -181,6 +181,6 @@ int command_stats(void *context)
             print_stats("", stats, 0);
         json_decref(stats);
     }
-    call_release(&call);
+    call_deinit(&call);
     return status;
 }

@@ -4,7 +4,8 @@
  * Import: (1) records are read into a batch until it is full; (2) the batch is sent as one atomic
  * write while the next one fills, several in flight; (3) the oldest is waited for when all are in
  * flight. A record that cannot be read stops the reading: what was read before is still written.
- * A batch that fails stops it too, and the line says which records it held.
+ * A batch that fails stops it too, and the line says which records it held. Ctrl-C stops the
+ * reading; what is in flight is waited for, so that batches are stored or not, and that is known.
  * Export: (1) pages of the range are read ahead (cursor.c); (2) written to a file beside the
  * one asked for; (3) synced and renamed over it. On a failure the file beside is removed.
  * Main thread.
@@ -77,6 +78,8 @@ static int import_init(struct importer *importer, struct client *client)
 static void import_deinit(struct importer *importer)
 {
     for (size_t i = 0; i < BATCHES; i++) {
+        if (importer->batches[i].mutations != NULL)
+            call_deinit(&importer->batches[i].call);
         mem_free(importer->batches[i].mutations);
         buf_deinit(&importer->batches[i].bytes);
     }
@@ -103,10 +106,12 @@ static int batch_settle(struct importer *importer, struct batch *batch)
 {
     struct client *client = importer->client;
     int status = 0;
-    if (batch->in_flight && call_wait(client, &batch->call) != 0) {
-        client_fail(client, "%ss %" PRIu64 " to %" PRIu64 " of %s were not stored",
+    int error = batch->in_flight ? call_wait_to_end(&batch->call) : 0;
+    if (error != 0) {
+        client_fail(client, "%ss %" PRIu64 " to %" PRIu64 " of %s %s stored",
                     record_reader_noun(&importer->reader), batch->first, batch->last,
-                    importer->name);
+                    importer->name,
+                    kvs_error_maybe_committed(error) ? "may or may not be" : "were not");
         status = call_fail(client, &batch->call);
     } else {
         importer->keys += batch->count;
@@ -283,7 +288,7 @@ static uint64_t export_total(struct exporter *exporter, const struct range *rang
     call.op.end_key = buf_slice(&range->end);
     if (call_run(exporter->client, &call) == 0)
         total = (uint64_t)call.op.number;
-    call_release(&call);
+    call_deinit(&call);
     uint64_t limit = exporter->client->options.limit;
     return limit != 0 && limit < total ? limit : total;
 }
