@@ -47,14 +47,14 @@ int call_wait(struct client *client, struct call *call)
     bool cancelled = false;
     for (;;) {
         struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
+        clock_gettime(CLOCK_REALTIME, &until); /* a set clock only moves the next check */
         until.tv_sec += INTERRUPT_CHECK_S;
         if (client_interrupted() && !cancelled) {
             call_cancel(client, call);
             cancelled = true;
         }
         /* A signal ends the wait, unless it comes between the check and here: then the clock. */
-        if (sem_clockwait(&call->done, CLOCK_MONOTONIC, &until) == 0)
+        if (sem_timedwait(&call->done, &until) == 0)
             return call->op.error;
     }
 }
