@@ -35,6 +35,7 @@ struct event {
     size_t size;
     uint8_t *bytes;
     size_t begun; /* of a sync: events before this one are covered */
+    bool direct;  /* a write that is durable when it is done */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all below */
@@ -119,6 +120,8 @@ size_t disk_journal_length(void)
 /* --- the wrapped calls ------------------------------------------------------------------------*/
 
 int __real_file_open(const char *path, int flags, int *ret_fd);
+int __real_file_open_direct(const char *path, int *ret_fd);
+int __real_file_write_direct(int fd, const void *data, size_t size, uint64_t offset);
 int __real_file_write(int fd, const void *data, size_t size, uint64_t offset);
 int __real_file_sync(int fd);
 int __real_file_truncate(int fd, uint64_t size);
@@ -126,6 +129,8 @@ int __real_file_unlink(const char *path);
 int __real_file_rename(const char *from, const char *to);
 int __real_file_sync_directory(const char *path);
 int __wrap_file_open(const char *path, int flags, int *ret_fd);
+int __wrap_file_open_direct(const char *path, int *ret_fd);
+int __wrap_file_write_direct(int fd, const void *data, size_t size, uint64_t offset);
 int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset);
 int __wrap_file_sync(int fd);
 int __wrap_file_truncate(int fd, uint64_t size);
@@ -176,13 +181,40 @@ static size_t events_now(void)
     return now;
 }
 
-int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset)
+int __wrap_file_open_direct(const char *path, int *ret_fd)
+{
+    int error = __real_file_open_direct(path, ret_fd);
+    if (error != 0)
+        return error;
+    pthread_mutex_lock(&lock);
+    assert(*ret_fd < FDS_MAX);
+    file_of_fd[*ret_fd] = begins_with_root(path) ? 1 + (int)file_index(path) : 0;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static struct event write_event(const void *data, size_t size, uint64_t offset)
 {
     struct event event = {.kind = EVENT_WRITE, .offset = offset, .size = size};
     event.bytes = malloc(size);
     assert(event.bytes != NULL);
     memcpy(event.bytes, data, size);
+    return event;
+}
+
+int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset)
+{
+    struct event event = write_event(data, size, offset);
     int error = __real_file_write(fd, data, size, offset);
+    fd_event(fd, event);
+    return error;
+}
+
+int __wrap_file_write_direct(int fd, const void *data, size_t size, uint64_t offset)
+{
+    struct event event = write_event(data, size, offset);
+    int error = __real_file_write_direct(fd, data, size, offset);
+    event.direct = error == 0;
     fd_event(fd, event);
     return error;
 }
@@ -304,7 +336,7 @@ static void make_file(unsigned file, size_t at, struct rand *rand, const char *d
         const struct event *event = &events[i];
         if (event->file != file)
             continue;
-        bool durable = i < at && i < synced_up_to[file];
+        bool durable = i < at && (event->direct || i < synced_up_to[file]);
         if (event->kind == EVENT_WRITE)
             apply_write(fd, event, durable, rand);
         if (event->kind == EVENT_TRUNCATE && (durable || rand_below(rand, 2) == 0)) {

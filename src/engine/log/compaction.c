@@ -25,7 +25,7 @@
 #define MOVE_SIZE_MAX (256u * 1024)
 #define MOVE_COUNT_MAX 4096u
 #define SCAN_COUNT_MAX 2048u /* records looked at inside one epoch: it holds up reclaiming */
-#define CONSIDER_EVERY 64u /* groups */
+#define CONSIDER_EVERY 64u   /* groups */
 
 /* --- choosing: the writer --------------------------------------------------------------------- */
 

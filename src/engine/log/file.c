@@ -86,6 +86,23 @@ int file_sync(int fd)
     return fdatasync(fd) == 0 ? 0 : error_from_errno(errno);
 }
 
+int file_open_direct(const char *path, int *ret_fd)
+{
+    int fd = open(path, O_WRONLY | O_DIRECT | O_DSYNC | O_CLOEXEC);
+    if (fd < 0)
+        return KVS_ERR_UNSUPPORTED;
+    *ret_fd = fd;
+    return 0;
+}
+
+int file_write_direct(int fd, const void *data, size_t size, uint64_t offset)
+{
+    int error = file_write(fd, data, size, offset);
+    if (error == 0 && fault_hit(FAULT_FILE_SYNC))
+        error = KVS_ERR_IO;
+    return error;
+}
+
 int file_truncate(int fd, uint64_t size)
 {
     if (fault_hit(FAULT_FILE_WRITE))

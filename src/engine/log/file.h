@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define FILE_BLOCK_SIZE 4096u /* what direct writes are aligned to */
+
 /* Each returns 0 or an error of kvs/error.h. */
 int file_open(const char *path, int flags, int *ret_fd);
 /* The whole range or an error; a file that ends within it is CORRUPTION. */
@@ -17,6 +19,12 @@ int file_read_now(int fd, void *data, size_t size, uint64_t offset);
 /* The whole range or an error; after an error any part of it may have been written. */
 int file_write(int fd, const void *data, size_t size, uint64_t offset);
 int file_sync(int fd);
+/* Opens a file a second time so that each write goes to the disk past the system's cache and is
+ * durable when it returns. UNSUPPORTED where the file system cannot. */
+int file_open_direct(const char *path, int *ret_fd);
+/* Such a write, of whole blocks: FILE_BLOCK_SIZE divides data, size and offset. As file_write and
+ * file_sync together. */
+int file_write_direct(int fd, const void *data, size_t size, uint64_t offset);
 int file_truncate(int fd, uint64_t size);
 int file_size(int fd, uint64_t *ret_size);
 int file_unlink(const char *path);

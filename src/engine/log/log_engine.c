@@ -578,6 +578,7 @@ static int log_new(const struct engine_options *options, struct log_engine **ret
         options->segment_size_bytes != 0 ? options->segment_size_bytes : SEGMENT_SIZE_DEFAULT;
     if (segment_size < SEGMENT_SIZE_MIN)
         segment_size = SEGMENT_SIZE_MIN;
+    segment_size -= segment_size % FILE_BLOCK_SIZE;
     log->segment_size = segment_size < SEGMENT_SIZE_MAX ? (uint32_t)segment_size : SEGMENT_SIZE_MAX;
     log->cache_size_max =
         options->cache_size_bytes != 0 ? options->cache_size_bytes : cache_size_default();

@@ -152,7 +152,8 @@ struct log_engine {
     uint32_t next_slot;
     uint32_t synced_segment; /* everything before this place is on the disk */
     uint32_t synced_offset;
-    uint32_t marked_segment; /* ... and this is what the last mark said */
+    uint32_t directory_synced; /* entries of segments up to this number are on the disk */
+    uint32_t marked_segment;   /* ... and this is what the last mark said */
     uint32_t marked_offset;
     uint64_t sync_due_ms; /* 0: nothing to sync by time */
     uint64_t cached_bytes;

@@ -274,10 +274,11 @@ static int segment_load(struct recovery *recovery, uint32_t number, struct segme
         error = file_size(segment->fd, &size);
     if (error != 0)
         return fail(recovery, error, number, "cannot be opened");
-    if (size > UINT32_MAX)
-        return fail(recovery, KVS_ERR_CORRUPTION, number, "is larger than any segment can be");
     segment->prepared = size;
-    segment->capacity = size > log->segment_size ? (uint32_t)size : log->segment_size;
+    uint64_t blocks = (size + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    if (blocks > UINT32_MAX)
+        return fail(recovery, KVS_ERR_CORRUPTION, number, "is larger than any segment can be");
+    segment->capacity = blocks > log->segment_size ? (uint32_t)blocks : log->segment_size;
     uint8_t *memory = segment_memory_new(segment->capacity);
     if (memory == NULL)
         return fail(recovery, KVS_ERR_NO_MEMORY, number, "cannot be read");
@@ -418,6 +419,8 @@ int recovery_run(struct log_engine *log, struct engine_message *message)
     }
     if (error == 0 && log->sync == KVS_SYNC_ALWAYS)
         error = log_sync(log);
+    if (error == 0 && log->newest->direct_fd < 0)
+        segment_open_direct(log, log->newest);
     log->tree.undoable = true;
     mem_free(recovery.numbers);
     return error;

@@ -42,6 +42,7 @@ struct segment {
     uint32_t number;
     uint32_t slot;
     int fd;
+    int direct_fd; /* of the newest, with --sync=always: see file_open_direct; or -1 */
     enum segment_state state;
     uint32_t capacity;         /* room for header and records */
     uint32_t size;             /* used by header and records */

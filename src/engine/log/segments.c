@@ -28,6 +28,11 @@
 #define PREPARE_STEP_FIRST (256u * 1024)
 #define PREPARE_WRITE (256u * 1024)
 
+static uint64_t block_end(uint64_t offset)
+{
+    return (offset + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+}
+
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size)
 {
     char name[SEGMENT_NAME_SIZE];
@@ -60,6 +65,7 @@ int segments_add(struct log_engine *log, uint32_t number, struct segment **ret_s
     segment->number = number;
     segment->slot = slot;
     segment->fd = -1;
+    segment->direct_fd = -1;
     segment->accounts.set_sequence_min = UINT64_MAX;
     if (log->newest != NULL)
         log->newest->next = segment;
@@ -110,9 +116,17 @@ void segments_drop(struct log_engine *log, struct segment *segment)
     segment_destroy(log, segment);
 }
 
+static void segment_close_direct(struct segment *segment)
+{
+    if (segment->direct_fd >= 0)
+        close(segment->direct_fd); /* its writes have reported all there is */
+    segment->direct_fd = -1;
+}
+
 void segment_destroy(struct log_engine *log, struct segment *segment)
 {
     segment_memory_free(memory_detach(log, segment), segment->capacity);
+    segment_close_direct(segment);
     if (segment->fd >= 0)
         close(segment->fd); /* nothing unsynced is left in it: no error to answer */
     atomic_store_explicit(&log->slots[segment->slot], NULL, memory_order_relaxed);
@@ -132,6 +146,27 @@ void segment_entry_gone(struct log_engine *log, uint64_t location)
         version_defer_segment(log, segment);
 }
 
+/* For --sync=always. Tried with the block that holds the header, or the end of what was recovered:
+ * a file system may open so and then refuse to write. Measured on ext4: 56 us a write of 8 KiB, where
+ * write and fdatasync take 76 us. */
+void segment_open_direct(struct log_engine *log, struct segment *segment)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, segment->number, path, sizeof path);
+    if (log->sync != KVS_SYNC_ALWAYS || file_open_direct(path, &segment->direct_fd) != 0)
+        return;
+    if (segment_write_direct(segment, segment->size - 1) != 0)
+        segment_close_direct(segment);
+}
+
+int segment_write_direct(const struct segment *segment, uint32_t from)
+{
+    const uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    uint32_t begin = from / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    uint32_t end = (uint32_t)block_end(segment->size);
+    return file_write_direct(segment->direct_fd, memory + begin, end - begin, begin);
+}
+
 static int segment_create_file(struct log_engine *log, struct segment *segment)
 {
     char path[SEGMENT_PATH_SIZE];
@@ -144,8 +179,13 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
     segment->size = SEGMENT_HEADER_SIZE;
     segment->prepared = SEGMENT_HEADER_SIZE;
     error = file_write(segment->fd, memory, SEGMENT_HEADER_SIZE, 0);
-    if (error == 0 && log->sync == KVS_SYNC_ALWAYS)
+    if (error == 0 && log->sync == KVS_SYNC_ALWAYS) {
         error = file_sync_directory(log->directory);
+        if (error == 0)
+            log->directory_synced = segment->number;
+    }
+    if (error == 0)
+        segment_open_direct(log, segment);
     if (error != 0)
         (void)file_unlink(path); /* without a valid header it would be cut off anyway */
     return error;
@@ -156,6 +196,7 @@ int segments_begin(struct log_engine *log, uint64_t size)
     uint64_t capacity = SEGMENT_HEADER_SIZE + size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
     if (capacity < log->segment_size)
         capacity = log->segment_size;
+    capacity = block_end(capacity);
     if (capacity > UINT32_MAX)
         return KVS_ERR_TOO_LARGE;
     if (log->next_number == 0) /* after 2^32 - 1 segments */
@@ -200,7 +241,15 @@ int segments_roll(struct log_engine *log, uint64_t size)
 {
     struct segment *full = log->newest;
     segments_wait_prepared(log);
-    int error = segments_begin(log, size);
+    int error = 0;
+    /* Were the next one's directory entry to survive a power cut and this one's not, this one would
+     * pass for compacted. Mostly a background sync has been here before. */
+    if (full->number > log->directory_synced)
+        error = file_sync_directory(log->directory);
+    if (error == 0) {
+        log->directory_synced = full->number;
+        error = segments_begin(log, size);
+    }
     if (error != 0)
         return error;
     error = segment_seal(log, full);
@@ -211,6 +260,7 @@ int segments_roll(struct log_engine *log, uint64_t size)
                   log->directory, full->number, kvs_error_text(error));
         return KVS_ERR_STORAGE_FAILED;
     }
+    segment_close_direct(full);
     full->size += RECORD_SEAL_SIZE;
     full->state = SEGMENT_SEALED;
     if (log->sync == KVS_SYNC_ALWAYS) {
@@ -310,15 +360,15 @@ void segments_prepare(struct log_engine *log)
     struct preparation *preparation = &log->preparation;
     if (log->sync != KVS_SYNC_ALWAYS || preparation_running(preparation))
         return;
-    uint64_t ahead = segment->prepared - segment->size;
+    uint64_t ahead = segment->prepared > segment->size ? segment->prepared - segment->size : 0;
     if (ahead > PREPARE_STEP / 2 || segment->prepared >= segment->capacity)
         return;
     uint32_t step = segment->size < PREPARE_STEP_FIRST ? PREPARE_STEP_FIRST : PREPARE_STEP;
     if (ahead > step / 2)
         return;
     segment_path(log, segment->number, preparation->path, sizeof preparation->path);
-    preparation->from = segment->prepared;
-    preparation->to = segment->prepared + step;
+    preparation->from = block_end(segment->prepared);
+    preparation->to = preparation->from + step;
     if (preparation->to > segment->capacity)
         preparation->to = segment->capacity;
     preparation->running = true; /* no one else looks until the job is submitted */
@@ -336,9 +386,12 @@ void segments_wait_prepared(struct log_engine *log)
     pthread_mutex_unlock(&preparation->mutex);
 }
 
+/* Whole blocks are claimed, for a block that is half the writer's and half a preparation's would be
+ * in the system's cache and on the disk in two states. */
 void segments_claim(struct log_engine *log, uint64_t end)
 {
     struct segment *segment = log->newest;
+    end = block_end(end);
     if (preparation_running(&log->preparation) && end > log->preparation.from)
         segments_wait_prepared(log);
     if (end > segment->prepared)

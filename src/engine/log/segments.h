@@ -13,6 +13,10 @@ struct log_engine;
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
 /* A segment's bookkeeping in a slot of its own, appended to the list; no file yet. */
 int segments_add(struct log_engine *log, uint32_t number, struct segment **ret_segment);
+/* With --sync=always: has groups written past the system's cache, where that is possible. */
+void segment_open_direct(struct log_engine *log, struct segment *segment);
+/* Writes the blocks from the one with `from` to the end of the segment; durable when it returns. */
+int segment_write_direct(const struct segment *segment, uint32_t from);
 /* Takes it off the list; its memory of bytes goes, the rest stays until no entry points to it. */
 void segments_unlink(struct log_engine *log, struct segment *segment);
 /* Takes it off the list and frees it at once: no entry and no reader knows it. */

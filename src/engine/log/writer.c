@@ -150,7 +150,11 @@ static int group_begin(struct log_engine *log)
 static void group_undo(struct log_engine *log)
 {
     version_undo(log);
-    log->newest->size = log->group_offset;
+    struct segment *newest = log->newest;
+    uint8_t *memory = atomic_load_explicit(&newest->memory, memory_order_relaxed);
+    /* Behind the end there are zeros: what is written in whole blocks must not bring records back. */
+    memset(memory + log->group_offset, 0, newest->size - log->group_offset);
+    newest->size = log->group_offset;
     log->newest->accounts = log->group_accounts;
     log->marked_segment = 0; /* the mark is gone, too: the next group says it */
     if (log->group_version != NULL) {
@@ -174,7 +178,9 @@ static int group_write(struct log_engine *log)
     uint32_t size = segment->size - from;
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
     segments_claim(log, segment->size);
-    int error = file_write(segment->fd, memory + from, size, from);
+    bool direct = segment->direct_fd >= 0;
+    int error = direct ? segment_write_direct(segment, from)
+                       : file_write(segment->fd, memory + from, size, from);
     if (error != 0 && error != KVS_ERR_NO_SPACE) {
         engine_fail(log, "writing to", error);
         return error;
@@ -190,7 +196,7 @@ static int group_write(struct log_engine *log)
     }
     if (log->sync != KVS_SYNC_ALWAYS)
         return 0;
-    error = file_sync(segment->fd);
+    error = direct ? 0 : file_sync(segment->fd);
     if (error != 0) {
         engine_fail(log, "syncing", error);
         return error;
@@ -372,6 +378,7 @@ static void background_sync_done(struct task *task)
         engine_fail(log, "syncing", sync->error);
     } else {
         stat_add(&log->stat_syncs, 1);
+        log->directory_synced = sync->to_segment;
         log->synced_segment = sync->to_segment;
         log->synced_offset = sync->to_offset;
     }
