@@ -147,8 +147,8 @@ static void test_order_within_turns(void **state)
     loop_add_hook(&story.loop, &story.third);
     loop_post(&story.loop, &story.a);
     loop_turn(&story.loop, true);
-    /* The first turn's prepare comes before it waits; a is drained, b and c follow in the turn's own
-     * end. */
+    /* The first turn's prepare comes before it waits; a is drained, b and c follow in the turn's
+     * own end. */
     assert_string_equal(story.text, "13abc1");
     assert_false(loop_is_ready(&story.loop));
     /* Tasks that post themselves do not keep a turn from ending. */
