@@ -6,7 +6,6 @@ client() runs kvs-client to its end; Terminal gives a program a terminal of its 
 import contextlib
 import fcntl
 import os
-import pty
 import re
 import select
 import signal
@@ -56,7 +55,9 @@ class Server:
         arguments = [SERVER, "--addr", addr, "--dir", str(directory), *flags]
         self.lines = []
         self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, env=environment())
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                        env=environment())
+        tap.kill_at_exit(self.process)
         self.ready = threading.Event()
         self.addr = None
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -113,7 +114,7 @@ class Terminal:
     """A program on a pseudo terminal: type into it, wait for what it shows."""
 
     def __init__(self, *arguments, stdout=None, **more):
-        self.fd, inner = pty.openpty()
+        self.fd, inner = tap.open_terminal()
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
 
         def own_terminal():
@@ -122,6 +123,7 @@ class Terminal:
         self.process = subprocess.Popen(arguments, stdin=inner, stdout=stdout or inner,
                                         stderr=inner, start_new_session=True,
                                         preexec_fn=own_terminal, env=environment(**more))
+        tap.kill_at_exit(self.process)
         os.close(inner)
         self.seen = b""
         self.all = b""

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -96,7 +95,7 @@ def test_a_server_that_goes_away(directory):
 def test_the_live_line_is_for_terminals(directory):
     with server(directory) as one:
         arguments = [BENCH, one.url(), "--duration", "1.5", "--warm-up", "0"]
-        ours, theirs = pty.openpty()
+        ours, theirs = tap.open_terminal()
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
         os.close(theirs)
         seen = b""

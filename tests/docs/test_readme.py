@@ -24,7 +24,8 @@ class Server:
     def __init__(self, directory):
         self.process = subprocess.Popen(
             [tap.BUILD_DIR / "kvs-server", "--addr", "127.0.0.1:0", "--dir", directory],
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        tap.kill_at_exit(self.process)
         for line in self.process.stderr:
             found = re.search(r"listening on (\S+)", line)
             if found:
