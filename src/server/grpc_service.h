@@ -150,7 +150,7 @@ void rpc_fail(struct rpc *rpc, enum grpc_code code, const char *format, ...)
 void rpc_hold(struct rpc *rpc);
 void rpc_release(struct rpc *rpc);
 
-/* --- for the server ---------------------------------------------------------------------------- */
+/* --- for the server --------------------------------------------------------------------------- */
 
 /*
  * On a loop that is not started. Register the service's own end-of-turn hook before: what it

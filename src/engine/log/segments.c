@@ -147,8 +147,8 @@ void segment_entry_gone(struct log_engine *log, uint64_t location)
 }
 
 /* For --sync=always. Tried with the block that holds the header, or the end of what was recovered:
- * a file system may open so and then refuse to write. Measured on ext4: 56 us a write of 8 KiB, where
- * write and fdatasync take 76 us. */
+ * a file system may open so and then refuse to write. Measured on ext4: 56 us a write of 8 KiB,
+ * where write and fdatasync take 76 us. */
 void segment_open_direct(struct log_engine *log, struct segment *segment)
 {
     char path[SEGMENT_PATH_SIZE];

@@ -152,7 +152,7 @@ static void group_undo(struct log_engine *log)
     version_undo(log);
     struct segment *newest = log->newest;
     uint8_t *memory = atomic_load_explicit(&newest->memory, memory_order_relaxed);
-    /* Behind the end there are zeros: what is written in whole blocks must not bring records back. */
+    /* Behind the end there are zeros: writing whole blocks must not bring records back. */
     memset(memory + log->group_offset, 0, newest->size - log->group_offset);
     newest->size = log->group_offset;
     log->newest->accounts = log->group_accounts;
