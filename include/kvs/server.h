@@ -32,6 +32,11 @@ struct kvs_server_options {
     uint64_t in_flight_bytes_max; /* requests and replies of one connection; default 64 MiB */
     uint64_t segment_size_bytes;
     uint64_t cache_size_bytes;
+    /* "PD,STORE,STATUS": also serve TiKV's clients, at these addresses (IP:PORT). What is left out,
+     * from the end or empty, is 127.0.0.1:2379, 127.0.0.1:20160, and port 20180 of the store's IP;
+     * port 0: any free one. NULL: no. */
+    const char *tikv;
+    const char *keyspaces; /* for TiKV's clients, beside DEFAULT: names with commas between */
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a
@@ -41,6 +46,11 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
 
 /* The address it listens on, "IP:PORT"; the server owns it. */
 const char *kvs_server_address(const kvs_server *server);
+
+/* With tikv: the addresses of PD, of the store and of its status; "" without. Likewise. */
+const char *kvs_server_pd_address(const kvs_server *server);
+const char *kvs_server_tikv_address(const kvs_server *server);
+const char *kvs_server_tikv_status_address(const kvs_server *server);
 
 /* Stops accepting, finishes what was accepted (at most `grace_ms`), syncs, frees. Returns the error
  * of the last sync, if any. */

@@ -7,6 +7,7 @@
 
 #define ARENA_BLOCK_SIZE (4u * 1024 - 64)
 #define ARENA_BLOCK_SIZE_MAX (256u * 1024)
+#define ARENA_BLOCK_SIZE_KEPT_MAX (16u * 1024)
 #define ARENA_ALIGNMENT _Alignof(max_align_t)
 
 struct arena_block {
@@ -66,13 +67,18 @@ void *arena_copy(struct arena *arena, kvs_slice bytes)
 
 void arena_reset(struct arena *arena)
 {
-    struct arena_block *first = arena->blocks;
-    while (first != NULL && (first->next != NULL || first->size > ARENA_BLOCK_SIZE)) {
-        struct arena_block *next = first->next;
-        mem_free(first);
-        first = next;
+    struct arena_block *kept = arena->blocks;
+    if (kept != NULL && kept->size > ARENA_BLOCK_SIZE_KEPT_MAX)
+        kept = NULL;
+    struct arena_block *next;
+    for (struct arena_block *block = arena->blocks; block != NULL; block = next) {
+        next = block->next;
+        if (block != kept)
+            mem_free(block);
     }
-    *arena = (struct arena){.blocks = first, .bytes = first != NULL ? first->size : 0};
+    if (kept != NULL)
+        kept->next = NULL;
+    *arena = (struct arena){.blocks = kept, .bytes = kept != NULL ? kept->size : 0};
 }
 
 void arena_deinit(struct arena *arena)

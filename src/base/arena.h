@@ -1,8 +1,8 @@
 /*
  * base/arena.h: memory that is given back all at once: everything one request needs.
  *
- * arena_alloc never frees a piece; arena_reset makes all of it free again and keeps the first
- * block, so that the next request of the same size allocates nothing.
+ * arena_alloc never frees a piece; arena_reset makes all of it free again and keeps one
+ * block, so that the next small request allocates nothing.
  */
 #ifndef BASE_ARENA_H
 #define BASE_ARENA_H

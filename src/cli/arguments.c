@@ -178,6 +178,8 @@ static int parse_long(struct parse *parse, kvs_slice word)
     if (equals != NULL)
         return option_take(parse, option,
                            slice_make(equals + 1, word.size - (size_t)(equals + 1 - word.data)));
+    if (option->kind == ARGUMENTS_OPTIONAL)
+        return option_take(parse, option, slice_of_string(""));
     if (parse->next == parse->count)
         return fail(parse->message, "option --%s needs a value", option->name);
     return option_take(parse, option, parse->words[parse->next++]);
@@ -454,9 +456,12 @@ static void print_options(FILE *file, const char *title, const struct arguments_
         else
             memcpy(head, "    ", size);
         size += (size_t)snprintf(head + size, sizeof head - size, "--%s%s", row->name,
-                                 row->kind == ARGUMENTS_FLAG ? "" : " ");
+                                 row->kind == ARGUMENTS_FLAG       ? ""
+                                 : row->kind == ARGUMENTS_OPTIONAL ? "[="
+                                                                   : " ");
         if (row->kind != ARGUMENTS_CHOICE && row->operand != NULL)
-            snprintf(head + size, sizeof head - size, "%s", row->operand);
+            snprintf(head + size, sizeof head - size, "%s%s", row->operand,
+                     row->kind == ARGUMENTS_OPTIONAL ? "]" : "");
         for (unsigned i = 0; row->kind == ARGUMENTS_CHOICE && row->choices[i] != NULL; i++) {
             int wrote = snprintf(head + size, sizeof head - size, "%s%s", i > 0 ? "|" : "",
                                  row->choices[i]);

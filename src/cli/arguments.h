@@ -23,15 +23,16 @@
 
 /* What stands behind an option, and the type of the field it is written to. */
 enum arguments_kind {
-    ARGUMENTS_FLAG,    /* bool */
-    ARGUMENTS_STRING,  /* const char *; no zero bytes inside */
-    ARGUMENTS_BYTES,   /* kvs_slice; data is not NULL once given, even when empty */
-    ARGUMENTS_NUMBER,  /* uint64_t, from min to max */
-    ARGUMENTS_SIZE,    /* uint64_t bytes, from min to max; 64k, 16m, 2g count in 1024 */
-    ARGUMENTS_SECONDS, /* uint64_t milliseconds, from min to max; written as seconds: 90 or 0.5 */
-    ARGUMENTS_REAL,    /* double, not below 0 */
-    ARGUMENTS_CHOICE,  /* unsigned: index in the list of choices */
-    ARGUMENTS_ADDRESS, /* const char *: IP:PORT, an IPv6 address in brackets */
+    ARGUMENTS_FLAG,     /* bool */
+    ARGUMENTS_STRING,   /* const char *; no zero bytes inside */
+    ARGUMENTS_OPTIONAL, /* likewise, only as --name=VALUE; "" for --name alone */
+    ARGUMENTS_BYTES,    /* kvs_slice; data is not NULL once given, even when empty */
+    ARGUMENTS_NUMBER,   /* uint64_t, from min to max */
+    ARGUMENTS_SIZE,     /* uint64_t bytes, from min to max; 64k, 16m, 2g count in 1024 */
+    ARGUMENTS_SECONDS,  /* uint64_t milliseconds, from min to max; written as seconds: 90 or 0.5 */
+    ARGUMENTS_REAL,     /* double, not below 0 */
+    ARGUMENTS_CHOICE,   /* unsigned: index in the list of choices */
+    ARGUMENTS_ADDRESS,  /* const char *: IP:PORT, an IPv6 address in brackets */
 };
 
 struct arguments_option {

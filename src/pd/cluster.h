@@ -30,7 +30,8 @@ struct cluster {
 };
 
 struct cluster_options {
-    const char *keyspaces; /* names beside DEFAULT, with commas between; NULL: none */
+    const char *keyspaces;     /* names beside DEFAULT, with commas between; NULL: none */
+    uint64_t (*wall_ms)(void); /* the clock of the timestamps; NULL: the machine's */
 };
 
 /* Reads or makes it. The addresses are the caller's to fill in. On failure a reason is in

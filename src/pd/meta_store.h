@@ -17,6 +17,7 @@
 #ifndef PD_META_STORE_H
 #define PD_META_STORE_H
 
+#include "base/arena.h"
 #include "engine/engine.h"
 
 #include <pthread.h>
@@ -27,9 +28,9 @@ struct meta_change;
 
 /* What a change writes. */
 struct meta_batch {
+    struct arena arena; /* of keys and values; prepare may use it, too */
     kvs_mutation *mutations;
-    size_t count, capacity;
-    struct buf *bytes; /* keys and values, each in memory of its own */
+    uint32_t count, capacity;
     int error;
 };
 
@@ -64,5 +65,12 @@ void meta_store_change(struct meta_store *store, struct loop *loop, struct meta_
 /* Copies both; a failure is kept in the batch. */
 void meta_put(struct meta_batch *batch, kvs_slice key, kvs_slice value);
 void meta_remove(struct meta_batch *batch, kvs_slice key);
+
+/* For the opening: a value, copied into the batch's arena; NOT_FOUND. */
+int meta_get_blocking(struct meta_store *store, kvs_slice key, struct meta_batch *batch,
+                      kvs_slice *ret_value);
+/* For the opening: writes the batch, waits for it, and empties it. */
+int meta_write_blocking(struct meta_store *store, struct meta_batch *batch);
+void meta_batch_deinit(struct meta_batch *batch);
 
 #endif

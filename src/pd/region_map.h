@@ -92,15 +92,12 @@ struct region_split {
 
 void region_map_split(struct region_map *map, struct loop *loop, struct region_split *split);
 
-/* Reads the regions, or plans the first ones: one, cut at the bounds of the keyspaces `ids`; they
- * are written by the first change. On failure a reason is in ret_message. */
-int region_map_open_blocking(struct meta_store *store, const uint32_t *keyspace_ids,
-                             size_t keyspaces_count, struct region_map **ret_map,
+/* Reads the regions, or makes the first one. On failure a reason is in ret_message. */
+int region_map_open_blocking(struct meta_store *store, struct region_map **ret_map,
                              struct engine_message *ret_message);
+/* For the opening, while nobody else has the map. */
+int region_map_split_blocking(struct region_map *map, const kvs_slice *keys, size_t count);
 void region_map_free(struct region_map *map);
-
-/* Ids that no region, peer or split has had. */
-size_t region_map_count(struct region_map *map);
 
 /* Appends the memcomparable encoding: groups of eight bytes, padded with zeros, each followed by
  * 0xff less the number of padding bytes. */

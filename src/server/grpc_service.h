@@ -62,9 +62,9 @@ struct rpc {
     bool half_closed; /* the client sends no more */
     bool sent;        /* at least one message */
     bool ended;       /* answers go nowhere */
-    bool paused;
+    bool paused;      /* given no messages until the client has taken more */
     bool in_event;
-    struct rpc *next_paused;
+    struct rpc *next, **link; /* of the connection */
 };
 
 /* A path answered over HTTP/1.1 (GET, HEAD): appends the body, which is JSON or text, and returns
@@ -82,8 +82,9 @@ struct grpc_port {
     size_t methods_count;
     const struct http_route *routes;
     size_t routes_count;
-    bool grpc_off;            /* HTTP/1.1 only */
-    uint32_t connections_max; /* of the port; more are closed at once */
+    bool grpc_off;              /* HTTP/1.1 only */
+    uint32_t message_bytes_max; /* of a request; 0: 64 MiB */
+    uint32_t connections_max;   /* of the port; more are closed at once */
     _Atomic uint32_t connections;
 };
 
@@ -98,10 +99,11 @@ struct grpc_port_loop {
     struct rpc_arena *arena;       /* of the event under way */
     struct rpc_arena *spares;
     unsigned spares_count;
-    uv_timer_t timer; /* the next deadline of a connection */
-    uint64_t timer_ms;
+    struct task resume; /* looks at paused streams, before the end-of-turn hooks */
+    bool resume_posted;
+    uv_timer_t timer;  /* the next deadline of a connection */
+    uint64_t timer_ms; /* UINT64_MAX: none */
     bool draining;
-    unsigned handles; /* not closed yet */
     void (*on_empty)(struct grpc_port_loop *at, void *arg);
     void *on_empty_arg;
 };

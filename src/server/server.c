@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "net/listener.h"
 #include "server/kvs_service.h"
+#include "server/tikv_server.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -52,6 +53,7 @@ struct kvs_server {
     kvs_thread_pool *pool;
     struct engine *engine;
     struct kv_service service;
+    struct tikv_server *tikv; /* NULL: without --tikv */
     struct server_loop *loops;
     unsigned loops_made;
     unsigned next_loop;  /* for the next connection; of the first loop */
@@ -320,6 +322,8 @@ static int make_loops(kvs_server *server)
         /* The service's end-of-turn hook comes first: writes are under way while replies leave. */
         kv_service_loop_init(&service->loops[i], service, &at->loop, &at->connections);
         connections_init(&at->connections, &at->loop, tick_ms(options));
+        if (server->tikv != NULL)
+            tikv_server_add_loop(server->tikv, &at->loop);
         server->loops_made++;
     }
     return 0;
@@ -328,6 +332,8 @@ static int make_loops(kvs_server *server)
 static int start_loops(kvs_server *server)
 {
     int error = listener_start(&server->listener, &server->loops[0].loop, on_accept, server);
+    if (error == 0 && server->tikv != NULL)
+        error = tikv_server_start(server->tikv);
     for (unsigned i = 0; i < server->options.threads && error == 0; i++) {
         char name[16];
         snprintf(name, sizeof name, "kvs-net-%u", (uint8_t)i);
@@ -355,6 +361,32 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
     return 0;
 }
 
+static int bind_listeners(kvs_server *server, char message[256])
+{
+    const struct kvs_server_options *options = &server->options;
+    int error = listener_bind(&server->listener, options->address, message);
+    if (error != 0 || options->tikv == NULL)
+        return error;
+    const struct tikv_server_options tikv = {
+        .addresses = options->tikv,
+        .keyspaces = options->keyspaces,
+        .loops = options->threads,
+        .value_size_max = options->value_size_max,
+        .connections_max = options->connections_max,
+    };
+    return tikv_server_bind(&tikv, &server->tikv, message);
+}
+
+static void log_ready(const kvs_server *server)
+{
+    log_info("kvs-server %s with engine %s in %s, listening on %s", KVS_VERSION,
+             server->engine->methods->name, server->options.directory, server->listener.address);
+    if (server->tikv != NULL)
+        log_info("serving TiKV's clients: PD on %s, store on %s, status on %s",
+                 kvs_server_pd_address(server), kvs_server_tikv_address(server),
+                 kvs_server_tikv_status_address(server));
+}
+
 int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_server,
                     char **ret_message)
 {
@@ -364,9 +396,11 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
     if (error == 0)
         error = check_options(&server->options, message);
     if (error == 0)
-        error = listener_bind(&server->listener, server->options.address, message);
+        error = bind_listeners(server, message);
     if (error == 0)
         error = open_engine(server, message);
+    if (error == 0 && server->tikv != NULL)
+        error = tikv_server_open_blocking(server->tikv, server->engine, message);
     if (error == 0) {
         fill_service(server);
         error = make_loops(server);
@@ -377,10 +411,9 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
     if (error == 0)
         error = start_loops(server);
     if (error == 0) {
-        log_info("kvs-server %s with engine %s in %s, listening on %s", KVS_VERSION,
-                 server->engine->methods->name, server->options.directory,
-                 server->listener.address);
+        log_ready(server);
         server->options.address = server->options.directory = server->options.engine = NULL;
+        server->options.tikv = server->options.keyspaces = NULL;
         *ret_server = server;
         return 0;
     }
@@ -396,6 +429,29 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
 const char *kvs_server_address(const kvs_server *server)
 {
     return server->listener.address;
+}
+
+static const struct cluster *cluster_of(const kvs_server *server)
+{
+    return server->tikv != NULL ? tikv_server_cluster(server->tikv) : NULL;
+}
+
+const char *kvs_server_pd_address(const kvs_server *server)
+{
+    const struct cluster *cluster = cluster_of(server);
+    return cluster != NULL ? cluster->pd_address : "";
+}
+
+const char *kvs_server_tikv_address(const kvs_server *server)
+{
+    const struct cluster *cluster = cluster_of(server);
+    return cluster != NULL ? cluster->store_address : "";
+}
+
+const char *kvs_server_tikv_status_address(const kvs_server *server)
+{
+    const struct cluster *cluster = cluster_of(server);
+    return cluster != NULL ? cluster->status_address : "";
 }
 
 /* --- closing ------------------------------------------------------------------------------------
@@ -414,11 +470,18 @@ static void on_listener_closed(void *arg)
     wait_one_done(arg);
 }
 
+static void on_tikv_done(void *arg)
+{
+    wait_one_done(arg);
+}
+
 static void on_drain(struct task *task)
 {
     struct server_loop *at = CONTAINER_OF(task, struct server_loop, drain_task);
     kv_service_loop_drain(&at->server->service.loops[at->loop.index]);
     connections_close(&at->connections, on_connections_empty, at);
+    if (at->server->tikv != NULL)
+        tikv_server_drain_loop(at->server->tikv, at->loop.index, on_tikv_done, at->server);
     if (at->loop.index == 0 && at->server->listener.handles > 0)
         listener_close(&at->server->listener, on_listener_closed);
     else if (at->loop.index == 0)
@@ -429,6 +492,14 @@ static void on_cut(struct task *task)
 {
     struct server_loop *at = CONTAINER_OF(task, struct server_loop, cut_task);
     kv_service_loop_cut(&at->server->service.loops[at->loop.index]);
+    if (at->server->tikv != NULL)
+        tikv_server_cut_loop(at->server->tikv, at->loop.index);
+}
+
+static void on_settle(struct task *task)
+{
+    struct server_loop *at = CONTAINER_OF(task, struct server_loop, close_task);
+    tikv_server_settle(at->server->tikv, on_tikv_done, at->server);
 }
 
 static void on_store_closed(void *arg, int error)
@@ -471,13 +542,21 @@ static void wait_for_all(kvs_server *server)
 
 static void drain_loops(kvs_server *server, uint32_t grace_ms)
 {
-    wait_begin(server, server->loops_made + 1); /* and the listener */
+    unsigned parts = server->tikv != NULL ? 2 : 1;      /* of each loop */
+    wait_begin(server, server->loops_made * parts + 1); /* and the listener */
     for (unsigned i = 0; i < server->loops_made; i++)
         run_on(&server->loops[i], &server->loops[i].drain_task, on_drain);
     if (grace_ms > 0 && !wait_end(server, clock_now_ms() + grace_ms))
         log_warn("connections are cut: what they wait for took longer than %u ms", grace_ms);
     for (unsigned i = 0; i < server->loops_made; i++)
         run_on(&server->loops[i], &server->loops[i].cut_task, on_cut);
+    wait_for_all(server);
+}
+
+static void settle_tikv(kvs_server *server)
+{
+    wait_begin(server, 1);
+    run_on(&server->loops[0], &server->loops[0].close_task, on_settle);
     wait_for_all(server);
 }
 
@@ -515,10 +594,13 @@ static int take_down(kvs_server *server, uint32_t grace_ms)
 {
     if (server->loops_made > 0)
         drain_loops(server, grace_ms);
+    if (server->loops_made > 0 && server->tikv != NULL)
+        settle_tikv(server);
     if (server->service.store != NULL)
         close_store(server);
     for (unsigned i = 0; i < server->loops_made; i++)
         loop_stop(&server->loops[i].loop);
+    tikv_server_free(server->tikv);
     free_loops(server);
     return free_server(server);
 }

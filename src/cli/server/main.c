@@ -97,6 +97,8 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .in_flight_bytes_max = settings->in_flight_max,
         .segment_size_bytes = settings->segment_size,
         .cache_size_bytes = settings->cache_size,
+        .tikv = settings->tikv,
+        .keyspaces = settings->keyspaces,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);

@@ -54,6 +54,10 @@ static const struct arguments_option rows[] = {
      "close connections that ask nothing for so long (0: never)", 0, 365 * DAY, NULL},
     {"slow-timeout", 0, ARGUMENTS_SECONDS, AT(slow_timeout_ms), "SECONDS",
      "close connections that do not read for so long (60)", 1, DAY, NULL},
+    {"tikv", 0, ARGUMENTS_OPTIONAL, AT(tikv), "PD,STORE",
+     "serve TiKV's clients, too (127.0.0.1:2379,127.0.0.1:20160)", 0, 0, NULL},
+    {"keyspaces", 0, ARGUMENTS_STRING, AT(keyspaces), "NAMES",
+     "with --tikv: keyspaces beside DEFAULT, with commas between", 0, 0, NULL},
     {"grace", 0, ARGUMENTS_SECONDS, AT(grace_ms), "SECONDS",
      "when stopping, wait so long for requests (30)", 0, DAY, NULL},
     {"log-level", 'l', ARGUMENTS_CHOICE, AT(log_level), NULL, "what is logged (info)", 0, 0,
@@ -88,7 +92,9 @@ static const struct arguments_command command[] = {
             "(`sync = interval`); # begins a comment. The command line wins over the file.\n",
         .examples = "kvs-server --dir /var/lib/kvs\n"
                     "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"
-                    "kvs-server --engine memory --addr 127.0.0.1:0\n",
+                    "kvs-server --engine memory --addr 127.0.0.1:0\n"
+                    "kvs-server --tikv\n"
+                    "kvs-server --tikv=127.0.0.1:2379,127.0.0.1:20160 --keyspaces app,test\n",
         .options = rows,
     },
     {0},

@@ -10,6 +10,8 @@ struct server_settings {
     const char *engine;
     const char *directory;
     const char *config;
+    const char *tikv;
+    const char *keyspaces;
     uint64_t threads;
     uint64_t pool_threads;
     uint64_t sync_interval_ms;

@@ -1,0 +1,405 @@
+/* server/grpc_service.c: the connections of a port; see the header. */
+#include "server/grpc_service.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/grpc_parts.h"
+#include "server/http_request.h"
+
+#include <assert.h>
+#include <kvs/error.h>
+#include <unistd.h>
+
+#define PREFACE "PRI * HTTP/2.0\r\n" /* how HTTP/2 begins: RFC 9113, section 3.4 */
+#define OUT_MAX (256u * 1024)        /* unwritten answers that stop the reading */
+#define TICK_MS 1000u
+#define HELLO_TIMEOUT_MS 10000u /* for the first bytes; and between requests of HTTP/1.1 */
+#define SLOW_TIMEOUT_MS 60000u  /* a peer that takes no answers */
+#define KEEPALIVE_S 60u
+#define ASSEMBLING_MAX (128u * 1024 * 1024)
+
+static struct grpc_connection *of(const struct connection *base)
+{
+    return CONTAINER_OF((void *)(uintptr_t)base, struct grpc_connection, base);
+}
+
+/* --- sending: at the end of the turn --- */
+
+void grpc_connection_mark(struct grpc_connection *connection)
+{
+    if (connection->dirty || connection->base.closed)
+        return;
+    connection->dirty = true;
+    connection_ref(&connection->base);
+    connection->next_dirty = connection->at->dirty;
+    connection->at->dirty = connection;
+}
+
+static void on_timer(uv_timer_t *timer);
+
+static void watch_timer(struct grpc_port_loop *at, uint64_t due_ms)
+{
+    if (due_ms >= at->timer_ms || uv_is_closing((uv_handle_t *)&at->timer))
+        return;
+    uint64_t now_ms = loop_now_ms(at->loop);
+    at->timer_ms = due_ms;
+    uv_timer_start(&at->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
+}
+
+/* A stream may go on: outside of the end of the turn, so that what its messages begin still
+ * reaches the hooks of this turn. */
+static void resume_soon(struct grpc_port_loop *at)
+{
+    if (at->resume_posted)
+        return;
+    at->resume_posted = true;
+    loop_post(at->loop, &at->resume);
+}
+
+static void log_end(const struct grpc_connection *connection)
+{
+    const char *why = grpc_conn_error_text(connection->conn);
+    if (why[0] != '\0')
+        log_info("connection %s (%s) closed: %s", connection->base.peer, connection->at->port->name,
+                 why);
+}
+
+static void send_all(struct grpc_connection *connection)
+{
+    struct connection *base = &connection->base;
+    if (connection->conn == NULL || base->closed || base->finishing)
+        return;
+    int error = 0;
+    do {
+        struct buf *out = connection_out(base);
+        error = grpc_conn_send(connection->conn, out, OUT_MAX);
+        if (out->size < OUT_MAX)
+            break;
+        connection_flush(base);
+    } while (error == 0 && !base->closed && connection_unwritten(base) == 0);
+    if (base->closed)
+        return;
+    if (connection->paused > 0)
+        resume_soon(connection->at);
+    if (error != 0 || grpc_conn_done(connection->conn)) {
+        log_end(connection);
+        connection_finish(base);
+        return;
+    }
+    watch_timer(connection->at, grpc_conn_timer(connection->conn));
+}
+
+static void on_flush(struct loop_hook *hook)
+{
+    struct grpc_port_loop *at = CONTAINER_OF(hook, struct grpc_port_loop, flush);
+    struct grpc_connection *connection = at->dirty;
+    at->dirty = NULL;
+    while (connection != NULL) {
+        struct grpc_connection *next = connection->next_dirty;
+        connection->dirty = false;
+        send_all(connection);
+        connection_unref(&connection->base);
+        connection = next;
+    }
+}
+
+/* --- time --- */
+
+static void run(struct grpc_connection *connection, uint64_t now_ms)
+{
+    if (grpc_conn_run(connection->conn, now_ms) == KVS_ERR_TIMEOUT)
+        connection_close(&connection->base);
+    else
+        grpc_connection_mark(connection);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct grpc_port_loop *at = timer->data;
+    uint64_t now_ms = loop_now_ms(at->loop);
+    at->timer_ms = UINT64_MAX;
+    struct connection *next;
+    for (struct connection *base = at->connections.first; base != NULL; base = next) {
+        next = base->next;
+        struct grpc_connection *connection = of(base);
+        if (connection->conn == NULL)
+            continue;
+        uint64_t due_ms = grpc_conn_timer(connection->conn);
+        if (due_ms <= now_ms)
+            run(connection, now_ms); /* its next time is looked at when it sends */
+        else
+            watch_timer(at, due_ms);
+    }
+}
+
+static void on_resume(struct task *task)
+{
+    struct grpc_port_loop *at = CONTAINER_OF(task, struct grpc_port_loop, resume);
+    at->resume_posted = false;
+    struct connection *next;
+    for (struct connection *base = at->connections.first; base != NULL; base = next) {
+        next = base->next;
+        if (of(base)->paused > 0 && rpcs_resume(of(base)))
+            run(of(base), loop_now_ms(at->loop));
+    }
+}
+
+static const char *check_time(struct connection *base, uint64_t now_ms)
+{
+    struct grpc_connection *connection = of(base);
+    size_t unwritten = connection_unwritten(base);
+    if (unwritten < connection->unwritten_before)
+        connection->active_ms = now_ms;
+    connection->unwritten_before = unwritten;
+    uint64_t still_ms = now_ms - connection->active_ms;
+    if (connection->speaks != SPEAKS_HTTP2 && still_ms >= HELLO_TIMEOUT_MS)
+        return "it said nothing for too long";
+    if (unwritten > 0 && still_ms >= SLOW_TIMEOUT_MS)
+        return "it does not read its answers";
+    return NULL;
+}
+
+/* --- plain HTTP/1.1 --- */
+
+static const struct http_route *find_route(const struct grpc_port *port, kvs_slice path)
+{
+    for (size_t i = 0; i < port->routes_count; i++) {
+        if (slice_equal(path, slice_of_string(port->routes[i].path)))
+            return &port->routes[i];
+    }
+    return NULL;
+}
+
+static int answer_http(struct grpc_connection *connection, const struct http_request *request)
+{
+    struct grpc_port_loop *at = connection->at;
+    struct buf *out = connection_out(&connection->base);
+    const struct http_route *route = find_route(at->port, request->path);
+    bool keep_alive = request->keep_alive && !at->draining;
+    const kvs_slice nothing = {0};
+    if (route == NULL)
+        return http_answer(out, 404, "text/plain", slice_of_string("not found\n"), keep_alive);
+    if (!slice_equal(request->method, slice_of_string("GET")))
+        return http_answer(out, 405, "text/plain", nothing, keep_alive);
+    struct buf body = BUF_INIT;
+    int status = route->answer(at, &body);
+    int error = http_answer(out, status, route->type, buf_slice(&body), keep_alive);
+    buf_deinit(&body);
+    return error;
+}
+
+static size_t take_http(struct grpc_connection *connection, kvs_slice bytes)
+{
+    struct connection *base = &connection->base;
+    size_t taken = 0;
+    while (!base->closed && !base->finishing && connection_unwritten(base) < OUT_MAX) {
+        struct http_request request;
+        size_t size = 0;
+        enum http_parsed parsed =
+            http_request_parse(slice_make(bytes.data + taken, bytes.size - taken), &request, &size);
+        if (parsed == HTTP_NEEDS_BYTES)
+            break;
+        int error = parsed == HTTP_REQUEST
+                        ? answer_http(connection, &request)
+                        : http_answer(connection_out(base), 400, "text/plain",
+                                      slice_of_string("cannot read the request\n"), false);
+        if (error != 0)
+            connection_close(base);
+        else if (parsed == HTTP_BAD || !request.keep_alive || connection->at->draining)
+            connection_finish(base);
+        taken += size;
+    }
+    return base->finishing ? bytes.size : taken;
+}
+
+/* --- what a connection brings --- */
+
+static enum grpc_speaks recognise(const struct grpc_port *port, kvs_slice bytes)
+{
+    size_t size = sizeof(PREFACE) - 1;
+    if (port->grpc_off || memcmp(bytes.data, PREFACE, bytes.size < size ? bytes.size : size) != 0)
+        return SPEAKS_HTTP1;
+    return bytes.size < size ? SPEAKS_UNKNOWN : SPEAKS_HTTP2;
+}
+
+static int begin_http2(struct grpc_connection *connection)
+{
+    const struct grpc_config config = {
+        .events = &rpc_events,
+        .user = connection,
+        .message_bytes_max = connection->at->port->message_bytes_max,
+        .assembling_bytes_max = ASSEMBLING_MAX,
+        .send_queue_bytes_max = SIZE_MAX / 4, /* rpc.c pauses streams instead */
+    };
+    int error = grpc_conn_new_server(&config, loop_now_ms(connection->at->loop), &connection->conn);
+    if (error == 0 && connection->at->draining)
+        grpc_conn_shutdown(connection->conn);
+    return error;
+}
+
+static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice bytes,
+                       size_t *ret_wanted)
+{
+    (void)chunk;
+    struct grpc_connection *connection = of(base);
+    uint64_t now_ms = loop_now_ms(connection->at->loop);
+    if (connection->speaks == SPEAKS_UNKNOWN) {
+        connection->speaks = recognise(connection->at->port, bytes);
+        if (connection->speaks == SPEAKS_HTTP2 && begin_http2(connection) != 0) {
+            connection_close(base);
+            return bytes.size;
+        }
+    }
+    if (connection->speaks != SPEAKS_UNKNOWN)
+        connection->active_ms = now_ms;
+    if (connection->speaks == SPEAKS_UNKNOWN) {
+        *ret_wanted = sizeof(PREFACE) - 1;
+        return 0;
+    }
+    if (connection->speaks == SPEAKS_HTTP1)
+        return take_http(connection, bytes);
+    /* An error leaves a GOAWAY to be sent, and ends the connection at the end of the turn. */
+    grpc_conn_receive(connection->conn, now_ms, bytes);
+    run(connection, now_ms);
+    return bytes.size;
+}
+
+static bool wants_bytes(const struct connection *base)
+{
+    return connection_unwritten(base) < OUT_MAX;
+}
+
+static void on_end(struct connection *base)
+{
+    connection_finish(base); /* what is answered already still leaves */
+}
+
+static void on_written(struct connection *base)
+{
+    of(base)->active_ms = loop_now_ms(of(base)->at->loop);
+    grpc_connection_mark(of(base));
+}
+
+static void on_closed(struct connection *base)
+{
+    struct grpc_connection *connection = of(base);
+    if (connection->conn != NULL)
+        grpc_conn_lost(connection->conn, "connection lost");
+    /* relaxed: a count. */
+    atomic_fetch_sub_explicit(&connection->at->port->connections, 1, memory_order_relaxed);
+}
+
+static void free_connection(struct connection *base)
+{
+    struct grpc_connection *connection = of(base);
+    assert(connection->rpcs == NULL);
+    grpc_conn_free(connection->conn);
+    mem_free(connection);
+}
+
+static const struct connection_methods grpc_connection_methods = {
+    .on_bytes = on_bytes,
+    .wants_bytes = wants_bytes,
+    .on_end = on_end,
+    .on_written = on_written,
+    .check_time = check_time,
+    .on_closed = on_closed,
+    .free = free_connection,
+};
+
+/* --- a port's part of a loop --- */
+
+void grpc_port_loop_init(struct grpc_port_loop *at, struct grpc_port *port, struct loop *loop,
+                         void *state)
+{
+    *at = (struct grpc_port_loop){
+        .port = port,
+        .loop = loop,
+        .state = state,
+        .flush.run = on_flush,
+        .resume.run = on_resume,
+        .timer_ms = UINT64_MAX,
+    };
+    uv_timer_init(loop->uv, &at->timer); /* cannot fail */
+    at->timer.data = at;
+    loop_add_hook(loop, &at->flush);
+    connections_init(&at->connections, loop, TICK_MS);
+}
+
+void grpc_port_connect(struct grpc_port_loop *at, int descriptor, const char *peer)
+{
+    struct grpc_port *port = at->port;
+    uint32_t before = atomic_fetch_add_explicit(&port->connections, 1, memory_order_relaxed);
+    struct grpc_connection *connection = NULL;
+    if (!at->draining && before < port->connections_max)
+        connection = mem_zalloc(sizeof *connection);
+    if (connection == NULL) {
+        close(descriptor);
+        atomic_fetch_sub_explicit(&port->connections, 1, memory_order_relaxed);
+        return;
+    }
+    connection->at = at;
+    connection->active_ms = loop_now_ms(at->loop);
+    connection_open(&at->connections, &connection->base, &grpc_connection_methods, descriptor,
+                    peer);
+    if (connection->base.closed)
+        return;
+    uv_tcp_keepalive(&connection->base.tcp, 1, KEEPALIVE_S);
+    connection_start(&connection->base);
+}
+
+void grpc_port_loop_drain(struct grpc_port_loop *at)
+{
+    at->draining = true;
+    struct connection *next;
+    for (struct connection *base = at->connections.first; base != NULL; base = next) {
+        next = base->next;
+        struct grpc_connection *connection = of(base);
+        if (connection->conn == NULL) {
+            connection_finish(base);
+            continue;
+        }
+        grpc_conn_shutdown(connection->conn);
+        rpcs_drain(connection);
+        grpc_connection_mark(connection);
+    }
+}
+
+void grpc_port_loop_cut(struct grpc_port_loop *at)
+{
+    struct connection *next;
+    for (struct connection *base = at->connections.first; base != NULL; base = next) {
+        next = base->next;
+        connection_close(base);
+    }
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct grpc_port_loop *at = handle->data;
+    at->on_empty(at, at->on_empty_arg);
+}
+
+static void on_connections_empty(struct connections *connections, void *arg)
+{
+    (void)connections;
+    struct grpc_port_loop *at = arg;
+    uv_close((uv_handle_t *)&at->timer, on_timer_closed);
+}
+
+void grpc_port_loop_close(struct grpc_port_loop *at,
+                          void (*on_empty)(struct grpc_port_loop *at, void *arg), void *arg)
+{
+    at->on_empty = on_empty;
+    at->on_empty_arg = arg;
+    connections_close(&at->connections, on_connections_empty, at);
+}
+
+void grpc_port_loop_deinit(struct grpc_port_loop *at)
+{
+    connections_deinit(&at->connections);
+    loop_remove_hook(at->loop, &at->flush);
+    rpc_arena_give(at, at->arena);
+    at->arena = NULL;
+    rpc_arenas_free(at);
+}

@@ -1,0 +1,154 @@
+/*
+ * server/http_request.c: see the header.
+ *
+ * RFC 9112: the request line (section 3), field lines (section 5). Lines end in CR LF, nothing
+ * else; a field that says a body follows is refused, since nobody here wants one.
+ */
+#include "server/http_request.h"
+
+#include <kvs/error.h>
+#include <stdio.h>
+#include <strings.h>
+
+static bool is_token(kvs_slice text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t c = text.data[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL))
+            return false;
+    }
+    return text.size > 0;
+}
+
+static kvs_slice trim(kvs_slice text)
+{
+    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t'))
+        text = slice_make(text.data + 1, text.size - 1);
+    while (text.size > 0 && (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t'))
+        text.size--;
+    return text;
+}
+
+static bool is_word(kvs_slice text, const char *word)
+{
+    return text.size == strlen(word) && strncasecmp((const char *)text.data, word, text.size) == 0;
+}
+
+/* The text up to `separator`, which `rest` is then behind; false: there is none. */
+static bool cut(kvs_slice *rest, char separator, kvs_slice *ret_text)
+{
+    const uint8_t *found = rest->size > 0 ? memchr(rest->data, separator, rest->size) : NULL;
+    if (found == NULL)
+        return false;
+    size_t size = (size_t)(found - rest->data);
+    *ret_text = slice_make(rest->data, size);
+    *rest = slice_make(found + 1, rest->size - size - 1);
+    return true;
+}
+
+/* METHOD SP path SP HTTP/1.x */
+static bool parse_first_line(kvs_slice line, struct http_request *request)
+{
+    kvs_slice target;
+    if (!cut(&line, ' ', &request->method) || !cut(&line, ' ', &target) ||
+        !is_token(request->method) || target.size == 0 || target.data[0] != '/')
+        return false;
+    for (size_t i = 0; i < target.size; i++) {
+        if (target.data[i] <= 0x20 || target.data[i] >= 0x7f)
+            return false;
+    }
+    kvs_slice query = target;
+    if (!cut(&query, '?', &request->path))
+        request->path = target;
+    request->keep_alive = slice_equal(line, slice_of_string("HTTP/1.1"));
+    return request->keep_alive || slice_equal(line, slice_of_string("HTTP/1.0"));
+}
+
+static bool parse_field(kvs_slice line, struct http_request *request)
+{
+    kvs_slice name;
+    if (!cut(&line, ':', &name) || !is_token(name))
+        return false;
+    kvs_slice value = trim(line);
+    for (size_t i = 0; i < value.size; i++) {
+        if ((value.data[i] < 0x20 && value.data[i] != '\t') || value.data[i] == 0x7f)
+            return false;
+    }
+    if (is_word(name, "transfer-encoding"))
+        return false;
+    if (is_word(name, "content-length"))
+        return is_word(value, "0");
+    if (is_word(name, "connection") && is_word(value, "close"))
+        request->keep_alive = false;
+    return true;
+}
+
+/* The line up to CR LF; false: there is no whole one, or a lone LF. */
+static bool next_line(kvs_slice *rest, kvs_slice *ret_line)
+{
+    if (!cut(rest, '\n', ret_line) || ret_line->size == 0 ||
+        ret_line->data[ret_line->size - 1] != '\r')
+        return false;
+    ret_line->size--;
+    return true;
+}
+
+static bool parse_head(kvs_slice head, struct http_request *request)
+{
+    kvs_slice line;
+    if (!next_line(&head, &line) || !parse_first_line(line, request))
+        return false;
+    while (next_line(&head, &line)) {
+        if (line.size == 0)
+            return true;
+        if (!parse_field(line, request))
+            return false;
+    }
+    return false;
+}
+
+enum http_parsed http_request_parse(kvs_slice bytes, struct http_request *ret_request,
+                                    size_t *ret_size)
+{
+    size_t looked_at = bytes.size < HTTP_HEAD_SIZE_MAX ? bytes.size : HTTP_HEAD_SIZE_MAX;
+    const uint8_t *end = looked_at > 0 ? memmem(bytes.data, looked_at, "\r\n\r\n", 4) : NULL;
+    if (end == NULL)
+        return looked_at == HTTP_HEAD_SIZE_MAX ? HTTP_BAD : HTTP_NEEDS_BYTES;
+    *ret_size = (size_t)(end - bytes.data) + 4;
+    struct http_request request = {0};
+    if (!parse_head(slice_make(bytes.data, *ret_size), &request))
+        return HTTP_BAD;
+    *ret_request = request;
+    return HTTP_REQUEST;
+}
+
+static const char *reason(int status)
+{
+    switch (status) {
+    case 200:
+        return "OK";
+    case 400:
+        return "Bad Request";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    default:
+        return "Internal Server Error";
+    }
+}
+
+int http_answer(struct buf *out, int status, const char *type, kvs_slice body, bool keep_alive)
+{
+    size_t before = out->size;
+    int error =
+        buf_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
+                   status, reason(status), type, body.size, status == 405 ? "Allow: GET\r\n" : "",
+                   keep_alive ? "" : "Connection: close\r\n");
+    if (error == 0)
+        error = buf_append_slice(out, body);
+    if (error != 0)
+        out->size = before;
+    return error;
+}

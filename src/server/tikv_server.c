@@ -1,0 +1,315 @@
+/* server/tikv_server.c: see the header. */
+#include "server/tikv_server.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/listener.h"
+#include "server/pd_service.h"
+#include "server/tikv_service.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PD_MESSAGE_MAX (16u * 1024 * 1024)
+
+enum { PORT_PD, PORT_STORE, PORT_STATUS, PORTS };
+
+struct tikv_loop {
+    struct tikv_server *server;
+    struct loop *loop;
+    struct pd_service_loop pd;
+    struct tikv_service_loop tikv;
+    struct grpc_port_loop ports[PORTS];
+    unsigned waited_for; /* before on_done: ports, and listeners of the first loop */
+    void (*on_done)(void *arg);
+    void *arg;
+};
+
+struct tikv_listener {
+    struct listener listener;
+    struct tikv_server *server;
+    unsigned port;
+    unsigned next_loop; /* for the next connection; of the first loop */
+};
+
+struct tikv_server {
+    struct tikv_server_options options; /* strings are not kept beyond the opening */
+    struct tikv_listener listeners[PORTS];
+    struct grpc_port ports[PORTS];
+    struct cluster *cluster;
+    struct tikv_service service;
+    struct tikv_loop *loops;
+    unsigned loops_made;
+    struct meta_change settling;
+    void (*on_settled)(void *arg);
+    void *settled_arg;
+};
+
+/* A connection on its way to its loop. */
+struct tikv_arrival {
+    struct task task;
+    struct grpc_port_loop *at;
+    int descriptor;
+    char peer[ADDRESS_TEXT_SIZE];
+};
+
+/* --- opening --- */
+
+/* Without an address of its own the status port lies beside the store's: its default port, or any
+ * free one if the store has that. */
+static void status_address(const char *store, char text[ADDRESS_TEXT_SIZE])
+{
+    const char *colon = strrchr(store, ':');
+    int host = colon != NULL ? (int)(colon - store) : 0;
+    bool any = colon != NULL && strcmp(colon, ":0") == 0;
+    snprintf(text, ADDRESS_TEXT_SIZE, "%.*s:%u", host, store, any ? 0 : TIKV_STATUS_PORT);
+}
+
+/* False: more than three parts, or too long. */
+static bool split_addresses(const char *text, char addresses[PORTS][ADDRESS_TEXT_SIZE])
+{
+    snprintf(addresses[PORT_PD], ADDRESS_TEXT_SIZE, TIKV_PD_DEFAULT);
+    snprintf(addresses[PORT_STORE], ADDRESS_TEXT_SIZE, TIKV_STORE_DEFAULT);
+    addresses[PORT_STATUS][0] = '\0';
+    for (unsigned i = 0; text[0] != '\0'; i++) {
+        size_t size = strcspn(text, ",");
+        if (i == PORTS || size >= ADDRESS_TEXT_SIZE)
+            return false;
+        if (size > 0)
+            snprintf(addresses[i], ADDRESS_TEXT_SIZE, "%.*s", (int)size, text);
+        text += size + (text[size] == ',');
+    }
+    if (addresses[PORT_STATUS][0] == '\0')
+        status_address(addresses[PORT_STORE], addresses[PORT_STATUS]);
+    return true;
+}
+
+static void fill_ports(struct tikv_server *server)
+{
+    uint32_t connections_max = server->options.connections_max;
+    server->ports[PORT_PD] = (struct grpc_port){
+        .name = "PD",
+        .methods = pd_methods,
+        .methods_count = pd_methods_count,
+        .routes = pd_routes,
+        .routes_count = pd_routes_count,
+        .message_bytes_max = PD_MESSAGE_MAX,
+        .connections_max = connections_max,
+    };
+    server->ports[PORT_STORE] = (struct grpc_port){
+        .name = "TiKV",
+        .methods = tikv_methods,
+        .methods_count = tikv_methods_count,
+        .connections_max = connections_max,
+    };
+    server->ports[PORT_STATUS] = (struct grpc_port){
+        .name = "TiKV status",
+        .routes = status_routes,
+        .routes_count = status_routes_count,
+        .grpc_off = true,
+        .connections_max = connections_max,
+    };
+}
+
+int tikv_server_bind(const struct tikv_server_options *options, struct tikv_server **ret_server,
+                     char message[256])
+{
+    char addresses[PORTS][ADDRESS_TEXT_SIZE];
+    if (!split_addresses(options->addresses, addresses)) {
+        snprintf(message, 256, "--tikv takes PD_ADDR,STORE_ADDR,STATUS_ADDR, not \"%.80s\"",
+                 options->addresses);
+        return KVS_ERR_ADDRESS;
+    }
+    struct tikv_server *server = mem_zalloc(sizeof *server);
+    if (server == NULL)
+        return KVS_ERR_NO_MEMORY;
+    server->options = *options;
+    fill_ports(server);
+    int error = 0;
+    for (unsigned i = 0; i < PORTS; i++) {
+        server->listeners[i].listener.descriptor = -1;
+        server->listeners[i].server = server;
+        server->listeners[i].port = i;
+    }
+    for (unsigned i = 0; i < PORTS && error == 0; i++)
+        error = listener_bind(&server->listeners[i].listener, addresses[i], message);
+    if (error != 0)
+        tikv_server_free(server);
+    else
+        *ret_server = server;
+    return error;
+}
+
+int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine, char message[256])
+{
+    const struct cluster_options options = {.keyspaces = server->options.keyspaces};
+    struct engine_message said = {{0}};
+    server->loops = mem_aligned_alloc(_Alignof(struct tikv_loop),
+                                      server->options.loops * sizeof *server->loops);
+    if (server->loops == NULL)
+        return KVS_ERR_NO_MEMORY;
+    int error = cluster_open_blocking(engine, &options, &server->cluster, &said);
+    if (error != 0) {
+        snprintf(message, 256, "%s", said.text);
+        return error;
+    }
+    struct cluster *cluster = server->cluster;
+    char *const texts[PORTS] = {cluster->pd_address, cluster->store_address,
+                                cluster->status_address};
+    for (unsigned i = 0; i < PORTS; i++)
+        memcpy(texts[i], server->listeners[i].listener.address, ADDRESS_TEXT_SIZE);
+    server->service = (struct tikv_service){
+        .cluster = cluster,
+        .engine = engine,
+        .value_size_max = server->options.value_size_max,
+    };
+    return 0;
+}
+
+void tikv_server_add_loop(struct tikv_server *server, struct loop *loop)
+{
+    struct tikv_loop *at = &server->loops[server->loops_made++];
+    *at = (struct tikv_loop){.server = server, .loop = loop};
+    pd_service_loop_init(&at->pd, server->cluster, loop);
+    tikv_service_loop_init(&at->tikv, &server->service, loop);
+    for (unsigned i = 0; i < PORTS; i++)
+        grpc_port_loop_init(&at->ports[i], &server->ports[i], loop,
+                            i == PORT_STORE ? (void *)&at->tikv : (void *)&at->pd);
+}
+
+static void on_arrival(struct task *task)
+{
+    struct tikv_arrival *arrival = CONTAINER_OF(task, struct tikv_arrival, task);
+    grpc_port_connect(arrival->at, arrival->descriptor, arrival->peer);
+    mem_free(arrival);
+}
+
+static void on_accept(void *arg, int descriptor, const char *peer)
+{
+    struct tikv_listener *from = arg;
+    struct tikv_server *server = from->server;
+    struct tikv_arrival *arrival = mem_alloc(sizeof *arrival);
+    if (arrival == NULL) {
+        close(descriptor);
+        return;
+    }
+    struct tikv_loop *at = &server->loops[from->next_loop];
+    from->next_loop = (from->next_loop + 1) % server->loops_made;
+    arrival->task.run = on_arrival;
+    arrival->at = &at->ports[from->port];
+    arrival->descriptor = descriptor;
+    snprintf(arrival->peer, sizeof arrival->peer, "%s", peer);
+    loop_post(at->loop, &arrival->task);
+}
+
+int tikv_server_start(struct tikv_server *server)
+{
+    int error = 0;
+    for (unsigned i = 0; i < PORTS && error == 0; i++)
+        error = listener_start(&server->listeners[i].listener, server->loops[0].loop, on_accept,
+                               &server->listeners[i]);
+    return error;
+}
+
+/* --- closing --- */
+
+static void one_done(struct tikv_loop *at)
+{
+    assert(at->waited_for > 0);
+    if (--at->waited_for == 0)
+        at->on_done(at->arg);
+}
+
+static void on_port_empty(struct grpc_port_loop *port, void *arg)
+{
+    struct tikv_loop *at = arg;
+    if (port == &at->ports[PORT_STORE])
+        tikv_service_loop_close(&at->tikv);
+    one_done(at);
+}
+
+static void on_listener_closed(void *arg)
+{
+    struct tikv_listener *listener = arg;
+    one_done(&listener->server->loops[0]);
+}
+
+void tikv_server_drain_loop(struct tikv_server *server, unsigned index, void (*on_done)(void *arg),
+                            void *arg)
+{
+    struct tikv_loop *at = &server->loops[index];
+    at->on_done = on_done;
+    at->arg = arg;
+    at->waited_for = PORTS + 1; /* and this function, so that it cannot be over within */
+    for (unsigned i = 0; i < PORTS && index == 0; i++) {
+        if (server->listeners[i].listener.handles == 0)
+            continue;
+        at->waited_for++;
+        listener_close(&server->listeners[i].listener, on_listener_closed);
+    }
+    for (unsigned i = 0; i < PORTS; i++) {
+        grpc_port_loop_drain(&at->ports[i]);
+        grpc_port_loop_close(&at->ports[i], on_port_empty, at);
+    }
+    one_done(at);
+}
+
+void tikv_server_cut_loop(struct tikv_server *server, unsigned index)
+{
+    for (unsigned i = 0; i < PORTS; i++)
+        grpc_port_loop_cut(&server->loops[index].ports[i]);
+}
+
+static int settle_prepare(struct meta_change *change, struct meta_batch *batch)
+{
+    (void)change;
+    (void)batch;
+    return 0;
+}
+
+static void settle_publish(struct meta_change *change)
+{
+    (void)change;
+}
+
+static void settle_done(struct meta_change *change, int error)
+{
+    struct tikv_server *server = CONTAINER_OF(change, struct tikv_server, settling);
+    (void)error;
+    server->on_settled(server->settled_arg);
+}
+
+/* A change that changes nothing is behind all others: when it is done, so are they. */
+void tikv_server_settle(struct tikv_server *server, void (*on_done)(void *arg), void *arg)
+{
+    server->on_settled = on_done;
+    server->settled_arg = arg;
+    server->settling = (struct meta_change){
+        .prepare = settle_prepare, .publish = settle_publish, .done = settle_done};
+    meta_store_change(&server->cluster->meta, server->loops[0].loop, &server->settling);
+}
+
+void tikv_server_free(struct tikv_server *server)
+{
+    if (server == NULL)
+        return;
+    for (unsigned i = 0; i < server->loops_made; i++) {
+        struct tikv_loop *at = &server->loops[i];
+        for (unsigned k = 0; k < PORTS; k++)
+            grpc_port_loop_deinit(&at->ports[k]);
+        tikv_service_loop_deinit(&at->tikv);
+        pd_service_loop_deinit(&at->pd);
+    }
+    for (unsigned i = 0; i < PORTS; i++)
+        listener_unbind(&server->listeners[i].listener);
+    cluster_free(server->cluster);
+    mem_free(server->loops);
+    mem_free(server);
+}
+
+const struct cluster *tikv_server_cluster(const struct tikv_server *server)
+{
+    return server->cluster;
+}
