@@ -468,6 +468,38 @@ static void request_stop(struct task *task)
     log->stopping = true;
 }
 
+static int unsynced_sync(struct log_engine *log)
+{
+    struct background_sync *sync = &log->background;
+    if (is_synced(log))
+        return 0;
+    int error = background_sync_gather(log);
+    if (error == 0 && sync->sync_directory)
+        error = file_sync_directory(log->directory);
+    for (unsigned i = 0; i < sync->fds_count && error == 0; i++)
+        error = file_sync(sync->fds[i]);
+    if (error == 0) {
+        log->synced_segment = sync->to_segment;
+        log->synced_offset = sync->to_offset;
+    }
+    return error;
+}
+
+/* The last mark, that all of the log is on the disk: so damage to its last batches is told from
+ * writes that were not finished. Left out when it would take the room of the seal. */
+static int closing_mark_write(struct log_engine *log)
+{
+    struct segment *newest = log->newest;
+    if (newest->size == SEGMENT_HEADER_SIZE ||
+        newest->size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE > newest->capacity)
+        return 0;
+    uint8_t mark[RECORD_MARK_SIZE];
+    record_mark_encode(mark, newest->number, log->working.sequence, log->synced_segment,
+                       log->synced_offset);
+    int error = file_write(newest->fd, mark, sizeof mark, newest->size);
+    return error != 0 ? error : file_sync(newest->fd);
+}
+
 /* The thread is gone: finish its work here. */
 static int writer_final_sync(struct log_engine *log)
 {
@@ -475,15 +507,10 @@ static int writer_final_sync(struct log_engine *log)
     if (has_failed(log))
         return KVS_ERR_STORAGE_FAILED;
     int error = file_truncate(log->newest->fd, log->newest->size);
-    if (error == 0 && log->sync != KVS_SYNC_NEVER && !is_synced(log))
-        error = background_sync_gather(log);
-    else
-        log->background.fds_count = 0;
-    if (error == 0 && log->background.fds_count > 0) {
-        if (log->background.sync_directory)
-            error = file_sync_directory(log->directory);
-        for (unsigned i = 0; i < log->background.fds_count && error == 0; i++)
-            error = file_sync(log->background.fds[i]);
+    if (error == 0 && log->sync != KVS_SYNC_NEVER) {
+        error = unsynced_sync(log);
+        if (error == 0)
+            error = closing_mark_write(log);
     }
     if (error != 0)
         engine_fail(log, "closing", error);
