@@ -1,24 +1,52 @@
 /*
  * server/tikv_service.h: the TiKV service: tikvpb.Tikv, on the store's port.
  *
+ * The life of a message, which is a unary call or what one BatchCommands message brought:
+ *   1. it is decoded into an arena that is its own until its last command is answered;
+ *   2. each command is checked: cluster, API version, keys, then the region as TiKV does it;
+ *   3. reads of data in memory are answered on the spot, from one view for the message; others, and
+ *      long ones, run on the engine's pool; writes of all messages of a turn go to the engine as
+ *      one chain;
+ *   4. answers of a turn to one BatchCommands stream leave as one message, in any order.
+ *
+ * Failures: a region error, an error text in the answer, or a gRPC status, as in
+ * docs/protocol/tikv.md. Too much under way: the region error ServerIsBusy.
+ *
  * One part on each loop, which is the state (rpc_state) of the methods there.
  */
 #ifndef SERVER_TIKV_SERVICE_H
 #define SERVER_TIKV_SERVICE_H
 
+#include "base/heap.h"
 #include "pd/cluster.h"
 #include "server/grpc_service.h"
+
+struct tikv_faults;
+struct tikv_replies;
 
 struct tikv_service {
     struct cluster *cluster;
     struct engine *engine;
     uint32_t value_size_max;
+    _Atomic uint64_t feedbacks; /* sequence number of health feedback */
 };
 
 struct tikv_service_loop {
     struct tikv_service *service;
     struct loop *loop;
     struct region_reader regions;
+    struct loop_hook flush;
+    struct task_list writes; /* gathered in this turn */
+    size_t writes_bytes;     /* under way */
+    unsigned reads;          /* on the pool */
+    struct buf scratch;      /* one answer, until it is copied to where it goes */
+
+    struct tikv_replies *dirty; /* streams with answers of this turn */
+    struct tikv_replies *spare;
+
+    struct heap delayed; /* commands that asked for it */
+    uv_timer_t delay_timer;
+    bool closing;
 };
 
 extern const struct rpc_method tikv_methods[];

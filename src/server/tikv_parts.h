@@ -1,0 +1,149 @@
+/* server/tikv_parts.h: what the files of the TiKV service share. */
+#ifndef SERVER_TIKV_PARTS_H
+#define SERVER_TIKV_PARTS_H
+
+#include "errorpb.pb-c.h"
+#include "kvrpcpb.pb-c.h"
+#include "proto/tikv/key.h"
+#include "server/tikv_service.h"
+
+/* Limits; the first two are TiKV's own. */
+#define TIKV_ENTRY_SIZE_MAX (8u * 1024 * 1024) /* of one write; over it: RaftEntryTooLarge */
+#define TIKV_TERM 6u                           /* of every region: there are no elections */
+#define TIKV_ANSWER_SIZE_MAX (64u * 1024 * 1024)
+#define TIKV_WRITES_BYTES_MAX (64u * 1024 * 1024) /* under way on one loop */
+#define TIKV_READS_MAX 256u                       /* likewise, on the pool */
+
+struct tikv_command;
+
+/* One kind of command. */
+struct tikv_method {
+    const char *path;
+    uint32_t number; /* in BatchCommands; 0: only by itself */
+    const ProtobufCMessageDescriptor *request;
+    void (*run)(struct tikv_command *command);
+    bool answers_pairs; /* error texts are in a pair */
+};
+
+/* A unary call, or what one BatchCommands message brought; in its own arena. */
+struct tikv_message {
+    struct tikv_service_loop *at;
+    struct rpc *rpc; /* held */
+    struct rpc_arena *arena;
+    size_t pending; /* commands not answered, and 1 while it is being read */
+    bool is_stream;
+    bool has_view;
+    struct engine_view view;           /* of the loop, while it is being read */
+    const struct region_list *regions; /* likewise */
+};
+
+/* In the arena of its message. Answered exactly once, which ends it. */
+struct tikv_command {
+    struct tikv_message *message;
+    const struct tikv_method *method;
+    const ProtobufCMessage *request;
+    uint64_t id; /* in the stream */
+};
+
+static inline struct arena *command_arena(struct tikv_command *command)
+{
+    return &command->message->arena->arena;
+}
+
+static inline struct tikv_service_loop *command_at(struct tikv_command *command)
+{
+    return command->message->at;
+}
+
+static inline kvs_slice bytes_slice(ProtobufCBinaryData bytes)
+{
+    return slice_make(bytes.data, bytes.len);
+}
+
+static inline ProtobufCBinaryData slice_bytes(kvs_slice slice)
+{
+    return (ProtobufCBinaryData){.len = slice.size, .data = (uint8_t *)slice.data};
+}
+
+/* --- tikv_service.c: answers ------------------------------------------------------------------ */
+
+/* The body of an answer, copied. */
+void tikv_answer(struct tikv_command *command, kvs_slice body);
+void tikv_answer_message(struct tikv_command *command, const ProtobufCMessage *message);
+/* An error text, where this kind of answer has it. */
+void tikv_answer_error(struct tikv_command *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Ends the call with a status. */
+void tikv_fail(struct tikv_command *command, enum grpc_code code, const char *text);
+void tikv_fail_no_memory(struct tikv_command *command);
+/* The answer to an error of the engine. */
+void tikv_answer_engine_error(struct tikv_command *command, int error);
+
+/* The view of the loop for the message; NULL: there is none now. */
+struct engine_view *tikv_view(struct tikv_message *message);
+
+/* --- tikv_region.c: region errors, and where a command goes ----------------------------------- */
+
+void tikv_answer_region_error(struct tikv_command *command, Errorpb__Error *error);
+void tikv_answer_busy(struct tikv_command *command, const char *reason);
+void tikv_answer_disk_full(struct tikv_command *command);
+void tikv_answer_entry_too_large(struct tikv_command *command, uint64_t region_id, uint64_t size);
+/* The request's epoch, and what is there now. NULL: no memory. */
+void tikv_answer_epoch(struct tikv_command *command, const Kvrpcpb__Context *context,
+                       const struct region *region);
+/* For answers; NULL: no memory. */
+Metapb__Region *tikv_region_message(struct arena *arena, const struct region *region);
+
+/* Where a command goes, and how its keys are written. */
+struct tikv_place {
+    struct tikv_command *command;
+    const Kvrpcpb__Context *context;
+    const struct region *region;
+    uint8_t family;
+    bool is_v2;
+};
+
+/* Each returns false when it has answered with an error. To be called in this order. */
+bool tikv_place_begin(struct tikv_place *place, struct tikv_command *command,
+                      const Kvrpcpb__Context *context, const char *family);
+bool tikv_place_key(struct tikv_place *place, kvs_slice key);       /* its mode */
+bool tikv_place_write_key(struct tikv_place *place, kvs_slice key); /* and its size */
+bool tikv_place_range(struct tikv_place *place, kvs_slice start, kvs_slice end);
+bool tikv_place_region(struct tikv_place *place);
+bool tikv_place_has(struct tikv_place *place, kvs_slice key);
+/* Cuts the range to the region; the result is in the command's arena. */
+bool tikv_place_clip(struct tikv_place *place, kvs_slice start, kvs_slice end, kvs_slice *ret_start,
+                     kvs_slice *ret_end);
+/* For a bound of a range that the client computed: not behind the region's end. */
+bool tikv_place_has_end(struct tikv_place *place, kvs_slice end);
+
+/* --- the commands ----------------------------------------------------------------------------- */
+
+/* tikv_read.c */
+void tikv_raw_get(struct tikv_command *command);
+void tikv_raw_batch_get(struct tikv_command *command);
+void tikv_raw_scan(struct tikv_command *command);
+void tikv_raw_batch_scan(struct tikv_command *command);
+void tikv_raw_get_key_ttl(struct tikv_command *command);
+void tikv_raw_checksum(struct tikv_command *command);
+
+/* tikv_write.c */
+void tikv_raw_put(struct tikv_command *command);
+void tikv_raw_batch_put(struct tikv_command *command);
+void tikv_raw_delete(struct tikv_command *command);
+void tikv_raw_batch_delete(struct tikv_command *command);
+void tikv_raw_delete_range(struct tikv_command *command);
+void tikv_raw_cas(struct tikv_command *command);
+void tikv_writes_submit(struct tikv_service_loop *at);
+
+/* tikv_admin.c */
+void tikv_raw_coprocessor(struct tikv_command *command);
+void tikv_coprocessor(struct tikv_command *command);
+void tikv_split_region(struct tikv_command *command);
+void tikv_store_safe_ts(struct tikv_command *command);
+void tikv_health_feedback(struct tikv_command *command);
+void tikv_empty(struct tikv_command *command);
+/* Answers those whose time has come; all, when the loop closes. */
+void tikv_delayed_run(struct tikv_service_loop *at);
+
+#endif
