@@ -1,0 +1,183 @@
+/* HTTP/1.1: the parser on its own, and the pages of a server over sockets. */
+#include "server/http_request.h"
+
+#include "unit/server/server_fixture.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "test.h"
+
+#define B(text) slice_make((text), sizeof(text) - 1)
+
+static enum http_parsed parse(kvs_slice bytes, struct http_request *request, size_t *size)
+{
+    *size = 0;
+    return http_request_parse(bytes, request, size);
+}
+
+static void test_parses_requests(void **state)
+{
+    (void)state;
+    struct http_request request;
+    size_t size;
+    kvs_slice one = B("GET /a/b?c=d HTTP/1.1\r\nHost: x:1\r\nAccept: */*\r\n\r\n");
+    kvs_slice two = B("GET /a/b?c=d HTTP/1.1\r\nHost: x:1\r\nAccept: */*\r\n\r\nGET ");
+    for (size_t i = 0; i < one.size; i++)
+        assert_int_equal(parse(slice_make(one.data, i), &request, &size), HTTP_NEEDS_BYTES);
+    assert_int_equal(parse(two, &request, &size), HTTP_REQUEST);
+    assert_int_equal(size, one.size);
+    assert_slice_equal(request.method, "GET");
+    assert_slice_equal(request.path, "/a/b");
+    assert_true(request.keep_alive);
+    assert_int_equal(parse(B("HEAD / HTTP/1.1\r\nConnection: CLOSE\r\n\r\n"), &request, &size),
+                     HTTP_REQUEST);
+    assert_false(request.keep_alive);
+    assert_int_equal(parse(B("GET / HTTP/1.0\r\n\r\n"), &request, &size), HTTP_REQUEST);
+    assert_false(request.keep_alive);
+    assert_int_equal(parse(B("GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"), &request, &size),
+                     HTTP_REQUEST);
+}
+
+static void test_refuses_what_is_not_http(void **state)
+{
+    (void)state;
+    const kvs_slice bad[] = {
+        B("\r\n\r\n"),
+        B("GET\r\n\r\n"),
+        B("GET /\r\n\r\n"),
+        B("GET / HTTP/2.0\r\n\r\n"),
+        B("GET / HTTP/1.1 \r\n\r\n"),
+        B("GET x HTTP/1.1\r\n\r\n"),
+        B("GET /\x01 HTTP/1.1\r\n\r\n"),
+        B("G\0T / HTTP/1.1\r\n\r\n"),
+        B(" GET / HTTP/1.1\r\n\r\n"),
+        B("GET / HTTP/1.1\nHost: x\r\n\r\n"),
+        B("GET / HTTP/1.1\r\nHost\r\n\r\n"),
+        B("GET / HTTP/1.1\r\n: x\r\n\r\n"),
+        B("GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
+        B("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n"),
+        B("GET / HTTP/1.1\r\nHost: x\0y\r\n\r\n"),
+        B("GET / HTTP/1.1\r\nHost: x\ry\r\n\r\n"),
+        B("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"),
+        B("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    };
+    struct http_request request;
+    size_t size;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(parse(bad[i], &request, &size), HTTP_BAD);
+    static uint8_t large[HTTP_HEAD_SIZE_MAX + 100];
+    memset(large, 'a', sizeof large);
+    assert_int_equal(parse(slice_make(large, HTTP_HEAD_SIZE_MAX - 1), &request, &size),
+                     HTTP_NEEDS_BYTES);
+    assert_int_equal(parse(slice_make(large, sizeof large), &request, &size), HTTP_BAD);
+}
+
+/* --- over sockets --- */
+
+static kvs_server *start(void)
+{
+    const struct kvs_server_options options = {.tikv = "127.0.0.1:0,127.0.0.1:0"};
+    return server_start(&options);
+}
+
+/* Sends, and gathers what comes until the server closes. */
+static void talk(const char *address, kvs_slice bytes, struct buf *ret_all)
+{
+    struct raw_peer peer;
+    raw_peer_connect(&peer, address);
+    raw_peer_send(&peer, bytes.data, bytes.size);
+    *ret_all = BUF_INIT;
+    char some[512];
+    ssize_t got;
+    while ((got = recv(peer.descriptor, some, sizeof some, 0)) > 0)
+        assert_int_equal(buf_append(ret_all, some, (size_t)got), 0);
+    assert_int_equal(got, 0);
+    assert_int_equal(buf_append_u8(ret_all, 0), 0);
+    raw_peer_close(&peer);
+}
+
+static json_t *get_json(const char *address, const char *path)
+{
+    char request[160];
+    struct buf all;
+    int size = snprintf(request, sizeof request,
+                        "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path);
+    talk(address, slice_make(request, (size_t)size), &all);
+    const char *text = (const char *)all.data;
+    assert_memory_equal(text, "HTTP/1.1 200 OK\r\n", 17);
+    json_error_t error;
+    json_t *json = json_loads(strstr(text, "\r\n\r\n") + 4, 0, &error);
+    if (json == NULL)
+        fail_msg("%s: %s", path, error.text);
+    buf_deinit(&all);
+    return json;
+}
+
+static void test_pages_are_json(void **state)
+{
+    (void)state;
+    kvs_server *server = start();
+    const char *pd = kvs_server_pd_address(server);
+    const char *status = kvs_server_tikv_status_address(server);
+    json_t *json = get_json(pd, "/pd/api/v1/regions");
+    assert_int_equal(json_integer_value(json_object_get(json, "count")), 5);
+    assert_int_equal(json_array_size(json_object_get(json, "regions")), 5);
+    json_decref(json);
+    json = get_json(status, "/config");
+    json_t *storage = json_object_get(json, "storage");
+    assert_true(json_is_true(json_object_get(storage, "enable-ttl")));
+    assert_int_equal(json_integer_value(json_object_get(storage, "api-version")), 2);
+    json_decref(json);
+    static const char *const others[] = {"stores", "version", "health", "members",
+                                         "min-resolved-ts?x=y"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/pd/api/v1/%s", others[i]);
+        json_decref(get_json(pd, path));
+    }
+    json_decref(get_json(status, "/status"));
+    server_stop(server);
+}
+
+static void assert_answer(const char *address, kvs_slice request, const char *begin,
+                          const char *within)
+{
+    struct buf all;
+    talk(address, request, &all);
+    const char *text = (const char *)all.data;
+    if (strncmp(text, begin, strlen(begin)) != 0 || strstr(text, within) == NULL)
+        fail_msg("%s", text);
+    buf_deinit(&all);
+}
+
+static void test_says_what_is_wrong(void **state)
+{
+    (void)state;
+    kvs_server *server = start();
+    const char *pd = kvs_server_pd_address(server);
+    const char *status = kvs_server_tikv_status_address(server);
+    assert_answer(pd, B("HEAD /pd/api/v1/regions HTTP/1.0\r\n\r\n"), "HTTP/1.1 405 ", "Allow: GET");
+    assert_answer(pd, B("GET /nothing HTTP/1.0\r\n\r\n"), "HTTP/1.1 404 ", "");
+    assert_answer(pd, B("nonsense\r\n\r\n"), "HTTP/1.1 400 ", "Connection: close");
+    assert_answer(pd, B("PRX \r\n\r\n"), "HTTP/1.1 400 ", "");
+    assert_answer(status, B("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "HTTP/1.1 400 ", "");
+    assert_answer(status, B("GET /metrics HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 ", "kvs_regions 5\n");
+    /* two on one connection; the second ends it */
+    assert_answer(
+        status, B("GET /status HTTP/1.1\r\n\r\nGET /status HTTP/1.1\r\nConnection: close\r\n\r\n"),
+        "HTTP/1.1 200 ", "}\nHTTP/1.1 200 ");
+    server_stop(server);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parses_requests),
+        cmocka_unit_test(test_refuses_what_is_not_http),
+        cmocka_unit_test(test_pages_are_json),
+        cmocka_unit_test(test_says_what_is_wrong),
+    };
+    return cmocka_run_group_tests_name("http", tests, NULL, NULL);
+}
