@@ -112,6 +112,7 @@ static size_t model_index(const struct model *model, kvs_slice key)
 static void model_split(struct model *model, const kvs_slice *keys, size_t count)
 {
     struct model before = *model;
+    size_t wholes[BOUNDS_MAX], parts[BOUNDS_MAX] = {0};
     for (size_t i = 0; i < count; i++) {
         size_t at = model_index(model, keys[i]);
         if (slice_equal(key_of(&model->bounds[at]), keys[i]))
@@ -127,11 +128,11 @@ static void model_split(struct model *model, const kvs_slice *keys, size_t count
     }
     for (size_t i = 0; i < model->count; i++) {
         size_t whole = model_index(&before, key_of(&model->bounds[i]));
-        uint64_t parts = 0;
-        for (size_t k = 0; k < model->count; k++)
-            parts += model_index(&before, key_of(&model->bounds[k])) == whole;
-        model->bounds[i].version = before.bounds[whole].version + parts - 1;
+        parts[whole]++;
+        wholes[i] = whole;
     }
+    for (size_t i = 0; i < model->count; i++)
+        model->bounds[i].version = before.bounds[wholes[i]].version + parts[wholes[i]] - 1;
 }
 
 static int order_u64(const void *a, const void *b)
