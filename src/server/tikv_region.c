@@ -9,6 +9,7 @@
 #include "server/tikv_parts.h"
 
 #include "pd/region_message.h"
+#include "server/tikv_faults.h"
 
 #include <stdio.h>
 
@@ -229,6 +230,59 @@ bool tikv_place_range(struct tikv_place *place, kvs_slice start, kvs_slice end)
     return false;
 }
 
+static void answer_leader(struct tikv_command *command, const struct region *region, bool known)
+{
+    Errorpb__Error error = error_of_text((char *)"not leader");
+    Errorpb__NotLeader not_leader = ERRORPB__NOT_LEADER__INIT;
+    Metapb__Peer leader = METAPB__PEER__INIT;
+    leader.id = region->peer_id;
+    leader.store_id = STORE_ID;
+    not_leader.region_id = region->id;
+    not_leader.leader = known ? &leader : NULL;
+    error.not_leader = &not_leader;
+    tikv_answer_region_error(command, &error);
+}
+
+static void answer_no_epoch(struct tikv_command *command)
+{
+    Errorpb__Error error = error_of_text((char *)"epoch not match");
+    Errorpb__EpochNotMatch mismatch = ERRORPB__EPOCH_NOT_MATCH__INIT;
+    error.epoch_not_match = &mismatch;
+    tikv_answer_region_error(command, &error);
+}
+
+/* For tests of clients; false: nothing is to fail. */
+static bool answer_fault(struct tikv_place *place, enum tikv_fault_error fault)
+{
+    struct tikv_command *command = place->command;
+    switch (fault) {
+    case TIKV_FAULT_BUSY:
+        tikv_answer_busy(command, "a test wants it");
+        return true;
+    case TIKV_FAULT_NO_LEADER:
+    case TIKV_FAULT_OTHER_LEADER:
+        answer_leader(command, place->region, fault == TIKV_FAULT_OTHER_LEADER);
+        return true;
+    case TIKV_FAULT_EPOCH:
+        tikv_answer_epoch(command, place->context, place->region);
+        return true;
+    case TIKV_FAULT_EPOCH_EMPTY:
+        answer_no_epoch(command);
+        return true;
+    case TIKV_FAULT_REGION:
+        answer_no_region(command, place->region->id);
+        return true;
+    case TIKV_FAULT_STORE:
+        answer_store(command, STORE_ID + 1);
+        return true;
+    case TIKV_FAULT_STALE:
+        answer_stale(command);
+        return true;
+    default:
+        return false;
+    }
+}
+
 bool tikv_place_region(struct tikv_place *place)
 {
     struct tikv_command *command = place->command;
@@ -261,7 +315,7 @@ bool tikv_place_region(struct tikv_place *place)
         return false;
     }
     place->region = region;
-    return true;
+    return !answer_fault(place, tikv_fault_next());
 }
 
 /* The order of a key and a region's bound. */

@@ -177,6 +177,7 @@ void tikv_server_add_loop(struct tikv_server *server, struct loop *loop)
     for (unsigned i = 0; i < PORTS; i++)
         grpc_port_loop_init(&at->ports[i], &server->ports[i], loop,
                             i == PORT_STORE ? (void *)&at->tikv : (void *)&at->pd);
+    at->tikv.port = &at->ports[PORT_STORE];
 }
 
 static void on_arrival(struct task *task)

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "proto/tikv/protobuf.h"
+#include "server/tikv_faults.h"
 #include "tikvpb.pb-c.h"
 
 #include <assert.h>
@@ -14,6 +15,7 @@
 #define SCRATCH_KEPT_MAX (256u * 1024)
 #define REPLIES_SIZE (1024u * 1024) /* leave before the end of the turn */
 #define REPLIES_KEPT_MAX (64u * 1024)
+#define OUTAGE_TICK_MS 10u
 
 /* Answers of this turn to one stream, in wire form. */
 struct tikv_replies {
@@ -137,8 +139,19 @@ static void command_run(struct tikv_message *message, struct tikv_command *comma
     command->method->run(command);
 }
 
+/* A test has the store away: the connection will be broken in a moment. */
+static bool is_away(struct rpc *rpc)
+{
+    if (!tikv_fault_store_away())
+        return false;
+    rpc_fail(rpc, GRPC_UNAVAILABLE, "the store is away");
+    return true;
+}
+
 static void on_unary(struct rpc *rpc, kvs_slice bytes)
 {
+    if (is_away(rpc))
+        return;
     const struct tikv_method *method = &methods[rpc->method - tikv_methods];
     const ProtobufCMessage *request = rpc_unpack(rpc, method->request, bytes);
     struct tikv_message *message = request != NULL ? message_begin(rpc, false) : NULL;
@@ -156,6 +169,8 @@ static void on_unary(struct rpc *rpc, kvs_slice bytes)
 
 static void on_batch(struct rpc *rpc, kvs_slice bytes)
 {
+    if (is_away(rpc))
+        return;
     const Tikvpb__BatchCommandsRequest *batch =
         rpc_unpack(rpc, &tikvpb__batch_commands_request__descriptor, bytes);
     if (batch == NULL)
@@ -350,6 +365,13 @@ void tikv_answer_engine_error(struct tikv_command *command, int error)
 /* --- a loop's part ------------------------------------------------------------------------------
  */
 
+static void on_outage(uv_timer_t *timer)
+{
+    struct tikv_service_loop *at = timer->data;
+    if (at->port != NULL && tikv_fault_store_away())
+        grpc_port_loop_cut(at->port);
+}
+
 void tikv_service_loop_init(struct tikv_service_loop *at, struct tikv_service *service,
                             struct loop *loop)
 {
@@ -357,7 +379,11 @@ void tikv_service_loop_init(struct tikv_service_loop *at, struct tikv_service *s
         .service = service, .loop = loop, .flush.run = on_flush, .delayed = HEAP_INIT};
     region_reader_init(&at->regions, service->cluster->regions);
     uv_timer_init(loop->uv, &at->delay_timer); /* cannot fail */
+    uv_timer_init(loop->uv, &at->outage_timer);
     at->delay_timer.data = at;
+    at->outage_timer.data = at;
+    if (tikv_fault_store_goes())
+        uv_timer_start(&at->outage_timer, on_outage, OUTAGE_TICK_MS, OUTAGE_TICK_MS);
     loop_add_hook(loop, &at->flush);
 }
 
@@ -366,6 +392,7 @@ void tikv_service_loop_close(struct tikv_service_loop *at)
     at->closing = true;
     tikv_delayed_run(at);
     uv_close((uv_handle_t *)&at->delay_timer, NULL);
+    uv_close((uv_handle_t *)&at->outage_timer, NULL);
 }
 
 void tikv_service_loop_deinit(struct tikv_service_loop *at)

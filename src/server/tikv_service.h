@@ -21,7 +21,6 @@
 #include "pd/cluster.h"
 #include "server/grpc_service.h"
 
-struct tikv_faults;
 struct tikv_replies;
 
 struct tikv_service {
@@ -47,6 +46,9 @@ struct tikv_service_loop {
     struct heap delayed; /* commands that asked for it */
     uv_timer_t delay_timer;
     bool closing;
+
+    uv_timer_t outage_timer;     /* of test faults */
+    struct grpc_port_loop *port; /* whose connections they break; NULL: none */
 };
 
 extern const struct rpc_method tikv_methods[];

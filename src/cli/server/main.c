@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cli/server/notify.h"
 #include "cli/server/options.h"
+#include "server/tikv_faults.h"
 
 #include <kvs/kvs.h>
 #include <kvs/server.h>
@@ -108,6 +109,23 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
     return error;
 }
 
+#ifdef KVS_FAULTS
+static bool set_faults(const struct server_settings *settings)
+{
+    char message[256];
+    if (settings->test_faults == NULL || tikv_faults_set(settings->test_faults, message) == 0)
+        return true;
+    complain(message, 0);
+    return false;
+}
+#else
+static bool set_faults(const struct server_settings *settings)
+{
+    (void)settings;
+    return true;
+}
+#endif
+
 static int serve(struct server_settings *settings)
 {
     sigset_t signals;
@@ -115,7 +133,7 @@ static int serve(struct server_settings *settings)
     int number = 0;
     block_signals(&signals);
     raise_open_files(settings);
-    if (open_server(settings, &server) != 0)
+    if (!set_faults(settings) || open_server(settings, &server) != 0)
         return EXIT_FAILURE;
     notify_service_manager("READY=1");
     while (sigwait(&signals, &number) != 0)

@@ -58,6 +58,10 @@ static const struct arguments_option rows[] = {
      "serve TiKV's clients, too (127.0.0.1:2379,127.0.0.1:20160)", 0, 0, NULL},
     {"keyspaces", 0, ARGUMENTS_STRING, AT(keyspaces), "NAMES",
      "with --tikv: keyspaces beside DEFAULT, with commas between", 0, 0, NULL},
+#ifdef KVS_FAULTS
+    {"test-faults", 0, ARGUMENTS_STRING, AT(test_faults), "FAULTS",
+     "for tests: what goes wrong with --tikv, as server/tikv_faults.h says it", 0, 0, NULL},
+#endif
     {"grace", 0, ARGUMENTS_SECONDS, AT(grace_ms), "SECONDS",
      "when stopping, wait so long for requests (30)", 0, DAY, NULL},
     {"log-level", 'l', ARGUMENTS_CHOICE, AT(log_level), NULL, "what is logged (info)", 0, 0,

@@ -12,6 +12,7 @@ struct server_settings {
     const char *config;
     const char *tikv;
     const char *keyspaces;
+    const char *test_faults; /* in builds with faults */
     uint64_t threads;
     uint64_t pool_threads;
     uint64_t sync_interval_ms;

@@ -128,6 +128,7 @@ struct tikv_node *node_start(void)
     assert_int_equal(loop_init(&node->loop, 0), 0);
     tikv_service_loop_init(&node->at, &node->service, &node->loop);
     grpc_port_loop_init(&node->port_loop, &node->port, &node->loop, &node->at);
+    node->at.port = &node->port_loop;
     listen_anywhere(node);
     assert_int_equal(loop_start(&node->loop, "tikv"), 0);
     return node;
