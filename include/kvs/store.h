@@ -4,6 +4,9 @@
  *   log:DIR            in this process, durable, in the directory DIR (made when missing)
  *   memory:            in this process, gone when closed
  *   kvs://HOST[:PORT]  on a kvs-server (port 4000 when left out)
+ *   tikv://PD[,PD...][/KEYSPACE]
+ *                      on a TiKV cluster, through its raw API; PD is HOST[:PORT] (port 2379 when
+ *                      left out) of any members of PD
  *
  * Keys are 1 to 8192 bytes, values 0 to 16 MiB (a server may announce other limits), any bytes;
  * keys are ordered as unsigned bytes. Every call may come from any thread.
@@ -16,6 +19,26 @@
  *
  * Writes are applied in the order in which one thread submits them. A read submitted after a write
  * was reported done sees it. A read that is in flight together with a write may or may not see it.
+ *
+ * tikv:// gives what TiKV's raw API gives, which is less here and there:
+ *   order          sets, removes and compare-and-sets of one key: as said above; different keys,
+ *                  batches and ranges that are in flight together: any order
+ *   batch write    all or none only if it is sets alone or removes alone, of one family and one
+ *                  region, of at most 1024 keys and 1 MiB. Else its parts are written in parallel,
+ *                  a range after all before it and before all behind it. When a part fails after
+ *                  another was written the error is OUTCOME_UNKNOWN
+ *   remove         looks whether the key is there, then removes it: two steps
+ *   remove range   counts, then removes region by region: not atomic, and `number` is what was
+ *                  counted
+ *   compare-and-set, sets, removes and batches see each other (unless plain_writes); removed ranges
+ *                  do not
+ *   ttl_ms         whole seconds, rounded up; UNSUPPORTED by a cluster without TTL
+ *   column family  0 default, 1 write, 2 lock; with a keyspace only 0
+ *   size           what the cluster's raft log takes, 8 MiB unless it is told otherwise: TOO_LARGE
+ *   compact        UNSUPPORTED; sync: nothing to do, TiKV acknowledges what is on disk
+ *   lost connections   sets, removes and ranges are sent again: the effect is the same, unless
+ *                  another client wrote the key in between; a compare-and-set is not sent again,
+ *                  its error is OUTCOME_UNKNOWN
  */
 #ifndef KVS_STORE_H
 #define KVS_STORE_H
@@ -58,6 +81,14 @@ struct kvs_store_options {
     uint32_t connections;        /* connections to the server; default 1 */
     uint32_t connect_timeout_ms; /* default 5000 */
     uint32_t timeout_ms;         /* deadline of a call that sets none; default 30000 */
+    /* tikv:// (connections: so many loops take part, each with its own; the times hold, too).
+     * Strings are copied. TLS is used when any of the three files (PEM) is given. */
+    const char *keyspace;        /* name: keys are those of a keyspace, by API V2; NULL: API V1 */
+    const char *tls_ca;          /* authorities to trust; default those of the system */
+    const char *tls_certificate; /* who this client is, for servers that ask */
+    const char *tls_key;
+    bool plain_writes; /* sets and removes without TiKV's latches: faster, but a compare-and-set of
+                          the same key at the same time may not see them */
 };
 
 /*

@@ -4,7 +4,7 @@
  * log: and memory:
  *   1. a pool thread opens the engine, which reads files, and makes the store over it;
  *   2. close lets what is in flight end (on the loop), then a pool thread closes the engine.
- * kvs://
+ * kvs:// and tikv://
  *   1. the client starts its connections; the future is ready when one stands, or all have failed;
  *   2. a client that could not connect is closed before the future says so.
  *
@@ -14,6 +14,7 @@
  */
 #include "base/mem.h"
 #include "client/remote_store.h"
+#include "client/tikv/tikv_store.h"
 #include "client/url.h"
 #include "engine/engine.h"
 #include "runtime/future.h"
@@ -148,6 +149,27 @@ static int store_open_client(struct store_open *open)
     return remote_store_new(open->runtime, &client_options, &open->store);
 }
 
+static int store_open_tikv(struct store_open *open)
+{
+    const struct kvs_store_options *options = &open->options;
+    const struct tikv_store_options client_options = {
+        .pd = open->url.path,
+        .keyspace = open->url.keyspace[0] != '\0' ? open->url.keyspace : options->keyspace,
+        .tls_ca = options->tls_ca,
+        .tls_certificate = options->tls_certificate,
+        .tls_key = options->tls_key,
+        .plain_writes = options->plain_writes,
+        .shards = options->connections != 0 ? options->connections : 1,
+        .connect_timeout_ms = options->connect_timeout_ms != 0 ? options->connect_timeout_ms
+                                                               : CONNECT_TIMEOUT_DEFAULT_MS,
+        .timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : TIMEOUT_DEFAULT_MS,
+        .opened = store_open_on_client,
+        .arg = open,
+    };
+    return tikv_store_new(open->runtime, kvs_runtime_pool(open->runtime), &client_options,
+                          &open->store, open->message);
+}
+
 static int store_open_check(struct store_open *open, const char *url,
                             const struct kvs_store_options *options)
 {
@@ -182,9 +204,11 @@ kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
     int error = store_open_check(open, url, options);
     if (error == 0 && open->url.scheme == URL_KVS)
         error = store_open_client(open);
+    else if (error == 0 && open->url.scheme == URL_TIKV)
+        error = store_open_tikv(open);
     if (error != 0) {
         store_open_fail(open, error);
-    } else if (open->url.scheme != URL_KVS) {
+    } else if (open->url.scheme == URL_LOG || open->url.scheme == URL_MEMORY) {
         open->task.run = store_open_run_blocking;
         pool_submit_task(kvs_runtime_pool(runtime), &open->task);
     }

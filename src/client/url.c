@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FORMS "log:DIR, memory: and kvs://HOST[:PORT]"
+#define FORMS "log:DIR, memory:, kvs://HOST[:PORT] and tikv://PD[,PD...]"
 
 struct url_why {
     char *text;
@@ -104,6 +104,22 @@ static int parse_kvs(const char *text, struct url *url, struct url_why why)
     return 0;
 }
 
+/* ADDRESS[,ADDRESS...][/KEYSPACE]; what an address is, the client of PD knows. */
+static int parse_tikv(const char *text, struct url *url, struct url_why why)
+{
+    size_t size = strcspn(text, "/");
+    const char *keyspace = text[size] == '/' ? text + size + 1 : "";
+    if (size == 0)
+        return fail(why, "tikv:// needs addresses of PD, as in tikv://127.0.0.1:2379");
+    if (size >= sizeof url->path || strlen(keyspace) >= sizeof url->keyspace)
+        return fail(why, "tikv://: the addresses or the name of the keyspace are too long");
+    url->scheme = URL_TIKV;
+    memcpy(url->path, text, size);
+    url->path[size] = '\0';
+    memcpy(url->keyspace, keyspace, strlen(keyspace) + 1); /* fits: checked above */
+    return 0;
+}
+
 int url_parse(const char *text, struct url *ret_url, char *ret_why, int size)
 {
     struct url_why why = {ret_why, size};
@@ -115,6 +131,8 @@ int url_parse(const char *text, struct url *ret_url, char *ret_why, int size)
         return parse_log(rest, ret_url, why);
     if ((rest = after(text, "kvs://")) != NULL)
         return parse_kvs(rest, ret_url, why);
+    if ((rest = after(text, "tikv://")) != NULL)
+        return parse_tikv(rest, ret_url, why);
     if ((rest = after(text, "memory:")) != NULL) {
         ret_url->scheme = URL_MEMORY;
         return rest[0] == '\0' ? 0 : fail(why, "memory: takes nothing behind the colon");

@@ -66,7 +66,7 @@ int call_wait_to_end(struct call *call)
     return call->op.error;
 }
 
-void call_release(struct call *call)
+void call_release_result(struct call *call)
 {
     kvs_op_release(&call->op);
 }
@@ -84,7 +84,7 @@ int call_run(struct client *client, struct call *call)
     return call_wait(client, call);
 }
 
-int call_fail(const struct client *client, const struct call *call)
+int call_tell_failure(const struct client *client, const struct call *call)
 {
     return client_fail_operation(client, call->op.error, call->op.message);
 }

@@ -101,13 +101,13 @@ int call_wait_to_end(struct call *call);
 /* Asks for it to end soon; it must still be waited for. */
 void call_cancel(struct client *client, struct call *call);
 /* Frees the results; the call may be started again. */
-void call_release(struct call *call);
+void call_release_result(struct call *call);
 /* Frees all. Not in flight. */
 void call_deinit(struct call *call);
 /* Start and wait. */
 int call_run(struct client *client, struct call *call);
 /* Reports a failed call as client_fail_operation does. */
-int call_fail(const struct client *client, const struct call *call);
+int call_tell_failure(const struct client *client, const struct call *call);
 
 /* --- cursor.c: a range of keys, page by page ------------------------------------------- */
 

@@ -107,7 +107,7 @@ int command_set(void *context)
         call.op.value = buf_slice(&value);
         call.op.ttl_ms = client->options.ttl_ms;
         if (call_run(client, &call) != 0)
-            status = call_fail(client, &call);
+            status = call_tell_failure(client, &call);
     }
     call_deinit(&call);
     buf_deinit(&key);
@@ -165,7 +165,7 @@ static int print_get(struct client *client, struct call *call)
         return CLIENT_OK;
     }
     if (call->op.error != 0)
-        return call_fail(client, call);
+        return call_tell_failure(client, call);
     if (options->json)
         return print_json(client,
                           &(kvs_pair){.key = call->op.key, .value = call->op.result, .found = true},
@@ -187,7 +187,7 @@ static int print_rm(struct client *client, struct call *call)
         fprintf(stderr, "Key not found\n");
         return CLIENT_FAILED;
     }
-    return call->op.error != 0 ? call_fail(client, call) : CLIENT_OK;
+    return call->op.error != 0 ? call_tell_failure(client, call) : CLIENT_OK;
 }
 
 int command_rm(void *context)
@@ -198,7 +198,7 @@ int command_rm(void *context)
 static int print_exists(struct client *client, struct call *call)
 {
     if (call->op.error != 0)
-        return call_fail(client, call);
+        return call_tell_failure(client, call);
     puts(call->op.number != 0 ? "true" : "false");
     return call->op.number != 0 ? CLIENT_OK : CLIENT_FAILED;
 }
@@ -213,7 +213,7 @@ int command_exists(void *context)
 static int report_cas(struct client *client, struct call *call)
 {
     if (call->op.error != KVS_ERR_CONDITION_FAILED)
-        return call->op.error != 0 ? call_fail(client, call) : CLIENT_OK;
+        return call->op.error != 0 ? call_tell_failure(client, call) : CLIENT_OK;
     if (call->op.number == 0)
         return client_fail(client, "not set: there is no such key");
     struct buf there = BUF_INIT;
@@ -316,8 +316,8 @@ int command_mget(void *context)
     if (status == 0) {
         call.op.keys = keys;
         call.op.count = (uint32_t)count;
-        status =
-            call_run(client, &call) != 0 ? call_fail(client, &call) : print_mget(client, &call);
+        status = call_run(client, &call) != 0 ? call_tell_failure(client, &call)
+                                              : print_mget(client, &call);
     }
     call_deinit(&call);
     for (size_t i = 0; words != NULL && i < count; i++)
@@ -393,7 +393,7 @@ static int run_on_range(struct client *client, enum kvs_op_kind kind, const stru
     call.op.end_key = buf_slice(&range->end);
     int status = 0;
     if (call_run(client, &call) != 0)
-        status = call_fail(client, &call);
+        status = call_tell_failure(client, &call);
     else
         *ret_number = call.op.number;
     call_deinit(&call);

@@ -102,7 +102,8 @@ static int cursor_continue(struct cursor *cursor, kvs_slice last, bool *ret_end)
 int cursor_next(struct cursor *cursor, const kvs_pair **ret_pairs, size_t *ret_count)
 {
     if (cursor->holding)
-        call_release(&cursor->calls[cursor->waiting ? 1 - cursor->current : cursor->current]);
+        call_release_result(
+            &cursor->calls[cursor->waiting ? 1 - cursor->current : cursor->current]);
     cursor->holding = false;
     *ret_count = 0;
     if (!cursor->waiting)
@@ -115,7 +116,7 @@ int cursor_next(struct cursor *cursor, const kvs_pair **ret_pairs, size_t *ret_c
     cursor->waiting = false;
     cursor->holding = true;
     if (error != 0)
-        return call_fail(cursor->client, &cursor->calls[index]);
+        return call_tell_failure(cursor->client, &cursor->calls[index]);
     bool ended = !op->more;
     if (op->pairs_count < cursor->left)
         cursor->left -= op->pairs_count;

@@ -42,7 +42,7 @@ static int run_plain(struct client *client, enum kvs_op_kind kind, uint32_t time
     call_init(&call, kind);
     call.op.timeout_ms = client->options.timeout_ms == 0 ? timeout_ms : 0;
     if (call_run(client, &call) != 0)
-        status = call_fail(client, &call);
+        status = call_tell_failure(client, &call);
     call_deinit(&call);
     return status;
 }
@@ -79,7 +79,7 @@ int command_ping(void *context)
         call_init(&call, KVS_OP_PING);
         uint64_t begin_ns = clock_now_ns();
         if (call_run(client, &call) != 0)
-            status = call_fail(client, &call);
+            status = call_tell_failure(client, &call);
         double took_ms = (double)(clock_now_ns() - begin_ns) / 1e6;
         call_deinit(&call);
         if (status != 0)
@@ -169,7 +169,7 @@ int command_stats(void *context)
     struct call call;
     call_init(&call, KVS_OP_STATS);
     if (call_run(client, &call) != 0) {
-        status = call_fail(client, &call);
+        status = call_tell_failure(client, &call);
     } else if (client->options.json) {
         fwrite(call.op.result.data, 1, call.op.result.size, stdout);
         putchar('\n');

@@ -112,13 +112,13 @@ static int batch_settle(struct importer *importer, struct batch *batch)
                     record_reader_noun(&importer->reader), batch->first, batch->last,
                     importer->name,
                     kvs_error_maybe_committed(error) ? "may or may not be" : "were not");
-        status = call_fail(client, &batch->call);
+        status = call_tell_failure(client, &batch->call);
     } else {
         importer->keys += batch->count;
         importer->bytes += batch->bytes.size;
     }
     if (batch->in_flight)
-        call_release(&batch->call);
+        call_release_result(&batch->call);
     batch->in_flight = false;
     batch->count = 0;
     buf_clear(&batch->bytes);

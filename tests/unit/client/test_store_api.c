@@ -16,7 +16,14 @@
 
 #include "test.h"
 
-enum target_kind { TARGET_MEMORY, TARGET_LOG, TARGET_KVS, TARGET_KVS_MANY };
+enum target_kind {
+    TARGET_MEMORY,
+    TARGET_LOG,
+    TARGET_KVS,
+    TARGET_KVS_MANY,
+    TARGET_TIKV,
+    TARGET_TIKV_MANY, /* keyspace, several loops */
+};
 
 struct target {
     enum target_kind kind;
@@ -39,7 +46,8 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 static kvs_store *open_url(struct target *target)
 {
     struct kvs_store_options options = {.size = sizeof options, .sync = KVS_SYNC_NEVER};
-    options.connections = target->kind == TARGET_KVS_MANY ? 3 : 1;
+    bool many = target->kind == TARGET_KVS_MANY || target->kind == TARGET_TIKV_MANY;
+    options.connections = many ? 3 : 1;
     kvs_future *future = kvs_store_open(target->runtime, target->url, &options);
     assert_non_null(future);
     void *store = NULL;
@@ -69,9 +77,18 @@ static int target_setup(void **state)
                                             .engine = "memory",
                                             .directory = target->directory,
                                             .threads = 2};
+        bool is_tikv = target->kind >= TARGET_TIKV;
+        if (is_tikv)
+            server.tikv = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0";
         if (kvs_server_open(&server, &target->server, NULL) != 0)
             return -1;
-        snprintf(target->url, sizeof target->url, "kvs://%s", kvs_server_address(target->server));
+        if (is_tikv)
+            snprintf(target->url, sizeof target->url, "tikv://%s%s",
+                     kvs_server_pd_address(target->server),
+                     target->kind == TARGET_TIKV_MANY ? "/DEFAULT" : "");
+        else
+            snprintf(target->url, sizeof target->url, "kvs://%s",
+                     kvs_server_address(target->server));
     }
     target->store = open_url(target);
     return 0;
@@ -251,10 +268,12 @@ static void test_ranges(void **state)
 
 static void test_the_rest_and_misuse(void **state)
 {
-    kvs_store *store = ((struct target *)*state)->store;
+    const struct target *target = *state;
+    kvs_store *store = target->store;
+    int compacted = target->kind >= TARGET_TIKV ? KVS_ERR_UNSUPPORTED : 0;
     assert_int_equal(wait_and_free(kvs_store_ping(store)), 0);
     assert_int_equal(wait_and_free(kvs_store_sync(store)), 0);
-    assert_int_equal(wait_and_free(kvs_store_compact(store)), 0);
+    assert_int_equal(wait_and_free(kvs_store_compact(store)), compacted);
     kvs_future *future = kvs_store_stats(store);
     kvs_slice json;
     assert_int_equal(kvs_future_wait(future, -1), 0);
@@ -274,12 +293,16 @@ static void test_the_rest_and_misuse(void **state)
     kvs_op op = KVS_OP_INIT;
     op.kind = 99;
     assert_int_equal(wait_and_free(kvs_store_call(store, &op)), KVS_ERR_INVALID_ARGUMENT);
-    too_large.size = KVS_VALUE_SIZE_MAX; /* just right */
+    too_large.size = KVS_VALUE_SIZE_MAX; /* just right, but for a raft log */
+    if (target->kind >= TARGET_TIKV) {
+        assert_int_equal(wait_and_free(kvs_store_set(store, key, too_large)), KVS_ERR_TOO_LARGE);
+        too_large.size = 7 << 20;
+    }
     assert_int_equal(wait_and_free(kvs_store_set(store, key, too_large)), 0);
     future = kvs_store_get(store, key);
     assert_int_equal(kvs_future_wait(future, -1), 0);
     assert_int_equal(kvs_future_get_value(future, &json), 0);
-    assert_int_equal(json.size, KVS_VALUE_SIZE_MAX);
+    assert_int_equal(json.size, too_large.size);
     kvs_future_free(future);
 }
 
@@ -621,6 +644,8 @@ static struct target memory_target = {.kind = TARGET_MEMORY, .loops = 2};
 static struct target log_target = {.kind = TARGET_LOG, .loops = 1};
 static struct target kvs_target = {.kind = TARGET_KVS, .loops = 1};
 static struct target many_target = {.kind = TARGET_KVS_MANY, .loops = 3};
+static struct target tikv_target = {.kind = TARGET_TIKV, .loops = 1};
+static struct target tikv_many_target = {.kind = TARGET_TIKV_MANY, .loops = 3};
 
 int main(void)
 {
@@ -628,7 +653,9 @@ int main(void)
     {                                                                               \
 #name " on " #target, name, target_setup, target_teardown, &target##_target \
     }
-#define TEST(name) ON(memory, name), ON(log, name), ON(kvs, name), ON(many, name)
+#define TEST(name)                                                                  \
+    ON(memory, name), ON(log, name), ON(kvs, name), ON(many, name), ON(tikv, name), \
+        ON(tikv_many, name)
     const struct CMUnitTest tests[] = {
         TEST(test_single_keys),
         TEST(test_compare_and_set),
@@ -647,5 +674,6 @@ int main(void)
         ON(kvs, test_server_restarts),
         ON(many, test_server_restarts),
     };
+
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
