@@ -19,7 +19,9 @@ typedef struct kvs_server kvs_server;
 struct kvs_server_options {
     uint32_t size;
     const char *address; /* "IP:PORT", default 127.0.0.1:4000; port 0: any free one */
-    const char *engine;  /* "kvs" or "memory"; default what the directory was made with, else kvs */
+    /* "kvs" or "memory"; default what the directory was made with, else kvs. "tikv": the data lives
+     * on a TiKV cluster, see `pd` */
+    const char *engine;
     const char *directory; /* default "." */
     uint32_t threads;      /* network loops; default one per core */
     uint32_t pool_threads; /* threads for blocking calls; default 4 */
@@ -37,6 +39,13 @@ struct kvs_server_options {
      * port 0: any free one. NULL: no. */
     const char *tikv;
     const char *keyspaces; /* for TiKV's clients, beside DEFAULT: names with commas between */
+    /* engine tikv: PD's addresses, "HOST[:PORT][,...][/KEYSPACE]", and for TLS the files (PEM) of
+     * the cluster's authorities, and of this client's certificate and key. What such a server can
+     * and cannot do is what kvs/store.h says of tikv:// */
+    const char *pd;
+    const char *pd_ca;
+    const char *pd_certificate;
+    const char *pd_key;
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -5,6 +5,8 @@
  * 2. While there is more, and credit, the scan is runnable: each turn of the loop sends one frame
  *    of each runnable scan, so that scans share the loop with everything else.
  * 3. What would have to wait for a disk is gathered by a thread of the pool, sent when it comes.
+ *    A store without an engine (a cluster elsewhere) is asked for one page after the other; there
+ *    is no snapshot then.
  * 4. Without credit the scan waits for kv_scan_credit; behind unwritten replies, for the socket.
  * 5. The last frame, an error, a cancel or the connection's end ends it.
  *
@@ -27,6 +29,9 @@
 
 struct kv_scan {
     struct engine_read read;
+    kvs_op op;      /* without an engine: fetches a page, and holds it */
+    size_t op_next; /* the first of its pairs that is not sent */
+    bool op_has_page;
     struct kv_connection *connection;
     struct kv_service_loop *at;
     struct kv_scan *next, **link;         /* of the connection */
@@ -117,7 +122,9 @@ static void unlink_scan(struct kv_scan *scan)
 static void free_scan(struct kv_scan *scan)
 {
     struct kv_connection *connection = scan->connection;
-    engine_snapshot_release(scan->at->service->engine, scan->snapshot);
+    if (scan->snapshot != NULL)
+        engine_snapshot_release(scan->at->service->engine, scan->snapshot);
+    kvs_op_release(&scan->op);
     buf_deinit(&scan->start);
     buf_deinit(&scan->end);
     buf_deinit(&scan->page);
@@ -137,6 +144,8 @@ static void end_scan(struct kv_scan *scan, int error, const char *message)
         kv_connection_close_when_done(connection);
     if (!scan->in_pool)
         free_scan(scan);
+    else if (scan->at->service->engine == NULL)
+        store_cancel(scan->at->service->store, &scan->op);
 }
 
 static struct kv_scan *find_scan(struct kv_connection *connection, uint32_t id)
@@ -182,18 +191,23 @@ static int gather_pair(void *arg, kvs_slice key, kvs_slice value)
     return 0;
 }
 
-/* Moves the range behind the last pair in out. */
-static int advance(struct kv_scan *scan, const struct buf *out, size_t last)
+/* Moves the range behind a key. */
+static int advance_to(struct kv_scan *scan, kvs_slice key)
 {
-    const uint8_t *at = out->data + last;
-    kvs_slice key = slice_make(at + 8, (size_t)at[0] | (size_t)at[1] << 8 | (size_t)at[2] << 16 |
-                                           (size_t)at[3] << 24);
     struct buf *bound = scan->reverse ? &scan->end : &scan->start;
     buf_clear(bound);
     int error = buf_append_slice(bound, key);
     if (error == 0 && !scan->reverse)
         error = buf_append_u8(bound, 0); /* the first key behind it */
     return error;
+}
+
+/* Moves the range behind the last pair in out. */
+static int advance(struct kv_scan *scan, const struct buf *out, size_t last)
+{
+    const uint8_t *at = out->data + last;
+    size_t size = (size_t)at[0] | (size_t)at[1] << 8 | (size_t)at[2] << 16 | (size_t)at[3] << 24;
+    return advance_to(scan, slice_make(at + 8, size));
 }
 
 /* Appends a frame (header with pairs) to out; what it returns says how the frame ends. */
@@ -289,6 +303,89 @@ static void go_to_pool(struct kv_scan *scan)
     engine_read(scan->at->service->engine, &scan->read);
 }
 
+/* --- without an engine: pages of the store ------------------------------------------------------
+ */
+
+static void on_fetched(kvs_op *op)
+{
+    struct kv_scan *scan = CONTAINER_OF(op, struct kv_scan, op);
+    scan->in_pool = false;
+    if (scan->ended) {
+        free_scan(scan);
+        return;
+    }
+    if (op->error != 0) {
+        end_scan(scan, op->error, op->message);
+        return;
+    }
+    scan->op_has_page = true;
+    scan->op_next = 0;
+    set_runnable(scan);
+}
+
+static void fetch_page(struct kv_scan *scan)
+{
+    set_not_runnable(scan);
+    scan->in_pool = true;
+    scan->op_has_page = false;
+    scan->op = KVS_OP_INIT;
+    scan->op.kind = KVS_OP_SCAN;
+    scan->op.family = scan->family;
+    scan->op.flags = (uint16_t)(KVS_OP_FLAG_PAGE | (scan->reverse ? KVS_OP_FLAG_REVERSE : 0) |
+                                (scan->keys_only ? KVS_OP_FLAG_KEYS_ONLY : 0));
+    scan->op.limit = scan->pairs_left < UINT32_MAX ? (uint32_t)scan->pairs_left : UINT32_MAX;
+    scan->op.key = buf_slice(&scan->start);
+    scan->op.end_key = buf_slice(&scan->end);
+    scan->op.on_done = on_fetched;
+    kvs_op *op = &scan->op;
+    store_submit(scan->at->service->store, &op, 1, scan->at->loop);
+}
+
+/* As gather, from the page. */
+static int gather_page(struct kv_scan *scan, struct buf *out)
+{
+    kvs_op *op = &scan->op;
+    int error = wire_reply_begin(KVS_OP_SCAN, scan->id, 0, 0, out, NULL);
+    if (error != 0)
+        return error;
+    struct gathering gathering = {.scan = scan, .out = out, .begin = out->size};
+    scan->frame_pairs = 0;
+    for (; scan->op_next < op->pairs_count; scan->op_next++) {
+        const kvs_pair *pair = &op->pairs[scan->op_next];
+        int outcome = gather_pair(&gathering, pair->key, pair->value);
+        if (outcome != 0)
+            return outcome;
+    }
+    if (!op->more || op->pairs_count == 0)
+        return 0;
+    if (scan->pairs_left == 0)
+        return GATHER_ENOUGH;
+    error = advance_to(scan, op->pairs[op->pairs_count - 1].key);
+    return error != 0 ? error : GATHER_FRAME_FULL;
+}
+
+static void step_without_engine(struct kv_scan *scan)
+{
+    if (!scan->op_has_page) {
+        fetch_page(scan);
+        return;
+    }
+    set_budget(scan);
+    struct buf *out = connection_out(&scan->connection->base);
+    size_t header = out->size;
+    int outcome = gather_page(scan, out);
+    bool is_read = scan->op_next == scan->op.pairs_count;
+    conclude(scan, outcome, out, header);
+    if (outcome != GATHER_FRAME_FULL)
+        return;
+    if (is_read) {
+        kvs_op_release(&scan->op);
+        fetch_page(scan);
+    } else {
+        set_runnable(scan);
+    }
+}
+
 /* --- the stream ---------------------------------------------------------------------------------
  */
 
@@ -313,6 +410,10 @@ static void scan_step(struct kv_scan *scan)
 {
     if (scan->in_pool || !may_send(scan))
         return;
+    if (scan->at->service->engine == NULL) {
+        step_without_engine(scan);
+        return;
+    }
     struct engine_view view;
     int error = engine_view_begin(scan->at->service->engine, scan->snapshot, false, &view);
     if (error != 0) {
@@ -395,8 +496,6 @@ static int new_scan(struct kv_connection *connection, const struct wire_frame *f
     int error = wire_request_decode(frame, limits, &op, NULL, &credit, ret_why);
     if (error != 0)
         return error;
-    if (service->engine == NULL)
-        return KVS_ERR_UNSUPPORTED;
     if (connection->session.scans >= limits->scans_max) {
         *ret_why = "too many scans on this connection";
         return KVS_ERR_BUSY;
@@ -408,7 +507,7 @@ static int new_scan(struct kv_connection *connection, const struct wire_frame *f
     scan->at = connection->at;
     scan->id = frame->id;
     error = fill_scan(scan, &op, credit) ? 0 : KVS_ERR_NO_MEMORY;
-    if (error == 0)
+    if (error == 0 && service->engine != NULL)
         error = engine_snapshot_take(service->engine, &scan->snapshot);
     if (error != 0) {
         buf_deinit(&scan->start);

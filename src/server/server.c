@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "net/listener.h"
 #include "server/kvs_service.h"
+#include "server/remote_engine.h"
 #include "server/tikv_server.h"
 
 #include <assert.h>
@@ -51,7 +52,8 @@ struct kvs_server {
     struct kvs_server_options options; /* no zeroes left; strings are not kept */
     struct listener listener;
     kvs_thread_pool *pool;
-    struct engine *engine;
+    struct engine *engine; /* NULL: the store is elsewhere */
+    struct remote_engine remote;
     struct kv_service service;
     struct tikv_server *tikv; /* NULL: without --tikv */
     struct server_loop *loops;
@@ -193,6 +195,12 @@ static int check_options(const struct kvs_server_options *options, char message[
         wrong = "values of at most 64 MiB (--value-max)";
     else if (options->sync > KVS_SYNC_NEVER)
         wrong = "sync is always, interval or never (--sync)";
+    else if (remote_engine_is_meant(options) && options->pd == NULL)
+        wrong = "engine tikv needs the addresses of PD (--pd 127.0.0.1:2379)";
+    else if (remote_engine_is_meant(options) && options->tikv != NULL)
+        wrong = "--tikv serves an engine of this machine, not engine tikv";
+    else if (!remote_engine_is_meant(options) && options->pd != NULL)
+        wrong = "--pd is for --engine tikv";
     if (wrong == NULL)
         return 0;
     snprintf(message, 256, "cannot start: %s", wrong);
@@ -272,7 +280,7 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
             return 0;
         }
     }
-    snprintf(message, 256, "there is no engine \"%s\": choose kvs or memory%s", name,
+    snprintf(message, 256, "there is no engine \"%s\": choose kvs, memory or tikv%s", name,
              options->engine == NULL ? ", with another --dir than the one it wrote" : "");
     return options->engine == NULL ? KVS_ERR_WRONG_ENGINE : KVS_ERR_INVALID_ARGUMENT;
 }
@@ -280,12 +288,13 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
 static int open_engine(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
-    engine_open_fn *open_blocking;
-    int error = choose_engine(options, &open_blocking, message);
+    engine_open_fn *open_blocking = NULL;
+    bool is_remote = remote_engine_is_meant(options);
+    int error = is_remote ? 0 : choose_engine(options, &open_blocking, message);
     if (error == 0)
         error =
             kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, options->pool_threads, &server->pool);
-    if (error != 0)
+    if (error != 0 || is_remote)
         return error;
     const struct engine_options engine_options = {
         .pool = server->pool,
@@ -329,6 +338,18 @@ static int make_loops(kvs_server *server)
     return 0;
 }
 
+static int open_store(kvs_server *server, char message[256])
+{
+    const struct kvs_server_options *options = &server->options;
+    struct loop *loops[THREADS_MAX];
+    if (!remote_engine_is_meant(options))
+        return local_store_new(server->engine, options->value_size_max, &server->service.store);
+    for (unsigned i = 0; i < options->threads; i++)
+        loops[i] = &server->loops[i].loop;
+    return remote_engine_open(&server->remote, options, server->pool, loops, options->threads,
+                              &server->service.store, message);
+}
+
 static int start_loops(kvs_server *server)
 {
     int error = listener_start(&server->listener, &server->loops[0].loop, on_accept, server);
@@ -351,6 +372,7 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
         return KVS_ERR_NO_MEMORY;
     fill_options(&server->options, options);
     server->listener.descriptor = -1;
+    remote_engine_init(&server->remote);
     pthread_mutex_init(&server->mutex, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -379,8 +401,14 @@ static int bind_listeners(kvs_server *server, char message[256])
 
 static void log_ready(const kvs_server *server)
 {
-    log_info("kvs-server %s with engine %s in %s, listening on %s", KVS_VERSION,
-             server->engine->methods->name, server->options.directory, server->listener.address);
+    if (server->engine == NULL)
+        log_info("kvs-server %s with engine " REMOTE_ENGINE_NAME " on the cluster of %s, listening "
+                 "on %s",
+                 KVS_VERSION, server->options.pd, server->listener.address);
+    else
+        log_info("kvs-server %s with engine %s in %s, listening on %s", KVS_VERSION,
+                 server->engine->methods->name, server->options.directory,
+                 server->listener.address);
     if (server->tikv != NULL)
         log_info("serving TiKV's clients: PD on %s, store on %s, status on %s",
                  kvs_server_pd_address(server), kvs_server_tikv_address(server),
@@ -406,14 +434,16 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
         error = make_loops(server);
     }
     if (error == 0)
-        error =
-            local_store_new(server->engine, server->options.value_size_max, &server->service.store);
+        error = open_store(server, message);
     if (error == 0)
         error = start_loops(server);
+    if (error == 0 && server->engine == NULL)
+        error = remote_engine_wait_blocking(&server->remote, message);
     if (error == 0) {
         log_ready(server);
         server->options.address = server->options.directory = server->options.engine = NULL;
-        server->options.tikv = server->options.keyspaces = NULL;
+        server->options.tikv = server->options.keyspaces = server->options.pd = NULL;
+        server->options.pd_ca = server->options.pd_certificate = server->options.pd_key = NULL;
         *ret_server = server;
         return 0;
     }
@@ -582,6 +612,7 @@ static int free_server(kvs_server *server)
     int error = server->engine != NULL ? engine_close_blocking(server->engine) : 0;
     kvs_thread_pool_unref(server->pool);
     listener_unbind(&server->listener);
+    remote_engine_deinit(&server->remote);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->mutex);
     mem_free(server->service.loops);

@@ -10,8 +10,8 @@
  *   region-errors=PERCENT   of the raw commands get a region error after which a client must try
  *                           again: NotLeader, EpochNotMatch, RegionNotFound, StaleCommand ...
  *   busy=PERCENT            likewise, ServerIsBusy
- *   store-away=UP:DOWN      after each UP milliseconds the store breaks its connections, and is away
- *                           for DOWN milliseconds
+ *   store-away=UP:DOWN      after each UP milliseconds the store breaks its connections, and is
+ *                           away for DOWN milliseconds
  *   pd-away=UP:DOWN         likewise PD says that it does not lead
  *   seed=N                  of the choices (1)
  * Any thread.

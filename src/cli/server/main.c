@@ -100,6 +100,10 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .cache_size_bytes = settings->cache_size,
         .tikv = settings->tikv,
         .keyspaces = settings->keyspaces,
+        .pd = settings->pd,
+        .pd_ca = settings->pd_ca,
+        .pd_certificate = settings->pd_certificate,
+        .pd_key = settings->pd_key,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);

@@ -31,7 +31,7 @@ static const struct arguments_option rows[] = {
     {"dir", 'd', ARGUMENTS_STRING, AT(directory), "PATH",
      "where the data is kept (the current directory)", 0, 0, NULL},
     {"engine", 'e', ARGUMENTS_STRING, AT(engine), "NAME",
-     "kvs or memory (what the directory was made with, else kvs)", 0, 0, NULL},
+     "kvs, memory or tikv (what the directory was made with, else kvs)", 0, 0, NULL},
     {"sync", 's', ARGUMENTS_CHOICE, AT(sync), NULL, "when a write is acknowledged (always)", 0, 0,
      sync_names},
     {"sync-interval", 0, ARGUMENTS_SECONDS, AT(sync_interval_ms), "SECONDS",
@@ -58,6 +58,14 @@ static const struct arguments_option rows[] = {
      "serve TiKV's clients, too (127.0.0.1:2379,127.0.0.1:20160)", 0, 0, NULL},
     {"keyspaces", 0, ARGUMENTS_STRING, AT(keyspaces), "NAMES",
      "with --tikv: keyspaces beside DEFAULT, with commas between", 0, 0, NULL},
+    {"pd", 0, ARGUMENTS_STRING, AT(pd), "PD[,PD...]",
+     "with --engine tikv: addresses of the cluster's PD", 0, 0, NULL},
+    {"pd-ca", 0, ARGUMENTS_STRING, AT(pd_ca), "FILE",
+     "with --pd: speak TLS, and trust these authorities (PEM)", 0, 0, NULL},
+    {"pd-cert", 0, ARGUMENTS_STRING, AT(pd_certificate), "FILE",
+     "with --pd: the certificate of this server as a client (PEM)", 0, 0, NULL},
+    {"pd-key", 0, ARGUMENTS_STRING, AT(pd_key), "FILE", "with --pd-cert: its key (PEM)", 0, 0,
+     NULL},
 #ifdef KVS_FAULTS
     {"test-faults", 0, ARGUMENTS_STRING, AT(test_faults), "FAULTS",
      "for tests: what goes wrong with --tikv, as server/tikv_faults.h says it", 0, 0, NULL},
@@ -98,6 +106,7 @@ static const struct arguments_command command[] = {
                     "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"
                     "kvs-server --engine memory --addr 127.0.0.1:0\n"
                     "kvs-server --tikv\n"
+                    "kvs-server --engine tikv --pd 10.0.0.1:2379,10.0.0.2:2379\n"
                     "kvs-server --tikv=127.0.0.1:2379,127.0.0.1:20160 --keyspaces app,test\n",
         .options = rows,
     },

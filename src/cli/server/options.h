@@ -12,6 +12,10 @@ struct server_settings {
     const char *config;
     const char *tikv;
     const char *keyspaces;
+    const char *pd;
+    const char *pd_ca;
+    const char *pd_certificate;
+    const char *pd_key;
     const char *test_faults; /* in builds with faults */
     uint64_t threads;
     uint64_t pool_threads;

@@ -592,6 +592,8 @@ uint64_t tikv_cluster_timer(const struct tikv_cluster *cluster)
 
 static void cluster_tell_first(struct tikv_cluster *cluster, int error, const char *why)
 {
+    if (error == 0)
+        cluster->usable = true;
     if (cluster->first_told)
         return;
     cluster->first_told = true;

@@ -129,6 +129,7 @@ struct tikv_cluster {
     bool pd_closed;
     bool closing;
     bool first_told;
+    bool usable; /* PD and the keyspace were found: requests may be made */
     /* the keyspace */
     char keyspace[64]; /* name; "": API V1 */
     struct pd_request keyspace_request;

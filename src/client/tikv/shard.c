@@ -214,8 +214,12 @@ static void op_on_submit(struct task *task)
         tikv_op_on_end(op, error);
         return;
     }
-    if (chain_enter(shard, op))
+    if (!chain_enter(shard, op))
+        return;
+    if (shard->cluster.usable)
         tikv_op_begin(op);
+    else
+        list_append(&shard->ready, &op->ready_node); /* its keys have no prefix yet */
 }
 
 void tikv_shard_prepare(struct tikv_shard *shard, kvs_op *base, struct loop *loop, int error)
@@ -312,7 +316,7 @@ static void shard_on_turn_end(struct loop_hook *hook)
         return;
     shard_run_done(shard);
     shard_expire(shard, now_ms);
-    while ((ready = list_pop(&shard->ready)) != NULL)
+    while (shard->cluster.usable && (ready = list_pop(&shard->ready)) != NULL)
         tikv_op_begin(list_entry(ready, struct tikv_op, ready_node));
     tikv_cluster_run(&shard->cluster, now_ms);
     shard_arm_timer(shard, now_ms);

@@ -51,9 +51,9 @@ struct tikv_shard {
     unsigned parked;   /* done, but a cancel is in the mailbox: on_done waits for it */
     struct loop_hook turn_end;
     uv_timer_t timer;
-    uint64_t timer_armed_ms;              /* UINT64_MAX: it is not */
-    struct task_list done;                /* wait for the end of the turn */
-    struct list ready;                    /* struct tikv_op: their key is free */
+    uint64_t timer_armed_ms; /* UINT64_MAX: it is not */
+    struct task_list done;   /* wait for the end of the turn */
+    struct list ready;       /* struct tikv_op: their key is free, the cluster was not */
     struct tikv_op *chains[SHARD_CHAINS]; /* writes of one key that are under way */
     struct task wake_task;
     struct task start_task;

@@ -199,9 +199,9 @@ static void test_names(void **state)
     assert_int_equal(wait_and_free(get(store, "k")), 0);
     close_store(store);
     scripted_server_stop(&server);
-    snprintf(server.url, sizeof server.url, "tikv://127.0.0.1");
+    snprintf(server.url, sizeof server.url, "etcd://127.0.0.1");
     assert_int_equal(open_store(NULL, &store, message), KVS_ERR_INVALID_ARGUMENT);
-    assert_said(message, "\"tikv:\" is no known kind of store");
+    assert_said(message, "\"etcd:\" is no known kind of store");
 }
 
 /* --- under way ---------------------------------------------------------------------------------

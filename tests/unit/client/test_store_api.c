@@ -22,7 +22,8 @@ enum target_kind {
     TARGET_KVS,
     TARGET_KVS_MANY,
     TARGET_TIKV,
-    TARGET_TIKV_MANY, /* keyspace, several loops */
+    TARGET_TIKV_MANY,   /* keyspace, several loops */
+    TARGET_KVS_ON_TIKV, /* kvs:// to a server whose engine is the cluster of another server */
 };
 
 struct target {
@@ -30,6 +31,7 @@ struct target {
     uint32_t loops;
     kvs_runtime *runtime;
     kvs_server *server;
+    kvs_server *front;
     kvs_store *store;
     char directory[64];
     char url[128];
@@ -58,6 +60,16 @@ static kvs_store *open_url(struct target *target)
     return store;
 }
 
+static int start_front(struct target *target)
+{
+    const struct kvs_server_options options = {.size = sizeof options,
+                                               .address = "127.0.0.1:0",
+                                               .engine = "tikv",
+                                               .pd = kvs_server_pd_address(target->server),
+                                               .threads = 2};
+    return kvs_server_open(&options, &target->front, NULL);
+}
+
 static int target_setup(void **state)
 {
     struct target *target = *state;
@@ -82,7 +94,12 @@ static int target_setup(void **state)
             server.tikv = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0";
         if (kvs_server_open(&server, &target->server, NULL) != 0)
             return -1;
-        if (is_tikv)
+        if (target->kind == TARGET_KVS_ON_TIKV && start_front(target) != 0)
+            return -1;
+        if (target->kind == TARGET_KVS_ON_TIKV)
+            snprintf(target->url, sizeof target->url, "kvs://%s",
+                     kvs_server_address(target->front));
+        else if (is_tikv)
             snprintf(target->url, sizeof target->url, "tikv://%s%s",
                      kvs_server_pd_address(target->server),
                      target->kind == TARGET_TIKV_MANY ? "/DEFAULT" : "");
@@ -101,6 +118,9 @@ static int target_teardown(void **state)
     int error = kvs_future_wait(future, -1);
     kvs_future_free(future);
     kvs_runtime_free(target->runtime);
+    if (target->front != NULL)
+        error |= kvs_server_close(target->front, 1000);
+    target->front = NULL;
     if (target->server != NULL)
         error |= kvs_server_close(target->server, 1000);
     target->server = NULL;
@@ -646,6 +666,7 @@ static struct target kvs_target = {.kind = TARGET_KVS, .loops = 1};
 static struct target many_target = {.kind = TARGET_KVS_MANY, .loops = 3};
 static struct target tikv_target = {.kind = TARGET_TIKV, .loops = 1};
 static struct target tikv_many_target = {.kind = TARGET_TIKV_MANY, .loops = 3};
+static struct target on_tikv_target = {.kind = TARGET_KVS_ON_TIKV, .loops = 1};
 
 int main(void)
 {
@@ -655,7 +676,7 @@ int main(void)
     }
 #define TEST(name)                                                                  \
     ON(memory, name), ON(log, name), ON(kvs, name), ON(many, name), ON(tikv, name), \
-        ON(tikv_many, name)
+        ON(tikv_many, name), ON(on_tikv, name)
     const struct CMUnitTest tests[] = {
         TEST(test_single_keys),
         TEST(test_compare_and_set),
