@@ -274,7 +274,10 @@ static void channel_take_plain(struct channel *channel, kvs_slice bytes)
         channel_fail_grpc(channel, error);
         return;
     }
-    if (!channel->ready && bytes.size > 0) {
+    /* Of a peer that begins with anything but HTTP/2 the engine has something to say. */
+    bool is_peer =
+        grpc_conn_accepts_calls(channel->grpc) && grpc_conn_error_text(channel->grpc)[0] == '\0';
+    if (!channel->ready && bytes.size > 0 && is_peer) {
         channel->ready = true;
         link_established(&channel->link);
         channel->events->on_ready(channel);
@@ -367,6 +370,8 @@ void channel_run(struct channel *channel, uint64_t now_ms)
         return;
     if (error != 0)
         channel_fail_grpc(channel, error);
+    else if (grpc_conn_done(channel->grpc) && !channel->ready)
+        channel_fail_grpc(channel, KVS_ERR_PROTOCOL);
     else if (grpc_conn_done(channel->grpc))
         link_fail(&channel->link, KVS_ERR_CONNECTION_LOST, "the server is going down");
 }
