@@ -64,9 +64,9 @@ static const struct arguments_command commands[] = {
         .summary = "load a server and measure it",
         .description =
             "Sends sets and gets to URL, kvs://HOST:PORT or redis://HOST:PORT (default\n"
-            "kvs://127.0.0.1:4000), and prints throughput and latencies. Both protocols are "
-            "driven\n"
-            "by the same generator.\n"
+            "kvs://127.0.0.1:4000), and prints throughput and latencies. Both protocols are\n"
+            "driven by the same generator. tikv://PD[,PD...] goes through the client of libkvs,\n"
+            "without --rate.\n"
             "\n"
             "Without --rate the load is a closed loop: every connection keeps --pipeline requests\n"
             "in flight, and a slow server is sent less. Latency then runs from the moment a\n"

@@ -5,17 +5,20 @@
 #include "cli/bench/target.h"
 
 #include "base/error.h"
+#include "cli/bench/worker_store.h"
 
 #include <errno.h>
+#include <kvs/store.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-static const struct target_methods *const kinds[] = {&target_kvs, &target_redis};
+static const struct target_methods *const kinds[] = {&target_kvs, &target_redis, &target_tikv};
 
 static const struct target_methods *kind_find(const char *url, const char **ret_rest)
 {
@@ -60,8 +63,13 @@ int target_open(struct target *target, const char *url, char *text)
     *target = (struct target){0};
     const char *rest = NULL;
     target->methods = kind_find(url, &rest);
+    if (target->methods != NULL && target->methods->is_store && strlen(url) < sizeof target->url) {
+        memcpy(target->url, url, strlen(url) + 1); /* fits */
+        return worker_store_check(url, text);
+    }
     if (target->methods == NULL || !address_split(target, rest)) {
-        snprintf(text, TARGET_TEXT_MAX, "%.180s: want kvs://HOST:PORT or redis://HOST:PORT", url);
+        snprintf(text, TARGET_TEXT_MAX,
+                 "%.150s: want kvs://HOST:PORT, redis://HOST:PORT or tikv://PD[,PD...]", url);
         return KVS_ERR_ADDRESS;
     }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
@@ -83,6 +91,17 @@ bool target_prepare(struct target *target, size_t key_size, size_t value_size)
     target->value_size = value_size;
     return target->methods->prepare(target);
 }
+
+static bool tikv_prepare(struct target *target)
+{
+    return target->value_size <= KVS_VALUE_SIZE_MAX;
+}
+
+const struct target_methods target_tikv = {
+    .kind = "tikv",
+    .is_store = true,
+    .prepare = tikv_prepare,
+};
 
 static int socket_connect(const struct target *target, unsigned timeout_ms, int *ret_fd)
 {
@@ -108,6 +127,10 @@ static int socket_connect(const struct target *target, unsigned timeout_ms, int 
 int target_connect(const struct target *target, unsigned timeout_ms, int *ret_fd, char *text)
 {
     int fd = -1;
+    if (target->methods->is_store) { /* only a place in the worker: the store connects */
+        *ret_fd = eventfd(0, EFD_CLOEXEC);
+        return *ret_fd >= 0 ? 0 : error_from_errno(errno);
+    }
     int error = socket_connect(target, timeout_ms, &fd);
     if (error != 0) {
         snprintf(text, TARGET_TEXT_MAX, "cannot connect to %.150s:%s: %s", target->host,

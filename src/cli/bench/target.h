@@ -49,7 +49,8 @@ struct target;
 
 struct target_methods {
     const char *kind;
-    bool ordered; /* replies come in the order of the requests and carry no id */
+    bool ordered;  /* replies come in the order of the requests and carry no id */
+    bool is_store; /* no table of bytes: the load goes through libkvs, see worker_store.h */
 
     /* Fills target->parts; false when key or value is too large for the protocol. */
     bool (*prepare)(struct target *target);
@@ -78,6 +79,7 @@ struct target_part {
 
 struct target {
     const struct target_methods *methods;
+    char url[512]; /* of a store */
     char host[256];
     char port[8];
     struct sockaddr_storage address;
@@ -89,6 +91,7 @@ struct target {
 
 extern const struct target_methods target_redis;
 extern const struct target_methods target_kvs;
+extern const struct target_methods target_tikv;
 
 /* Returns 0 or a negative error with a message in text (TARGET_TEXT_MAX bytes). Blocks for the
  * name look-up. */

@@ -20,6 +20,8 @@
  */
 #include "cli/bench/worker.h"
 
+#include "cli/bench/worker_store.h"
+
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -285,7 +287,10 @@ static void *worker_main(void *arg)
     worker->last_reply_ns = worker->phase.start_ns;
     tally->end_ns = worker->phase.start_ns;
     sleep_until(worker->phase.start_ns);
-    run(worker);
+    if (worker->load->target->methods->is_store)
+        worker_store_run(worker);
+    else
+        run(worker);
     count_unsent(worker);
     cpu_time(&tally->user_ns, &tally->system_ns);
     tally->user_ns -= user_ns;

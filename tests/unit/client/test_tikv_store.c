@@ -47,8 +47,6 @@ static void make_keys(void)
 static int wait_and_free(kvs_future *future)
 {
     int error = kvs_future_wait(future, -1);
-    if (error != 0)
-        print_message("%s\n", kvs_future_error_message(future));
     kvs_future_free(future);
     return error;
 }
