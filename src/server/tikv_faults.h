@@ -7,7 +7,7 @@
  *   region-errors=10,store-away=2000:300
  *
  * with any of:
- *   region-errors=PERCENT   of the raw commands get a region error after which a client must try
+ *   region-errors=PERCENT   of the raw commands get a region error after which a client tries
  *                           again: NotLeader, EpochNotMatch, RegionNotFound, StaleCommand ...
  *   busy=PERCENT            likewise, ServerIsBusy
  *   store-away=UP:DOWN      after each UP milliseconds the store breaks its connections, and is
