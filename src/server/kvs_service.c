@@ -24,12 +24,16 @@ static struct kv_connection *kv_connection_of(const struct connection *connectio
 /* --- answers on the spot ------------------------------------------------------------------------
  */
 
+#define GETS_MAX 16u /* looked up side by side */
+
 /* One read's worth of requests: the view is begun by the first that needs it. */
 struct visit {
     struct kv_connection *connection;
     struct chunk *chunk;
     struct engine_view view;
     bool view_open;
+    unsigned gets_count; /* plain GETs of one family in a row, not answered yet */
+    struct wire_frame gets[GETS_MAX];
 };
 
 static int visit_view(struct visit *visit)
@@ -53,8 +57,58 @@ static bool key_fits(const struct visit *visit, kvs_slice key)
     return key.size > 0 && key.size <= limits->key_size_max;
 }
 
-/* GET and EXISTS. False: not for here; nothing was answered. */
-static bool answer_key(struct visit *visit, const struct wire_frame *frame, struct buf *out)
+static bool is_get_on_spot(const struct visit *visit, const struct wire_frame *frame)
+{
+    return frame->opcode == KVS_OP_GET && visit->connection->at->service->engine != NULL &&
+           is_plain(frame) && key_fits(visit, frame->body);
+}
+
+/* The answer to a GET that was looked up; one that would block, or failed, takes the long way. */
+static void answer_get(struct visit *visit, const struct wire_frame *frame, int error,
+                       kvs_slice value)
+{
+    struct connection *base = &visit->connection->base;
+    if (error != 0 && error != KVS_ERR_NOT_FOUND) {
+        kv_request_start(visit->connection, frame, visit->chunk);
+        return;
+    }
+    struct buf *out = connection_out(base);
+    if (error == 0)
+        error = wire_reply_value(KVS_OP_GET, frame->id, value, out);
+    else
+        error = wire_reply_begin(KVS_OP_GET, frame->id, error, 0, out, NULL);
+    if (error != 0)
+        connection_close(base);
+}
+
+/* Looks the waiting GETs up, side by side, and answers them. */
+static void answer_gets(struct visit *visit)
+{
+    unsigned count = visit->gets_count;
+    visit->gets_count = 0;
+    if (count == 0)
+        return;
+    kvs_slice keys[GETS_MAX];
+    kvs_slice values[GETS_MAX];
+    int errors[GETS_MAX];
+    int error = visit_view(visit);
+    for (unsigned i = 0; i < count; i++) {
+        keys[i] = visit->gets[i].body;
+        errors[i] = error;
+    }
+    if (error == 0)
+        engine_get_many(&visit->view, visit->gets[0].family, keys, count, values, errors);
+    size_t size = 0;
+    for (unsigned i = 0; i < count && !visit->connection->base.closed; i++) {
+        size += errors[i] == 0 ? values[i].size : 0;
+        if (i > 0 && size > ON_SPOT_REPLY_MAX)
+            errors[i] = ENGINE_WOULD_BLOCK; /* the long way counts what is in flight */
+        answer_get(visit, &visit->gets[i], errors[i], values[i]);
+    }
+}
+
+/* EXISTS. False: not for here; nothing was answered. */
+static bool answer_exists(struct visit *visit, const struct wire_frame *frame, struct buf *out)
 {
     kvs_slice value;
     if (!is_plain(frame) || !key_fits(visit, frame->body) || visit_view(visit) != 0)
@@ -62,33 +116,38 @@ static bool answer_key(struct visit *visit, const struct wire_frame *frame, stru
     int error = engine_get(&visit->view, frame->family, frame->body, &value);
     if (error != 0 && error != KVS_ERR_NOT_FOUND)
         return false; /* would block, or an error: the long way says which */
-    if (frame->opcode == KVS_OP_EXISTS)
-        error = wire_reply_begin(KVS_OP_EXISTS, frame->id, 0, error == 0, out, NULL);
-    else if (error == 0)
-        error = wire_reply_value(KVS_OP_GET, frame->id, value, out);
-    else
-        error = wire_reply_begin(KVS_OP_GET, frame->id, error, 0, out, NULL);
+    error = wire_reply_begin(KVS_OP_EXISTS, frame->id, 0, error == 0, out, NULL);
     if (error != 0)
         connection_close(&visit->connection->base);
     return true;
 }
 
+static int append_value(int error, kvs_slice value, size_t begin, struct buf *out)
+{
+    bool missing = error == KVS_ERR_NOT_FOUND;
+    if (error != 0 && !missing)
+        return error;
+    if (missing)
+        return buf_append_u32(out, WIRE_MISSING);
+    if (out->size - begin + value.size > ON_SPOT_REPLY_MAX)
+        return ENGINE_WOULD_BLOCK;
+    error = buf_append_u32(out, (uint32_t)value.size);
+    return error != 0 ? error : buf_append_slice(out, value);
+}
+
 static int append_values(struct visit *visit, const kvs_op *op, struct buf *out)
 {
     size_t begin = out->size;
-    for (uint32_t i = 0; i < op->count; i++) {
-        kvs_slice value = {0};
-        int error = engine_get(&visit->view, op->family, op->keys[i], &value);
-        if (error != 0 && error != KVS_ERR_NOT_FOUND)
-            return error;
-        if (out->size - begin + value.size > ON_SPOT_REPLY_MAX)
-            return ENGINE_WOULD_BLOCK;
-        bool missing = error == KVS_ERR_NOT_FOUND;
-        if (buf_append_u32(out, missing ? WIRE_MISSING : (uint32_t)value.size) != 0 ||
-            buf_append_slice(out, value) != 0)
-            return KVS_ERR_NO_MEMORY;
+    kvs_slice values[GETS_MAX];
+    int errors[GETS_MAX];
+    int error = 0;
+    for (uint32_t done = 0; done < op->count && error == 0; done += GETS_MAX) {
+        unsigned count = op->count - done < GETS_MAX ? op->count - done : GETS_MAX;
+        engine_get_many(&visit->view, op->family, op->keys + done, count, values, errors);
+        for (unsigned i = 0; i < count && error == 0; i++)
+            error = append_value(errors[i], values[i], begin, out);
     }
-    return 0;
+    return error;
 }
 
 static bool answer_batch_get(struct visit *visit, const struct wire_frame *frame, struct buf *out)
@@ -118,9 +177,8 @@ static bool answer_on_spot(struct visit *visit, const struct wire_frame *frame)
         return false;
     struct buf *out = connection_out(&visit->connection->base);
     switch (frame->opcode) {
-    case KVS_OP_GET:
     case KVS_OP_EXISTS:
-        return answer_key(visit, frame, out);
+        return answer_exists(visit, frame, out);
     case KVS_OP_BATCH_GET:
         return answer_batch_get(visit, frame, out);
     default:
@@ -153,6 +211,14 @@ static void take_control(struct kv_connection *connection, const struct wire_fra
 
 static void take_request(struct visit *visit, const struct wire_frame *frame)
 {
+    if (is_get_on_spot(visit, frame)) {
+        if (visit->gets_count > 0 && visit->gets[0].family != frame->family)
+            answer_gets(visit);
+        visit->gets[visit->gets_count++] = *frame;
+        if (visit->gets_count == GETS_MAX)
+            answer_gets(visit);
+        return;
+    }
     if (answer_on_spot(visit, frame))
         return;
     if (frame->opcode == KVS_OP_SCAN)
@@ -175,7 +241,11 @@ static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice b
 {
     struct kv_connection *connection = kv_connection_of(base);
     struct server_session *session = &connection->session;
-    struct visit visit = {.connection = connection, .chunk = chunk};
+    struct visit visit; /* most of it is written before it is read */
+    visit.connection = connection;
+    visit.chunk = chunk;
+    visit.view_open = false;
+    visit.gets_count = 0;
     struct server_session_input input;
     uint64_t now_ms = loop_now_ms(connection->at->loop);
     uint64_t requests = 0;
@@ -198,6 +268,7 @@ static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice b
         if (base->out.size >= FLUSH_SIZE)
             connection_flush(base);
     }
+    answer_gets(&visit);
     if (visit.view_open)
         engine_view_end(&visit.view);
     if (session->state >= SERVER_SESSION_DRAINING && !base->closed)

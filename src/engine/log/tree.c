@@ -328,6 +328,58 @@ struct entry *tree_find(const struct node *root, kvs_slice key)
     return equal ? node->items[position] : NULL;
 }
 
+static inline void node_prefetch(const struct node *node)
+{
+    __builtin_prefetch(node);
+    for (unsigned i = 0; i < TREE_FANOUT; i += 8)
+        __builtin_prefetch(&node->prefix[i]);
+}
+
+/* Where the key must be in the leaf, by its prefix alone: the key itself is not looked at. */
+static inline unsigned leaf_guess(const struct node *leaf, kvs_slice key)
+{
+    if (key.size < leaf->skip)
+        return 0;
+    unsigned guess = prefix_lower_bound(leaf->prefix, leaf->count, key_prefix(key, leaf->skip));
+    return guess < leaf->count ? guess : 0;
+}
+
+void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned count,
+                    struct entry **ret_entries)
+{
+    const struct node *nodes[TREE_FIND_MANY_MAX];
+    unsigned positions[TREE_FIND_MANY_MAX];
+    assert(count <= TREE_FIND_MANY_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        nodes[i] = root;
+        ret_entries[i] = NULL;
+    }
+    if (root == NULL)
+        return;
+    for (unsigned level = root->level; level > 0; level--) { /* all leaves are equally deep */
+        for (unsigned i = 0; i < count; i++) {
+            positions[i] = node_child(nodes[i], keys[i]);
+            __builtin_prefetch(&nodes[i]->children[positions[i]]);
+        }
+        for (unsigned i = 0; i < count; i++) {
+            nodes[i] = nodes[i]->children[positions[i]];
+            node_prefetch(nodes[i]);
+        }
+    }
+    for (unsigned i = 0; i < count; i++) {
+        positions[i] = leaf_guess(nodes[i], keys[i]);
+        __builtin_prefetch(&nodes[i]->items[positions[i]]);
+    }
+    for (unsigned i = 0; i < count; i++)
+        __builtin_prefetch(nodes[i]->items[positions[i]]);
+    for (unsigned i = 0; i < count; i++) {
+        bool equal;
+        unsigned position = node_search(nodes[i], keys[i], &equal);
+        if (equal)
+            ret_entries[i] = nodes[i]->items[position];
+    }
+}
+
 /* --- changing --------------------------------------------------------------------------------- */
 
 /* Makes the node at *link one of this group, copying it if it was published. */

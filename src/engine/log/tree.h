@@ -117,6 +117,14 @@ void tree_object_free(struct slab *slab, uintptr_t tagged);
 /* The entry of a key or NULL. An empty tree is NULL. Any thread that may see the root. */
 struct entry *tree_find(const struct node *root, kvs_slice key);
 
+/*
+ * As tree_find, for up to TREE_FIND_MANY_MAX keys at once. The lookups go down the tree side by side,
+ * each asking for the memory it needs next while the others work, so that their waits overlap.
+ */
+#define TREE_FIND_MANY_MAX 16u
+void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned count,
+                    struct entry **ret_entries);
+
 /* Puts an entry in; one with the same key is replaced and given back: the caller retires it. On
  * NO_MEMORY the tree under *root is half changed: undo the group. */
 int tree_insert(struct tree_writer *writer, struct node **root, struct entry *entry,

@@ -409,12 +409,38 @@ static void requests_run(struct log_engine *log)
         task->run(task);
 }
 
+/* Has the index nodes and entries that the next writes will touch brought near, all at once: one write
+ * after the other would wait for each. Returns the write behind those. */
+static struct task *writes_prefetch(struct log_engine *log, struct task *first)
+{
+    kvs_slice keys[TREE_FIND_MANY_MAX];
+    struct entry *entries[TREE_FIND_MANY_MAX];
+    unsigned count = 0;
+    unsigned family = 0;
+    struct task *task = first;
+    for (; task != NULL && count < TREE_FIND_MANY_MAX; task = task->next) {
+        const struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
+        if (write->mutations_count == 0)
+            continue;
+        family = write->mutations[0].family;
+        keys[count++] = write->mutations[0].key;
+    }
+    if (count > 1)
+        tree_find_many(log->working.families[family].root, keys, count, entries);
+    return task;
+}
+
 static void writes_run(struct log_engine *log)
 {
     struct task_list writes = mailbox_take(&log->writes);
+    struct task *prefetched = writes.first;
     struct task *task;
-    while ((task = task_list_pop(&writes)) != NULL)
+    while ((task = writes.first) != NULL) {
+        if (task == prefetched)
+            prefetched = writes_prefetch(log, task);
+        task_list_pop(&writes);
         writer_add_write(log, CONTAINER_OF(task, struct engine_write, op.task));
+    }
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)

@@ -147,6 +147,13 @@ static int memory_get(struct engine_view *view, unsigned family, kvs_slice key,
     return 0;
 }
 
+static void memory_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
+                            unsigned count, kvs_slice *ret_values, int *ret_errors)
+{
+    for (unsigned i = 0; i < count; i++)
+        ret_errors[i] = memory_get(view, family, keys[i], &ret_values[i]);
+}
+
 static int memory_expiry(struct engine_view *view, unsigned family, kvs_slice key,
                          uint64_t *ret_expires_at_ms)
 {
@@ -524,6 +531,7 @@ static const struct engine_methods memory_methods = {
     .view_begin = memory_view_begin,
     .view_end = memory_view_end,
     .get = memory_get,
+    .get_many = memory_get_many,
     .expiry = memory_expiry,
     .scan = memory_scan,
     .count = memory_count,
