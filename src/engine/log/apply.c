@@ -7,7 +7,7 @@
  *
  * A move: each record that is still live is appended anew and its entry is pointed to the copy.
  * That is visible to readers at once, which is harmless: the bytes are the same, and the old ones
- * stay.
+ * stay. Only when it is undone, the copy's readers have to leave before its place is used anew.
  *
  * Failure: NO_MEMORY leaves trees and segment half changed; the writer undoes the whole group.
  * Thread: the writer.
@@ -324,6 +324,8 @@ static int move_set(struct log_engine *log, const struct move *move, uint32_t of
         if (error != 0)
             return error;
         error = entry_unlink(log, record->family, entry);
+        if (error == 0 && !move->keep_removes)
+            log->working.sequence++; /* no record, but a version of its own */
         if (error != 0 || !move->keep_removes)
             return error;
         return move_tombstone(log, record->family, record->key);

@@ -10,7 +10,8 @@
  * Readers never wait: an entry's location changes by one store, and old bytes stay until no reader
  * is inside an epoch that could see them.
  *
- * Failure: the segment is left as it was (its moved records are dead in it) and not tried again.
+ * Failure: the segment is left as it was (its moved records are dead in it). For lack of memory or
+ * space it is tried again later, else never.
  */
 #include "engine/log/log_engine.h"
 
@@ -41,10 +42,9 @@ static uint64_t segment_garbage(const struct log_engine *log, const struct segme
     return segment->size > used ? segment->size - used : 0;
 }
 
-static bool segment_is_candidate(const struct log_engine *log, const struct segment *segment)
+static bool segment_is_candidate(const struct segment *segment, uint32_t below)
 {
-    return segment->state == SEGMENT_SEALED && !segment->stuck &&
-           segment->number < log->synced_segment;
+    return segment->state == SEGMENT_SEALED && !segment->stuck && segment->number < below;
 }
 
 /* For a requested compaction: the first segment in its range with more than a little garbage. */
@@ -52,7 +52,8 @@ static struct segment *pick_requested(const struct log_engine *log, uint64_t wal
 {
     for (struct segment *at = log->oldest; at != NULL && at->number <= log->compact_up_to;
          at = at->next) {
-        if (segment_is_candidate(log, at) && segment_garbage(log, at, wall_ms) > at->size / 20)
+        if (segment_is_candidate(at, log->synced_segment) &&
+            segment_garbage(log, at, wall_ms) > at->size / 20)
             return at;
     }
     return NULL;
@@ -60,7 +61,8 @@ static struct segment *pick_requested(const struct log_engine *log, uint64_t wal
 
 /* In the background: when more than a third of the log is garbage, the segment with most of it;
  * when tombstones pile up, the oldest, for only there they can go. */
-static struct segment *pick_background(const struct log_engine *log, uint64_t wall_ms)
+static struct segment *pick_background(const struct log_engine *log, uint64_t wall_ms,
+                                       uint32_t below)
 {
     uint64_t total = 0;
     uint64_t garbage = 0;
@@ -68,7 +70,7 @@ static struct segment *pick_background(const struct log_engine *log, uint64_t wa
     uint64_t most = 0;
     struct segment *best = NULL;
     for (struct segment *at = log->oldest; at != NULL; at = at->next) {
-        if (!segment_is_candidate(log, at))
+        if (!segment_is_candidate(at, below))
             continue;
         uint64_t of_segment = segment_garbage(log, at, wall_ms);
         total += at->size;
@@ -83,7 +85,7 @@ static struct segment *pick_background(const struct log_engine *log, uint64_t wa
     if (best != NULL && (garbage > total / 3 || most > 1024 * 3 / 4))
         return best;
     if (tombstones > total / 4 && tombstones > log->segment_size &&
-        segment_is_candidate(log, log->oldest))
+        segment_is_candidate(log->oldest, below))
         return log->oldest;
     return NULL;
 }
@@ -116,9 +118,14 @@ void compaction_consider(struct log_engine *log)
         compact_waiting_complete(log, 0);
     }
     if (victim == NULL)
-        victim = pick_background(log, wall_ms);
-    if (victim == NULL)
+        victim = pick_background(log, wall_ms, log->synced_segment);
+    if (victim == NULL) {
+        /* With --sync=never nobody else brings what could be compacted to the disk. */
+        if (log->sync == KVS_SYNC_NEVER &&
+            pick_background(log, wall_ms, log->newest->number) != NULL)
+            log->sync_due_ms = clock_now_ms();
         return;
+    }
     pthread_mutex_lock(&compaction->mutex);
     compaction->victim = victim;
     compaction->handed_over = true;
@@ -141,7 +148,11 @@ static bool newest_has_garbage(const struct log_engine *log)
 void writer_compact(struct log_engine *log, struct engine_control *control)
 {
     writer_commit(log);
-    int error = newest_has_garbage(log) ? segments_roll(log, 0) : 0;
+    int error = 0;
+    if (atomic_load_explicit(&log->failed, memory_order_relaxed))
+        error = KVS_ERR_STORAGE_FAILED;
+    else if (newest_has_garbage(log))
+        error = segments_roll(log, 0);
     if (error != 0) {
         struct completions completions = COMPLETIONS_INIT;
         completions_add(&completions, &control->op, error);
@@ -162,8 +173,11 @@ static void compaction_finished(struct task *task)
     pthread_mutex_lock(&compaction->mutex);
     compaction->victim = NULL;
     pthread_mutex_unlock(&compaction->mutex);
+    log->groups_until_compaction = 0;
     if (compaction->error != 0) {
-        victim->stuck = true;
+        victim->stuck = compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION;
+        if (!victim->stuck)
+            log->groups_until_compaction = CONSIDER_EVERY; /* not at once */
         compact_waiting_complete(log, compaction->error);
     } else {
         stat_add(&log->stat_compactions, 1);
@@ -171,7 +185,6 @@ static void compaction_finished(struct task *task)
         segments_unlink(log, victim);
         segments_count(log);
     }
-    log->groups_until_compaction = 0;
 }
 
 /* --- the compaction thread -------------------------------------------------------------------- */

@@ -45,7 +45,7 @@ unsigned epoch_enter(struct epoch *epoch)
     for (;;) {
         for (unsigned i = 0; i < EPOCH_SLOTS; i++) {
             unsigned slot = (hint + i) % EPOCH_SLOTS;
-            if (atomic_load_explicit(&epoch->slots_used, memory_order_relaxed) <= slot)
+            if (atomic_load_explicit(&epoch->slots_used, memory_order_seq_cst) <= slot)
                 slots_used_raise(epoch, slot);
             if (slot_claim(epoch, slot)) {
                 hint = slot;

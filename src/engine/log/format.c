@@ -37,7 +37,9 @@ void record_encode(uint8_t *out, uint32_t segment, const struct record *record)
 
 static bool record_shape_is_valid(const struct record *record, uint8_t flags)
 {
-    if ((flags & FLAG_UNKNOWN) != 0)
+    bool counts = record->kind != RECORD_MARK && record->kind != RECORD_SEAL;
+    if ((flags & FLAG_UNKNOWN) != 0 || record->sequence > SEQUENCE_MAX ||
+        (counts && record->sequence == 0))
         return false;
     switch (record->kind) {
     case RECORD_SET:
@@ -136,7 +138,8 @@ bool segment_header_decode(kvs_slice bytes, uint32_t segment, uint64_t *ret_sequ
 {
     const uint8_t *p = bytes.data;
     if (bytes.size < SEGMENT_HEADER_SIZE || memcmp(p, segment_magic, sizeof segment_magic) != 0 ||
-        get_u32(p + 28) != checksum(p, 28) || get_u32(p + 8) != segment)
+        get_u32(p + 28) != checksum(p, 28) || get_u32(p + 8) != segment ||
+        get_u64(p + 16) > SEQUENCE_MAX)
         return false;
     *ret_sequence = get_u64(p + 16);
     return true;

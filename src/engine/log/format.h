@@ -17,6 +17,7 @@
 #define RECORD_ALIGNMENT 8u
 #define RECORD_MARK_SIZE 32u
 #define RECORD_SEAL_SIZE 24u
+#define SEQUENCE_MAX (UINT64_MAX >> 1)
 
 enum record_kind {
     RECORD_SET = 1,

@@ -449,6 +449,7 @@ static void log_free(struct log_engine *log)
     pthread_cond_destroy(&log->compaction.wake);
     if (log->lock_fd >= 0)
         close(log->lock_fd); /* which unlocks */
+    kvs_thread_pool_unref(log->background_pool);
     kvs_thread_pool_unref(log->pool);
     if (log->slots != NULL)
         munmap((void *)log->slots, SLOTS_SIZE);
@@ -506,6 +507,8 @@ static int directory_make(const struct engine_options *options, struct engine_me
 {
     const char *directory = options->directory;
     struct stat status;
+    if (strlen(directory) + 1 + SEGMENT_NAME_SIZE > SEGMENT_PATH_SIZE)
+        return fail(message, KVS_ERR_INVALID_ARGUMENT, directory, "has too long a name");
     if (stat(directory, &status) == 0) {
         if (S_ISDIR(status.st_mode))
             return 0;
@@ -665,6 +668,8 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
         error = recovery_run(log, ret_message);
     if (error == 0)
         error = version_first(log);
+    if (error == 0)
+        error = kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, 1, &log->background_pool);
     if (error == 0) {
         segments_count(log);
         error = writer_start(log);

@@ -70,9 +70,9 @@ struct move {
     bool from_is_checked; /* its bytes were in memory all the time */
 };
 
-/* A sync on the pool, of all that was written when it began. */
+/* A sync in the background, of all that was written when it began. */
 struct background_sync {
-    struct task job;  /* on the pool */
+    struct task job;  /* on the background thread */
     struct task done; /* back on the writer's thread */
     bool running;
     int error;
@@ -86,7 +86,7 @@ struct background_sync {
     struct task_list waiting; /* ... for the next one */
 };
 
-/* Zeros written ahead of the log's end on the pool, so that a sync has no file size to update. */
+/* Zeros written ahead of the log's end in the background, so that a sync has no file size to update. */
 struct preparation {
     struct task job;
     pthread_mutex_t mutex; /* guards `running` */
@@ -115,7 +115,10 @@ struct compaction {
 
 struct log_engine {
     struct engine engine;
-    kvs_thread_pool *pool;
+    kvs_thread_pool *pool; /* for reads */
+    /* One thread, for syncs and preparations. Not the pool of all, whose jobs may wait for writes
+     * and syncs: then these would wait for each other. */
+    kvs_thread_pool *background_pool;
     char *directory;
     int lock_fd;
     enum kvs_sync sync;
@@ -257,6 +260,8 @@ void version_undo(struct log_engine *log);
 void version_release(struct log_engine *log, struct engine_snapshot *snapshot);
 /* Puts what was unlinked into limbo, and frees what no reader can see; true when some is left. */
 bool version_reclaim(struct log_engine *log, bool idle);
+/* Waits until the readers that are inside now have left. */
+void version_wait_readers(struct log_engine *log);
 /* Later, when no reader can see it: closes the segment, unmaps the memory. */
 void version_defer_segment(struct log_engine *log, struct segment *segment);
 void version_defer_memory(struct log_engine *log, uint8_t *memory, uint32_t size);

@@ -65,8 +65,15 @@ static int numbers_list(struct recovery *recovery)
         return error_from_errno(errno);
     size_t capacity = 0;
     int error = 0;
-    for (struct dirent *file; error == 0 && (file = readdir(directory)) != NULL;) {
+    while (error == 0) {
         uint32_t number;
+        errno = 0;
+        struct dirent *file = readdir(directory);
+        if (file == NULL) {
+            /* Half a list would pass for a log whose other segments were compacted. */
+            error = errno != 0 ? error_from_errno(errno) : 0;
+            break;
+        }
         if (!segment_name_parse(file->d_name, &number))
             continue;
         if (recovery->numbers_count == capacity) {
@@ -275,7 +282,9 @@ static int segment_load(struct recovery *recovery, uint32_t number, struct segme
     if (error != 0)
         return fail(recovery, error, number, "cannot be opened");
     segment->prepared = size;
-    uint64_t blocks = (size + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    /* There may be no seal yet: it needs room. */
+    uint64_t blocks = (size + RECORD_SEAL_SIZE + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE *
+                      (uint64_t)FILE_BLOCK_SIZE;
     if (blocks > UINT32_MAX)
         return fail(recovery, KVS_ERR_CORRUPTION, number, "is larger than any segment can be");
     segment->capacity = blocks > log->segment_size ? (uint32_t)blocks : log->segment_size;
@@ -303,6 +312,7 @@ static int segment_recover(struct recovery *recovery, size_t i)
     if (recovery->stopped) {
         marks_scan(recovery, number, bytes, SEGMENT_HEADER_SIZE);
         segment->size = 0;
+        segment_forget_memory(recovery->log, segment);
         recovery->cut_bytes += bytes.size;
         return 0;
     }
@@ -332,7 +342,8 @@ static int segment_recover(struct recovery *recovery, size_t i)
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
-/* Removes the segments behind the bad place and cuts the one it is in. */
+/* Removes the segments behind the bad place and cuts the one it is in. The newest goes first: were
+ * the first one gone and the next still there after a crash, it would pass for compacted. */
 static int log_cut(struct recovery *recovery)
 {
     struct log_engine *log = recovery->log;
@@ -340,7 +351,7 @@ static int log_cut(struct recovery *recovery)
     for (struct segment *at = log->oldest; at != NULL && at->size > 0; at = at->next)
         keep = at;
     while (log->newest != keep) {
-        struct segment *segment = keep != NULL ? keep->next : log->oldest;
+        struct segment *segment = log->newest;
         int error = segments_remove_file(log, segment);
         if (error != 0)
             return fail(recovery, error, segment->number, "cannot be removed");
@@ -348,7 +359,6 @@ static int log_cut(struct recovery *recovery)
     }
     if (keep == NULL || keep->number != recovery->bad.segment)
         return 0;
-    keep->state = SEGMENT_ACTIVE;
     keep->prepared = keep->size;
     int error = file_truncate(keep->fd, keep->size);
     if (error == 0)
@@ -406,7 +416,9 @@ int recovery_run(struct log_engine *log, struct engine_message *message)
     int error = numbers_list(&recovery);
     for (size_t i = 0; i < recovery.numbers_count && error == 0; i++) {
         error = segment_recover(&recovery, i);
-        segments_evict(log);
+        if (!recovery.stopped) /* the bad segment's memory may be needed */
+            segments_evict(log);
+        (void)version_reclaim(log, true);
     }
     if (error == 0)
         error = log_end(&recovery);

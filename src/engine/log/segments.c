@@ -4,7 +4,7 @@
  * Rolling: 1. a seal ends the newest; 2. a new file with a header is begun under the next number,
  * its bytes built in memory; 3. memory of old segments beyond the cache budget is dropped.
  *
- * Preparing (--sync=always): a pool thread writes zeros ahead of the log's end and syncs them, so
+ * Preparing (--sync=always): the background thread writes zeros ahead of the log's end and syncs them, so
  * that the sync of a group has only data to write and no file size or extent (measured: a sync of
  * 8 KiB takes half to two thirds of the time). The writer waits for a preparation only when it has
  * caught up with it.
@@ -101,10 +101,19 @@ static uint8_t *memory_detach(struct log_engine *log, struct segment *segment)
     return memory;
 }
 
+void segment_forget_memory(struct log_engine *log, struct segment *segment)
+{
+    uint32_t capacity = segment->capacity;
+    uint8_t *memory = memory_detach(log, segment);
+    if (memory != NULL)
+        version_defer_memory(log, memory, capacity);
+}
+
 void segments_unlink(struct log_engine *log, struct segment *segment)
 {
     list_unlink(log, segment);
     segment->state = SEGMENT_EMPTIED;
+    segment_forget_memory(log, segment);
     if (segment->entries == 0)
         version_defer_segment(log, segment);
 }
@@ -276,12 +285,8 @@ void segments_evict(struct log_engine *log)
 {
     struct segment *segment = log->oldest;
     while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
-        if (segment != log->compaction.victim) {
-            uint32_t capacity = segment->capacity;
-            uint8_t *memory = memory_detach(log, segment);
-            if (memory != NULL)
-                version_defer_memory(log, memory, capacity);
-        }
+        if (segment != log->compaction.victim)
+            segment_forget_memory(log, segment);
         segment = segment->next;
     }
 }
@@ -374,7 +379,7 @@ void segments_prepare(struct log_engine *log)
     preparation->running = true; /* no one else looks until the job is submitted */
     preparation->job.run = prepare_job;
     segment->prepared = preparation->to;
-    pool_submit_task(log->pool, &preparation->job);
+    pool_submit_task(log->background_pool, &preparation->job);
 }
 
 void segments_wait_prepared(struct log_engine *log)

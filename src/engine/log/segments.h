@@ -21,6 +21,8 @@ int segment_write_direct(const struct segment *segment, uint32_t from);
 void segments_unlink(struct log_engine *log, struct segment *segment);
 /* Takes it off the list and frees it at once: no entry and no reader knows it. */
 void segments_drop(struct log_engine *log, struct segment *segment);
+/* Its bytes are on the disk only from now on. */
+void segment_forget_memory(struct log_engine *log, struct segment *segment);
 /* Frees everything of a segment. */
 void segment_destroy(struct log_engine *log, struct segment *segment);
 /* Seals the newest and begins another with room for `size` bytes of records. */
@@ -29,7 +31,7 @@ int segments_roll(struct log_engine *log, uint64_t size);
 int segments_begin(struct log_engine *log, uint64_t size);
 /* Drops memory of old segments over the cache budget. */
 void segments_evict(struct log_engine *log);
-/* Writes zeros ahead of the newest segment's end, on the pool. */
+/* Writes zeros ahead of the newest segment's end, in the background. */
 void segments_prepare(struct log_engine *log);
 /* Before writing [offset, offset + size) of the newest: waits for a preparation in the way. */
 void segments_claim(struct log_engine *log, uint64_t end);

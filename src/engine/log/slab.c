@@ -1,8 +1,8 @@
 /*
  * engine/log/slab.c: size classes of 8 bytes over growing chunks; see engine/log/slab.h.
  *
- * Under AddressSanitizer every object is a heap allocation of its own, linked so that slab_deinit
- * finds it: a use after free or an overflow then shows.
+ * Large objects are heap allocations of their own, linked so that slab_deinit finds them. Under
+ * AddressSanitizer all objects are: a use after free or an overflow then shows.
  */
 #include "engine/log/slab.h"
 
@@ -12,12 +12,48 @@
 #include <assert.h>
 #include <sys/mman.h>
 
-#ifdef __SANITIZE_ADDRESS__
-
-struct slab_chunk {
-    struct slab_chunk *next;
-    struct slab_chunk *previous;
+struct slab_large {
+    struct slab_large *next;
+    struct slab_large *previous;
 };
+
+static void *large_alloc(struct slab *slab, size_t size)
+{
+    struct slab_large *object = mem_alloc(sizeof *object + size);
+    if (object == NULL)
+        return NULL;
+    object->previous = NULL;
+    object->next = slab->large;
+    if (object->next != NULL)
+        object->next->previous = object;
+    slab->large = object;
+    slab->used_bytes += size;
+    return object + 1;
+}
+
+static void large_free(struct slab *slab, void *memory, size_t size)
+{
+    struct slab_large *object = (struct slab_large *)memory - 1;
+    slab->used_bytes -= size;
+    if (object->previous != NULL)
+        object->previous->next = object->next;
+    else
+        slab->large = object->next;
+    if (object->next != NULL)
+        object->next->previous = object->previous;
+    mem_free(object);
+}
+
+static void large_free_all(struct slab *slab)
+{
+    while (slab->large != NULL) {
+        struct slab_large *next = slab->large->next;
+        mem_free(slab->large);
+        slab->large = next;
+    }
+}
+
+#ifdef __SANITIZE_ADDRESS__
 
 void slab_init(struct slab *slab)
 {
@@ -26,38 +62,17 @@ void slab_init(struct slab *slab)
 
 void slab_deinit(struct slab *slab)
 {
-    while (slab->chunks != NULL) {
-        struct slab_chunk *next = slab->chunks->next;
-        mem_free(slab->chunks);
-        slab->chunks = next;
-    }
+    large_free_all(slab);
 }
 
 void *slab_alloc(struct slab *slab, size_t size)
 {
-    struct slab_chunk *object = mem_alloc(sizeof(struct slab_chunk) + size);
-    if (object == NULL)
-        return NULL;
-    object->previous = NULL;
-    object->next = slab->chunks;
-    if (object->next != NULL)
-        object->next->previous = object;
-    slab->chunks = object;
-    slab->used_bytes += size;
-    return object + 1;
+    return large_alloc(slab, size);
 }
 
 void slab_free(struct slab *slab, void *memory, size_t size)
 {
-    struct slab_chunk *object = (struct slab_chunk *)memory - 1;
-    slab->used_bytes -= size;
-    if (object->previous != NULL)
-        object->previous->next = object->next;
-    else
-        slab->chunks = object->next;
-    if (object->next != NULL)
-        object->next->previous = object->previous;
-    mem_free(object);
+    large_free(slab, memory, size);
 }
 
 #else
@@ -77,6 +92,7 @@ void slab_init(struct slab *slab)
 
 void slab_deinit(struct slab *slab)
 {
+    large_free_all(slab);
     struct slab_chunk *chunk = slab->chunks;
     while (chunk != NULL) {
         struct slab_chunk *next = chunk->next;
@@ -127,12 +143,8 @@ static int chunk_add(struct slab *slab)
 void *slab_alloc(struct slab *slab, size_t size)
 {
     size = size_round(size);
-    if (size > SLAB_SIZE_MAX) {
-        void *object = mem_alloc(size);
-        if (object != NULL)
-            slab->used_bytes += size;
-        return object;
-    }
+    if (size > SLAB_SIZE_MAX)
+        return large_alloc(slab, size);
     if (fault_hit(FAULT_ALLOC))
         return NULL;
     struct slab_object *object = slab->free[size / 8];
@@ -153,11 +165,11 @@ void slab_free(struct slab *slab, void *memory, size_t size)
 {
     size = size_round(size);
     assert(slab->used_bytes >= size);
-    slab->used_bytes -= size;
     if (size > SLAB_SIZE_MAX) {
-        mem_free(memory);
+        large_free(slab, memory, size);
         return;
     }
+    slab->used_bytes -= size;
     struct slab_object *object = memory;
     object->next = slab->free[size / 8];
     slab->free[size / 8] = object;

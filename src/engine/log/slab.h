@@ -19,10 +19,12 @@ struct slab_object {
 };
 
 struct slab_chunk;
+struct slab_large;
 
 struct slab {
     struct slab_object *free[SLAB_CLASSES];
     struct slab_chunk *chunks;
+    struct slab_large *large;
     uint8_t *fresh; /* not yet handed out, of the newest chunk */
     size_t fresh_size;
     size_t chunk_size_next;
@@ -30,7 +32,7 @@ struct slab {
 };
 
 void slab_init(struct slab *slab);
-void slab_deinit(struct slab *slab); /* frees all chunks; larger objects must have been freed */
+void slab_deinit(struct slab *slab); /* with all objects that are left */
 
 /* 8-byte aligned; NULL when there is no memory. */
 void *slab_alloc(struct slab *slab, size_t size);

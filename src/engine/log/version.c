@@ -18,6 +18,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <sched.h>
 
 #define UNLINKED_MAX 512u /* objects gathered before the readers are looked at */
 
@@ -65,6 +66,8 @@ void version_publish(struct log_engine *log)
     *next = log->working;
     pthread_mutex_lock(&log->snapshots_mutex);
     struct version *previous = atomic_load_explicit(&log->version, memory_order_relaxed);
+    /* Else the next group would take this one's nodes for its own. */
+    assert(next->sequence > previous->sequence || log->tree.born.count == 0);
     /* seq_cst: see epoch.c; and release, so that readers see what the roots lead to. */
     atomic_store_explicit(&log->version, next, memory_order_seq_cst);
     struct engine_snapshot *newest = log->snapshots;
@@ -107,6 +110,7 @@ static void accounts_undo(struct log_engine *log)
 void version_undo(struct log_engine *log)
 {
     accounts_undo(log);
+    bool readers_saw = log->moved.count > 0;
     for (size_t i = log->moved.count; i-- > 0;) {
         struct entry *entry = (struct entry *)log->moved.items[i];
         uint64_t to = atomic_load_explicit(&entry->location, memory_order_relaxed);
@@ -123,6 +127,8 @@ void version_undo(struct log_engine *log)
     log->tree.born.count = 0;
     log->tree.retired.count = 0;
     log->working = *atomic_load_explicit(&log->version, memory_order_relaxed);
+    if (readers_saw) /* ... the copies, whose place is used anew */
+        version_wait_readers(log);
 }
 
 void version_release(struct log_engine *log, struct engine_snapshot *snapshot)
@@ -201,14 +207,18 @@ void version_defer_segment(struct log_engine *log, struct segment *segment)
         limbo->segment = segment;
 }
 
+void version_wait_readers(struct log_engine *log)
+{
+    uint64_t tag = epoch_advance(&log->epoch);
+    while (epoch_oldest(&log->epoch) <= tag)
+        sched_yield();
+}
+
 void version_defer_memory(struct log_engine *log, uint8_t *memory, uint32_t size)
 {
     struct limbo *limbo = limbo_append(log);
     if (limbo == NULL) {
-        /* Rare, and better than keeping it: wait for the readers that are inside. */
-        uint64_t tag = epoch_advance(&log->epoch);
-        while (epoch_oldest(&log->epoch) <= tag) {
-        }
+        version_wait_readers(log); /* rare, and better than keeping it */
         segment_memory_free(memory, size);
         return;
     }

@@ -9,8 +9,8 @@
  *   4. the new version is published, and all ops of the group go back to their loops, one wake-up
  *   each.
  * While the writer writes and syncs, the next group gathers in the mailbox: the cost of a sync is
- * shared by all that wait for it. With interval and never, syncs run on the pool and hold up no
- * one.
+ * shared by all that wait for it. With interval and never, syncs run on a thread of their own and
+ * hold up no one.
  *
  * Failure: of memory or space, the group is undone and its ops are refused; nothing happened. Of
  * the file or of a sync, the group is undone and the engine takes no more writes (STORAGE_FAILED):
@@ -176,6 +176,8 @@ static int group_write(struct log_engine *log)
     struct segment *segment = log->newest;
     uint32_t from = log->group_offset;
     uint32_t size = segment->size - from;
+    if (size == 0) /* compaction dropped what has expired, no more */
+        return 0;
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
     segments_claim(log, segment->size);
     bool direct = segment->direct_fd >= 0;
@@ -213,7 +215,8 @@ void writer_commit(struct log_engine *log)
         group_complete(log, 0);
         return;
     }
-    if (log->newest->size == log->group_body_offset) { /* answers only */
+    if (log->newest->size == log->group_body_offset && log->tree.retired.count == 0) {
+        /* answers only */
         group_undo(log);
         group_complete(log, 0);
         return;
@@ -353,6 +356,7 @@ static void background_sync_start(struct log_engine *log)
     struct background_sync *sync = &log->background;
     if (sync->running)
         return;
+    assert(log->group_version == NULL && "all there is has been written");
     log->sync_due_ms = 0;
     if (has_failed(log) || is_synced(log)) {
         controls_complete(&sync->waiting, has_failed(log) ? KVS_ERR_STORAGE_FAILED : 0);
@@ -366,7 +370,7 @@ static void background_sync_start(struct log_engine *log)
     }
     task_list_splice(&sync->covered, &sync->waiting);
     sync->running = true;
-    pool_submit_task(log->pool, &sync->job);
+    pool_submit_task(log->background_pool, &sync->job);
 }
 
 static void background_sync_done(struct task *task)
@@ -385,7 +389,7 @@ static void background_sync_done(struct task *task)
     controls_complete(&sync->covered, sync->error);
     log->groups_until_compaction = 0;
     if (sync->waiting.first != NULL)
-        background_sync_start(log);
+        writer_sync(log, NULL);
 }
 
 void writer_sync(struct log_engine *log, struct engine_control *control)
@@ -453,7 +457,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static void writer_rest(struct log_engine *log)
 {
     bool waiting = version_reclaim(log, true);
-    uint64_t until = log->sync_due_ms;
+    uint64_t until = log->background.running ? 0 : log->sync_due_ms;
     if (waiting)
         until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
     writer_wait(log, until);
