@@ -170,8 +170,7 @@ struct engine {
 };
 
 struct engine_options {
-    kvs_thread_pool
-        *pool; /* for reads that block, and maintenance; the engine takes its own reference */
+    kvs_thread_pool *pool; /* for reads that block; the engine takes its own reference */
     const char *directory;
     enum kvs_sync sync;
     uint32_t sync_interval_ms;   /* 0: 1000 */
@@ -223,8 +222,7 @@ static inline int engine_get(struct engine_view *view, unsigned family, kvs_slic
     return view->engine->methods->get(view, family, key, ret_value);
 }
 
-/* As `count` times engine_get, each with its own error, but faster: for all keys of a request, or all
- * requests that came together. */
+/* As `count` times engine_get, each with its own error, but faster. */
 static inline void engine_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
                                    unsigned count, kvs_slice *ret_values, int *ret_errors)
 {

@@ -716,7 +716,8 @@ static void test_move_without_space(void **state)
 }
 
 #ifndef __SANITIZE_ADDRESS__
-/* The index of long keys is given back when the engine closes. (Sanitizers see it for themselves.) */
+/* The index of long keys is given back when the engine closes. (Sanitizers see it for
+ * themselves.) */
 static void test_long_keys_are_freed(void **state)
 {
     struct fixture fixture;

@@ -86,7 +86,8 @@ struct background_sync {
     struct task_list waiting; /* ... for the next one */
 };
 
-/* Zeros written ahead of the log's end in the background, so that a sync has no file size to update. */
+/* Zeros written ahead of the log's end in the background, so that a sync has no file size to
+ * update. */
 struct preparation {
     struct task job;
     pthread_mutex_t mutex; /* guards `running` */

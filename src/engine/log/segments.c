@@ -4,10 +4,10 @@
  * Rolling: 1. a seal ends the newest; 2. a new file with a header is begun under the next number,
  * its bytes built in memory; 3. memory of old segments beyond the cache budget is dropped.
  *
- * Preparing (--sync=always): the background thread writes zeros ahead of the log's end and syncs them, so
- * that the sync of a group has only data to write and no file size or extent (measured: a sync of
- * 8 KiB takes half to two thirds of the time). The writer waits for a preparation only when it has
- * caught up with it.
+ * Preparing (--sync=always): the background thread writes zeros ahead of the log's end and syncs
+ * them, so that the sync of a group has only data to write and no file size or extent (measured: a
+ * sync of 8 KiB takes half to two thirds of the time). The writer waits for a preparation only
+ * when it has caught up with it.
  *
  * Failure: of a roll, the batch that needed it is refused and the old segment stays the newest.
  * Thread: the writer, but for the preparation's job.

@@ -118,8 +118,9 @@ void tree_object_free(struct slab *slab, uintptr_t tagged);
 struct entry *tree_find(const struct node *root, kvs_slice key);
 
 /*
- * As tree_find, for up to TREE_FIND_MANY_MAX keys at once. The lookups go down the tree side by side,
- * each asking for the memory it needs next while the others work, so that their waits overlap.
+ * As tree_find, for up to TREE_FIND_MANY_MAX keys at once. The lookups go down the tree side by
+ * side, each asking for the memory it needs next while the others work, so that their waits
+ * overlap.
  */
 #define TREE_FIND_MANY_MAX 16u
 void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned count,

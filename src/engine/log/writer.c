@@ -413,8 +413,8 @@ static void requests_run(struct log_engine *log)
         task->run(task);
 }
 
-/* Has the index nodes and entries that the next writes will touch brought near, all at once: one write
- * after the other would wait for each. Returns the write behind those. */
+/* Has the index nodes and entries that the next writes will touch brought near, all at once: one
+ * write after the other would wait for each. Returns the write behind those. */
 static struct task *writes_prefetch(struct log_engine *log, struct task *first)
 {
     kvs_slice keys[TREE_FIND_MANY_MAX];
