@@ -11,6 +11,7 @@ struct kv_connection {
     struct kv_request *requests; /* under way */
     size_t unwritten_before;     /* at the last tick */
     struct kv_scan *scans;
+    bool gets_are_large; /* the last ones had large values: answer each at once */
 };
 
 /* One request that was not answered on the spot. */

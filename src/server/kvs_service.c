@@ -24,7 +24,8 @@ static struct kv_connection *kv_connection_of(const struct connection *connectio
 /* --- answers on the spot ------------------------------------------------------------------------
  */
 
-#define GETS_MAX 16u /* looked up side by side */
+#define GETS_MAX 16u                 /* looked up side by side, ... */
+#define LARGE_VALUE_MIN (16u * 1024) /* ... unless their values are as large as this */
 
 /* One read's worth of requests: the view is begun by the first that needs it. */
 struct visit {
@@ -101,10 +102,11 @@ static void answer_gets(struct visit *visit)
     size_t size = 0;
     for (unsigned i = 0; i < count && !visit->connection->base.closed; i++) {
         size += errors[i] == 0 ? values[i].size : 0;
-        if (i > 0 && size > ON_SPOT_REPLY_MAX)
-            errors[i] = ENGINE_WOULD_BLOCK; /* the long way counts what is in flight */
         answer_get(visit, &visit->gets[i], errors[i], values[i]);
     }
+    /* Then the next wait for nobody, so that the limit on unwritten replies is looked at each
+     * time. */
+    visit->connection->gets_are_large = size > count * (size_t)LARGE_VALUE_MIN;
 }
 
 /* EXISTS. False: not for here; nothing was answered. */
@@ -215,7 +217,7 @@ static void take_request(struct visit *visit, const struct wire_frame *frame)
         if (visit->gets_count > 0 && visit->gets[0].family != frame->family)
             answer_gets(visit);
         visit->gets[visit->gets_count++] = *frame;
-        if (visit->gets_count == GETS_MAX)
+        if (visit->gets_count == GETS_MAX || visit->connection->gets_are_large)
             answer_gets(visit);
         return;
     }

@@ -17,7 +17,7 @@ static struct record record_random(struct rand *rand, uint8_t *bytes)
         .kind = RECORD_SET,
         .family = (uint8_t)rand_below(rand, 16),
         .more = rand_below(rand, 2) == 1,
-        .sequence = rand_u64(rand),
+        .sequence = 1 + (rand_u64(rand) >> 2),
         .expires_at_ms = rand_below(rand, 2) == 1 ? 1 + rand_u64(rand) / 2 : 0,
         .key = slice_make(bytes, key_size),
         .value = slice_make(bytes + key_size, value_size),
