@@ -25,6 +25,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -162,9 +163,13 @@ static void on_accept(void *arg, int descriptor, const char *peer)
 /* --- options ------------------------------------------------------------------------------------
  */
 
+/* Those that this process may run on: a container, or taskset, may have given it a few only. */
 static uint32_t cores(void)
 {
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t allowed;
+    long count = sched_getaffinity(0, sizeof allowed, &allowed) == 0
+                     ? CPU_COUNT(&allowed)
+                     : sysconf(_SC_NPROCESSORS_ONLN);
     return count < 1 ? 1 : count > (long)THREADS_MAX ? THREADS_MAX : (uint32_t)count;
 }
 
