@@ -6,6 +6,8 @@
 #   make asan tsan  the same tests under AddressSanitizer + UBSan, and under ThreadSanitizer
 #   make fuzz       each fuzz target for FUZZ_SECONDS under libFuzzer
 #   make bench      measures against redis-server; bench/README.md has the figures
+#   make interop    the published Rust, Go, Python and Java clients of TiKV against kvs-server
+#   make interop-tikv-server   our TiKV client against a TiKV of others, in Go
 #   make lint fmt   looks at style; puts it right where a tool can
 #   make install    PREFIX=/usr/local DESTDIR=
 #
@@ -19,7 +21,7 @@ BUILDS ?= test
 FUZZ_SECONDS ?= 30
 RELEASE := --buildtype=release -Db_ndebug=false
 
-.PHONY: all help run test asan tsan fuzz bench lint fmt install uninstall clean setup
+.PHONY: all help run test asan tsan fuzz bench interop interop-tikv-server lint fmt install uninstall clean setup
 
 all: build/build.ninja
 	@ninja -C build
@@ -54,6 +56,10 @@ bench:
 	@tools/setup build bench
 	@$(MAKE) --no-print-directory all
 	@bench/run $(ARGS)
+
+interop interop-tikv-server: setup
+	@$(MAKE) --no-print-directory all
+	@tests/interop/run $(if $(filter interop-%,$@),--tikv-server) $(ARGS)
 
 lint:
 	@tools/setup build test lint

@@ -369,10 +369,18 @@ func (t *test) list() {
 
 // A region begins in the middle of what most calls of the list touch; the clients find out.
 func (t *test) split(ctx context.Context) {
-	var keys [][]byte
-	for _, name := range []string{"batch/00100", "batch/00700", "checksum/00025", "delete/00099",
+	t.splitAt(ctx, "batch/00100", "batch/00700", "checksum/00025", "delete/00099",
 		"delete/00250", "delete/00400", "ranges-a/00003", "reverse/00300", "scan/00000", "scan/00005",
-		"scan/00015", "scan/01199", "worker/20", "worker/40"} {
+		"scan/00015", "scan/01199", "worker/20", "worker/40")
+}
+
+func (t *test) splitShared(ctx context.Context) {
+	t.splitAt(ctx, "0000", "0007", "0150", "0299")
+}
+
+func (t *test) splitAt(ctx context.Context, names ...string) {
+	var keys [][]byte
+	for _, name := range names {
 		keys = append(keys, t.key(name))
 	}
 	response := got(t.client.GetPDClient().SplitRegions(ctx, keys))
@@ -566,6 +574,8 @@ func main() {
 		t.run(command, t.writeShared)
 	case "read":
 		t.run(command, t.readShared)
+	case "split-shared":
+		t.run(command, t.splitShared)
 	case "split":
 		t.run(command, t.split)
 	case "load":
