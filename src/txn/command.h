@@ -10,10 +10,10 @@
  * memcomparable encoding, base/memcomparable.h), because that is what regions are cut in; an empty
  * bound is none. Timestamps are those of PD: milliseconds since 1970 << 18 | logical.
  *
- * Two places for what goes wrong. `op.error` is for what concerns no key: NO_MEMORY, STORAGE_FAILED,
- * NO_SPACE, CORRUPTION, IO, TOO_LARGE, INVALID_ARGUMENT, UNSUPPORTED, CANCELLED, TIMEOUT, BUSY, and
- * for a remote node what a connection can do; then no other result is valid. What the rules of
- * transactions refuse is a result: a struct txn_key_error, with op.error 0.
+ * Two places for what goes wrong. `op.error` is for what concerns no key: NO_MEMORY, NO_SPACE,
+ * STORAGE_FAILED, CORRUPTION, IO, TOO_LARGE, INVALID_ARGUMENT, UNSUPPORTED, CANCELLED, TIMEOUT,
+ * BUSY, and for a remote node what a connection can do; then no other result is valid. What the
+ * rules of transactions refuse is a result: a struct txn_key_error, with op.error 0.
  *
  * Ownership: inputs are borrowed until op completes; results live in the command's own arena until
  * txn_command_deinit.
@@ -109,10 +109,10 @@ enum txn_key_error_kind {
     TXN_ERROR_COMMIT_TS_EXPIRED,   /* key, start_ts, commit_ts (attempted), min_commit_ts */
     TXN_ERROR_TXN_NOT_FOUND,       /* start_ts, primary */
     TXN_ERROR_COMMIT_TS_TOO_LARGE, /* commit_ts */
-    TXN_ERROR_ASSERTION_FAILED, /* key, start_ts, assertion, existing_start_ts, existing_commit_ts */
-    TXN_ERROR_PRIMARY_MISMATCH, /* lock */
-    TXN_ERROR_LOCK_NOT_FOUND,   /* key: the lock to commit is gone */
-    TXN_ERROR_ABORT,            /* text: everything else; trying again does not help */
+    TXN_ERROR_ASSERTION_FAILED,    /* key, start_ts, assertion, existing_start_ts and _commit_ts */
+    TXN_ERROR_PRIMARY_MISMATCH,    /* lock */
+    TXN_ERROR_LOCK_NOT_FOUND,      /* key: the lock to commit is gone */
+    TXN_ERROR_ABORT,               /* text: everything else; trying again does not help */
 };
 
 /* Numbers as in TiKV's WriteConflict.Reason. */
@@ -436,7 +436,7 @@ struct txn_delete_range {
     struct txn_range range;
 };
 
-/* Removes what no read at or above the safe point can see. The locks below it are resolved before. */
+/* Removes what no read at or above the safe point can see. Locks below it are resolved before. */
 struct txn_gc {
     struct txn_command base;
     struct txn_range range;
