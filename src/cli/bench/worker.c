@@ -71,6 +71,7 @@ static void fill(struct worker *worker, struct connection *connection, uint64_t 
 static void issue_due(struct worker *worker, uint64_t now);
 static bool flush(struct worker *worker, struct connection *connection);
 static void flush_pending(struct worker *worker, struct connection *connection);
+static void lose_after_replies(struct worker *worker, struct connection *connection);
 static void lose(struct worker *worker, struct connection *connection, const char *why);
 
 /* --- life ---- */
@@ -464,25 +465,46 @@ static bool replies_take(struct worker *worker, struct connection *connection, s
     return true;
 }
 
-static void take_turn(struct worker *worker, struct connection *connection)
+/* One read, and the replies that it brought. False when there were none: nothing has come, or the
+ * connection is lost. */
+static bool read_replies(struct worker *worker, struct connection *connection, uint64_t *ret_now)
 {
     memcpy(worker->in, connection->carry, connection->carry_size);
     ssize_t size = recv(connection->fd, worker->in + connection->carry_size, IN_SIZE, 0);
     worker->tally.reads++;
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return false;
     if (size <= 0) {
         lose(worker, connection, size == 0 ? "closed by the server" : strerror(errno));
-        return;
+        return false;
     }
     uint64_t now = clock_now_ns();
     worker->tally.bytes_in += (uint64_t)size;
     worker->tally.end_ns = worker->last_reply_ns = now;
     if (!replies_take(worker, connection, connection->carry_size + (size_t)size, now)) {
         lose(worker, connection, "the server breaks the protocol");
-        return;
+        return false;
     }
-    fill(worker, connection, now);
+    *ret_now = now;
+    return true;
+}
+
+static void take_turn(struct worker *worker, struct connection *connection)
+{
+    uint64_t now;
+    if (read_replies(worker, connection, &now))
+        fill(worker, connection, now);
+}
+
+/* A write has failed with errno: what the server answered before it left is still to be read. */
+static void lose_after_replies(struct worker *worker, struct connection *connection)
+{
+    const char *why = strerror(errno);
+    uint64_t now;
+    while (read_replies(worker, connection, &now))
+        continue;
+    if (connection->fd >= 0)
+        lose(worker, connection, why);
 }
 
 /* --- sockets ---- */
@@ -512,7 +534,7 @@ static bool flush(struct worker *worker, struct connection *connection)
     ssize_t sent = send(connection->fd, worker->out, worker->out_size, MSG_NOSIGNAL);
     worker->tally.writes++;
     if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-        lose(worker, connection, strerror(errno));
+        lose_after_replies(worker, connection);
         worker->out_size = 0;
         return false;
     }
@@ -532,7 +554,7 @@ static void flush_pending(struct worker *worker, struct connection *connection)
                             connection->pending_size, MSG_NOSIGNAL);
         worker->tally.writes++;
         if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            lose(worker, connection, strerror(errno));
+            lose_after_replies(worker, connection);
             return;
         }
         sent = sent < 0 ? 0 : sent;

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,17 @@ static bool guest_serve(struct resp_peer *peer, struct guest *guest)
     }
 }
 
+/* Each reply leaves at once: one that the system still holds back, to send it with the next, would
+ * be thrown away by a close while requests are unread. */
+static int guest_accept(struct resp_peer *peer)
+{
+    const int on = 1;
+    int fd = accept(peer->listener, NULL, NULL);
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+    return fd;
+}
+
 static void *peer_main(void *arg)
 {
     struct resp_peer *peer = arg;
@@ -134,8 +146,7 @@ static void *peer_main(void *arg)
             guests[i] = guests[--count]; /* its turn has been: the loop goes downwards */
         }
         if (polls[1].revents != 0 && count < PEER_CONNECTIONS_MAX)
-            guests[count++] =
-                (struct guest){.fd = accept(peer->listener, NULL, NULL), .in = BUF_INIT};
+            guests[count++] = (struct guest){.fd = guest_accept(peer), .in = BUF_INIT};
     }
     for (size_t i = 0; i < count; i++) {
         close(guests[i].fd);
