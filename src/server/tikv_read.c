@@ -13,8 +13,8 @@
 #include "server/tikv_parts.h"
 
 #include "base/clock.h"
+#include "proto/protobuf.h"
 #include "proto/tikv/crc64.h"
-#include "proto/tikv/protobuf.h"
 
 #include <kvs/error.h>
 

@@ -3,7 +3,7 @@
 #include "server/tikv_parts.h"
 
 #include "base/mem.h"
-#include "proto/tikv/protobuf.h"
+#include "proto/protobuf.h"
 #include "server/tikv_faults.h"
 #include "tikvpb.pb-c.h"
 

@@ -15,7 +15,7 @@
 #define PROTO_TIKV_RAW_REQUEST_H
 
 #include "base/buf.h"
-#include "proto/tikv/protobuf.h"
+#include "proto/protobuf.h"
 
 #include <kvs/store.h>
 

@@ -1,12 +1,12 @@
 /*
- * proto/tikv/protobuf.h: the wire form of protobuf, field by field, for the messages that a client
- * sends and reads a hundred thousand times a second. Everything else uses the generated code.
+ * proto/protobuf.h: the wire form of protobuf, field by field, for the messages that a client
+ * or server reads and writes a hundred thousand times a second. Others use the generated code.
  *
  * Writing: the caller has made room for all; each function returns where to go on. Reading: fields
  * come in the order of the wire; bytes are borrowed from the input.
  */
-#ifndef PROTO_TIKV_PROTOBUF_H
-#define PROTO_TIKV_PROTOBUF_H
+#ifndef PROTO_PROTOBUF_H
+#define PROTO_PROTOBUF_H
 
 #include "base/slice.h"
 
