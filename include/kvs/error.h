@@ -50,7 +50,12 @@ extern "C" {
     X(CONNECTION_LOST, -22, "connection lost", KVS_ERROR_FLAG_RETRY | KVS_ERROR_FLAG_CONN_DEAD) \
     X(PROTOCOL, -23, "the peer broke the protocol", KVS_ERROR_FLAG_CONN_DEAD)                   \
     X(VERSION, -24, "the peer speaks no common protocol version", KVS_ERROR_FLAG_CONN_DEAD)     \
-    X(BUSY, -25, "too much in flight", KVS_ERROR_FLAG_RETRY)
+    X(BUSY, -25, "too much in flight", KVS_ERROR_FLAG_RETRY)                                    \
+    X(WRONG_EXPECTED_VERSION, -40, "the stream is not at the expected version", 0)              \
+    X(NO_STREAM, -41, "no such stream", 0)                                                      \
+    X(STREAM_DELETED, -42, "the stream was deleted for good", 0)                                \
+    X(ACCESS_DENIED, -43, "the user may not do this", 0)                                        \
+    X(NOT_AUTHENTICATED, -44, "login or password are wrong", 0)
 
 enum kvs_error {
 #define X(symbol, number, text, flags) KVS_ERR_##symbol = (number),

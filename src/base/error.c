@@ -21,7 +21,7 @@ static const struct error_row *row_of(int error)
     static const struct error_row unknown = {"UNKNOWN", "unknown error", 0};
     if (error > 0 || error <= -(int)(sizeof rows / sizeof rows[0]))
         return &unknown;
-    return &rows[-error];
+    return rows[-error].name != NULL ? &rows[-error] : &unknown; /* numbers have gaps */
 }
 
 const char *kvs_error_text(int error)

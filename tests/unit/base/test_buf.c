@@ -31,6 +31,8 @@ static void test_error_questions(void **state)
     assert_true(kvs_error_retryable(KVS_ERR_CONNECT));
     assert_string_equal(kvs_error_name(-1000), "UNKNOWN");
     assert_string_equal(kvs_error_name(7), "UNKNOWN");
+    assert_string_equal(kvs_error_name(-39), "UNKNOWN"); /* in a gap of the table */
+    assert_string_equal(kvs_error_text(KVS_ERR_NO_STREAM), "no such stream");
     assert_int_equal(error_from_errno(ENOSPC), KVS_ERR_NO_SPACE);
 }
 
