@@ -46,6 +46,13 @@ struct kvs_server_options {
     const char *pd_ca;
     const char *pd_certificate;
     const char *pd_key;
+    /* With tikv: a region with more keys, or more bytes of keys and values, is cut into parts of
+     * about half of that; 0: only on request. Bounds are such that all of TiKV's clients can read
+     * them; with split_raw any raw key may be one, which clients of transactions and of keyspaces
+     * cannot read. */
+    uint64_t split_keys;
+    uint64_t split_bytes;
+    bool split_raw;
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -117,10 +117,10 @@ struct engine_control {
 
 struct engine_range {
     uint8_t family;
-    bool reverse;    /* from the last key downwards */
-    bool keys_only;  /* values are given empty and never read */
-    kvs_slice start; /* first key of the range; empty: no bound */
-    kvs_slice end;   /* first key behind the range; empty: no bound */
+    bool reverse;         /* from the last key downwards */
+    bool keys_only;       /* values are given empty and never read */
+    bool sizes_only;      /* values are never read, and given as their size: data is NULL */
+    kvs_slice start, end; /* first key of the range, and behind it; empty: no bound */
 };
 
 /* Each key of a scan; the slices live as long as the call. Returns 0 to go on, else it ends. */

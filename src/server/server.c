@@ -204,6 +204,10 @@ static int check_options(const struct kvs_server_options *options, char message[
         wrong = "engine tikv needs the addresses of PD (--pd 127.0.0.1:2379)";
     else if (remote_engine_is_meant(options) && options->tikv != NULL)
         wrong = "--tikv serves an engine of this machine, not engine tikv";
+    else if (options->tikv == NULL && (options->split_keys > 0 || options->split_bytes > 0))
+        wrong = "--split-keys and --split-size are for regions (--tikv)";
+    else if (options->split_raw && options->split_keys == 0 && options->split_bytes == 0)
+        wrong = "--split-raw says where to cut; --split-keys or --split-size, when";
     else if (!remote_engine_is_meant(options) && options->pd != NULL)
         wrong = "--pd is for --engine tikv";
     if (wrong == NULL)
@@ -400,6 +404,9 @@ static int bind_listeners(kvs_server *server, char message[256])
         .loops = options->threads,
         .value_size_max = options->value_size_max,
         .connections_max = options->connections_max,
+        .split = {.keys_max = options->split_keys,
+                  .bytes_max = options->split_bytes,
+                  .raw_bounds = options->split_raw},
     };
     return tikv_server_bind(&tikv, &server->tikv, message);
 }

@@ -22,7 +22,7 @@ struct tikv_loop {
     struct pd_service_loop pd;
     struct tikv_service_loop tikv;
     struct grpc_port_loop ports[PORTS];
-    unsigned waited_for; /* before on_done: ports, and listeners of the first loop */
+    unsigned waited_for; /* before on_done: ports; of the first loop also listeners, splitter */
     void (*on_done)(void *arg);
     void *arg;
 };
@@ -40,6 +40,7 @@ struct tikv_server {
     struct grpc_port ports[PORTS];
     struct cluster *cluster;
     struct tikv_service service;
+    struct region_splitter *splitter; /* of the first loop; NULL: nobody wants it */
     struct tikv_loop *loops;
     unsigned loops_made;
     struct meta_change settling;
@@ -148,7 +149,10 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
     struct engine_message said = {{0}};
     server->loops = mem_aligned_alloc(_Alignof(struct tikv_loop),
                                       server->options.loops * sizeof *server->loops);
-    if (server->loops == NULL)
+    if (region_splitter_is_wanted(&server->options.split))
+        server->splitter = mem_zalloc(sizeof *server->splitter);
+    if (server->loops == NULL ||
+        (server->splitter == NULL && region_splitter_is_wanted(&server->options.split)))
         return KVS_ERR_NO_MEMORY;
     int error = cluster_open_blocking(engine, &options, &server->cluster, &said);
     if (error != 0) {
@@ -178,6 +182,8 @@ void tikv_server_add_loop(struct tikv_server *server, struct loop *loop)
         grpc_port_loop_init(&at->ports[i], &server->ports[i], loop,
                             i == PORT_STORE ? (void *)&at->tikv : (void *)&at->pd);
     at->tikv.port = &at->ports[PORT_STORE];
+    if (server->splitter != NULL && server->loops_made == 1)
+        region_splitter_start(server->splitter, server->cluster, loop, &server->options.split);
 }
 
 static void on_arrival(struct task *task)
@@ -237,6 +243,11 @@ static void on_listener_closed(void *arg)
     one_done(&listener->server->loops[0]);
 }
 
+static void on_splitter_closed(void *arg)
+{
+    one_done(arg);
+}
+
 void tikv_server_drain_loop(struct tikv_server *server, unsigned index, void (*on_done)(void *arg),
                             void *arg)
 {
@@ -249,6 +260,10 @@ void tikv_server_drain_loop(struct tikv_server *server, unsigned index, void (*o
             continue;
         at->waited_for++;
         listener_close(&server->listeners[i].listener, on_listener_closed);
+    }
+    if (index == 0 && server->splitter != NULL) {
+        at->waited_for++;
+        region_splitter_close(server->splitter, on_splitter_closed, at);
     }
     for (unsigned i = 0; i < PORTS; i++) {
         grpc_port_loop_drain(&at->ports[i]);
@@ -303,6 +318,9 @@ void tikv_server_free(struct tikv_server *server)
         tikv_service_loop_deinit(&at->tikv);
         pd_service_loop_deinit(&at->pd);
     }
+    if (server->splitter != NULL && server->loops_made > 0)
+        region_splitter_deinit(server->splitter);
+    mem_free(server->splitter);
     for (unsigned i = 0; i < PORTS; i++)
         listener_unbind(&server->listeners[i].listener);
     cluster_free(server->cluster);

@@ -18,6 +18,7 @@
 
 #include "engine/engine.h"
 #include "pd/cluster.h"
+#include "server/region_splitter.h"
 
 #define TIKV_PD_DEFAULT "127.0.0.1:2379"
 #define TIKV_STORE_DEFAULT "127.0.0.1:20160"
@@ -31,6 +32,7 @@ struct tikv_server_options {
     unsigned loops;
     uint32_t value_size_max;
     uint32_t connections_max;
+    struct region_splitter_options split;
 };
 
 int tikv_server_bind(const struct tikv_server_options *options, struct tikv_server **ret_server,

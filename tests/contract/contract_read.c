@@ -163,6 +163,24 @@ static void check_scan(struct engine_view *view, const struct engine_range *rang
     assert_int_equal(count, seen);
 }
 
+static int check_size(void *arg, kvs_slice key, kvs_slice value)
+{
+    uint64_t *seen = arg;
+    assert_null(value.data);
+    assert_int_equal(value.size, key.size);
+    (*seen)++;
+    return 0;
+}
+
+/* Values equal keys, and are not there: only their sizes are. */
+static void check_sizes(struct engine_view *view, size_t count)
+{
+    const struct engine_range range = {.sizes_only = true};
+    uint64_t seen = 0;
+    OK(engine_scan(view, &range, check_size, &seen));
+    assert_int_equal(seen, count);
+}
+
 void contract_scan_bounds(struct fixture *fixture)
 {
     const kvs_slice keys[] = {S("b"), S("ba"), S("bab"), S("d"), S("da"), S("f"), S("\xff")};
@@ -179,6 +197,7 @@ void contract_scan_bounds(struct fixture *fixture)
     }
     struct engine_view view;
     OK(engine_view_begin(fixture->engine, NULL, true, &view));
+    check_sizes(&view, keys_count);
     for (size_t start = 0; start < bounds_count; start++) {
         for (size_t end = 0; end < bounds_count; end++) {
             for (unsigned way = 0; way < 4; way++) {

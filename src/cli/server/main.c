@@ -104,6 +104,9 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .pd_ca = settings->pd_ca,
         .pd_certificate = settings->pd_certificate,
         .pd_key = settings->pd_key,
+        .split_keys = settings->split_keys,
+        .split_bytes = settings->split_size,
+        .split_raw = settings->split_raw,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);

@@ -28,8 +28,11 @@ struct server_settings {
     uint64_t slow_timeout_ms;
     uint64_t in_flight_max;
     uint64_t grace_ms;
+    uint64_t split_keys;
+    uint64_t split_size;
     unsigned sync;      /* enum kvs_sync */
     unsigned log_level; /* enum log_level */
+    bool split_raw;
     bool help;
     bool version;
     struct settings_word *words; /* of the file, which texts point into */

@@ -240,7 +240,9 @@ static int log_scan(struct engine_view *view, const struct engine_range *range,
     int error = 0;
     for (const struct entry *entry; error == 0 && (entry = walk_next(&walk)) != NULL;) {
         kvs_slice value = {0};
-        if (!range->keys_only)
+        if (range->sizes_only)
+            value.size = entry->value_size;
+        else if (!range->keys_only)
             error = value_get(view, entry, &value);
         if (error == 0)
             error = each(arg, entry_key(entry), value);

@@ -168,7 +168,7 @@ struct scan {
     engine_scan_fn *each;
     void *arg;
     uint64_t now_ms;
-    bool keys_only;
+    const struct engine_range *range;
 };
 
 static int scan_entry(void *arg, const struct entry *entry)
@@ -176,17 +176,17 @@ static int scan_entry(void *arg, const struct entry *entry)
     const struct scan *scan = arg;
     if (!entry_is_live(entry, scan->now_ms))
         return 0;
-    return scan->each(scan->arg, entry_key(entry),
-                      scan->keys_only ? (kvs_slice){0} : entry_value(entry));
+    kvs_slice value = scan->range->keys_only ? (kvs_slice){0} : entry_value(entry);
+    if (scan->range->sizes_only)
+        value.data = NULL;
+    return scan->each(scan->arg, entry_key(entry), value);
 }
 
 static int memory_scan(struct engine_view *view, const struct engine_range *range,
                        engine_scan_fn *each, void *arg)
 {
-    struct scan scan = {.each = each,
-                        .arg = arg,
-                        .now_ms = (uintptr_t)view->state[1],
-                        .keys_only = range->keys_only};
+    struct scan scan = {
+        .each = each, .arg = arg, .now_ms = (uintptr_t)view->state[1], .range = range};
     return treap_walk(view_tree(view, range->family), range->start, range->end, range->reverse,
                       scan_entry, &scan);
 }
