@@ -21,6 +21,7 @@ extern "C" {
 #define KVS_ERROR_FLAG_CONN_DEAD 4u       /* the connection that carried it is gone */
 #define KVS_ERROR_FLAG_CORRUPTION 8u      /* bytes on disk or on the wire are not what they were */
 #define KVS_ERROR_FLAG_MISUSE 16u         /* the caller broke the contract; nothing was changed */
+#define KVS_ERROR_FLAG_RETRY_TXN 32u      /* the whole transaction is worth another attempt */
 
 /* X(symbol, number, text, flags): numbers are part of the kvs protocol and never change. */
 #define KVS_ERROR_TABLE(X)                                                                      \
@@ -51,6 +52,13 @@ extern "C" {
     X(PROTOCOL, -23, "the peer broke the protocol", KVS_ERROR_FLAG_CONN_DEAD)                   \
     X(VERSION, -24, "the peer speaks no common protocol version", KVS_ERROR_FLAG_CONN_DEAD)     \
     X(BUSY, -25, "too much in flight", KVS_ERROR_FLAG_RETRY)                                    \
+    X(WRITE_CONFLICT, -26, "another transaction wrote the key first", KVS_ERROR_FLAG_RETRY_TXN) \
+    X(DEADLOCK, -27, "transactions wait for each other's locks", KVS_ERROR_FLAG_RETRY_TXN)      \
+    X(LOCK_TIMEOUT, -28, "the key stays locked by another transaction",                         \
+      KVS_ERROR_FLAG_RETRY | KVS_ERROR_FLAG_RETRY_TXN)                                          \
+    X(LOCK_LOST, -29, "the transaction took too long and was rolled back by others",            \
+      KVS_ERROR_FLAG_RETRY_TXN)                                                                 \
+    X(TXN_TOO_LARGE, -30, "the transaction writes too much", KVS_ERROR_FLAG_MISUSE)             \
     X(WRONG_EXPECTED_VERSION, -40, "the stream is not at the expected version", 0)              \
     X(NO_STREAM, -41, "no such stream", 0)                                                      \
     X(STREAM_DELETED, -42, "the stream was deleted for good", 0)                                \
@@ -76,6 +84,9 @@ bool kvs_error_maybe_committed(int error); /* a write whose outcome is unknown *
 bool kvs_error_connection_dead(int error);
 bool kvs_error_corruption(int error);
 bool kvs_error_misuse(int error);
+/* Of a call in a transaction: nothing of it will be there; a new one from the begin may succeed.
+ * True as well for what is retryable. */
+bool kvs_error_retry_txn(int error);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -94,3 +94,8 @@ int error_from_errno(int errno_value)
         return KVS_ERR_IO;
     }
 }
+
+bool kvs_error_retry_txn(int error)
+{
+    return (row_of(error)->flags & (KVS_ERROR_FLAG_RETRY_TXN | KVS_ERROR_FLAG_RETRY)) != 0;
+}

@@ -29,6 +29,10 @@ static void test_error_questions(void **state)
     assert_true(kvs_error_maybe_committed(KVS_ERR_OUTCOME_UNKNOWN));
     assert_false(kvs_error_retryable(KVS_ERR_OUTCOME_UNKNOWN));
     assert_true(kvs_error_retryable(KVS_ERR_CONNECT));
+    assert_true(kvs_error_retry_txn(KVS_ERR_WRITE_CONFLICT));
+    assert_true(kvs_error_retry_txn(KVS_ERR_CONNECT));
+    assert_false(kvs_error_retry_txn(KVS_ERR_OUTCOME_UNKNOWN));
+    assert_false(kvs_error_retry_txn(KVS_ERR_ALREADY_EXISTS));
     assert_string_equal(kvs_error_name(-1000), "UNKNOWN");
     assert_string_equal(kvs_error_name(7), "UNKNOWN");
     assert_string_equal(kvs_error_name(-39), "UNKNOWN"); /* in a gap of the table */
