@@ -143,8 +143,8 @@ kvs_future *kvs_txn_mutate(kvs_txn *txn, const kvs_mutation *mutations, size_t c
 kvs_future *kvs_txn_lock(kvs_txn *txn, const kvs_slice *keys, size_t count, int32_t wait_ms);
 
 /*
- * Commits. The number is the commit timestamp, 0 when nothing was written. Whatever else the
- * outcome, but for OUTCOME_UNKNOWN, nothing has been written. WRITE_CONFLICT, ALREADY_EXISTS,
+ * Commits. The number is the commit timestamp, 0 when nothing was written. After any error but
+ * OUTCOME_UNKNOWN nothing has been written. WRITE_CONFLICT, ALREADY_EXISTS,
  * LOCK_LOST, TXN_TOO_LARGE, TIMEOUT; OUTCOME_UNKNOWN exactly when the deciding request was sent and
  * not answered. Every call after it is INVALID_ARGUMENT.
  */
@@ -153,8 +153,8 @@ kvs_future *kvs_txn_rollback(kvs_txn *txn);
 
 /* --- snapshots -------------------------------------------------------------------------------- */
 
-/* Reads as of `timestamp`; 0: as of now; KVS_TXN_TS_LATEST: each read what is newest. At once; NULL:
- * no memory. */
+/* Reads as of `timestamp`; 0: as of now; KVS_TXN_TS_LATEST: each read gives what is newest. NULL: no
+ * memory. */
 kvs_snapshot *kvs_snapshot_new(kvs_txn_client *client, uint64_t timestamp);
 void kvs_snapshot_free(kvs_snapshot *snapshot);             /* NULL is allowed */
 kvs_future *kvs_snapshot_timestamp(kvs_snapshot *snapshot); /* number */
@@ -210,14 +210,14 @@ int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_
 /* --- housekeeping ----------------------------------------------------------------------------- */
 
 /*
- * Gives up what only reads before `safe_point` can see: ends all older transactions' locks, then has
- * old versions removed: a TiKV cluster does so by itself, later; in process it is done when the
+ * Gives up what only reads before `safe_point` can see: ends all older transactions' locks, then
+ * has old versions removed: a TiKV cluster does so by itself, later; in process it is done when the
  * future is ready. The number is the safe point that holds, at most `safe_point` (another one's
  * reads may hold it back). Whoever keeps data in TiKV without TiDB has to call it now and then.
  */
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point);
-/* Ends the locks of dead transactions that began at or before `timestamp`, as a read that meets them
- * would; those alive are waited for. Number: how many. */
+/* Ends the locks of dead transactions that began at or before `timestamp`, as a read that meets
+ * them would; those alive are waited for. Number: how many. */
 kvs_future *kvs_txn_cleanup_locks(kvs_txn_client *client, kvs_slice start, kvs_slice end,
                                   uint64_t timestamp);
 /* Removes every version of start <= key < end, past snapshots and locks notwithstanding. Neither

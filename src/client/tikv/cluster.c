@@ -7,6 +7,7 @@
 #include "proto/tikv/key.h"
 
 #include <assert.h>
+#include <kvs/error.h>
 #include <stdio.h>
 
 /* Questions in a row for one request that did not find its region. */
@@ -18,7 +19,7 @@ struct region_lookup {
     struct list node;
     struct pd_request request;
     struct tikv_cluster *cluster;
-    struct raw_call *call; /* NULL: given up meanwhile; the answer is of use all the same */
+    struct cluster_call *call; /* NULL: given up meanwhile; the answer is of use all the same */
 };
 
 /* --- keys ---------------------------------------------------------------------------------------
@@ -26,7 +27,7 @@ struct region_lookup {
 
 /* The call's key as it stands in requests. Borrowed until the next call of this; data NULL: no
  * memory. */
-static kvs_slice route_key(struct raw_call *call)
+static kvs_slice route_key(struct cluster_call *call)
 {
     struct tikv_cluster *cluster = call->cluster;
     if (call->key_is_full || !cluster->is_v2)
@@ -39,12 +40,12 @@ static kvs_slice route_key(struct raw_call *call)
 }
 
 /* The region cache knows regions by a key inside. */
-static kvs_slice region_key(struct raw_call *call, const struct region *region)
+static kvs_slice region_key(struct cluster_call *call, const struct region *region)
 {
     return call->below && region != NULL ? region->start : route_key(call);
 }
 
-static struct region *find_region(struct raw_call *call)
+static struct region *find_region(struct cluster_call *call)
 {
     struct tikv_cluster *cluster = call->cluster;
     uint64_t now_ms = loop_now_ms(cluster->loop);
@@ -56,7 +57,7 @@ static struct region *find_region(struct raw_call *call)
 /* --- the end of calls ---------------------------------------------------------------------------
  */
 
-static void call_forget(struct raw_call *call)
+static void call_forget(struct cluster_call *call)
 {
     struct tikv_cluster *cluster = call->cluster;
     if (call->lookup != NULL)
@@ -68,13 +69,13 @@ static void call_forget(struct raw_call *call)
     call->state = CALL_IDLE;
 }
 
-void raw_call_fail(struct raw_call *call, int error, const char *why)
+void cluster_call_fail(struct cluster_call *call, int error, const char *why)
 {
     call_forget(call);
     call->methods->on_failed(call, error, why);
 }
 
-bool raw_call_cancel(struct raw_call *call)
+bool cluster_call_cancel(struct cluster_call *call)
 {
     bool maybe_done = call->maybe_done || call->state == CALL_SENT;
     if (call->state != CALL_IDLE)
@@ -85,19 +86,19 @@ bool raw_call_cancel(struct raw_call *call)
 /* --- routing ------------------------------------------------------------------------------------
  */
 
-static void call_arrive(struct raw_call *call)
+static void call_arrive(struct cluster_call *call)
 {
     list_append(&call->cluster->arrivals, &call->node);
     call->state = CALL_UNLOCATED;
 }
 
-void raw_call_start(struct raw_call *call)
+void cluster_call_start(struct cluster_call *call)
 {
     list_init(&call->node);
     call_arrive(call);
 }
 
-static void call_backoff(struct raw_call *call, enum backoff_kind kind, uint64_t at_least_ms,
+static void call_backoff(struct cluster_call *call, enum backoff_kind kind, uint64_t at_least_ms,
                          int error, const char *why)
 {
     struct tikv_cluster *cluster = call->cluster;
@@ -107,23 +108,23 @@ static void call_backoff(struct raw_call *call, enum backoff_kind kind, uint64_t
         cluster->closing ? -1 : backoff_next(&call->backoff, kind, &cluster->rand, at_least_ms);
     call_forget(call);
     if (wait_ms < 0) {
-        raw_call_fail(call, error, why);
+        cluster_call_fail(call, error, why);
         return;
     }
     if (heap_push(&cluster->timers, &call->timer, loop_now_ms(cluster->loop) + (uint64_t)wait_ms) !=
         0) {
-        raw_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a request");
+        cluster_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a request");
         return;
     }
     call->state = CALL_BACKOFF;
 }
 
-static void call_go_to(struct raw_call *call, const struct region *region)
+static void call_go_to(struct cluster_call *call, const struct region *region)
 {
     const struct region_peer *peer = region_leader(region);
     struct tikv_node *node = node_get(call->cluster, peer->store_id);
     if (node == NULL) {
-        raw_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a store");
+        cluster_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a store");
         return;
     }
     call->node_of_region = node;
@@ -136,10 +137,10 @@ static void call_go_to(struct raw_call *call, const struct region *region)
     list_append(&node->calls, &call->node);
 }
 
-static int lookup_start(struct raw_call *call);
+static int lookup_start(struct cluster_call *call);
 
 /* The call is in no list. False: it waits for a lookup of somebody else to end. */
-static bool call_route(struct raw_call *call)
+static bool call_route(struct cluster_call *call)
 {
     struct tikv_cluster *cluster = call->cluster;
     const struct region *region = find_region(call);
@@ -156,7 +157,7 @@ static bool call_route(struct raw_call *call)
         return true;
     }
     if (lookup_start(call) != 0)
-        raw_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a question to PD");
+        cluster_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a question to PD");
     return true;
 }
 
@@ -167,7 +168,7 @@ static void route_list(struct tikv_cluster *cluster, struct list *from)
     list_move(&calls, from);
     struct list *at;
     while ((at = list_pop(&calls)) != NULL) {
-        struct raw_call *call = list_entry(at, struct raw_call, node);
+        struct cluster_call *call = list_entry(at, struct cluster_call, node);
         if (!call_route(call))
             list_append(&cluster->unlocated, &call->node);
     }
@@ -186,13 +187,13 @@ int pack_message(struct buf *body, const ProtobufCMessage *message)
     return 0;
 }
 
-/* A bound as PD names it, for requests; V2 bounds are encoded. `to` has room for bound.len bytes.
+/* A bound as PD names it, for requests. `to` has room for bound.len bytes.
  */
 static int bound_decode(const struct tikv_cluster *cluster, ProtobufCBinaryData bound, uint8_t *to,
                         kvs_slice *ret_key)
 {
     *ret_key = slice_make(bound.data, bound.len);
-    if (!cluster->is_v2 || bound.len == 0)
+    if (!cluster->bounds_are_encoded || bound.len == 0)
         return 0;
     size_t size;
     int error = key_decode(*ret_key, to, &size);
@@ -252,7 +253,7 @@ static void lookup_on_done(struct pd_request *request, int error, kvs_slice repl
 {
     struct region_lookup *lookup = CONTAINER_OF(request, struct region_lookup, request);
     struct tikv_cluster *cluster = lookup->cluster;
-    struct raw_call *call = lookup->call;
+    struct cluster_call *call = lookup->call;
     const char *useless = error == 0 ? take_region(cluster, reply) : why;
     cluster->lookups_count--;
     cluster->regions_changed = true;
@@ -261,7 +262,7 @@ static void lookup_on_done(struct pd_request *request, int error, kvs_slice repl
         call->lookup = NULL;
         call->lookups++;
         if (error != 0)
-            raw_call_fail(call, error, why);
+            cluster_call_fail(call, error, why);
         else if (useless != NULL)
             call_backoff(call, BACKOFF_REGION_MISS, 0, KVS_ERR_BUSY, useless);
         else
@@ -271,7 +272,7 @@ static void lookup_on_done(struct pd_request *request, int error, kvs_slice repl
     mem_free(lookup);
 }
 
-/* The upper end of everything, for V1: no key of a store lies above it. */
+/* The upper end of everything, without a keyspace: no key of a store lies above it. */
 static kvs_slice highest_key(void)
 {
     static uint8_t key[KEY_SIZE_MAX];
@@ -284,7 +285,7 @@ static kvs_slice highest_key(void)
  * For the keys just below a bound PD is asked for the region of the bound itself. When that begins
  * exactly there, the one before is meant.
  */
-static bool wants_previous(struct raw_call *call, kvs_slice key)
+static bool wants_previous(struct cluster_call *call, kvs_slice key)
 {
     if (!call->below || key.size == 0)
         return false;
@@ -294,7 +295,7 @@ static bool wants_previous(struct raw_call *call, kvs_slice key)
     return region != NULL && slice_equal(region->start, key);
 }
 
-static int lookup_pack(struct raw_call *call, struct pd_request *request)
+static int lookup_pack(struct cluster_call *call, struct pd_request *request)
 {
     struct tikv_cluster *cluster = call->cluster;
     kvs_slice key = route_key(call);
@@ -306,7 +307,7 @@ static int lookup_pack(struct raw_call *call, struct pd_request *request)
     Pdpb__GetRegionRequest message = PDPB__GET_REGION_REQUEST__INIT;
     header.cluster_id = cluster->pd.members.cluster_id;
     message.header = &header;
-    if (cluster->is_v2) {
+    if (cluster->bounds_are_encoded) {
         int error = buf_reserve(&encoded, key_encoded_size(key.size));
         if (error != 0)
             return error;
@@ -320,7 +321,7 @@ static int lookup_pack(struct raw_call *call, struct pd_request *request)
     return error;
 }
 
-static int lookup_start(struct raw_call *call)
+static int lookup_start(struct cluster_call *call)
 {
     struct tikv_cluster *cluster = call->cluster;
     struct region_lookup *lookup = mem_zalloc(sizeof *lookup);
@@ -348,32 +349,21 @@ static int lookup_start(struct raw_call *call)
  */
 
 /* The call is in no list: node.c sends it, or it has ended. */
-int raw_call_fill(struct raw_call *call, struct raw_request *request, uint64_t now_ms)
+int cluster_call_write(struct cluster_call *call, struct buf *message, bool as_command,
+                       uint64_t now_ms)
 {
-    struct tikv_cluster *cluster = call->cluster;
     const struct region *region = find_region(call);
     if (region == NULL || region->id != call->region_id || region->version != call->version) {
         call_arrive(call); /* the cache has learnt something since */
         return KVS_ERR_BUSY;
     }
-    *request = (struct raw_request){
-        .kind = call->kind,
-        .region_id = call->region_id,
-        .conf_ver = call->conf_ver,
-        .version = call->version,
-        .peer_id = call->peer_id,
-        .store_id = call->store_id,
-        .cluster_id = cluster->pd.members.cluster_id,
+    const struct call_place place = {
+        .region = region,
         .max_execution_ms = call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 1,
-        .is_v2 = cluster->is_v2,
-        .keyspace_id = cluster->keyspace_id,
-        .prefix = tikv_cluster_prefix(cluster),
-        .family = "",
-        .key = call->key,
     };
-    int error = call->methods->fit(call, region, request);
+    int error = call->methods->write(call, &place, message, as_command);
     if (error != 0)
-        raw_call_fail(call, error, "no memory for a request");
+        cluster_call_fail(call, error, "no memory for a request");
     call->lookups = 0;
     return error;
 }
@@ -396,14 +386,14 @@ static void take_current_regions(struct tikv_cluster *cluster, const Errorpb__Ep
 }
 
 /* The call's own view of the region, not what the cache has learnt since. */
-static void forget_region(struct raw_call *call)
+static void forget_region(struct cluster_call *call)
 {
     const struct region *region = find_region(call);
     kvs_slice key = region_key(call, region);
     region_cache_drop(&call->cluster->regions, key, call->region_id, call->version);
 }
 
-static void call_learn(struct raw_call *call, const struct retry_decision *decision,
+static void call_learn(struct cluster_call *call, const struct retry_decision *decision,
                        const Errorpb__Error *error)
 {
     struct tikv_cluster *cluster = call->cluster;
@@ -424,11 +414,11 @@ static void call_learn(struct raw_call *call, const struct retry_decision *decis
         take_current_regions(cluster, error->epoch_not_match, call->store_id);
 }
 
-static void call_retry(struct raw_call *call, const struct retry_decision *decision,
+static void call_retry(struct cluster_call *call, const struct retry_decision *decision,
                        const char *why)
 {
     if (decision->what == RETRY_NEVER) {
-        raw_call_fail(call, decision->error, why);
+        cluster_call_fail(call, decision->error, why);
     } else if (decision->what == RETRY_AT_ONCE && call->backoff.at_once < RETRY_AT_ONCE_MAX) {
         call->backoff.at_once++;
         call->cluster->counters.retries++;
@@ -440,82 +430,62 @@ static void call_retry(struct raw_call *call, const struct retry_decision *decis
     }
 }
 
-static const char *node_name(const struct raw_call *call, char name[LINK_NAME_SIZE])
+const char *cluster_call_peer(const struct cluster_call *call, char name[LINK_NAME_SIZE])
 {
     const struct pd_address *address = &call->node_of_region->address;
     snprintf(name, LINK_NAME_SIZE, "%s:%u", address->host, address->port);
     return name;
 }
 
-static void call_on_region_error(struct raw_call *call, kvs_slice bytes)
+void cluster_call_on_region_error(struct cluster_call *call, kvs_slice bytes)
 {
     char name[LINK_NAME_SIZE];
     char why[LINK_NAME_SIZE + 200];
     Errorpb__Error *error = errorpb__error__unpack(NULL, bytes.size, bytes.data);
     if (error == NULL) {
-        snprintf(why, sizeof why, "%s: an error that cannot be read", node_name(call, name));
-        raw_call_fail(call, KVS_ERR_PROTOCOL, why);
+        snprintf(why, sizeof why, "%s: an error that cannot be read",
+                 cluster_call_peer(call, name));
+        cluster_call_fail(call, KVS_ERR_PROTOCOL, why);
         return;
     }
     struct retry_decision decision = retry_on_region_error(error);
     bool tells = error->message != NULL && error->message[0] != '\0';
-    snprintf(why, sizeof why, "%s: %s%s%.100s", node_name(call, name), decision.reason,
+    snprintf(why, sizeof why, "%s: %s%s%.100s", cluster_call_peer(call, name), decision.reason,
              tells ? ": " : "", tells ? error->message : "");
     call->cluster->counters.region_errors++;
-    if (decision.maybe_done && raw_kind_is_write(call->kind))
+    if (decision.maybe_done && call->is_write)
         call->maybe_done = true;
     call_learn(call, &decision, error);
     errorpb__error__free_unpacked(error, NULL);
     call_retry(call, &decision, why);
 }
 
-void raw_call_on_answer(struct raw_call *call, kvs_slice body)
+void cluster_call_end(struct cluster_call *call)
 {
-    struct raw_reply reply;
-    char name[LINK_NAME_SIZE];
-    char why[LINK_NAME_SIZE + 200];
-    int error = raw_reply_read(call->kind, body, &reply);
-    if (error != 0) {
-        call->maybe_done = true;
-        snprintf(why, sizeof why, "%s: an answer that cannot be read", node_name(call, name));
-        raw_call_fail(call, error, why);
-    } else if (reply.has_region_error) {
-        call_on_region_error(call, reply.region_error);
-    } else if (reply.error.size > 0) {
-        const char *text = (const char *)reply.error.data;
-        snprintf(why, sizeof why, "%s: %.*s", node_name(call, name),
-                 (int)(reply.error.size < 150 ? reply.error.size : 150), text);
-        raw_call_fail(call, retry_error_of_text(text, reply.error.size), why);
-    } else {
-        call_forget(call);
-        call->message[0] = '\0';
-        call->methods->on_reply(call, &reply);
-    }
+    call_forget(call);
+    call->message[0] = '\0';
 }
 
 /* An answer was too large for one message: first it gets a message of its own, then it is asked for
  * in smaller parts. */
-static bool call_make_smaller(struct raw_call *call)
+static bool call_make_smaller(struct cluster_call *call)
 {
     if (!call->alone) {
         call->alone = true;
         return true;
     }
-    if ((call->kind != RAW_SCAN && call->kind != RAW_BATCH_GET) || call->limit <= 1)
-        return false;
-    call->limit = call->limit / 4 + 1;
-    return true;
+    return call->methods->make_smaller != NULL && call->methods->make_smaller(call);
 }
 
-void raw_call_on_status(struct raw_call *call, const struct unary_result *result)
+void cluster_call_on_status(struct cluster_call *call, const struct unary_result *result)
 {
     struct retry_decision decision =
         retry_on_status(result->code, result->from_peer, result->not_processed);
-    if (decision.maybe_done && raw_kind_is_write(call->kind))
+    if (decision.maybe_done && call->is_write)
         call->maybe_done = true;
-    /* Once done, a compare-and-set finds its own value: doing it again would tell nothing. */
-    if (call->kind == RAW_CAS && call->maybe_done) {
-        raw_call_fail(call, KVS_ERR_OUTCOME_UNKNOWN, result->message);
+    /* Once done, a compare-and-set, say, finds its own value: doing it again would tell nothing. */
+    if (call->once && call->maybe_done) {
+        cluster_call_fail(call, KVS_ERR_OUTCOME_UNKNOWN, result->message);
         return;
     }
     if (result->code == GRPC_RESOURCE_EXHAUSTED && call_make_smaller(call)) {
@@ -527,7 +497,8 @@ void raw_call_on_status(struct raw_call *call, const struct unary_result *result
     call_retry(call, &decision, result->message);
 }
 
-void raw_call_on_no_store(struct raw_call *call, enum backoff_kind kind, int error, const char *why)
+void cluster_call_on_no_store(struct cluster_call *call, enum backoff_kind kind, int error,
+                              const char *why)
 {
     struct tikv_cluster *cluster = call->cluster;
     kvs_slice key = region_key(call, find_region(call));
@@ -545,12 +516,12 @@ static void run_timers(struct tikv_cluster *cluster, uint64_t now_ms)
     struct heap_node *first;
     while ((first = heap_first(&cluster->timers)) != NULL &&
            (first->key <= now_ms || cluster->closing)) {
-        struct raw_call *call = CONTAINER_OF(first, struct raw_call, timer);
+        struct cluster_call *call = CONTAINER_OF(first, struct cluster_call, timer);
         heap_remove(&cluster->timers, first);
         if (cluster->closing) {
             char why[MESSAGE_SIZE];
             snprintf(why, sizeof why, "%s", call->message);
-            raw_call_fail(call, KVS_ERR_CLOSED, why);
+            cluster_call_fail(call, KVS_ERR_CLOSED, why);
         } else {
             call_arrive(call);
         }
@@ -637,9 +608,10 @@ static void cluster_on_keyspace(struct pd_request *request, int error, kvs_slice
         error = take_keyspace(cluster, reply, text);
     if (error == 0) {
         cluster->is_v2 = true;
-        key_prefix(KEY_MODE_RAW, cluster->keyspace_id, cluster->prefix);
+        cluster->bounds_are_encoded = true;
+        key_prefix(cluster->key_mode, cluster->keyspace_id, cluster->prefix);
         /* What follows the keyspace's last key: the number of the next one, or the next mode. */
-        uint32_t next = (KEY_MODE_RAW << 24 | cluster->keyspace_id) + 1;
+        uint32_t next = ((uint32_t)cluster->key_mode << 24 | cluster->keyspace_id) + 1;
         for (unsigned i = 0; i < 4; i++)
             cluster->prefix_end[i] = (uint8_t)(next >> (24 - 8 * i));
     }
@@ -709,6 +681,7 @@ void tikv_cluster_init(struct tikv_cluster *cluster, struct loop *loop, kvs_thre
     cluster->tls_context = tls_context;
     cluster->connect_timeout_ms = connect_timeout_ms;
     cluster->events = events;
+    cluster->bounds_are_encoded = cluster->key_mode == KEY_MODE_TXN;
     cluster->rand = rand_seed(uv_hrtime() ^ (uintptr_t)cluster);
     list_init(&cluster->arrivals);
     list_init(&cluster->unlocated);

@@ -2,20 +2,21 @@
  * client/tikv/cluster.h: a TiKV cluster as seen from one loop: where each key lives, a connection
  * to each store, and requests on their way.
  *
- * The life of a request (struct raw_call):
- *   1. raw_call_start: the region cache says which region and store; when it does not, PD is asked
+ * The life of a request (struct cluster_call):
+ *   1. cluster_call_start: the region cache says which region and store; else PD is asked
  *      (at most LOOKUPS_MAX questions at a time; the others wait and look into the cache again);
- *   2. methods->fit cuts the request to the region;
- *   3. it waits with its store until the end of the turn; what is there then goes out as messages
- *      of up to BATCH_MAX commands on the store's BatchCommands stream, or as a call of its own;
- *   4. methods->on_reply gets the answer, methods->on_failed an error that another attempt would
+ *   2. it waits with its store until the end of the turn;
+ *   3. methods->write cuts the request to the region and writes it; what is there goes out as
+ *      messages of up to BATCH_MAX commands on the store's BatchCommands stream, or as a call of
+ *      its own;
+ *   4. methods->on_answer gets the answer, methods->on_failed an error that another attempt would
  *      not change.
  * Between 3 and 4: a region error or a broken connection is looked up in retry.h: what was wrong is
  * forgotten, the request waits, and goes back to 1. So a request that was cut for a region that no
  * longer is is cut anew.
  *
  * Failures: no PD: requests wait for it, trouble texts tell why; no memory: on_failed. Time limits
- * are the owner's: raw_call_cancel.
+ * are the owner's: cluster_call_cancel.
  *
  * Thread: the loop's. tikv_cluster_run has to be called at the end of each turn.
  */
@@ -26,7 +27,6 @@
 #include "client/tikv/pd_client.h"
 #include "client/tikv/region_cache.h"
 #include "client/tikv/retry.h"
-#include "proto/tikv/raw_request.h"
 
 #define LOOKUPS_MAX 16u
 #define BATCH_MAX 128u
@@ -34,9 +34,9 @@
 
 struct tikv_cluster;
 struct tikv_node;
-struct raw_call;
+struct cluster_call;
 
-enum raw_call_state {
+enum cluster_call_state {
     CALL_IDLE,
     CALL_UNLOCATED, /* waits for a question to PD to be free */
     CALL_LOOKUP,    /* PD is asked */
@@ -45,26 +45,41 @@ enum raw_call_state {
     CALL_BACKOFF,
 };
 
-struct raw_call_methods {
-    /* Cuts the call to the region, fills in the request. Returns 0 or an error. */
-    int (*fit)(struct raw_call *call, const struct region *region, struct raw_request *request);
-    void (*on_reply)(struct raw_call *call, struct raw_reply *reply);
-    /* call->maybe_done tells whether an attempt may have been carried out. */
-    void (*on_failed)(struct raw_call *call, int error, const char *why);
+/* Where an attempt goes. */
+struct call_place {
+    const struct region *region; /* borrowed for the call */
+    uint64_t max_execution_ms;
 };
 
-struct raw_call {
+struct cluster_call_methods {
+    /* Cuts the call to the region and appends the request to `message`: as it is, or as one command
+     * of a BatchCommandsRequest. Returns 0, or an error and the message as it was. */
+    int (*write)(struct cluster_call *call, const struct call_place *place, struct buf *message,
+                 bool as_command);
+    /* Reads an answer, and says what follows: cluster_call_end, cluster_call_on_region_error or
+     * cluster_call_fail. */
+    void (*on_answer)(struct cluster_call *call, kvs_slice body);
+    /* call->maybe_done tells whether an attempt may have been carried out. */
+    void (*on_failed)(struct cluster_call *call, int error, const char *why);
+    /* The answer does not fit into one message: asks for less, or says false. May be NULL. */
+    bool (*make_smaller)(struct cluster_call *call);
+};
+
+struct cluster_call {
     struct list node; /* of its state */
     struct heap_node timer;
     struct tikv_cluster *cluster;
-    const struct raw_call_methods *methods;
+    const struct cluster_call_methods *methods;
     char *message; /* of the operation, MESSAGE_SIZE bytes: why it is tried again */
+    kvs_slice path;
+    uint32_t command; /* its number in BatchCommands; 0: only as a call of its own */
     uint64_t deadline_ms;
-    uint8_t state; /* enum raw_call_state */
-    uint8_t kind;  /* enum raw_kind */
+    uint8_t state; /* enum cluster_call_state */
     bool below;    /* routed by the keys just below `key` */
+    bool is_write;
+    bool once;  /* an attempt that may have been carried out is the last one */
+    bool alone; /* not on the stream: its answer may be large */
     bool maybe_done;
-    bool alone;      /* not on the stream: its answer may be large */
     uint8_t lookups; /* since the last time it was sent */
     struct backoff backoff;
     kvs_slice key; /* routes it; without the prefix unless key_is_full */
@@ -77,17 +92,9 @@ struct raw_call {
     uint64_t peer_id;
     uint64_t store_id;
     struct region_lookup *lookup;
-    struct raw_unary *unary;      /* sent as a call of its own */
+    struct node_unary *unary;     /* sent as a call of its own */
     struct node_channel *channel; /* sent on a stream */
     uint32_t slot;                /* there */
-    struct list op_node;          /* the owner's, as all below */
-    void *op;
-    uint8_t family;
-    uint32_t from, to;       /* of a batch */
-    kvs_slice end;           /* of a range, full */
-    struct buf bounds;       /* memory of key and end */
-    struct buf region_bound; /* where the request was cut */
-    uint32_t limit;
 };
 
 #define MESSAGE_SIZE 160u
@@ -116,7 +123,7 @@ struct tikv_cluster {
     uint32_t connect_timeout_ms;
     const struct cluster_events *events;
     struct tikv_node *nodes;
-    struct list arrivals;  /* struct raw_call, to be routed in this turn */
+    struct list arrivals;  /* struct cluster_call, to be routed in this turn */
     struct list unlocated; /* those that wait for a lookup to end */
     bool regions_changed;  /* they may look again */
     struct list lookups;   /* struct region_lookup */
@@ -133,14 +140,16 @@ struct tikv_cluster {
     /* the keyspace */
     char keyspace[64]; /* name; "": API V1 */
     struct pd_request keyspace_request;
+    char key_mode; /* of the keyspace's keys: raw or transactions */
     bool is_v2;
+    bool bounds_are_encoded; /* of regions, in PD */
     uint32_t keyspace_id;
     uint8_t prefix[4];
     uint8_t prefix_end[4];
     struct cluster_counters counters;
 };
 
-/* pd.members is set, the rest is zero but for keyspace. */
+/* pd.members, keyspace and key_mode are set, the rest is zero. */
 void tikv_cluster_init(struct tikv_cluster *cluster, struct loop *loop, kvs_thread_pool *pool,
                        struct tls_context *tls_context, uint32_t connect_timeout_ms,
                        const struct cluster_events *events);
@@ -152,11 +161,19 @@ void tikv_cluster_deinit(struct tikv_cluster *cluster);
 void tikv_cluster_run(struct tikv_cluster *cluster, uint64_t now_ms);
 uint64_t tikv_cluster_timer(const struct tikv_cluster *cluster);
 
-/* Zeroed, with cluster, methods, message, kind, key, deadline_ms set. It is routed at the end of
- * the turn; no method is called inside. */
-void raw_call_start(struct raw_call *call);
+/* Zeroed, with cluster, methods, message, path, command, key, deadline_ms set. It is routed at the
+ * end of the turn; no method is called inside. */
+void cluster_call_start(struct cluster_call *call);
 /* No method will be called. True when the request may have been carried out by now. */
-bool raw_call_cancel(struct raw_call *call);
+bool cluster_call_cancel(struct cluster_call *call);
+
+/* What on_answer says. */
+void cluster_call_end(struct cluster_call *call); /* it is the owner's again */
+void cluster_call_on_region_error(struct cluster_call *call, kvs_slice error);
+/* Calls on_failed. */
+void cluster_call_fail(struct cluster_call *call, int error, const char *why);
+/* "HOST:PORT" of whom it was sent to. */
+const char *cluster_call_peer(const struct cluster_call *call, char name[LINK_NAME_SIZE]);
 
 static inline kvs_slice tikv_cluster_prefix(const struct tikv_cluster *cluster)
 {

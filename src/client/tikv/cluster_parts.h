@@ -14,7 +14,7 @@ struct tikv_node {
     bool has_address;
     bool asking; /* PD, for the address */
     struct pd_request ask;
-    struct list calls;            /* struct raw_call, queued */
+    struct list calls;            /* struct cluster_call, queued */
     struct node_channel *channel; /* that takes calls; NULL: none */
     bool no_batch;                /* the store does not know BatchCommands */
 };
@@ -31,18 +31,18 @@ void node_close(struct tikv_node *node);
 void node_drop_address(struct tikv_node *node);
 
 /* Takes a call out of whatever it was sent with. */
-void node_forget_call(struct raw_call *call);
+void node_forget_call(struct cluster_call *call);
 
 /* --- what happens to calls; in cluster.c --- */
 
-void raw_call_on_answer(struct raw_call *call, kvs_slice body);
-void raw_call_on_status(struct raw_call *call, const struct unary_result *result);
-void raw_call_fail(struct raw_call *call, int error, const char *why);
+void cluster_call_on_status(struct cluster_call *call, const struct unary_result *result);
 /* The store cannot be found or reached now. */
-void raw_call_on_no_store(struct raw_call *call, enum backoff_kind kind, int error,
-                          const char *why);
-/* Tells how the message is written. Returns 0 or an error: then the call has failed. */
-int raw_call_fill(struct raw_call *call, struct raw_request *request, uint64_t now_ms);
+void cluster_call_on_no_store(struct cluster_call *call, enum backoff_kind kind, int error,
+                              const char *why);
+/* Appends the request, alone or as a command. Returns 0, or an error: then the call has failed or
+ * waits again. */
+int cluster_call_write(struct cluster_call *call, struct buf *message, bool as_command,
+                       uint64_t now_ms);
 
 /* Packs a message of PD into `body`. Returns 0 or NO_MEMORY. */
 int pack_message(struct buf *body, const ProtobufCMessage *message);

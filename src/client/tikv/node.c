@@ -13,8 +13,10 @@
 #include "client/tikv/cluster_parts.h"
 
 #include "base/mem.h"
+#include "proto/tikv/raw_request.h"
 
 #include <assert.h>
+#include <kvs/error.h>
 #include <stdio.h>
 
 #define SLOT_BITS 20u
@@ -22,8 +24,8 @@
 #define SLOT_NONE UINT32_MAX
 
 struct slot {
-    struct raw_call *call; /* NULL: free */
-    uint32_t use;          /* how often it was taken */
+    struct cluster_call *call; /* NULL: free */
+    uint32_t use;              /* how often it was taken */
     uint32_t next_free;
 };
 
@@ -38,9 +40,9 @@ struct node_channel {
     uint32_t slots_used;
 };
 
-struct raw_unary {
+struct node_unary {
     struct unary unary;
-    struct raw_call *call;
+    struct cluster_call *call;
 };
 
 /* --- slots --------------------------------------------------------------------------------------
@@ -62,7 +64,7 @@ static int slots_grow(struct node_channel *channel)
     return 0;
 }
 
-static int slot_take(struct node_channel *channel, struct raw_call *call, uint64_t *ret_id)
+static int slot_take(struct node_channel *channel, struct cluster_call *call, uint64_t *ret_id)
 {
     int error = channel->slots_free == SLOT_NONE ? slots_grow(channel) : 0;
     if (error != 0)
@@ -89,7 +91,7 @@ static void slot_give(struct node_channel *channel, uint32_t index)
     channel->slots_used--;
 }
 
-static struct raw_call *slot_find(const struct node_channel *channel, uint64_t id)
+static struct cluster_call *slot_find(const struct node_channel *channel, uint64_t id)
 {
     uint64_t index = id & (SLOTS_MAX - 1);
     if (index >= channel->slots_count || channel->slots[index].use != id >> SLOT_BITS)
@@ -117,11 +119,11 @@ static void channel_close_when_idle(struct node_channel *channel)
 static void stream_fail_calls(struct node_channel *channel, const struct unary_result *result)
 {
     for (uint32_t i = 0; i < channel->slots_count && channel->slots_used > 0; i++) {
-        struct raw_call *call = channel->slots[i].call;
+        struct cluster_call *call = channel->slots[i].call;
         if (call == NULL)
             continue;
         slot_give(channel, i);
-        raw_call_on_status(call, result);
+        cluster_call_on_status(call, result);
     }
 }
 
@@ -157,8 +159,8 @@ static void node_on_lost(struct channel *base, int error, const char *why)
     list_move(&calls, &node->calls);
     struct list *at;
     while ((at = list_pop(&calls)) != NULL) {
-        struct raw_call *call = list_entry(at, struct raw_call, node);
-        raw_call_on_no_store(call, BACKOFF_TIKV_RPC, error, why);
+        struct cluster_call *call = list_entry(at, struct cluster_call, node);
+        cluster_call_on_no_store(call, BACKOFF_TIKV_RPC, error, why);
     }
 }
 
@@ -198,15 +200,15 @@ static void stream_on_message(struct channel_stream *stream, kvs_slice message)
     uint32_t command;
     int more;
     while ((more = raw_batch_reply_next(&batch, &id, &body, &command)) > 0) {
-        struct raw_call *call = slot_find(channel, id);
+        struct cluster_call *call = slot_find(channel, id);
         if (call == NULL)
             continue; /* given up */
-        if (command != raw_command_number(call->kind)) {
+        if (command != call->command) {
             more = KVS_ERR_PROTOCOL;
             break;
         }
         slot_give(channel, call->slot);
-        raw_call_on_answer(call, body);
+        call->methods->on_answer(call, body);
     }
     if (more < 0) {
         /* What follows cannot be trusted: the calls are told, the connection ends. */
@@ -227,20 +229,20 @@ static void stream_on_writable(struct channel_stream *stream)
 
 static void unary_on_done(struct unary *unary, const struct unary_result *result)
 {
-    struct raw_unary *raw = CONTAINER_OF(unary, struct raw_unary, unary);
-    struct raw_call *call = raw->call;
+    struct node_unary *node_unary = CONTAINER_OF(unary, struct node_unary, unary);
+    struct cluster_call *call = node_unary->call;
     struct node_channel *channel = unary->channel->owner;
     call->unary = NULL;
     if (result->code == GRPC_OK)
-        raw_call_on_answer(call, result->reply);
+        call->methods->on_answer(call, result->reply);
     else
-        raw_call_on_status(call, result);
+        cluster_call_on_status(call, result);
     unary_deinit(unary);
-    mem_free(raw);
+    mem_free(node_unary);
     channel_close_when_idle(channel);
 }
 
-void node_forget_call(struct raw_call *call)
+void node_forget_call(struct cluster_call *call)
 {
     if (call->channel != NULL)
         slot_give(call->channel, call->slot);
@@ -255,34 +257,32 @@ void node_forget_call(struct raw_call *call)
 /* --- sending ------------------------------------------------------------------------------------
  */
 
-static struct raw_call *node_next_call(struct tikv_node *node)
+static struct cluster_call *node_next_call(struct tikv_node *node)
 {
     struct list *at = list_pop(&node->calls);
-    return at != NULL ? list_entry(at, struct raw_call, node) : NULL;
+    return at != NULL ? list_entry(at, struct cluster_call, node) : NULL;
 }
 
-static void node_send_unary(struct tikv_node *node, struct raw_call *call, uint64_t now_ms)
+static void node_send_unary(struct tikv_node *node, struct cluster_call *call, uint64_t now_ms)
 {
-    struct raw_request request;
-    if (raw_call_fill(call, &request, now_ms) != 0)
-        return;
-    struct raw_unary *raw = mem_zalloc(sizeof *raw);
-    size_t size = raw_request_size(&request);
-    if (raw == NULL || buf_reserve(&raw->unary.request, size) != 0) {
-        mem_free(raw);
-        raw_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a request");
+    struct node_unary *unary = mem_zalloc(sizeof *unary);
+    if (unary == NULL) {
+        cluster_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a request");
         return;
     }
-    raw_request_write(&request, raw->unary.request.data);
-    raw->unary.request.size = size;
-    raw->unary.path = raw_method_path(request.kind);
-    raw->unary.deadline_ms = call->deadline_ms;
-    raw->unary.done = unary_on_done;
-    raw->call = call;
-    call->unary = raw;
+    if (cluster_call_write(call, &unary->unary.request, false, now_ms) != 0) {
+        buf_deinit(&unary->unary.request);
+        mem_free(unary);
+        return;
+    }
+    unary->unary.path = call->path;
+    unary->unary.deadline_ms = call->deadline_ms;
+    unary->unary.done = unary_on_done;
+    unary->call = call;
+    call->unary = unary;
     call->state = CALL_SENT;
     node->cluster->counters.requests++;
-    channel_unary(&node->channel->channel, &raw->unary);
+    channel_unary(&node->channel->channel, &unary->unary);
 }
 
 /* What one message holds. */
@@ -291,21 +291,17 @@ struct outgoing {
     unsigned count;
 };
 
-static void batch_add(struct tikv_node *node, struct outgoing *out, struct raw_call *call,
+static void batch_add(struct tikv_node *node, struct outgoing *out, struct cluster_call *call,
                       uint64_t now_ms)
 {
     struct tikv_cluster *cluster = node->cluster;
-    struct raw_request request;
-    if (raw_call_fill(call, &request, now_ms) != 0)
+    size_t size_before = cluster->message.size;
+    if (cluster_call_write(call, &cluster->message, true, now_ms) != 0)
         return;
     int error = slot_take(node->channel, call, &out->ids[out->count]);
-    if (error == 0) {
-        error = raw_batch_add(&cluster->message, &request);
-        if (error != 0)
-            slot_give(node->channel, call->slot);
-    }
     if (error != 0) {
-        raw_call_fail(call, error, "no memory for a request");
+        cluster->message.size = size_before;
+        cluster_call_fail(call, error, "no memory for a request");
         return;
     }
     call->state = CALL_SENT;
@@ -318,11 +314,11 @@ static bool node_send_batch(struct tikv_node *node, uint64_t now_ms)
     struct node_channel *channel = node->channel;
     struct tikv_cluster *cluster = node->cluster;
     struct outgoing out = {.count = 0};
-    struct raw_call *call;
+    struct cluster_call *call;
     buf_clear(&cluster->message);
     while (out.count < BATCH_MAX && cluster->message.size < BATCH_BYTES_MAX &&
            (call = node_next_call(node)) != NULL) {
-        if (raw_kind_is_batchable(call->kind) && !call->alone)
+        if (call->command != 0 && !call->alone)
             batch_add(node, &out, call, now_ms);
         else
             node_send_unary(node, call, now_ms);
@@ -361,7 +357,7 @@ static int node_start_stream(struct tikv_node *node)
 
 static void node_send(struct tikv_node *node, uint64_t now_ms)
 {
-    struct raw_call *call;
+    struct cluster_call *call;
     if (node->no_batch) {
         while ((call = node_next_call(node)) != NULL)
             node_send_unary(node, call, now_ms);
@@ -414,8 +410,8 @@ static void node_on_store(struct pd_request *request, int error, kvs_slice reply
     list_move(&calls, &node->calls);
     struct list *at;
     while ((at = list_pop(&calls)) != NULL)
-        raw_call_on_no_store(list_entry(at, struct raw_call, node), BACKOFF_REGION_MISS,
-                             error != 0 ? error : KVS_ERR_CONNECT, useless);
+        cluster_call_on_no_store(list_entry(at, struct cluster_call, node), BACKOFF_REGION_MISS,
+                                 error != 0 ? error : KVS_ERR_CONNECT, useless);
 }
 
 static void node_ask_address(struct tikv_node *node)

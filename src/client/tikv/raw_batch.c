@@ -39,7 +39,7 @@ static size_t size_at(const struct raw_call *call, uint32_t at)
 /* Is the user's key below the region's end, which is a full key? */
 static bool is_below(const struct raw_call *call, kvs_slice key, kvs_slice end)
 {
-    kvs_slice prefix = tikv_cluster_prefix(call->cluster);
+    kvs_slice prefix = tikv_cluster_prefix(call->base.cluster);
     if (end.size == 0)
         return true;
     if (prefix.size == 0)
@@ -134,7 +134,7 @@ static void get_on_reply(struct raw_call *call, struct raw_reply *reply)
     int error = 0;
     int more = 0;
     while (error == 0 &&
-           (more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->cluster), &pair)) > 0)
+           (more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->base.cluster), &pair)) > 0)
         error = pair.has_error ? KVS_ERR_IO : get_take_pair(call, &pair);
     if (error == 0 && more < 0)
         error = more;
@@ -258,12 +258,12 @@ static struct raw_call *add_part(struct tikv_op *op, enum raw_kind kind, unsigne
         op_add_call(op, kind, kind == RAW_BATCH_GET ? &get_methods : &write_methods);
     if (call == NULL)
         return NULL;
-    call->alone = kind == RAW_BATCH_GET;
+    call->base.alone = kind == RAW_BATCH_GET;
     call->limit = OP_BATCH_COUNT_MAX;
     call->family = (uint8_t)family;
     call->from = from;
     call->to = to;
-    call->key = key_at(call, from);
+    call->base.key = key_at(call, from);
     return call;
 }
 

@@ -49,13 +49,13 @@ struct raw_call *op_add_call(struct tikv_op *op, enum raw_kind kind,
     struct raw_call *call = call_new(op->shard);
     if (call == NULL)
         return NULL;
-    call->cluster = &op->shard->cluster;
+    call->base.cluster = &op->shard->cluster;
     call->methods = methods;
-    call->message = kvs_op_of_tikv(op)->message;
-    call->deadline_ms = op->operation.deadline_ms;
+    call->base.message = kvs_op_of_tikv(op)->message;
+    call->base.deadline_ms = op->operation.deadline_ms;
     call->kind = kind;
     call->op = op;
-    list_init(&call->node);
+    list_init(&call->base.node);
     list_init(&call->op_node);
     return call;
 }
@@ -99,7 +99,7 @@ static bool op_drop_calls(struct tikv_op *op)
         op_free_call(list_entry(at, struct raw_call, op_node));
     while ((at = list_pop(&op->calls)) != NULL) {
         struct raw_call *call = list_entry(at, struct raw_call, op_node);
-        maybe_written |= raw_call_cancel(call) && raw_kind_is_write(call->kind);
+        maybe_written |= raw_call_cancel(call);
         op_free_call(call);
     }
     op->active = 0;
@@ -139,7 +139,7 @@ static void op_fail(struct tikv_op *op, bool maybe_written, int error, const cha
 
 void op_fail_call(struct raw_call *call, int error, const char *why)
 {
-    op_fail(op_of_call(call), call->maybe_done && raw_kind_is_write(call->kind), error, why);
+    op_fail(op_of_call(call), call->base.maybe_done && raw_kind_is_write(call->kind), error, why);
 }
 
 void tikv_op_give_up(struct tikv_op *op, int error, const char *why)
@@ -213,7 +213,7 @@ static int point_begin(struct tikv_op *op, enum raw_kind kind)
     struct raw_call *call = op_add_call(op, kind, &point_methods);
     if (call == NULL)
         return KVS_ERR_NO_MEMORY;
-    call->key = kvs_op_of_tikv(op)->key;
+    call->base.key = kvs_op_of_tikv(op)->key;
     op_start_call(call);
     return 0;
 }

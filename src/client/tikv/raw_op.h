@@ -26,7 +26,7 @@
 #define CLIENT_TIKV_RAW_OP_H
 
 #include "client/operations.h"
-#include "client/tikv/cluster.h"
+#include "client/tikv/raw_call.h"
 #include "store/page.h"
 
 #include <stdatomic.h>

@@ -33,8 +33,8 @@ static int call_set_bounds(struct raw_call *call, kvs_slice key, kvs_slice end)
     buf_append_slice(&bounds, end);
     buf_deinit(&call->bounds);
     call->bounds = bounds;
-    call->key_is_full = true;
-    call->key = slice_make(bounds.data, key.size);
+    call->base.key_is_full = true;
+    call->base.key = slice_make(bounds.data, key.size);
     call->end = slice_make(bounds.data + key.size, end.size);
     return 0;
 }
@@ -70,7 +70,7 @@ static int range_begin(struct tikv_op *op, enum raw_kind kind,
         return KVS_ERR_NO_MEMORY;
     struct buf low = BUF_INIT;
     struct buf high = BUF_INIT;
-    int error = full_range(call->cluster, start, end, &low, &high);
+    int error = full_range(call->base.cluster, start, end, &low, &high);
     if (error == 0)
         error = reverse ? call_set_bounds(call, buf_slice(&high), buf_slice(&low))
                         : call_set_bounds(call, buf_slice(&low), buf_slice(&high));
@@ -80,9 +80,9 @@ static int range_begin(struct tikv_op *op, enum raw_kind kind,
         op_free_call(call);
         return error;
     }
-    call->below = reverse;
+    call->base.below = reverse;
     const kvs_op *base = kvs_op_of_tikv(op);
-    call->alone = base->kind == KVS_OP_SCAN && (base->flags & KVS_OP_FLAG_KEYS_ONLY) == 0;
+    call->base.alone = base->kind == KVS_OP_SCAN && (base->flags & KVS_OP_FLAG_KEYS_ONLY) == 0;
     call->limit = limit;
     call->family = (uint8_t)family;
     op_start_call(call);
@@ -100,7 +100,7 @@ static int cut_forward(struct raw_call *call, const struct region *region)
         return KVS_ERR_NO_MEMORY;
     int error = call_set_bounds(rest, bound, call->end);
     if (error == 0)
-        error = call_set_bounds(call, call->key, bound);
+        error = call_set_bounds(call, call->base.key, bound);
     if (error != 0) {
         op_free_call(rest);
         return error;
@@ -115,7 +115,7 @@ static void fill_range(const struct raw_call *call, struct raw_request *request)
 {
     request->family = raw_family_name(call->family);
     request->key_is_full = true;
-    request->key = call->key;
+    request->key = call->base.key;
     request->end_is_full = true;
     request->end = call->end;
     request->limit = call->limit;
@@ -123,12 +123,12 @@ static void fill_range(const struct raw_call *call, struct raw_request *request)
 
 static int set_key_after(struct raw_call *call, kvs_slice last)
 {
-    kvs_slice prefix = tikv_cluster_prefix(call->cluster);
+    kvs_slice prefix = tikv_cluster_prefix(call->base.cluster);
     struct buf key = BUF_INIT;
     int error = buf_append_slice(&key, prefix);
     if (error == 0)
         error = buf_append_slice(&key, last);
-    if (error == 0 && !call->below)
+    if (error == 0 && !call->base.below)
         error = buf_append_u8(&key, 0); /* the next key there can be */
     if (error == 0)
         error = call_set_bounds(call, buf_slice(&key), call->end);
@@ -159,7 +159,7 @@ static void exists_on_reply(struct raw_call *call, struct raw_reply *reply)
 {
     kvs_op *base = kvs_op_of_tikv(op_of_call(call));
     struct raw_pair pair;
-    int more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->cluster), &pair);
+    int more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->base.cluster), &pair);
     if (more < 0) {
         fail(call, more);
         return;
@@ -207,7 +207,7 @@ static void count_on_reply(struct raw_call *call, struct raw_reply *reply)
     struct raw_pair pair = {0};
     uint32_t count = 0;
     int more;
-    while ((more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->cluster), &pair)) > 0)
+    while ((more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->base.cluster), &pair)) > 0)
         count++;
     base->number += count;
     if (more == 0 && count < call->limit) {
@@ -281,9 +281,9 @@ static int scan_fit(struct raw_call *call, const struct region *region, struct r
     const kvs_op *base = kvs_op_of_tikv(op);
     static uint8_t highest[KEY_SIZE_MAX];
     fill_range(call, request);
-    request->reverse = call->below;
+    request->reverse = call->base.below;
     request->keys_only = (base->flags & KVS_OP_FLAG_KEYS_ONLY) != 0;
-    if (call->below) {
+    if (call->base.below) {
         if (slice_compare(region->start, call->end) > 0)
             request->end = region->start;
         if (request->key.size == 0) { /* not every store knows an empty upper bound */
@@ -323,7 +323,8 @@ static int scan_take(struct raw_call *call, struct raw_reply *reply, uint32_t *r
     bool keys_only = (base->flags & KVS_OP_FLAG_KEYS_ONLY) != 0;
     struct raw_pair pair;
     int more;
-    while ((more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->cluster), &pair)) > 0) {
+    while ((more = raw_reply_next_pair(reply, tikv_cluster_prefix(call->base.cluster), &pair)) >
+           0) {
         if (pair.has_error)
             return KVS_ERR_IO;
         if (keys_only)
@@ -363,7 +364,7 @@ static bool scan_is_over(const struct raw_call *call)
     if (slice_equal(buf_slice(&call->region_bound), call->end))
         return true;
     /* Backwards, the first region begins with the empty key. */
-    return call->below && call->region_bound.size == 0;
+    return call->base.below && call->region_bound.size == 0;
 }
 
 static void scan_on_reply(struct raw_call *call, struct raw_reply *reply)

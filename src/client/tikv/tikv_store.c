@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "client/tikv/shard.h"
+#include "proto/tikv/key.h"
 #include "runtime/runtime.h"
 
 #include <assert.h>
@@ -175,6 +176,7 @@ static int store_prepare(struct tikv_store *store, const struct tikv_store_optio
         if (i > 0)
             cluster->pd.members = *members;
         memcpy(cluster->keyspace, keyspace, strlen(keyspace) + 1); /* fits: checked above */
+        cluster->key_mode = KEY_MODE_RAW;
     }
     if (options->tls_ca == NULL && options->tls_certificate == NULL && options->tls_key == NULL)
         return 0;
