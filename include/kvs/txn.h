@@ -153,7 +153,7 @@ kvs_future *kvs_txn_rollback(kvs_txn *txn);
 
 /* --- snapshots -------------------------------------------------------------------------------- */
 
-/* Reads as of `timestamp`; 0: as of now; KVS_TXN_TS_LATEST: each read gives what is newest. NULL: no
+/* Reads as of `timestamp`; 0: as of now; KVS_TXN_TS_LATEST: each read gives the newest. NULL: no
  * memory. */
 kvs_snapshot *kvs_snapshot_new(kvs_txn_client *client, uint64_t timestamp);
 void kvs_snapshot_free(kvs_snapshot *snapshot);             /* NULL is allowed */
