@@ -29,8 +29,8 @@
  *
  * Keys are 1 to 8192 bytes, values 0 to 16 MiB; on TiKV a write is at most what its raft log takes.
  */
-#ifndef KVS_TXN_H
-#define KVS_TXN_H
+#ifndef CLIENT_TXN_TXN_H
+#define CLIENT_TXN_TXN_H
 
 #include <kvs/store.h>
 
