@@ -53,6 +53,11 @@ struct kvs_server_options {
     uint64_t split_keys;
     uint64_t split_bytes;
     bool split_raw;
+    /* TLS on every port: this server's certificate (its chain) and key, and, to let in only clients
+     * that show a certificate, the authorities that signed it. Files in PEM; NULL: no TLS. */
+    const char *tls_certificate;
+    const char *tls_key;
+    const char *tls_ca;
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -82,8 +82,10 @@ struct kvs_store_options {
     uint32_t connect_timeout_ms; /* default 5000 */
     uint32_t timeout_ms;         /* deadline of a call that sets none; default 30000 */
     /* tikv:// (connections: so many loops take part, each with its own; the times hold, too).
-     * Strings are copied. TLS is used when any of the three files (PEM) is given. */
-    const char *keyspace;        /* name: keys are those of a keyspace, by API V2; NULL: API V1 */
+     * Strings are copied. */
+    const char *keyspace; /* name: keys are those of a keyspace, by API V2; NULL: API V1 */
+    /* kvs:// and tikv://: TLS is used when any of the three files (PEM) is given; files are read in
+     * the call. */
     const char *tls_ca;          /* authorities to trust; default those of the system */
     const char *tls_certificate; /* who this client is, for servers that ask */
     const char *tls_key;

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <kvs/error.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +51,12 @@ void link_init(struct link *link, struct loop *loop, kvs_thread_pool *pool, cons
     link->handles = 1;
 }
 
+void link_use_tls(struct link *link, struct tls_context *context)
+{
+    assert(link->state == LINK_IDLE);
+    link->tls_context = context;
+}
+
 /* --- the end of handles ------------------------------------------------------------------------
  */
 
@@ -60,6 +67,8 @@ static void link_handle_gone(struct link *link)
         link->state = LINK_CLOSED;
         buf_deinit(&link->in);
         buf_deinit(&link->out);
+        buf_deinit(&link->sealed);
+        buf_deinit(&link->sealed_in);
         link->events->on_closed(link);
     }
 }
@@ -80,6 +89,10 @@ static void link_drop_socket(struct link *link)
     link->socket = NULL;
     buf_clear(&link->in);
     buf_clear(&link->out);
+    buf_clear(&link->sealed);
+    buf_clear(&link->sealed_in);
+    tls_free(link->tls);
+    link->tls = NULL;
 }
 
 static void link_on_timer_closed(uv_handle_t *handle)
@@ -152,10 +165,10 @@ static void socket_on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret
     if (link->socket != socket)
         return;
     /* The buffer grows with what has come, never with what a peer announces. */
-    if (buf_reserve(&link->in, READ_SIZE_MIN) != 0)
+    struct buf *in = link->tls != NULL ? &link->sealed_in : &link->in;
+    if (buf_reserve(in, READ_SIZE_MIN) != 0)
         return;
-    *ret_buf = uv_buf_init((char *)link->in.data + link->in.size,
-                           (unsigned)(link->in.capacity - link->in.size));
+    *ret_buf = uv_buf_init((char *)in->data + in->size, (unsigned)(in->capacity - in->size));
 }
 
 static void link_take_bytes(struct link *link, struct link_socket *socket)
@@ -168,6 +181,28 @@ static void link_take_bytes(struct link *link, struct link_socket *socket)
         buf_deinit(&link->in);
 }
 
+/* Opens what was read. The protocol is begun when the handshake is done. */
+static void link_take_sealed(struct link *link, struct link_socket *socket, size_t size)
+{
+    bool was_ready = tls_is_ready(link->tls);
+    int error =
+        tls_receive(link->tls, slice_make(link->sealed_in.data, size), &link->in, &link->sealed);
+    if (error == 0 && !was_ready && tls_is_ready(link->tls))
+        link->events->on_connected(link);
+    if (link->socket != socket)
+        return;
+    if (link->in.size > 0)
+        link_take_bytes(link, socket);
+    if (link->socket != socket)
+        return;
+    char why[256];
+    const char *text = error == 0 ? "" : tls_error_text(link->tls);
+    snprintf(why, sizeof why, "%s", text[0] != '\0' ? text : kvs_error_text(error));
+    link_flush(link); /* the handshake; an alert, which tells the peer why */
+    if (error != 0 && link->socket == socket)
+        link_lost(link, error, why);
+}
+
 static void socket_on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 {
     (void)buffer;
@@ -175,11 +210,17 @@ static void socket_on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *b
     struct link *link = socket->link;
     if (link->socket != socket || count == 0)
         return;
-    if (count > 0) {
+    if (count > 0 && link->tls != NULL) {
+        link_take_sealed(link, socket, (size_t)count);
+    } else if (count > 0) {
         link->in.size += (size_t)count;
         link_take_bytes(link, socket);
     } else if (count == UV_EOF) {
-        link_lost(link, KVS_ERR_CONNECTION_LOST, "the server closed the connection");
+        bool in_handshake = link->tls != NULL && !tls_is_ready(link->tls);
+        link_lost(link, KVS_ERR_CONNECTION_LOST,
+                  in_handshake ? "the server closed the connection within the TLS handshake; does "
+                                 "it speak TLS?"
+                               : "the server closed the connection");
     } else if (count == UV_ENOBUFS) {
         link_lost(link, KVS_ERR_NO_MEMORY, "no memory to read a reply");
     } else {
@@ -192,7 +233,7 @@ static void socket_on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *b
 
 size_t link_unwritten(const struct link *link)
 {
-    size_t size = link->out.size;
+    size_t size = link->out.size + link->sealed.size;
     if (link->socket != NULL && link->socket->is_writing)
         size += link->socket->writing.size;
     return size;
@@ -213,34 +254,57 @@ static void socket_on_written(uv_write_t *write, int status)
 }
 
 /* What the system did not take at once is handed to libuv; `out` gets the other buffer. */
-static int socket_write_rest(struct link_socket *socket, size_t taken)
+static int socket_write_rest(struct link_socket *socket, struct buf *out, size_t taken)
 {
-    struct link *link = socket->link;
-    struct buf rest = link->out;
-    link->out = socket->writing;
-    buf_clear(&link->out);
+    struct buf rest = *out;
+    *out = socket->writing;
+    buf_clear(out);
     socket->writing = rest;
     socket->is_writing = true;
     uv_buf_t buffer = uv_buf_init((char *)rest.data + taken, (unsigned)(rest.size - taken));
     return uv_write(&socket->write, (uv_stream_t *)&socket->tcp, &buffer, 1, socket_on_written);
 }
 
+static void buffer_empty(struct buf *buf)
+{
+    buf_clear(buf);
+    if (buf->capacity > BUFFER_KEPT_MAX)
+        buf_deinit(buf);
+}
+
+/* What is to be written now; NULL: the link is lost. */
+static struct buf *link_sealed(struct link *link)
+{
+    if (link->tls == NULL)
+        return &link->out;
+    if (tls_is_ready(link->tls) && link->out.size > 0) {
+        int error = tls_send(link->tls, buf_slice(&link->out), &link->sealed);
+        buffer_empty(&link->out);
+        if (error != 0) {
+            link_lost(link, error, "no memory to seal a request");
+            return NULL;
+        }
+    }
+    return &link->sealed;
+}
+
 void link_flush(struct link *link)
 {
     struct link_socket *socket = link->socket;
-    if (!link_is_connected(link) || socket->is_writing || link->out.size == 0)
+    if (!link_is_connected(link) || socket->is_writing)
         return;
-    uv_buf_t buffer = uv_buf_init((char *)link->out.data, (unsigned)link->out.size);
+    struct buf *out = link_sealed(link);
+    if (out == NULL || out->size == 0)
+        return;
+    uv_buf_t buffer = uv_buf_init((char *)out->data, (unsigned)out->size);
     int written = uv_try_write((uv_stream_t *)&socket->tcp, &buffer, 1);
     if (written == UV_EAGAIN)
         written = 0;
-    if (written >= 0 && (size_t)written == link->out.size) {
-        buf_clear(&link->out);
-        if (link->out.capacity > BUFFER_KEPT_MAX)
-            buf_deinit(&link->out);
+    if (written >= 0 && (size_t)written == out->size) {
+        buffer_empty(out);
         return;
     }
-    int status = written < 0 ? written : socket_write_rest(socket, (size_t)written);
+    int status = written < 0 ? written : socket_write_rest(socket, out, (size_t)written);
     if (status < 0) {
         socket->is_writing = false;
         link_lost(link, KVS_ERR_CONNECTION_LOST, uv_strerror(status));
@@ -263,6 +327,18 @@ static void link_on_attempt_timeout(uv_timer_t *timer)
     link_lost(link, KVS_ERR_CONNECT, why);
 }
 
+/* Says hello for TLS; the protocol waits. */
+static void link_begin_tls(struct link *link)
+{
+    int error = tls_new(link->tls_context, link->host, &link->tls);
+    if (error == 0)
+        error = tls_receive(link->tls, slice_make(NULL, 0), &link->in, &link->sealed);
+    if (error != 0)
+        link_lost(link, error, "no memory for a connection");
+    else
+        link_flush(link);
+}
+
 static void socket_on_connected(uv_connect_t *connect, int status)
 {
     struct link_socket *socket = connect->data;
@@ -280,7 +356,10 @@ static void socket_on_connected(uv_connect_t *connect, int status)
     uv_tcp_nodelay(&socket->tcp, 1); /* a failure costs time, nothing else; the same below */
     uv_tcp_keepalive(&socket->tcp, 1, 60);
     link->state = LINK_GREETING;
-    link->events->on_connected(link);
+    if (link->tls_context != NULL)
+        link_begin_tls(link);
+    else
+        link->events->on_connected(link);
 }
 
 static int link_connect(struct link *link, const struct sockaddr *address)

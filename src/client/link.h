@@ -12,9 +12,11 @@
  * the peer has identified itself, link_fail when it has broken the protocol. Bytes go out by
  * appending to link_out and calling link_flush once a turn: one system call for all of them.
  *
- * Time: resolving, connecting and greeting together have connect_timeout_ms. Back-off doubles from
- * LINK_BACKOFF_MIN_MS to LINK_BACKOFF_MAX_MS, each with a random half, so that the clients of a
- * restarted server do not all come at once.
+ * With link_use_tls the handshake comes before on_connected; the link opens and seals by itself.
+ *
+ * Time: resolving, connecting, the handshake and greeting together have connect_timeout_ms.
+ * Back-off doubles from LINK_BACKOFF_MIN_MS to LINK_BACKOFF_MAX_MS, each with a random half, so
+ * that the clients of a restarted server do not all come at once.
  *
  * Thread: its loop. Callbacks come from libuv's, from link_flush, and from link_fail and
  * link_close's later turns; never from link_start.
@@ -25,6 +27,7 @@
 #include "base/buf.h"
 #include "base/rand.h"
 #include "client/resolve.h"
+#include "net/tls.h"
 
 #define LINK_BACKOFF_MIN_MS 20u
 #define LINK_BACKOFF_MAX_MS 2000u
@@ -77,11 +80,18 @@ struct link {
     unsigned handles; /* not yet gone: the timer, sockets */
     struct buf in;
     struct buf out;
+    struct tls_context *tls_context; /* NULL: without; borrowed */
+    struct tls *tls;                 /* of the connection */
+    struct buf sealed;               /* with TLS: what is written */
+    struct buf sealed_in;            /* ... and what is read, until it is opened into `in` */
 };
 
 /* Sets up, without I/O; on the loop's thread. host is at most 255 bytes. */
 void link_init(struct link *link, struct loop *loop, kvs_thread_pool *pool, const char *host,
                uint16_t port, uint32_t connect_timeout_ms, const struct link_events *events);
+
+/* Before link_start. */
+void link_use_tls(struct link *link, struct tls_context *context);
 
 void link_start(struct link *link);
 

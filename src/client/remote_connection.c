@@ -535,6 +535,8 @@ static void connection_on_start(struct task *task)
     connection->deadline_timer.data = connection;
     connection->turn_end.run = connection_on_turn_end;
     loop_add_hook(connection->loop, &connection->turn_end);
+    if (connection->tls_context != NULL)
+        link_use_tls(&connection->link, connection->tls_context);
     link_start(&connection->link);
 }
 

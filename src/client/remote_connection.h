@@ -67,6 +67,7 @@ struct remote_connection {
     const char *host;
     uint16_t port;
     uint32_t connect_timeout_ms;
+    struct tls_context *tls_context; /* NULL: clear text */
 };
 
 /* What an op under way needs, in kvs_op.reserved. */

@@ -19,6 +19,7 @@
 struct remote_store {
     kvs_store base;
     char *host;
+    struct tls_context *tls_context; /* NULL: clear text */
     void (*opened)(void *arg, int error, const char *why);
     void *opened_arg;
     atomic_bool opened_told;
@@ -111,13 +112,21 @@ static void store_on_first(struct remote_connection *connection, int error, cons
         store->opened(store->opened_arg, error, why);
 }
 
+static void remote_store_free(struct remote_store *store)
+{
+    if (store == NULL)
+        return;
+    tls_context_free(store->tls_context);
+    mem_free(store->host);
+    mem_free(store);
+}
+
 static void store_on_closed_task(struct task *task)
 {
     struct remote_store *store = CONTAINER_OF(task, struct remote_store, closed_task);
     void (*closed)(void *, int) = store->closed;
     void *arg = store->closed_arg;
-    mem_free(store->host);
-    mem_free(store);
+    remote_store_free(store);
     closed(arg, 0);
 }
 
@@ -153,8 +162,17 @@ static const struct remote_connection_owner remote_store_owner = {
     .on_closed = store_on_connection_closed,
 };
 
+static int make_tls(struct remote_store *store, const struct remote_store_options *options,
+                    char why[256])
+{
+    if (options->tls_ca == NULL && options->tls_certificate == NULL && options->tls_key == NULL)
+        return 0;
+    return tls_context_new_client(TLS_KVS, options->tls_ca, options->tls_certificate,
+                                  options->tls_key, &store->tls_context, why);
+}
+
 int remote_store_new(kvs_runtime *runtime, const struct remote_store_options *options,
-                     kvs_store **ret_store)
+                     kvs_store **ret_store, char why[256])
 {
     unsigned count = options->connections;
     assert(count >= 1 && count <= REMOTE_STORE_CONNECTIONS_MAX);
@@ -166,10 +184,15 @@ int remote_store_new(kvs_runtime *runtime, const struct remote_store_options *op
         mem_free(host);
         return KVS_ERR_NO_MEMORY;
     }
+    store->host = host;
+    int error = make_tls(store, options, why);
+    if (error != 0) {
+        remote_store_free(store);
+        return error;
+    }
     store->base.methods = &remote_store_methods;
     store->base.runtime = runtime;
     store->base.loop = runtime_pick_loop(runtime);
-    store->host = host;
     store->opened = options->opened;
     store->opened_arg = options->arg;
     store->connections_count = count;
@@ -185,6 +208,7 @@ int remote_store_new(kvs_runtime *runtime, const struct remote_store_options *op
         connection->port = options->port;
         connection->connect_timeout_ms = options->connect_timeout_ms;
         connection->timeout_ms = options->timeout_ms;
+        connection->tls_context = store->tls_context;
     }
     for (unsigned i = 0; i < count; i++)
         remote_connection_start(&store->connections[i]);

@@ -143,10 +143,13 @@ static int store_open_client(struct store_open *open)
         .connect_timeout_ms = options->connect_timeout_ms != 0 ? options->connect_timeout_ms
                                                                : CONNECT_TIMEOUT_DEFAULT_MS,
         .timeout_ms = options->timeout_ms != 0 ? options->timeout_ms : TIMEOUT_DEFAULT_MS,
+        .tls_ca = options->tls_ca,
+        .tls_certificate = options->tls_certificate,
+        .tls_key = options->tls_key,
         .opened = store_open_on_client,
         .arg = open,
     };
-    return remote_store_new(open->runtime, &client_options, &open->store);
+    return remote_store_new(open->runtime, &client_options, &open->store, open->message);
 }
 
 static int store_open_tikv(struct store_open *open)

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <kvs/error.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -34,6 +35,13 @@ void connections_init(struct connections *connections, struct loop *loop, uint64
     connections->tick.data = connections;
     uv_timer_start(&connections->tick, on_tick, tick_ms, tick_ms);
     loop_add_hook(loop, &connections->flush);
+}
+
+void connections_use_tls(struct connections *connections, struct tls_context *context,
+                         uint64_t handshake_ms_max)
+{
+    connections->tls_context = context;
+    connections->handshake_ms_max = handshake_ms_max;
 }
 
 static void on_tick_closed(uv_handle_t *handle)
@@ -63,8 +71,17 @@ void connections_deinit(struct connections *connections)
     assert(connections->alive == 0);
     loop_remove_hook(connections->loop, &connections->flush);
     chunk_pool_deinit(&connections->chunks);
+    buf_deinit(&connections->plain);
     for (unsigned i = 0; i < connections->outs_count; i++)
         buf_deinit(&connections->outs[i]);
+}
+
+static const char *check_time(struct connection *connection, uint64_t now_ms)
+{
+    if (connection->tls != NULL && !tls_is_ready(connection->tls) &&
+        now_ms - connection->opened_ms >= connection->at->handshake_ms_max)
+        return "no TLS handshake in time";
+    return connection->methods->check_time(connection, now_ms);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -79,7 +96,7 @@ static void on_tick(uv_timer_t *timer)
             connection_close(connection);
             continue;
         }
-        const char *why = connection->methods->check_time(connection, now_ms);
+        const char *why = check_time(connection, now_ms);
         if (why == NULL)
             continue;
         log_info("connection %s closed: %s", connection->peer, why);
@@ -112,6 +129,10 @@ void connection_open(struct connections *connections, struct connection *connect
         return;
     }
     uv_tcp_nodelay(&connection->tcp, 1); /* replies are gathered already */
+    connection->opened_ms = loop_now_ms(connections->loop);
+    if (connections->tls_context != NULL &&
+        tls_new(connections->tls_context, NULL, &connection->tls) != 0)
+        connection_close(connection);
 }
 
 void connection_unref(struct connection *connection)
@@ -123,6 +144,8 @@ void connection_unref(struct connection *connection)
     assert(connection->closed);
     buf_deinit(&connection->out);
     buf_deinit(&connection->sending);
+    buf_deinit(&connection->sealed);
+    tls_free(connection->tls);
     connections->alive--;
     connection->methods->free(connection);
     close_if_empty(connections);
@@ -157,11 +180,25 @@ static void on_shut(uv_shutdown_t *request, int status)
         connection_close(connection);
 }
 
+static void tell_end(struct connection *connection)
+{
+    if (connection->tls == NULL || connection->told_end || !tls_is_ready(connection->tls))
+        return;
+    connection->told_end = true;
+    if (tls_end(connection->tls, &connection->sealed) == 0)
+        connection_flush(connection);
+    else
+        connection_close(connection);
+}
+
 /* Once all is written: closes our direction; the peer's end of file then closes the rest. */
 static void shut_when_written(struct connection *connection)
 {
     if (!connection->finishing || connection->shut || connection->closed ||
-        connection->out.size > 0 || connection->sending.size > 0)
+        connection_unwritten(connection) > 0)
+        return;
+    tell_end(connection);
+    if (connection->closed || connection_unwritten(connection) > 0)
         return;
     connection->shut = true;
     connection->finish_ms = loop_now_ms(connection->at->loop);
@@ -196,7 +233,7 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer
 {
     (void)suggested;
     struct connection *connection = handle->data;
-    struct chunk *partial = connection->partial;
+    struct chunk *partial = connection->tls == NULL ? connection->partial : NULL;
     if (partial != NULL) {
         ret_buffer->base = (char *)partial->data + connection->partial_used;
         ret_buffer->len = partial->capacity - connection->partial_used;
@@ -276,6 +313,55 @@ static void on_end(struct connection *connection)
         connection->methods->on_end(connection);
 }
 
+/* Opened bytes, behind those of an unfinished item. They are copied, so that the protocol can keep
+ * them as long as it likes. */
+static void give_plain(struct connection *connection, kvs_slice plain)
+{
+    struct chunk *partial = connection->partial;
+    size_t used = partial != NULL ? connection->partial_used : 0;
+    struct chunk *chunk = partial;
+    if (partial == NULL || partial->capacity - used < plain.size) {
+        chunk = chunk_new(used + plain.size);
+        if (chunk == NULL) {
+            connection_close(connection);
+            return;
+        }
+        if (used > 0)
+            memcpy(chunk->data, partial->data, used);
+        if (partial != NULL) {
+            chunk_unref(partial);
+            connection->partial = chunk;
+        }
+    }
+    memcpy(chunk->data + used, plain.data, plain.size);
+    if (partial != NULL)
+        connection->partial_used = used + plain.size;
+    give_bytes(connection, chunk, slice_make(chunk->data, used + plain.size));
+    if (partial == NULL)
+        chunk_unref(chunk);
+}
+
+static void on_sealed(struct connection *connection, kvs_slice bytes)
+{
+    struct buf *plain = &connection->at->plain;
+    int error = tls_receive(connection->tls, bytes, plain, &connection->sealed);
+    if (connection->sealed.size > 0 || tls_is_ready(connection->tls))
+        mark_dirty(connection); /* replies may have waited for the handshake */
+    if (plain->size > 0)
+        give_plain(connection, buf_slice(plain));
+    buf_clear(plain);
+    if (error == 0 || connection->closed || connection->finishing)
+        return;
+    if (error == KVS_ERR_CONNECTION_LOST) {
+        on_end(connection);
+        return;
+    }
+    log_info("connection %s closed: %s", connection->peer,
+             error == KVS_ERR_NO_MEMORY ? kvs_error_text(error) : tls_error_text(connection->tls));
+    connection->told_end = true;
+    connection_finish(connection); /* after the alert, which tells the peer why */
+}
+
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
 {
     struct connection *connection = stream->data;
@@ -285,7 +371,9 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
         connection_close(connection);
     } else if (size > 0 && !connection->finishing) {
         struct chunk *partial = connection->partial;
-        if (partial != NULL) {
+        if (connection->tls != NULL) {
+            on_sealed(connection, slice_make(buffer->base, (size_t)size));
+        } else if (partial != NULL) {
             connection->partial_used += (size_t)size;
             give_bytes(connection, partial, slice_make(partial->data, connection->partial_used));
         } else {
@@ -396,11 +484,11 @@ static void on_write(uv_write_t *request, int status)
     connection->methods->on_written(connection);
 }
 
-/* The socket has taken `written` bytes of out: libuv waits for it to take the rest. */
-static void send_rest(struct connection *connection, size_t written)
+/* The socket has taken `written` bytes of `from`: libuv waits for it to take the rest. */
+static void send_rest(struct connection *connection, struct buf *from, size_t written)
 {
-    connection->sending = connection->out;
-    connection->out = BUF_INIT;
+    connection->sending = *from;
+    *from = BUF_INIT;
     uv_buf_t rest = uv_buf_init((char *)connection->sending.data + written,
                                 (unsigned)(connection->sending.size - written));
     if (uv_write(&connection->write, (uv_stream_t *)&connection->tcp, &rest, 1, on_write) != 0) {
@@ -409,12 +497,37 @@ static void send_rest(struct connection *connection, size_t written)
     }
 }
 
+/* Seals the replies; before the handshake is done they wait, or go nowhere when there is nobody to
+ * wait for. False: no memory. */
+static bool seal(struct connection *connection)
+{
+    struct buf *out = &connection->out;
+    int error = 0;
+    if (!tls_is_ready(connection->tls)) {
+        if (connection->finishing)
+            buf_clear(out);
+        return true;
+    }
+    if (out->size > 0)
+        error = tls_send(connection->tls, buf_slice(out), &connection->sealed);
+    buf_clear(out);
+    give_back(connection->at, out);
+    return error == 0;
+}
+
 void connection_flush(struct connection *connection)
 {
     struct buf *out = &connection->out;
     if (connection->closed) {
         give_back(connection->at, out);
         return;
+    }
+    if (connection->tls != NULL && connection->sending.size == 0) {
+        if (!seal(connection)) {
+            connection_close(connection);
+            return;
+        }
+        out = &connection->sealed;
     }
     if (out->size == 0)
         give_back(connection->at, out);
@@ -429,7 +542,7 @@ void connection_flush(struct connection *connection)
     else if ((size_t)wrote == out->size)
         give_back(connection->at, out);
     else
-        send_rest(connection, (size_t)wrote);
+        send_rest(connection, out, (size_t)wrote);
 }
 
 static void on_turn_end(struct loop_hook *hook)

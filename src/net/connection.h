@@ -8,11 +8,13 @@
  * 3. Replies are appended to connection_out; all of a turn leave in one write at its end.
  * 4. What the socket does not take at once is waited for; on_written tells when it is gone.
  * 5. While methods->wants_bytes says no, the socket is not read; connection_check looks again.
+ *    With TLS (connections_use_tls) what is read is opened first and given in a chunk of its own;
+ *    replies are sealed at the end of the turn, and wait for the handshake.
  * 6. connection_finish writes what is left, closes our direction, waits for the peer's for a
  *    short while (so that no reset destroys what was written), and closes.
  *
- * Failures: a read or write error, or no memory: closed at once. check_time of the protocol
- * closes slow and idle ones.
+ * Failures: a read or write error, TLS that is none, or no memory: closed at once. check_time of
+ * the protocol closes slow and idle ones; a TLS handshake has a bound of its own.
  *
  * Lifetime: references are plain counts: one of the open socket, one of each request under way.
  * With the last, methods->free is called. Thread: all on the connection's loop.
@@ -23,6 +25,7 @@
 #include "base/buf.h"
 #include "net/address.h"
 #include "net/chunk.h"
+#include "net/tls.h"
 #include "runtime/loop.h"
 
 struct connection;
@@ -55,6 +58,9 @@ struct connection {
     size_t partial_used;
     struct buf out;     /* replies of this turn */
     struct buf sending; /* what the socket did not take at once */
+    struct tls *tls;    /* NULL: none */
+    struct buf sealed;  /* of TLS, to be written */
+    uint64_t opened_ms;
     uint64_t finish_ms; /* when connection_finish was called */
     uint32_t refs;
     bool dirty, checked;
@@ -62,6 +68,7 @@ struct connection {
     bool ended;     /* the peer closed its direction */
     bool finishing; /* to be closed when all is written; what comes in is dropped */
     bool shut;      /* our direction is being closed */
+    bool told_end;  /* likewise, of TLS */
     bool closed;    /* uv_close was called */
     char peer[ADDRESS_TEXT_SIZE];
 };
@@ -78,6 +85,9 @@ struct connections {
     struct loop_hook flush;
     uv_timer_t tick;
     struct chunk_pool chunks;
+    struct tls_context *tls_context; /* NULL: without TLS */
+    uint64_t handshake_ms_max;
+    struct buf plain;                     /* of TLS: what one read brought */
     struct buf outs[CONNECTION_OUTS_MAX]; /* spare buffers for replies */
     unsigned outs_count;
     size_t count; /* open */
@@ -89,6 +99,10 @@ struct connections {
 
 /* On a loop that is not started, or on its thread. tick_ms: how often time-outs are looked at. */
 void connections_init(struct connections *connections, struct loop *loop, uint64_t tick_ms);
+
+/* Before the first connection: all of them speak TLS, and have so long for the handshake. */
+void connections_use_tls(struct connections *connections, struct tls_context *context,
+                         uint64_t handshake_ms_max);
 
 /* Calls on_empty, soon, when no connection is left (or none is there); then all handles are closed
  * and connections_deinit may be called. New ones must not be adopted any more. */
@@ -117,7 +131,7 @@ static inline size_t connection_unwritten(const struct connection *connection)
     size_t queued = connection->sending.size > 0
                         ? uv_stream_get_write_queue_size((const uv_stream_t *)&connection->tcp)
                         : 0;
-    return connection->out.size + queued;
+    return connection->out.size + connection->sealed.size + queued;
 }
 
 /* Looks soon whether the protocol wants bytes again. */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <kvs/error.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -11,13 +12,16 @@
 #include <stdio.h>
 
 #define READ_SIZE (16u * 1024)
+#define CERTIFICATES_SIZE_MAX (32 * 1024)
 
 struct tls_context {
     SSL_CTX *ssl;
+    enum tls_protocol protocol;
     bool is_server;
 };
 
 struct tls {
+    const struct tls_context *context;
     SSL *ssl;
     BIO *in;  /* from the peer; ssl owns both */
     BIO *out; /* to the peer */
@@ -25,7 +29,17 @@ struct tls {
     char why[200];
 };
 
-static const unsigned char h2[] = {2, 'h', '2'};
+/* As ALPN has them on the wire: names with their sizes in front. */
+static const struct protocol {
+    const char *alpn;
+    const char *name; /* for a person */
+    bool may_be_silent;
+} protocols[] = {
+    [TLS_H2] = {"\x02h2", "HTTP/2", false},
+    [TLS_HTTP] = {"\x02h2\x08http/1.1", "HTTP", true},
+    [TLS_HTTP1] = {"\x08http/1.1", "HTTP/1.1", true},
+    [TLS_KVS] = {"\x03kvs", "the kvs protocol", false},
+};
 
 /* --- contexts -----------------------------------------------------------------------------------
  */
@@ -45,6 +59,30 @@ static int fail_file(char why[256], const char *what, const char *path)
     return KVS_ERR_INVALID_ARGUMENT;
 }
 
+/* The passphrase of a key: there is nobody to ask. */
+static int on_passphrase(char *to, int size, int for_writing, void *arg)
+{
+    (void)to;
+    (void)size;
+    (void)for_writing;
+    (void)arg;
+    return -1;
+}
+
+/* OpenSSL's reason for a file that is not there says little. */
+static int check_readable(const char *path, char why[256])
+{
+    FILE *file = path != NULL ? fopen(path, "re") : NULL;
+    if (path != NULL && file == NULL) {
+        if (why != NULL)
+            snprintf(why, 256, "TLS: cannot read %.150s: %s", path, strerror(errno));
+        return KVS_ERR_INVALID_ARGUMENT;
+    }
+    if (file != NULL)
+        fclose(file);
+    return 0;
+}
+
 static int load_files(SSL_CTX *ssl, const char *ca, const char *certificate, const char *key,
                       char why[256])
 {
@@ -53,6 +91,10 @@ static int load_files(SSL_CTX *ssl, const char *ca, const char *certificate, con
             snprintf(why, 256, "TLS: a certificate needs its key, and a key its certificate");
         return KVS_ERR_INVALID_ARGUMENT;
     }
+    if (check_readable(ca, why) != 0 || check_readable(certificate, why) != 0 ||
+        check_readable(key, why) != 0)
+        return KVS_ERR_INVALID_ARGUMENT;
+    SSL_CTX_set_default_passwd_cb(ssl, on_passphrase);
     if (ca != NULL && SSL_CTX_load_verify_file(ssl, ca) != 1)
         return fail_file(why, "certificates of authorities in", ca);
     if (certificate == NULL)
@@ -66,20 +108,49 @@ static int load_files(SSL_CTX *ssl, const char *ca, const char *certificate, con
     return 0;
 }
 
-/* A server takes h2 and nothing else. */
+static kvs_slice alpn_of(const struct tls_context *context)
+{
+    return slice_of_string(protocols[context->protocol].alpn);
+}
+
+/* A server takes what its context is for, and nothing else. */
 static int on_alpn(SSL *ssl, const unsigned char **ret_choice, unsigned char *ret_size,
                    const unsigned char *offered, unsigned offered_size, void *arg)
 {
     (void)ssl;
-    (void)arg;
+    kvs_slice ours = alpn_of(arg);
     unsigned char *choice = NULL;
-    int result = SSL_select_next_proto(&choice, ret_size, h2, sizeof h2, offered, offered_size);
+    int result = SSL_select_next_proto(&choice, ret_size, ours.data, (unsigned)ours.size, offered,
+                                       offered_size);
     *ret_choice = choice;
     return result == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-static int context_new(bool is_server, const char *ca, const char *certificate, const char *key,
-                       struct tls_context **ret_context, char ret_why[256])
+static int set_up_server(struct tls_context *context, bool asks_for_certificate)
+{
+    SSL_CTX_set_alpn_select_cb(context->ssl, on_alpn, context);
+    SSL_CTX_set_max_cert_list(context->ssl, CERTIFICATES_SIZE_MAX);
+    if (!asks_for_certificate)
+        return 0;
+    SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    /* Clients that come again with a ticket are known by the certificate of the first time. */
+    static const unsigned char id[] = "kvs";
+    return SSL_CTX_set_session_id_context(context->ssl, id, sizeof id - 1) == 1 ? 0
+                                                                                : KVS_ERR_NO_MEMORY;
+}
+
+static int set_up_client(struct tls_context *context, bool trusts_system)
+{
+    kvs_slice ours = alpn_of(context);
+    SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
+    bool ok = SSL_CTX_set_alpn_protos(context->ssl, ours.data, (unsigned)ours.size) == 0 &&
+              (!trusts_system || SSL_CTX_set_default_verify_paths(context->ssl) == 1);
+    return ok ? 0 : KVS_ERR_NO_MEMORY;
+}
+
+static int context_new(bool is_server, enum tls_protocol protocol, const char *ca,
+                       const char *certificate, const char *key, struct tls_context **ret_context,
+                       char ret_why[256])
 {
     struct tls_context *context = mem_zalloc(sizeof *context);
     SSL_CTX *ssl = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
@@ -88,20 +159,13 @@ static int context_new(bool is_server, const char *ca, const char *certificate, 
         SSL_CTX_free(ssl);
         return KVS_ERR_NO_MEMORY;
     }
-    *context = (struct tls_context){.ssl = ssl, .is_server = is_server};
+    *context = (struct tls_context){.ssl = ssl, .is_server = is_server, .protocol = protocol};
     SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
     int error = load_files(ssl, ca, certificate, key, ret_why);
-    if (error == 0 && is_server) {
-        SSL_CTX_set_alpn_select_cb(ssl, on_alpn, NULL);
-        if (ca != NULL)
-            SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    } else if (error == 0) {
-        SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
-        bool ok = SSL_CTX_set_alpn_protos(ssl, h2, sizeof h2) == 0 &&
-                  (ca != NULL || SSL_CTX_set_default_verify_paths(ssl) == 1);
-        error = ok ? 0 : KVS_ERR_NO_MEMORY;
-    }
+    if (error == 0)
+        error = is_server ? set_up_server(context, ca != NULL) : set_up_client(context, ca == NULL);
     if (error != 0) {
         tls_context_free(context);
         return error;
@@ -110,21 +174,21 @@ static int context_new(bool is_server, const char *ca, const char *certificate, 
     return 0;
 }
 
-int tls_context_new_client(const char *ca, const char *certificate, const char *key,
-                           struct tls_context **ret_context, char ret_why[256])
+int tls_context_new_client(enum tls_protocol protocol, const char *ca, const char *certificate,
+                           const char *key, struct tls_context **ret_context, char ret_why[256])
 {
-    return context_new(false, ca, certificate, key, ret_context, ret_why);
+    return context_new(false, protocol, ca, certificate, key, ret_context, ret_why);
 }
 
-int tls_context_new_server(const char *ca, const char *certificate, const char *key,
-                           struct tls_context **ret_context, char ret_why[256])
+int tls_context_new_server(enum tls_protocol protocol, const char *ca, const char *certificate,
+                           const char *key, struct tls_context **ret_context, char ret_why[256])
 {
     if (certificate == NULL) {
         if (ret_why != NULL)
             snprintf(ret_why, 256, "TLS: a server needs a certificate and its key");
         return KVS_ERR_INVALID_ARGUMENT;
     }
-    return context_new(true, ca, certificate, key, ret_context, ret_why);
+    return context_new(true, protocol, ca, certificate, key, ret_context, ret_why);
 }
 
 void tls_context_free(struct tls_context *context)
@@ -162,7 +226,7 @@ int tls_new(struct tls_context *context, const char *host, struct tls **ret_tls)
     }
     BIO_set_mem_eof_return(in, -1); /* empty is not the end */
     SSL_set_bio(ssl, in, out);
-    *tls = (struct tls){.ssl = ssl, .in = in, .out = out};
+    *tls = (struct tls){.context = context, .ssl = ssl, .in = in, .out = out};
     if (context->is_server)
         SSL_set_accept_state(ssl);
     else
@@ -227,11 +291,12 @@ static int tls_handshake(struct tls *tls)
     int result = SSL_do_handshake(tls->ssl);
     if (result != 1)
         return tls_failure(tls, result);
-    const unsigned char *protocol;
+    const struct protocol *protocol = &protocols[tls->context->protocol];
+    const unsigned char *chosen;
     unsigned size;
-    SSL_get0_alpn_selected(tls->ssl, &protocol, &size);
-    if (size != 2 || memcmp(protocol, "h2", 2) != 0) {
-        snprintf(tls->why, sizeof tls->why, "the peer does not speak HTTP/2 over TLS");
+    SSL_get0_alpn_selected(tls->ssl, &chosen, &size);
+    if (size == 0 && !(tls->context->is_server && protocol->may_be_silent)) {
+        snprintf(tls->why, sizeof tls->why, "the peer does not speak %s over TLS", protocol->name);
         return KVS_ERR_PROTOCOL;
     }
     tls->ready = true;
@@ -290,6 +355,13 @@ int tls_send(struct tls *tls, kvs_slice plain, struct buf *sealed)
         }
         done += written;
     }
+    return take_sealed(tls, sealed);
+}
+
+int tls_end(struct tls *tls, struct buf *sealed)
+{
+    if (SSL_shutdown(tls->ssl) < 0)
+        ERR_clear_error(); /* nothing can be told any more */
     return take_sealed(tls, sealed);
 }
 

@@ -24,6 +24,7 @@ struct cluster {
     struct gc_state *gc;
     struct keyspaces *keyspaces;
     uint64_t started_ms;                    /* wall clock */
+    bool speaks_tls;                        /* its URLs begin with https:// */
     char pd_address[ADDRESS_TEXT_SIZE];     /* "IP:PORT", as bound */
     char store_address[ADDRESS_TEXT_SIZE];  /* likewise */
     char status_address[ADDRESS_TEXT_SIZE]; /* likewise */
@@ -34,8 +35,8 @@ struct cluster_options {
     uint64_t (*wall_ms)(void); /* the clock of the timestamps; NULL: the machine's */
 };
 
-/* Reads or makes it. The addresses are the caller's to fill in. On failure a reason is in
- * ret_message. */
+/* Reads or makes it. The addresses, and whether they speak TLS, are the caller's to fill in. On
+ * failure a reason is in ret_message. */
 int cluster_open_blocking(struct engine *engine, const struct cluster_options *options,
                           struct cluster **ret_cluster, struct engine_message *ret_message);
 /* No change is under way. */

@@ -324,6 +324,8 @@ void grpc_port_loop_init(struct grpc_port_loop *at, struct grpc_port *port, stru
     at->timer.data = at;
     loop_add_hook(loop, &at->flush);
     connections_init(&at->connections, loop, TICK_MS);
+    if (port->tls != NULL)
+        connections_use_tls(&at->connections, port->tls, port->handshake_ms_max);
 }
 
 void grpc_port_connect(struct grpc_port_loop *at, int descriptor, const char *peer)

@@ -85,6 +85,8 @@ struct grpc_port {
     bool grpc_off;              /* HTTP/1.1 only */
     uint32_t message_bytes_max; /* of a request; 0: 64 MiB */
     uint32_t connections_max;   /* of the port; more are closed at once */
+    struct tls_context *tls;    /* NULL: clear text */
+    uint64_t handshake_ms_max;  /* of TLS */
     _Atomic uint32_t connections;
 };
 

@@ -41,8 +41,8 @@ Pdpb__ResponseHeader *pd_error_header(const struct rpc *rpc, struct pd_error_hea
 /* Ends the call for an error of the engine, or for want of memory. */
 void pd_fail(struct rpc *rpc, int error);
 
-/* "http://" and PD's address. */
-#define PD_URL_SIZE (ADDRESS_TEXT_SIZE + 8)
+/* "http://" or "https://" and PD's address. */
+#define PD_URL_SIZE (ADDRESS_TEXT_SIZE + sizeof "https://")
 const char *pd_url(const struct cluster *cluster, char url[PD_URL_SIZE]);
 
 /* pd_regions.c */

@@ -68,7 +68,8 @@ void pd_fail(struct rpc *rpc, int error)
 
 const char *pd_url(const struct cluster *cluster, char url[PD_URL_SIZE])
 {
-    snprintf(url, PD_URL_SIZE, "http://%s", cluster->pd_address);
+    snprintf(url, PD_URL_SIZE, "%s://%s", cluster->speaks_tls ? "https" : "http",
+             cluster->pd_address);
     return url;
 }
 

@@ -41,6 +41,7 @@
 #define TICK_MS_MAX 1000u
 #define TICK_MS_MIN 10u
 #define REFUSED_LOG_MS 60000u
+#define HANDSHAKE_MS_MAX 10000u /* of TLS; a shorter slow_timeout_ms holds for it, too */
 
 struct server_loop {
     struct loop loop;
@@ -52,6 +53,7 @@ struct server_loop {
 struct kvs_server {
     struct kvs_server_options options; /* no zeroes left; strings are not kept */
     struct listener listener;
+    struct tls_context *tls; /* of the kvs protocol; NULL: clear text */
     kvs_thread_pool *pool;
     struct engine *engine; /* NULL: the store is elsewhere */
     struct remote_engine remote;
@@ -210,6 +212,10 @@ static int check_options(const struct kvs_server_options *options, char message[
         wrong = "--split-raw says where to cut; --split-keys or --split-size, when";
     else if (!remote_engine_is_meant(options) && options->pd != NULL)
         wrong = "--pd is for --engine tikv";
+    else if ((options->tls_certificate == NULL) != (options->tls_key == NULL))
+        wrong = "TLS needs both a certificate (--tls-cert) and its key (--tls-key)";
+    else if (options->tls_ca != NULL && options->tls_certificate == NULL)
+        wrong = "--tls-ca asks clients for certificates; give this server's with --tls-cert";
     if (wrong == NULL)
         return 0;
     snprintf(message, 256, "cannot start: %s", wrong);
@@ -247,6 +253,12 @@ static uint64_t tick_ms(const struct kvs_server_options *options)
     if (options->idle_timeout_ms != 0 && options->idle_timeout_ms / 4 < tick)
         tick = options->idle_timeout_ms / 4;
     return tick > TICK_MS_MAX ? TICK_MS_MAX : tick < TICK_MS_MIN ? TICK_MS_MIN : tick;
+}
+
+static uint64_t handshake_ms(const struct kvs_server_options *options)
+{
+    return options->slow_timeout_ms < HANDSHAKE_MS_MAX ? options->slow_timeout_ms
+                                                       : HANDSHAKE_MS_MAX;
 }
 
 /* --- opening ------------------------------------------------------------------------------------
@@ -340,6 +352,8 @@ static int make_loops(kvs_server *server)
         /* The service's end-of-turn hook comes first: writes are under way while replies leave. */
         kv_service_loop_init(&service->loops[i], service, &at->loop, &at->connections);
         connections_init(&at->connections, &at->loop, tick_ms(options));
+        if (server->tls != NULL)
+            connections_use_tls(&at->connections, server->tls, handshake_ms(options));
         if (server->tikv != NULL)
             tikv_server_add_loop(server->tikv, &at->loop);
         server->loops_made++;
@@ -395,7 +409,12 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
 static int bind_listeners(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
-    int error = listener_bind(&server->listener, options->address, message);
+    int error = 0;
+    if (options->tls_certificate != NULL)
+        error = tls_context_new_server(TLS_KVS, options->tls_ca, options->tls_certificate,
+                                       options->tls_key, &server->tls, message);
+    if (error == 0)
+        error = listener_bind(&server->listener, options->address, message);
     if (error != 0 || options->tikv == NULL)
         return error;
     const struct tikv_server_options tikv = {
@@ -407,6 +426,10 @@ static int bind_listeners(kvs_server *server, char message[256])
         .split = {.keys_max = options->split_keys,
                   .bytes_max = options->split_bytes,
                   .raw_bounds = options->split_raw},
+        .tls_certificate = options->tls_certificate,
+        .tls_key = options->tls_key,
+        .tls_ca = options->tls_ca,
+        .handshake_ms_max = handshake_ms(options),
     };
     return tikv_server_bind(&tikv, &server->tikv, message);
 }
@@ -421,6 +444,8 @@ static void log_ready(const kvs_server *server)
         log_info("kvs-server %s with engine %s in %s, listening on %s", KVS_VERSION,
                  server->engine->methods->name, server->options.directory,
                  server->listener.address);
+    if (server->tls != NULL)
+        log_info("every port speaks TLS");
     if (server->tikv != NULL)
         log_info("serving TiKV's clients: PD on %s, store on %s, status on %s",
                  kvs_server_pd_address(server), kvs_server_tikv_address(server),
@@ -456,6 +481,7 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
         server->options.address = server->options.directory = server->options.engine = NULL;
         server->options.tikv = server->options.keyspaces = server->options.pd = NULL;
         server->options.pd_ca = server->options.pd_certificate = server->options.pd_key = NULL;
+        server->options.tls_ca = server->options.tls_certificate = server->options.tls_key = NULL;
         *ret_server = server;
         return 0;
     }
@@ -624,6 +650,7 @@ static int free_server(kvs_server *server)
     int error = server->engine != NULL ? engine_close_blocking(server->engine) : 0;
     kvs_thread_pool_unref(server->pool);
     listener_unbind(&server->listener);
+    tls_context_free(server->tls);
     remote_engine_deinit(&server->remote);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->mutex);

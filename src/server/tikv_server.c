@@ -114,6 +114,20 @@ static void fill_ports(struct tikv_server *server)
     };
 }
 
+static int make_tls(struct tikv_server *server, char message[256])
+{
+    static const enum tls_protocol protocols[PORTS] = {
+        [PORT_PD] = TLS_HTTP, [PORT_STORE] = TLS_H2, [PORT_STATUS] = TLS_HTTP1};
+    const struct tikv_server_options *options = &server->options;
+    int error = 0;
+    for (unsigned i = 0; i < PORTS && error == 0 && options->tls_certificate != NULL; i++) {
+        server->ports[i].handshake_ms_max = options->handshake_ms_max;
+        error = tls_context_new_server(protocols[i], options->tls_ca, options->tls_certificate,
+                                       options->tls_key, &server->ports[i].tls, message);
+    }
+    return error;
+}
+
 int tikv_server_bind(const struct tikv_server_options *options, struct tikv_server **ret_server,
                      char message[256])
 {
@@ -128,7 +142,7 @@ int tikv_server_bind(const struct tikv_server_options *options, struct tikv_serv
         return KVS_ERR_NO_MEMORY;
     server->options = *options;
     fill_ports(server);
-    int error = 0;
+    int error = make_tls(server, message);
     for (unsigned i = 0; i < PORTS; i++) {
         server->listeners[i].listener.descriptor = -1;
         server->listeners[i].server = server;
@@ -160,6 +174,7 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
         return error;
     }
     struct cluster *cluster = server->cluster;
+    cluster->speaks_tls = server->ports[PORT_PD].tls != NULL;
     char *const texts[PORTS] = {cluster->pd_address, cluster->store_address,
                                 cluster->status_address};
     for (unsigned i = 0; i < PORTS; i++)
@@ -321,8 +336,10 @@ void tikv_server_free(struct tikv_server *server)
     if (server->splitter != NULL && server->loops_made > 0)
         region_splitter_deinit(server->splitter);
     mem_free(server->splitter);
-    for (unsigned i = 0; i < PORTS; i++)
+    for (unsigned i = 0; i < PORTS; i++) {
         listener_unbind(&server->listeners[i].listener);
+        tls_context_free(server->ports[i].tls);
+    }
     cluster_free(server->cluster);
     mem_free(server->loops);
     mem_free(server);

@@ -33,6 +33,10 @@ struct tikv_server_options {
     uint32_t value_size_max;
     uint32_t connections_max;
     struct region_splitter_options split;
+    const char *tls_certificate; /* NULL: clear text; as in kvs/server.h */
+    const char *tls_key;
+    const char *tls_ca;
+    uint64_t handshake_ms_max;
 };
 
 int tikv_server_bind(const struct tikv_server_options *options, struct tikv_server **ret_server,

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """tests/cli/test_tikv.py: kvs-server --tikv, and clients of it, from outside."""
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 import urllib.request
@@ -60,6 +63,45 @@ def test_regions_are_cut_while_clients_work(directory):
     with Server(directory, ANY) as server:  # what was cut is cut
         assert regions(server) >= there
         assert run(CLIENT, "--url", f"tikv://{pd_of(server)}", "count").out == b"%d\n" % count
+
+
+def certificates(directory):
+    """ca.pem, and server.pem and client.pem that it signed. None without the openssl program."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    if shutil.which("openssl") is None:
+        return False
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl(*new, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
+    for name in ("server", "client"):
+        openssl(*new, "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
+                "-addext", "basicConstraints=critical,CA:FALSE", "-CA", "ca.pem",
+                "-CAkey", "ca.key", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    return True
+
+
+def test_tls_from_the_command_line(directory):
+    if not certificates(directory):
+        print("# no openssl here: nothing tried")
+        return
+    files = {name: str(directory / name) for name in os.listdir(directory)}
+    own = ("--tls-cert", files["client.pem"], "--tls-key", files["client.key"])
+    trust = ("--tls-ca", files["ca.pem"])
+    with Server(directory / "data", ANY, "--tls-cert", files["server.pem"], "--tls-key",
+                files["server.key"], *trust) as server:
+        kvs = ("--addr", server.addr)
+        tikv = ("--url", f"tikv://{pd_of(server)}")
+        assert run(CLIENT, *kvs, *trust, *own, "set", "a", "1") == (0, b"", b"")
+        assert run(CLIENT, *tikv, *trust, *own, "get", "a") == (0, b"1\n", b"")
+        for store in (kvs, tikv):
+            for flags in ((), trust, own):  # in clear, nobody's, and with the system's trust
+                done = run(CLIENT, *store, *flags, "--timeout", "3000", "get", "a")
+                assert done.status == 1 and done.out == b"", done
+                assert store[1].rpartition("/")[2] in one_line(done.err), done
+        bench = run(str(tap.BUILD_DIR / "kvs-bench"), tikv[1], *trust, *own, "-n", "200", "-k", "10")
+        assert bench.status == 0, bench
+        assert server.stop() == 0
 
 
 def test_splitting_is_for_regions(directory):

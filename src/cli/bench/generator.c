@@ -69,7 +69,7 @@ static int values_fill(struct generator *generator)
 static int prepare(struct generator *generator, char *text)
 {
     const struct bench_options *options = generator->options;
-    int error = target_open(&generator->target, options->url, text);
+    int error = target_open(&generator->target, options->url, &options->tls, text);
     if (error != 0)
         return error;
     if (!target_prepare(&generator->target, (size_t)options->key_size,

@@ -4,11 +4,13 @@
 
 #include "cli/arguments.h"
 #include "cli/bench/keyspace.h"
+#include "cli/bench/target.h"
 
 enum workload { WORKLOAD_SET, WORKLOAD_GET, WORKLOAD_MIXED };
 
 struct bench_options {
     const char *url;
+    struct target_tls tls;
     uint64_t connections, idle_connections;
     uint64_t pipeline;
     uint64_t threads; /* 0 on the command line: half the processors */

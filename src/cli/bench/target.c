@@ -58,14 +58,26 @@ static bool address_split(struct target *target, const char *text)
     return true;
 }
 
-int target_open(struct target *target, const char *url, char *text)
+static bool has_tls(const struct target *target)
+{
+    const struct target_tls *tls = &target->tls;
+    return tls->ca != NULL || tls->certificate != NULL || tls->key != NULL;
+}
+
+int target_open(struct target *target, const char *url, const struct target_tls *tls, char *text)
 {
     *target = (struct target){0};
+    if (tls != NULL)
+        target->tls = *tls;
     const char *rest = NULL;
     target->methods = kind_find(url, &rest);
     if (target->methods != NULL && target->methods->is_store && strlen(url) < sizeof target->url) {
         memcpy(target->url, url, strlen(url) + 1); /* fits */
-        return worker_store_check(url, text);
+        return worker_store_check(target, text);
+    }
+    if (has_tls(target)) {
+        snprintf(text, TARGET_TEXT_MAX, "%.150s: TLS is for tikv:// only, here", url);
+        return KVS_ERR_UNSUPPORTED;
     }
     if (target->methods == NULL || !address_split(target, rest)) {
         snprintf(text, TARGET_TEXT_MAX,

@@ -77,9 +77,15 @@ struct target_part {
     size_t size;
 };
 
+/* Files in PEM; any: TLS. */
+struct target_tls {
+    const char *ca, *certificate, *key;
+};
+
 struct target {
     const struct target_methods *methods;
     char url[512]; /* of a store */
+    struct target_tls tls;
     char host[256];
     char port[8];
     struct sockaddr_storage address;
@@ -94,8 +100,8 @@ extern const struct target_methods target_kvs;
 extern const struct target_methods target_tikv;
 
 /* Returns 0 or a negative error with a message in text (TARGET_TEXT_MAX bytes). Blocks for the
- * name look-up. */
-int target_open(struct target *target, const char *url, char *text);
+ * name look-up. tls may be NULL; its texts are borrowed. */
+int target_open(struct target *target, const char *url, const struct target_tls *tls, char *text);
 bool target_prepare(struct target *target, size_t key_size, size_t value_size);
 
 /* A connected, greeted, still blocking socket in *ret_fd. Returns 0 or a negative error with a

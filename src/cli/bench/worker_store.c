@@ -125,15 +125,21 @@ static int finish(struct store_run *run, kvs_future *future, void **ret_pointer,
     return error;
 }
 
-static int run_open(struct store_run *run, const char *url, char *text)
+static int run_open(struct store_run *run, const struct target *target, char *text)
 {
+    const struct kvs_store_options options = {
+        .size = sizeof options,
+        .tls_ca = target->tls.ca,
+        .tls_certificate = target->tls.certificate,
+        .tls_key = target->tls.key,
+    };
     int error = kvs_runtime_new_polled(NULL, &run->runtime);
     if (error != 0) {
         snprintf(text, TARGET_TEXT_MAX, "%s", kvs_error_text(error));
         return error;
     }
     void *store = NULL;
-    error = finish(run, kvs_store_open(run->runtime, url, NULL), &store, text);
+    error = finish(run, kvs_store_open(run->runtime, target->url, &options), &store, text);
     run->store = store;
     return error;
 }
@@ -148,11 +154,11 @@ static void run_close(struct store_run *run)
     mem_free(run->keys);
 }
 
-int worker_store_check(const char *url, char text[TARGET_TEXT_MAX])
+int worker_store_check(const struct target *target, char text[TARGET_TEXT_MAX])
 {
     struct worker *worker = mem_zalloc(sizeof *worker); /* turns are counted */
     struct store_run run = {.worker = worker};
-    int error = worker != NULL ? run_open(&run, url, text) : KVS_ERR_NO_MEMORY;
+    int error = worker != NULL ? run_open(&run, target, text) : KVS_ERR_NO_MEMORY;
     if (worker != NULL)
         run_close(&run);
     mem_free(worker);
@@ -184,7 +190,7 @@ void worker_store_run(struct worker *worker)
     if (error != 0)
         snprintf(text, sizeof text, "a fixed rate cannot be asked of this kind of target");
     if (error == 0)
-        error = run_open(&run, worker->load->target->url, text);
+        error = run_open(&run, worker->load->target, text);
     if (error == 0)
         error = make_lanes(&run);
     uint64_t now = clock_now_ns();

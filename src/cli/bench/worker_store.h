@@ -4,8 +4,8 @@
 
 #include "cli/bench/worker.h"
 
-/* Opens the store at `url` and closes it. Returns 0 or an error with a message. Blocks. */
-int worker_store_check(const char *url, char text[TARGET_TEXT_MAX]);
+/* Opens the store and closes it. Returns 0 or an error with a message. Blocks. */
+int worker_store_check(const struct target *target, char text[TARGET_TEXT_MAX]);
 
 /* The phase, from first to last request; what fails is in the tally. */
 void worker_store_run(struct worker *worker);

@@ -39,7 +39,8 @@ int client_run(struct client *client, const struct arguments_command *command, k
         return client_misuse(client, "%s", message);
     if (options->address != NULL && options->url != NULL)
         return client_misuse(client, "--addr and --url both say where the store is: give one");
-    if (client->in_shell && (options->address != NULL || options->url != NULL))
+    if (client->in_shell && (options->address != NULL || options->url != NULL ||
+                             options->tls_ca != NULL || options->tls_certificate != NULL))
         return client_misuse(client, "the shell stays with the store it was started on");
     int status = command->run(client);
     return client_flush_output(client, status);
@@ -105,7 +106,10 @@ int client_connect(struct client *client, bool must_exist)
     struct kvs_store_options options = {.size = sizeof options,
                                         .must_exist = must_exist,
                                         .timeout_ms = (uint32_t)given->timeout_ms,
-                                        .connect_timeout_ms = (uint32_t)given->timeout_ms};
+                                        .connect_timeout_ms = (uint32_t)given->timeout_ms,
+                                        .tls_ca = given->tls_ca,
+                                        .tls_certificate = given->tls_certificate,
+                                        .tls_key = given->tls_key};
     kvs_future *open = kvs_store_open(client->runtime, client->url, &options);
     if (open == NULL)
         return client_fail(client, "out of memory");

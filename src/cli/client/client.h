@@ -31,6 +31,7 @@ enum client_format { CLIENT_FORMAT_JSON, CLIENT_FORMAT_RAW };
 struct client_options {
     bool help, version;
     const char *address, *url;
+    const char *tls_ca, *tls_certificate, *tls_key;
     uint64_t timeout_ms;
     bool escaped, raw, json, null, keys_only, reverse, absent, all, yes, dry_run;
     kvs_slice prefix, start, end;

@@ -54,6 +54,12 @@ static const struct arguments_option rows[] = {
      "close connections that ask nothing for so long (0: never)", 0, 365 * DAY, NULL},
     {"slow-timeout", 0, ARGUMENTS_SECONDS, AT(slow_timeout_ms), "SECONDS",
      "close connections that do not read for so long (60)", 1, DAY, NULL},
+    {"tls-cert", 0, ARGUMENTS_STRING, AT(tls_certificate), "FILE",
+     "speak TLS on every port, with this certificate (PEM)", 0, 0, NULL},
+    {"tls-key", 0, ARGUMENTS_STRING, AT(tls_key), "FILE", "with --tls-cert: its key (PEM)", 0, 0,
+     NULL},
+    {"tls-ca", 0, ARGUMENTS_STRING, AT(tls_ca), "FILE",
+     "with --tls-cert: let in clients with a certificate of these authorities only", 0, 0, NULL},
     {"tikv", 0, ARGUMENTS_OPTIONAL, AT(tikv), "PD,STORE",
      "serve TiKV's clients, too (127.0.0.1:2379,127.0.0.1:20160)", 0, 0, NULL},
     {"keyspaces", 0, ARGUMENTS_STRING, AT(keyspaces), "NAMES",
@@ -95,7 +101,8 @@ static const struct arguments_command command[] = {
         .description =
             "Keeps keys and values in a directory, and serves them over the kvs protocol to\n"
             "kvs-client, libkvs and kvs-bench. Nothing listens beyond this machine unless --addr\n"
-            "says so: there is no authentication.\n"
+            "says so: who can connect may do all. --tls-cert hides what is said; --tls-ca lets in\n"
+            "only clients with a certificate.\n"
             "\n"
             "A write is acknowledged, by --sync,\n"
             "  always    when it is on the disk: it survives a power cut (the default)\n"

@@ -16,6 +16,9 @@ struct server_settings {
     const char *pd_ca;
     const char *pd_certificate;
     const char *pd_key;
+    const char *tls_certificate;
+    const char *tls_key;
+    const char *tls_ca;
     const char *test_faults; /* in builds with faults */
     uint64_t threads;
     uint64_t pool_threads;

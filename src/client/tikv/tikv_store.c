@@ -180,8 +180,8 @@ static int store_prepare(struct tikv_store *store, const struct tikv_store_optio
     }
     if (options->tls_ca == NULL && options->tls_certificate == NULL && options->tls_key == NULL)
         return 0;
-    return tls_context_new_client(options->tls_ca, options->tls_certificate, options->tls_key,
-                                  &store->tls_context, why);
+    return tls_context_new_client(TLS_H2, options->tls_ca, options->tls_certificate,
+                                  options->tls_key, &store->tls_context, why);
 }
 
 int tikv_store_new(kvs_runtime *runtime, kvs_thread_pool *pool,

@@ -39,16 +39,16 @@ static void test_addresses(void **state)
                                       "http://127.0.0.1:80"};
     struct target target;
     char text[TARGET_TEXT_MAX];
-    assert_int_equal(target_open(&target, "redis://127.0.0.1:6379", text), 0);
+    assert_int_equal(target_open(&target, "redis://127.0.0.1:6379", NULL, text), 0);
     assert_ptr_equal(target.methods, &target_redis);
     assert_string_equal(target.host, "127.0.0.1");
     assert_string_equal(target.port, "6379");
-    assert_int_equal(target_open(&target, "kvs://[::1]:4000/", text), 0);
+    assert_int_equal(target_open(&target, "kvs://[::1]:4000/", NULL, text), 0);
     assert_ptr_equal(target.methods, &target_kvs);
     assert_string_equal(target.host, "::1");
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         text[0] = '\0';
-        assert_int_equal(target_open(&target, bad[i], text), KVS_ERR_ADDRESS);
+        assert_int_equal(target_open(&target, bad[i], NULL, text), KVS_ERR_ADDRESS);
         assert_true(strlen(text) > 0);
     }
 }

@@ -2,84 +2,25 @@
 #include "net/tls.h"
 
 #include "base/slice.h"
+#include "unit/net/certificates.h"
 
 #include <kvs/error.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "test.h"
-
-static char directory[64];
-static char path_text[4][96];
-
-static const char *path(const char *name)
-{
-    static unsigned next;
-    char *text = path_text[next++ % 4];
-    snprintf(text, sizeof path_text[0], "%s/%s", directory, name);
-    return text;
-}
-
-static void add_extension(X509 *certificate, int nid, const char *value)
-{
-    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
-    assert_non_null(extension);
-    X509_add_ext(certificate, extension, -1);
-    X509_EXTENSION_free(extension);
-}
-
-/* A self-signed certificate NAME.pem for localhost and 127.0.0.1, which is its own authority, and
- * its key NAME.key. */
-static void make_certificate(const char *name)
-{
-    char file[32];
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
-    X509_set_version(certificate, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
-    X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-    X509_set_pubkey(certificate, key);
-    X509_NAME *subject = X509_get_subject_name(certificate);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
-    X509_set_issuer_name(certificate, subject);
-    add_extension(certificate, NID_basic_constraints, "critical,CA:TRUE");
-    add_extension(certificate, NID_subject_alt_name, "DNS:localhost,IP:127.0.0.1");
-    assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
-    snprintf(file, sizeof file, "%s.pem", name);
-    FILE *out = fopen(path(file), "w");
-    PEM_write_X509(out, certificate);
-    fclose(out);
-    snprintf(file, sizeof file, "%s.key", name);
-    out = fopen(path(file), "w");
-    PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
-    fclose(out);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
-}
 
 static int set_up(void **state)
 {
     (void)state;
-    snprintf(directory, sizeof directory, "/tmp/kvs-test-XXXXXX");
-    if (mkdtemp(directory) == NULL)
-        return -1;
-    make_certificate("server");
-    make_certificate("client");
+    certificates_make();
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    static const char *const files[] = {"server.pem", "server.key", "client.pem", "client.key"};
-    for (unsigned i = 0; i < 4; i++)
-        unlink(path(files[i]));
-    return rmdir(directory);
+    certificates_remove();
+    return 0;
 }
 
 struct pair {
@@ -93,12 +34,15 @@ struct pair {
 static void pair_open(struct pair *pair, bool mutual, const char *host, const char *client_trusts)
 {
     *pair = (struct pair){0};
-    assert_int_equal(tls_context_new_server(mutual ? path("client.pem") : NULL, path("server.pem"),
-                                            path("server.key"), &pair->contexts[1], NULL),
-                     0);
-    assert_int_equal(tls_context_new_client(path(client_trusts), mutual ? path("client.pem") : NULL,
-                                            mutual ? path("client.key") : NULL, &pair->contexts[0],
+    assert_int_equal(tls_context_new_server(TLS_H2, mutual ? certificate_path("ca.pem") : NULL,
+                                            certificate_path("server.pem"),
+                                            certificate_path("server.key"), &pair->contexts[1],
                                             NULL),
+                     0);
+    assert_int_equal(tls_context_new_client(TLS_H2, certificate_path(client_trusts),
+                                            mutual ? certificate_path("client.pem") : NULL,
+                                            mutual ? certificate_path("client.key") : NULL,
+                                            &pair->contexts[0], NULL),
                      0);
     assert_int_equal(tls_new(pair->contexts[0], host, &pair->ends[0]), 0);
     assert_int_equal(tls_new(pair->contexts[1], NULL, &pair->ends[1]), 0);
@@ -138,7 +82,7 @@ static void exchange(bool mutual, const char *host, size_t step)
     static uint8_t bytes[100000];
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)(i * 7);
-    pair_open(&pair, mutual, host, "server.pem");
+    pair_open(&pair, mutual, host, "ca.pem");
     pair_run(&pair, step);
     for (unsigned from = 0; from < 2; from++) {
         assert_int_equal(pair.errors[from], 0);
@@ -176,9 +120,9 @@ static void refuse(bool mutual, const char *host, const char *trusts, const char
 static void test_no_trust(void **state)
 {
     (void)state;
-    refuse(false, "localhost", "client.pem", "not to be trusted");
-    refuse(false, "elsewhere", "server.pem", "not to be trusted");
-    refuse(false, "127.0.0.2", "server.pem", "not to be trusted");
+    refuse(false, "localhost", "stranger.pem", "not to be trusted");
+    refuse(false, "elsewhere", "ca.pem", "not to be trusted");
+    refuse(false, "127.0.0.2", "ca.pem", "not to be trusted");
 }
 
 /* A server that asks for a certificate, and a client that has none. */
@@ -186,12 +130,13 @@ static void test_client_without_certificate(void **state)
 {
     (void)state;
     struct pair pair;
-    pair_open(&pair, true, "localhost", "server.pem");
+    pair_open(&pair, true, "localhost", "ca.pem");
     tls_free(pair.ends[0]);
     tls_context_free(pair.contexts[0]);
     buf_clear(&pair.sealed[0]);
-    assert_int_equal(
-        tls_context_new_client(path("server.pem"), NULL, NULL, &pair.contexts[0], NULL), 0);
+    assert_int_equal(tls_context_new_client(TLS_H2, certificate_path("ca.pem"), NULL, NULL,
+                                            &pair.contexts[0], NULL),
+                     0);
     assert_int_equal(tls_new(pair.contexts[0], "localhost", &pair.ends[0]), 0);
     tls_receive(pair.ends[0], slice_make(NULL, 0), &pair.plain[0], &pair.sealed[0]);
     pair_run(&pair, SIZE_MAX);
@@ -204,7 +149,7 @@ static void test_garbage(void **state)
 {
     (void)state;
     struct pair pair;
-    pair_open(&pair, false, "localhost", "server.pem");
+    pair_open(&pair, false, "localhost", "ca.pem");
     static const char text[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
     assert_int_equal(tls_receive(pair.ends[0], slice_make(text, sizeof text - 1), &pair.plain[0],
                                  &pair.sealed[0]),
@@ -218,15 +163,16 @@ static void test_files(void **state)
     (void)state;
     struct tls_context *context;
     char why[256];
-    assert_int_equal(tls_context_new_client("/nowhere/ca.pem", NULL, NULL, &context, why),
+    assert_int_equal(tls_context_new_client(TLS_H2, "/nowhere/ca.pem", NULL, NULL, &context, why),
                      KVS_ERR_INVALID_ARGUMENT);
     assert_non_null(strstr(why, "/nowhere/ca.pem"));
-    assert_int_equal(tls_context_new_client(NULL, path("client.pem"), NULL, &context, why),
-                     KVS_ERR_INVALID_ARGUMENT);
     assert_int_equal(
-        tls_context_new_client(NULL, path("client.pem"), path("server.key"), &context, why),
+        tls_context_new_client(TLS_H2, NULL, certificate_path("client.pem"), NULL, &context, why),
         KVS_ERR_INVALID_ARGUMENT);
-    assert_int_equal(tls_context_new_server(NULL, NULL, NULL, &context, why),
+    assert_int_equal(tls_context_new_client(TLS_H2, NULL, certificate_path("client.pem"),
+                                            certificate_path("server.key"), &context, why),
+                     KVS_ERR_INVALID_ARGUMENT);
+    assert_int_equal(tls_context_new_server(TLS_H2, NULL, NULL, NULL, &context, why),
                      KVS_ERR_INVALID_ARGUMENT);
 }
 
