@@ -6,6 +6,7 @@
 #   make asan tsan  the same tests under AddressSanitizer + UBSan, and under ThreadSanitizer
 #   make fuzz       each fuzz target for FUZZ_SECONDS under libFuzzer
 #   make bench      measures against redis-server; bench/README.md has the figures
+#   make bench-tikv our TiKV client beside the Rust and Go ones, on one kvs-server
 #   make interop    the published Rust, Go, Python and Java clients of TiKV against kvs-server
 #   make interop-tikv-server   our TiKV client against a TiKV of others, in Go
 #   make lint fmt   looks at style; puts it right where a tool can
@@ -21,7 +22,8 @@ BUILDS ?= test
 FUZZ_SECONDS ?= 30
 RELEASE := --buildtype=release -Db_ndebug=false
 
-.PHONY: all help run test asan tsan fuzz bench interop interop-tikv-server lint fmt install uninstall clean setup
+.PHONY: all help run test asan tsan fuzz bench bench-tikv interop \
+	interop-tikv-server lint fmt install uninstall clean setup
 
 all: build/build.ninja
 	@ninja -C build
@@ -57,9 +59,13 @@ bench:
 	@$(MAKE) --no-print-directory all
 	@bench/run $(ARGS)
 
+bench-tikv: setup
+	@$(MAKE) --no-print-directory all
+	@bench/run-tikv $(ARGS)
+
 interop interop-tikv-server: setup
 	@$(MAKE) --no-print-directory all
-	@tests/interop/run $(if $(filter interop-%,$@),--tikv-server) $(ARGS)
+	@tests/interop/run $(if $(filter interop-%,$@),tikv_server) $(ARGS)
 
 lint:
 	@tools/setup build test lint

@@ -540,9 +540,8 @@ func (t *test) measure(put bool, workers, seconds int) {
 	fmt.Printf("rate %.0f\n", float64(count.Load())/time.Since(started).Seconds())
 }
 
-func connect(pd, space string) (*rawkv.Client, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callSecondsMax*time.Second)
-	defer cancel()
+// The client's own work goes on as long as this context does.
+func connect(ctx context.Context, pd, space string) (*rawkv.Client, error) {
 	options := []rawkv.ClientOpt{rawkv.WithSecurity(config.Security{})}
 	if space == "v2" {
 		options = append(options, rawkv.WithAPIVersion(kvrpcpb.APIVersion_V2), rawkv.WithKeyspace("DEFAULT"))
@@ -560,7 +559,7 @@ func main() {
 		return usual
 	}
 	command, space := arguments[0], arguments[2]
-	client, err := connect(arguments[1], space)
+	client, err := connect(context.Background(), arguments[1], space)
 	if err != nil {
 		fmt.Printf("not ok - connect: %v\n", err)
 		os.Exit(1)
