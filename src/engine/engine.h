@@ -39,8 +39,11 @@
 /* Column families: numbers are stored on disk and never change meaning. */
 enum engine_family {
     ENGINE_FAMILY_DEFAULT = 0,
-    ENGINE_FAMILY_WRITE = 1, /* TiKV's write and lock families */
+    ENGINE_FAMILY_WRITE = 1, /* TiKV's write and lock families, as its raw calls see them */
     ENGINE_FAMILY_LOCK = 2,
+    ENGINE_FAMILY_TXN_DATA = 3, /* docs/format/txn.md */
+    ENGINE_FAMILY_TXN_WRITE = 4,
+    ENGINE_FAMILY_TXN_LOCK = 5,
     ENGINE_FAMILY_COUNT = 16,
 };
 
@@ -179,8 +182,7 @@ struct engine_options {
     bool must_exist;
 };
 
-/* What an open has to say to a person: the reason of a failure, or what recovery did ("" for
- * nothing). */
+/* What an open has to say to a person: why it failed, or what recovery did; "" for nothing. */
 struct engine_message {
     char text[256];
 };
@@ -194,14 +196,12 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
 int memory_engine_open_blocking(const struct engine_options *options, struct engine **ret_engine,
                                 struct engine_message *ret_message);
 
-/* Name of the engine that wrote the directory: "kvs", another name, or "" for none. The text is
- * copied into name[32]. */
+/* Name of the engine that wrote the directory: "kvs", another name, or "" for none. */
 int engine_directory_probe_blocking(const char *directory, char name[32]);
 
 /* --- dispatch --------------------------------------------------------------------------------- */
 
-/* Begins a view; snapshot NULL: of now. A view must be ended on the thread that began it.
- * Errors: none for in-memory reads of `log`; an engine may report NO_MEMORY. */
+/* Begins a view; snapshot NULL: of now. It must be ended on the thread that began it. NO_MEMORY. */
 static inline int engine_view_begin(struct engine *engine, const struct engine_snapshot *snapshot,
                                     bool may_block, struct engine_view *view)
 {

@@ -46,12 +46,24 @@ int txn_node_new(struct engine *engine, const struct txn_node_options *options,
 /* Every command has completed (see txn_node_cancel_waits). */
 void txn_node_free(struct txn_node *node);
 
+/*
+ * A view that many reads of one turn share: begun after the last thing that their askers can have
+ * learned from others (after the bytes of the turn were read), ended before the loop waits. It
+ * reads memory only, and is begun and ended on one thread.
+ */
+struct txn_view {
+    struct engine_view view;
+    uint64_t departures; /* see src/txn/pending.h */
+};
+
+int txn_view_begin(struct txn_node *node, struct txn_view *view);
+void txn_view_end(struct txn_view *view);
+
 /* True when the command holds its outcome (op does not complete then); false when it has to be
- * submitted. Reads only. Any thread. */
+ * submitted. Reads only; false for what is none. Any thread. */
 bool txn_answer(struct txn_node *node, struct txn_command *command);
-/* As txn_answer, in a view that the caller has begun after the last thing it learned from others:
- * many reads of one turn share it. NULL: none. */
-bool txn_answer_in(struct txn_node *node, struct engine_view *view, struct txn_command *command);
+/* The same in a view that is already there. */
+bool txn_answer_in(struct txn_node *node, struct txn_view *view, struct txn_command *command);
 
 void txn_submit(struct txn_node *node, struct txn_command *command);
 /* Several: their engine batches go out together when they can. */

@@ -1,10 +1,8 @@
 /*
  * proto/tikv/key.h: keys as TiKV writes them, and what its API versions allow.
  *
- * Memcomparable encoding: groups of eight bytes, the last one padded with zeros (and empty when the
- * key ends with a whole group), each followed by 0xff less the number of padding bytes. It keeps
- * the order of keys, and no encoding is the beginning of another one. PD's region bounds are such
- * encodings for API V2 and for transactions; for raw data of API V1 they are keys as they are.
+ * PD's region bounds are memcomparable encodings for API V2 and for transactions; for raw data of
+ * API V1 they are keys as they are.
  *
  * Keys of API V2 begin with their mode, 'r' for raw and 'x' for transactions, and the three
  * big-endian bytes of their keyspace. No state, any thread.
@@ -12,8 +10,9 @@
 #ifndef PROTO_TIKV_KEY_H
 #define PROTO_TIKV_KEY_H
 
-#include "base/slice.h"
+#include "base/memcomparable.h"
 
+#include <kvs/error.h>
 #include <stdbool.h>
 
 #define KEY_SIZE_MAX 8192u
@@ -22,24 +21,31 @@
 #define KEYSPACE_PREFIX_SIZE 4u
 #define KEYSPACE_ID_MAX 0xffffffu
 
+/* Keys as regions are cut by: base/memcomparable.h. */
 static inline size_t key_encoded_size(size_t size)
 {
-    return (size / 8 + 1) * 9;
+    return memcomparable_size(size);
 }
 
-/* Writes key_encoded_size bytes. */
-void key_encode(kvs_slice key, uint8_t *to);
+static inline void key_encode(kvs_slice key, uint8_t *to)
+{
+    memcomparable_encode(key, to);
+}
 
-/* The key of an encoding; `to` has room for encoded.size bytes. Returns 0, or PROTOCOL for what is
- * no encoding. */
-int key_decode(kvs_slice encoded, uint8_t *to, size_t *ret_size);
+static inline int key_decode(kvs_slice encoded, uint8_t *to, size_t *ret_size)
+{
+    return memcomparable_decode(encoded, to, ret_size) == 0 ? 0 : KVS_ERR_PROTOCOL;
+}
 
-/* The order of a key's encoding and other bytes, without making it. */
-int key_encoded_compare(kvs_slice key, kvs_slice other);
+static inline int key_encoded_compare(kvs_slice key, kvs_slice other)
+{
+    return memcomparable_compare(key, other);
+}
 
-/* The smallest key whose encoding is not below `bound`, which may be any bytes; `to` has room for
- * bound.size + 8. Returns its size. */
-size_t key_at_or_above(kvs_slice bound, uint8_t *to);
+static inline size_t key_at_or_above(kvs_slice bound, uint8_t *to)
+{
+    return memcomparable_at_or_above(bound, to);
+}
 
 /* 'r' or 'x', and the keyspace; `to` has room for KEYSPACE_PREFIX_SIZE. */
 void key_prefix(char mode, uint32_t keyspace, uint8_t *to);
