@@ -476,7 +476,7 @@ struct txn_mvcc {
     uint32_t values_count;
 };
 
-/* Makes a zeroed command ready to be filled and submitted; results of an earlier use are freed. */
+/* Zeroes a command of this kind, which is ready to be filled then. */
 void txn_command_init(struct txn_command *command, enum txn_command_kind kind);
 /* Frees the results. */
 void txn_command_deinit(struct txn_command *command);

@@ -1,0 +1,98 @@
+/* txn/pending.c: see the header. */
+#include "txn/pending.h"
+
+#include "base/checksum.h"
+
+void pending_init(struct pending_table *table, uint64_t max_ts)
+{
+    atomic_init(&table->max_ts, max_ts);
+    atomic_init(&table->count, 0);
+    atomic_init(&table->departures, 0);
+    for (uint32_t i = 0; i < PENDING_SHARDS; i++) {
+        pthread_mutex_init(&table->shards[i].mutex, NULL);
+        table->shards[i].first = NULL;
+    }
+}
+
+void pending_deinit(struct pending_table *table)
+{
+    for (uint32_t i = 0; i < PENDING_SHARDS; i++)
+        pthread_mutex_destroy(&table->shards[i].mutex);
+}
+
+void pending_raise_max_ts(struct pending_table *table, uint64_t ts)
+{
+    /* seq_cst throughout: orders this before the reader's load of the count, see the header. */
+    uint64_t now = atomic_load_explicit(&table->max_ts, memory_order_seq_cst);
+    while (now < ts && ts != TXN_TS_MAX &&
+           !atomic_compare_exchange_weak_explicit(&table->max_ts, &now, ts, memory_order_seq_cst,
+                                                  memory_order_seq_cst)) {
+    }
+}
+
+uint64_t pending_max_ts(const struct pending_table *table)
+{
+    return atomic_load_explicit(&table->max_ts, memory_order_seq_cst); /* pairs with the raise */
+}
+
+uint64_t pending_departures(const struct pending_table *table)
+{
+    /* seq_cst: pairs with the addition in pending_withdraw. */
+    return atomic_load_explicit(&table->departures, memory_order_seq_cst);
+}
+
+void pending_publish(struct pending_table *table, struct pending_lock *pending)
+{
+    pending->shard = checksum(pending->key.data, pending->key.size) % PENDING_SHARDS;
+    struct pending_shard *shard = &table->shards[pending->shard];
+    atomic_fetch_add_explicit(&table->count, 1, memory_order_seq_cst); /* W1, see the header */
+    pthread_mutex_lock(&shard->mutex);
+    pending->next = shard->first;
+    shard->first = pending;
+    uint64_t above = pending_max_ts(table);
+    if (pending->lock.min_commit_ts <= above)
+        pending->lock.min_commit_ts = above + 1;
+    pthread_mutex_unlock(&shard->mutex);
+}
+
+void pending_withdraw(struct pending_table *table, struct pending_lock *pending)
+{
+    struct pending_shard *shard = &table->shards[pending->shard];
+    /* seq_cst: before the removal, so that whoever does not find the lock sees the count. */
+    atomic_fetch_add_explicit(&table->departures, 1, memory_order_seq_cst);
+    pthread_mutex_lock(&shard->mutex);
+    struct pending_lock **link = &shard->first;
+    while (*link != pending)
+        link = &(*link)->next;
+    *link = pending->next;
+    pthread_mutex_unlock(&shard->mutex);
+    atomic_fetch_sub_explicit(&table->count, 1, memory_order_seq_cst); /* W5, see the header */
+}
+
+int pending_find(struct pending_table *table, kvs_slice key, pending_each_fn *each, void *arg)
+{
+    if (pending_is_empty(table))
+        return 0;
+    struct pending_shard *shard = &table->shards[checksum(key.data, key.size) % PENDING_SHARDS];
+    pthread_mutex_lock(&shard->mutex);
+    const struct pending_lock *pending = shard->first;
+    while (pending != NULL && !slice_equal(pending->key, key))
+        pending = pending->next;
+    int result = pending != NULL ? each(arg, pending) : 0;
+    pthread_mutex_unlock(&shard->mutex);
+    return result;
+}
+
+int pending_walk(struct pending_table *table, pending_each_fn *each, void *arg)
+{
+    int result = 0;
+    for (uint32_t i = 0; i < PENDING_SHARDS && result == 0 && !pending_is_empty(table); i++) {
+        struct pending_shard *shard = &table->shards[i];
+        pthread_mutex_lock(&shard->mutex);
+        for (const struct pending_lock *pending = shard->first; pending != NULL && result == 0;
+             pending = pending->next)
+            result = each(arg, pending);
+        pthread_mutex_unlock(&shard->mutex);
+    }
+    return result;
+}

@@ -1,0 +1,353 @@
+/* txn/read.c: reads of single keys, and what comes before all reads; see read.h and pending.h. */
+#include "txn/read.h"
+
+#include <kvs/error.h>
+#include <stdlib.h>
+
+bool txn_kind_is_read(uint8_t kind)
+{
+    return kind == TXN_GET || kind == TXN_BATCH_GET || kind == TXN_SCAN || kind == TXN_SCAN_LOCK ||
+           kind == TXN_MVCC_BY_KEY || kind == TXN_MVCC_BY_START_TS;
+}
+
+static const struct txn_read *read_of(const struct txn_command *command)
+{
+    switch (command->kind) {
+    case TXN_GET:
+        return &((const struct txn_get *)(const void *)command)->read;
+    case TXN_BATCH_GET:
+        return &((const struct txn_batch_get *)(const void *)command)->read;
+    case TXN_SCAN:
+        return &((const struct txn_scan *)(const void *)command)->read;
+    default:
+        return NULL;
+    }
+}
+
+/* --- before the view -------------------------------------------------------------------------- */
+
+static int keys_check(const kvs_slice *keys, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (keys[i].size > KVS_KEY_SIZE_MAX)
+            return KVS_ERR_TOO_LARGE;
+    }
+    return 0;
+}
+
+int txn_read_check(const struct txn_command *command)
+{
+    const struct txn_batch_get *batch = (const struct txn_batch_get *)(const void *)command;
+    switch (command->kind) {
+    case TXN_GET:
+        return keys_check(&((const struct txn_get *)(const void *)command)->key, 1);
+    case TXN_BATCH_GET:
+        return keys_check(batch->keys, batch->keys_count);
+    case TXN_MVCC_BY_KEY:
+        return keys_check(&((const struct txn_mvcc *)(const void *)command)->key, 1);
+    default:
+        return 0;
+    }
+}
+
+enum read_lock_effect read_lock_effect(const struct txn_read *read, const struct lock_record *lock,
+                                       kvs_slice key)
+{
+    if (read->isolation == TXN_ISOLATION_READ_COMMITTED ||
+        (lock->type != TXN_OP_PUT && lock->type != TXN_OP_DELETE))
+        return READ_LOCK_NONE;
+    if (read->isolation == TXN_ISOLATION_RC_CHECK_TS)
+        return READ_LOCK_CONFLICT;
+    if (lock->start_ts > read->ts || lock->min_commit_ts > read->ts)
+        return READ_LOCK_NONE;
+    /* The newest value, from where the transaction decides: it has not committed. */
+    if (read->ts == TXN_TS_MAX && !lock->use_async_commit && slice_equal(key, lock->primary))
+        return READ_LOCK_NONE;
+    for (uint32_t i = 0; i < read->resolved_locks_count; i++) {
+        if (read->resolved_locks[i] == lock->start_ts)
+            return READ_LOCK_NONE;
+    }
+    for (uint32_t i = 0; i < read->committed_locks_count && !read->want_commit_ts; i++) {
+        if (read->committed_locks[i] == lock->start_ts)
+            return READ_LOCK_SHOWS;
+    }
+    return READ_LOCK_BLOCKS;
+}
+
+/* What one look into the table of pending locks gathers. */
+struct gathering {
+    struct txn_command *command;
+    const struct txn_read *read; /* NULL: all locks up to max_ts */
+    uint64_t max_ts;
+    struct txn_range range; /* empty for reads of keys */
+    struct read_hidden_lock *first;
+    uint32_t count;
+};
+
+static bool gathering_wants(const struct gathering *gathering, const struct pending_lock *pending)
+{
+    const struct txn_range *range = &gathering->range;
+    if (range->start.size > 0 && memcomparable_compare(pending->key, range->start) < 0)
+        return false;
+    if (range->end.size > 0 && memcomparable_compare(pending->key, range->end) >= 0)
+        return false;
+    if (gathering->read == NULL)
+        return pending->lock.start_ts <= gathering->max_ts;
+    /* Not decided yet, whatever the reader was told; and a lock of one phase counts as async. */
+    struct lock_record lock = pending->lock;
+    lock.use_async_commit = true;
+    return read_lock_effect(gathering->read, &lock, pending->key) != READ_LOCK_NONE;
+}
+
+static int gathering_each(void *arg, const struct pending_lock *pending)
+{
+    struct gathering *gathering = arg;
+    if (!gathering_wants(gathering, pending))
+        return 0;
+    struct arena *arena = &gathering->command->arena;
+    struct read_hidden_lock *hidden = arena_zalloc(arena, sizeof *hidden);
+    if (hidden == NULL)
+        return KVS_ERR_NO_MEMORY;
+    int error = txn_lock_info_set(&hidden->lock, arena, pending->key, &pending->lock);
+    if (error != 0)
+        return error;
+    hidden->key = hidden->lock.key;
+    hidden->next = gathering->first;
+    gathering->first = hidden;
+    gathering->count++;
+    return 0;
+}
+
+static int hidden_compare(const void *a, const void *b)
+{
+    const struct read_hidden_lock *const *first = a;
+    const struct read_hidden_lock *const *second = b;
+    return slice_compare((*first)->key, (*second)->key);
+}
+
+/* Makes what was gathered a sorted list in command->reserved[0]. */
+static int hidden_set(struct gathering *gathering)
+{
+    struct txn_command *command = gathering->command;
+    if (gathering->count == 0)
+        return 0;
+    struct read_hidden *hidden = arena_alloc(&command->arena, sizeof *hidden);
+    if (hidden == NULL)
+        return KVS_ERR_NO_MEMORY;
+    hidden->locks = arena_alloc(&command->arena, gathering->count * sizeof *hidden->locks);
+    if (hidden->locks == NULL)
+        return KVS_ERR_NO_MEMORY;
+    hidden->count = 0;
+    for (struct read_hidden_lock *lock = gathering->first; lock != NULL; lock = lock->next)
+        hidden->locks[hidden->count++] = lock;
+    qsort((void *)hidden->locks, hidden->count, sizeof *hidden->locks, hidden_compare);
+    command->reserved[0] = hidden;
+    return 0;
+}
+
+static int gather(struct txn_node *node, struct gathering *gathering)
+{
+    struct txn_command *command = gathering->command;
+    int error = 0;
+    if (command->kind == TXN_GET) {
+        error = pending_find(&node->pending, ((struct txn_get *)(void *)command)->key,
+                             gathering_each, gathering);
+    } else if (command->kind == TXN_BATCH_GET) {
+        const struct txn_batch_get *batch = (const struct txn_batch_get *)(const void *)command;
+        for (uint32_t i = 0; i < batch->keys_count && error == 0; i++)
+            error = pending_find(&node->pending, batch->keys[i], gathering_each, gathering);
+    } else {
+        error = pending_walk(&node->pending, gathering_each, gathering);
+    }
+    return error == 0 ? hidden_set(gathering) : error;
+}
+
+int txn_read_prepare(struct txn_node *node, struct txn_command *command)
+{
+    struct gathering gathering = {.command = command, .read = read_of(command)};
+    command->reserved[0] = NULL;
+    if (command->kind == TXN_SCAN) {
+        gathering.range = ((struct txn_scan *)(void *)command)->range;
+    } else if (command->kind == TXN_SCAN_LOCK) {
+        gathering.range = ((struct txn_scan_lock *)(void *)command)->range;
+        gathering.max_ts = ((struct txn_scan_lock *)(void *)command)->max_ts;
+    } else if (gathering.read == NULL) {
+        return 0;
+    }
+    pending_raise_max_ts(&node->pending,
+                         gathering.read != NULL ? gathering.read->ts : gathering.max_ts);
+    return pending_is_empty(&node->pending) ? 0 : gather(node, &gathering);
+}
+
+const struct read_hidden_lock *read_hidden_find(const struct txn_command *command, kvs_slice key)
+{
+    const struct read_hidden *hidden = command->reserved[0];
+    for (uint32_t i = 0; hidden != NULL && i < hidden->count; i++) {
+        if (slice_equal(hidden->locks[i]->key, key))
+            return hidden->locks[i];
+    }
+    return NULL;
+}
+
+/* --- one key ---------------------------------------------------------------------------------- */
+
+void read_conflict_set(struct txn_key_error *error, const struct txn_read *read, kvs_slice key,
+                       kvs_slice primary, uint64_t conflict_ts, uint64_t conflict_commit_ts)
+{
+    *error = (struct txn_key_error){
+        .kind = TXN_ERROR_WRITE_CONFLICT,
+        .reason = TXN_CONFLICT_RC_CHECK_TS,
+        .key = key,
+        .primary = primary,
+        .start_ts = read->ts,
+        .conflict_ts = conflict_ts,
+        .conflict_commit_ts = conflict_commit_ts,
+    };
+}
+
+static int copy_value(struct txn_command *command, kvs_slice value, struct txn_pair *pair)
+{
+    return txn_slice_copy(&command->arena, value, &pair->value);
+}
+
+/* What a lock with this effect makes of the read; *ret_done: no version has to be looked for. */
+static int read_key_lock(struct txn_command *command, const struct txn_read *read,
+                         struct engine_view *view, struct record_key *record,
+                         const struct lock_record *lock, struct txn_pair *pair, bool *ret_found,
+                         struct txn_key_error *request_error, bool *ret_done)
+{
+    enum read_lock_effect effect = read_lock_effect(read, lock, pair->key);
+    *ret_done = effect != READ_LOCK_NONE;
+    if (effect == READ_LOCK_BLOCKS)
+        return txn_error_locked(&pair->error, &command->arena, pair->key, lock);
+    if (effect == READ_LOCK_CONFLICT) {
+        read_conflict_set(request_error, read, pair->key, (kvs_slice){0}, lock->start_ts, 0);
+    } else if (effect == READ_LOCK_SHOWS && lock->type == TXN_OP_PUT) {
+        const struct write_record write = {
+            .start_ts = lock->start_ts, .has_value = lock->has_value, .value = lock->value};
+        kvs_slice value;
+        int error = mvcc_value(view, record, &write, &value);
+        *ret_found = error == 0;
+        return error == 0 ? copy_value(command, value, pair) : error;
+    }
+    return 0;
+}
+
+static int read_key_version(struct txn_command *command, const struct txn_read *read,
+                            struct engine_view *view, struct record_key *record,
+                            struct txn_pair *pair, bool *ret_found,
+                            struct txn_key_error *request_error)
+{
+    struct mvcc_version version;
+    if (read->isolation == TXN_ISOLATION_RC_CHECK_TS) {
+        int error = mvcc_newest(view, record, TXN_TS_MAX, &version);
+        if (error != 0 && error != KVS_ERR_NOT_FOUND)
+            return error;
+        if (error == 0 && version.commit_ts > read->ts) {
+            read_conflict_set(request_error, read, pair->key, (kvs_slice){0},
+                              version.write.start_ts, version.commit_ts);
+            return 0;
+        }
+    }
+    int error = mvcc_visible(view, record, read->ts, &version);
+    if (error == KVS_ERR_NOT_FOUND)
+        return 0;
+    if (error != 0 || version.write.type != TXN_OP_PUT)
+        return error;
+    kvs_slice value;
+    error = mvcc_value(view, record, &version.write, &value);
+    if (error == 0)
+        error = copy_value(command, value, pair);
+    *ret_found = error == 0;
+    pair->commit_ts = read->want_commit_ts ? version.commit_ts : 0;
+    return error;
+}
+
+int read_key(struct txn_command *command, const struct txn_read *read, struct engine_view *view,
+             kvs_slice key, struct txn_pair *ret_pair, bool *ret_found,
+             struct txn_key_error *request_error)
+{
+    *ret_pair = (struct txn_pair){.key = key};
+    *ret_found = false;
+    const struct read_hidden_lock *hidden = read_hidden_find(command, key);
+    if (hidden != NULL && read->isolation == TXN_ISOLATION_RC_CHECK_TS) {
+        read_conflict_set(request_error, read, key, hidden->lock.primary, hidden->lock.start_ts, 0);
+        return 0;
+    }
+    if (hidden != NULL) {
+        ret_pair->error.kind = TXN_ERROR_LOCKED;
+        ret_pair->error.key = hidden->key;
+        ret_pair->error.lock = hidden->lock;
+        return 0;
+    }
+    struct record_key record;
+    record_key_set(&record, key);
+    struct lock_record lock;
+    bool is_done = false;
+    int error = mvcc_lock(view, record_key_slice(&record), &lock);
+    if (error == 0)
+        error = read_key_lock(command, read, view, &record, &lock, ret_pair, ret_found,
+                              request_error, &is_done);
+    else if (error == KVS_ERR_NOT_FOUND)
+        error = 0;
+    if (error == 0 && !is_done)
+        error = read_key_version(command, read, view, &record, ret_pair, ret_found, request_error);
+    return error;
+}
+
+/* --- the commands ----------------------------------------------------------------------------- */
+
+static int read_get(struct txn_get *get, struct engine_view *view)
+{
+    struct txn_pair pair;
+    get->found = false;
+    get->error = (struct txn_key_error){0};
+    struct txn_key_error request_error = {0};
+    int error =
+        read_key(&get->base, &get->read, view, get->key, &pair, &get->found, &request_error);
+    get->value = pair.value;
+    get->commit_ts = pair.commit_ts;
+    get->error = request_error.kind != TXN_ERROR_NONE ? request_error : pair.error;
+    return error;
+}
+
+static int read_batch_get(struct txn_batch_get *batch, struct engine_view *view)
+{
+    if (!view->may_block && batch->keys_count > READ_ON_SPOT_COUNT_MAX)
+        return ENGINE_WOULD_BLOCK;
+    batch->error = (struct txn_key_error){0};
+    batch->pairs_count = 0;
+    batch->pairs = arena_alloc(&batch->base.arena, batch->keys_count * sizeof *batch->pairs);
+    if (batch->pairs == NULL)
+        return KVS_ERR_NO_MEMORY;
+    size_t size = 0;
+    for (uint32_t i = 0; i < batch->keys_count; i++) {
+        struct txn_pair *pair = &batch->pairs[batch->pairs_count];
+        bool found;
+        int error =
+            read_key(&batch->base, &batch->read, view, batch->keys[i], pair, &found, &batch->error);
+        if (error != 0 || batch->error.kind != TXN_ERROR_NONE)
+            return error;
+        batch->pairs_count += found || pair->error.kind != TXN_ERROR_NONE;
+        size += pair->value.size;
+        if (size > READ_ON_SPOT_SIZE_MAX && !view->may_block)
+            return ENGINE_WOULD_BLOCK;
+    }
+    return 0;
+}
+
+int txn_read_run(struct txn_command *command, struct engine_view *view)
+{
+    switch (command->kind) {
+    case TXN_GET:
+        return read_get((struct txn_get *)(void *)command, view);
+    case TXN_BATCH_GET:
+        return read_batch_get((struct txn_batch_get *)(void *)command, view);
+    case TXN_SCAN:
+        return read_scan((struct txn_scan *)(void *)command, view);
+    case TXN_SCAN_LOCK:
+        return read_scan_lock((struct txn_scan_lock *)(void *)command, view);
+    default:
+        return read_mvcc((struct txn_mvcc *)(void *)command, view);
+    }
+}

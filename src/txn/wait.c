@@ -1,0 +1,293 @@
+/*
+ * txn/wait.c: see the header.
+ *
+ * The mutex is held while `resume` is called, which only posts; from then on the waiter is its
+ * owner's again, who may free it at once: so it is taken out of everything before.
+ */
+#include "txn/wait.h"
+
+#include "base/checksum.h"
+#include "base/clock.h"
+#include "runtime/thread.h"
+
+#include <kvs/error.h>
+#include <time.h>
+
+/* As in TiKV: a woken transaction that commits soon spares the others a vain try. */
+#define WAKE_OTHERS_NS (20u * 1000000)
+
+uint64_t wait_key_hash(kvs_slice key)
+{
+    return (uint64_t)checksum_seeded(key.data, key.size, 1) << 32 | checksum(key.data, key.size);
+}
+
+void wait_room_init(struct wait_room *room)
+{
+    *room = (struct wait_room){.timers = HEAP_INIT};
+    pthread_mutex_init(&room->mutex, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&room->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    for (uint32_t i = 0; i < WAIT_BUCKETS; i++) {
+        list_init(&room->by_key[i]);
+        list_init(&room->by_ts[i]);
+    }
+}
+
+void wait_room_deinit(struct wait_room *room)
+{
+    pthread_mutex_lock(&room->mutex);
+    room->is_closing = true;
+    pthread_cond_signal(&room->wake);
+    pthread_mutex_unlock(&room->mutex);
+    if (room->has_thread)
+        pthread_join(room->thread, NULL);
+    heap_deinit(&room->timers);
+    pthread_cond_destroy(&room->wake);
+    pthread_mutex_destroy(&room->mutex);
+}
+
+/* --- leaving ---------------------------------------------------------------------------------- */
+
+static void leave(struct wait_room *room, struct waiter *waiter, enum wait_outcome outcome)
+{
+    list_remove(&waiter->in_key);
+    list_remove(&waiter->in_ts);
+    heap_remove(&room->timers, &waiter->timer);
+    waiter->is_inside = false;
+    waiter->outcome = outcome;
+    /* relaxed: see wait_room_is_empty. */
+    atomic_fetch_sub_explicit(&room->count, 1, memory_order_relaxed);
+    if (waiter->is_settled)
+        waiter->resume(waiter);
+}
+
+void wait_wake(struct wait_room *room, kvs_slice key)
+{
+    uint32_t hash = checksum(key.data, key.size);
+    struct list *bucket = &room->by_key[hash % WAIT_BUCKETS];
+    uint64_t soon_ns = clock_now_ns() + WAKE_OTHERS_NS;
+    bool is_first = true;
+    bool is_sooner = false;
+    pthread_mutex_lock(&room->mutex);
+    struct list *next;
+    for (struct list *node = bucket->next; node != bucket; node = next) {
+        next = node->next;
+        struct waiter *waiter = list_entry(node, struct waiter, in_key);
+        if (waiter->hash != hash || !slice_equal(waiter->key, key))
+            continue;
+        if (is_first) {
+            is_first = false;
+            leave(room, waiter, WAIT_WOKEN);
+        } else if (waiter->timer.key > soon_ns) {
+            heap_remove(&room->timers, &waiter->timer);
+            (void)heap_push(&room->timers, &waiter->timer, soon_ns); /* has room: it was inside */
+            is_sooner = true;
+        }
+    }
+    if (is_sooner)
+        pthread_cond_signal(&room->wake);
+    pthread_mutex_unlock(&room->mutex);
+}
+
+static void leave_all(struct wait_room *room, enum wait_outcome outcome)
+{
+    for (uint32_t i = 0; i < WAIT_BUCKETS; i++) {
+        while (!list_empty(&room->by_key[i]))
+            leave(room, list_entry(room->by_key[i].next, struct waiter, in_key), outcome);
+    }
+}
+
+void wait_wake_all(struct wait_room *room)
+{
+    pthread_mutex_lock(&room->mutex);
+    leave_all(room, WAIT_WOKEN);
+    pthread_mutex_unlock(&room->mutex);
+}
+
+void wait_cancel(struct wait_room *room, struct waiter *waiter)
+{
+    pthread_mutex_lock(&room->mutex);
+    waiter->is_cancelled = true;
+    if (waiter->is_inside)
+        leave(room, waiter, WAIT_CANCELLED);
+    pthread_mutex_unlock(&room->mutex);
+}
+
+void wait_cancel_all(struct wait_room *room)
+{
+    pthread_mutex_lock(&room->mutex);
+    room->is_closed_for_waits = true;
+    leave_all(room, WAIT_CANCELLED);
+    pthread_mutex_unlock(&room->mutex);
+}
+
+/* --- the thread of time ----------------------------------------------------------------------- */
+
+static struct timespec time_of_ns(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                             .tv_nsec = (long)(ns % 1000000000u)};
+}
+
+static void *keep_time(void *arg)
+{
+    struct wait_room *room = arg;
+    pthread_mutex_lock(&room->mutex);
+    while (!room->is_closing) {
+        struct heap_node *first = heap_first(&room->timers);
+        if (first == NULL) {
+            pthread_cond_wait(&room->wake, &room->mutex);
+            continue;
+        }
+        uint64_t now_ns = clock_now_ns();
+        if (first->key > now_ns) {
+            struct timespec until = time_of_ns(first->key);
+            pthread_cond_timedwait(&room->wake, &room->mutex, &until);
+            continue;
+        }
+        struct waiter *waiter = list_entry(first, struct waiter, timer);
+        leave(room, waiter, now_ns >= waiter->deadline_ns ? WAIT_TIMED_OUT : WAIT_WOKEN);
+    }
+    pthread_mutex_unlock(&room->mutex);
+    return NULL;
+}
+
+/* --- circles ---------------------------------------------------------------------------------- */
+
+/* From the transaction that has the lock, along those that it waits for, breadth first: the waiter
+ * that waits for `start_ts`; NULL: there is no circle. */
+static struct waiter *circle_find(struct wait_room *room, uint64_t lock_ts, uint64_t start_ts)
+{
+    uint64_t search = ++room->searches;
+    struct waiter *done = NULL;
+    struct waiter *first = NULL;
+    struct waiter **last = &first;
+    uint64_t ts = lock_ts;
+    for (;;) {
+        struct list *bucket = &room->by_ts[ts % WAIT_BUCKETS];
+        for (struct list *node = bucket->next; node != bucket; node = node->next) {
+            struct waiter *waiter = list_entry(node, struct waiter, in_ts);
+            if (waiter->start_ts != ts || waiter->search == search)
+                continue;
+            waiter->search = search;
+            waiter->from = done;
+            if (waiter->lock_ts == start_ts)
+                return waiter;
+            waiter->search_next = NULL;
+            *last = waiter;
+            last = &waiter->search_next;
+        }
+        done = first;
+        if (done == NULL)
+            return NULL;
+        first = done->search_next;
+        if (first == NULL)
+            last = &first;
+        ts = done->lock_ts;
+    }
+}
+
+static bool chain_entry_set(struct txn_wait_entry *entry, struct arena *arena,
+                            const struct waiter *waiter)
+{
+    const void *key = arena_copy(arena, waiter->key);
+    *entry = (struct txn_wait_entry){.start_ts = waiter->start_ts,
+                                     .wait_for_ts = waiter->lock_ts,
+                                     .key_hash = wait_key_hash(waiter->key),
+                                     .key = slice_make(key, waiter->key.size)};
+    return key != NULL;
+}
+
+/* The circle in its order: from the holder of the lock on; `waiter` closes it. */
+static int deadlock_set(const struct waiter *closing, const struct waiter *waiter,
+                        struct arena *arena, struct txn_key_error *ret_error)
+{
+    uint32_t count = 1;
+    for (const struct waiter *at = closing; at != NULL; at = at->from)
+        count++;
+    struct txn_wait_entry *chain = arena_alloc(arena, count * sizeof *chain);
+    if (chain == NULL)
+        return KVS_ERR_NO_MEMORY;
+    uint32_t i = count - 1;
+    bool is_whole = chain_entry_set(&chain[i], arena, waiter);
+    for (const struct waiter *at = closing; at != NULL && is_whole; at = at->from)
+        is_whole = chain_entry_set(&chain[--i], arena, at);
+    if (!is_whole)
+        return KVS_ERR_NO_MEMORY;
+    *ret_error = (struct txn_key_error){
+        .kind = TXN_ERROR_DEADLOCK,
+        .lock_ts = waiter->lock_ts,
+        .lock_key = chain[count - 1].key,
+        .deadlock_key = chain[count - 2].key,
+        .deadlock_key_hash = chain[count - 2].key_hash,
+        .wait_chain = chain,
+        .wait_chain_count = count,
+    };
+    return WAIT_DEADLOCK;
+}
+
+/* --- entering --------------------------------------------------------------------------------- */
+
+static void queue_insert(struct wait_room *room, struct waiter *waiter)
+{
+    struct list *bucket = &room->by_key[waiter->hash % WAIT_BUCKETS];
+    struct list *before = bucket->next;
+    while (before != bucket &&
+           list_entry(before, struct waiter, in_key)->start_ts <= waiter->start_ts)
+        before = before->next;
+    list_append(before, &waiter->in_key);
+    list_append(&room->by_ts[waiter->start_ts % WAIT_BUCKETS], &waiter->in_ts);
+}
+
+static int enter_locked(struct wait_room *room, struct waiter *waiter, struct arena *arena,
+                        struct txn_key_error *ret_error)
+{
+    if (waiter->is_cancelled || room->is_closed_for_waits)
+        return KVS_ERR_CANCELLED;
+    if (clock_now_ns() >= waiter->deadline_ns)
+        return KVS_ERR_TIMEOUT;
+    const struct waiter *closing =
+        waiter->holds_nothing ? NULL : circle_find(room, waiter->lock_ts, waiter->start_ts);
+    if (closing != NULL)
+        return deadlock_set(closing, waiter, arena, ret_error);
+    if (!room->has_thread) {
+        int error = thread_start(&room->thread, "kvs-lock-waits", keep_time, room);
+        if (error != 0)
+            return error;
+        room->has_thread = true;
+    }
+    int error = heap_push(&room->timers, &waiter->timer, waiter->deadline_ns);
+    if (error != 0)
+        return error;
+    if (heap_first(&room->timers) == &waiter->timer)
+        pthread_cond_signal(&room->wake);
+    queue_insert(room, waiter);
+    waiter->is_inside = true;
+    waiter->is_settled = false;
+    waiter->outcome = WAIT_NONE;
+    /* relaxed: see wait_room_is_empty. */
+    atomic_fetch_add_explicit(&room->count, 1, memory_order_relaxed);
+    return 0;
+}
+
+int wait_enter(struct wait_room *room, struct waiter *waiter, struct arena *arena,
+               struct txn_key_error *ret_error)
+{
+    waiter->hash = checksum(waiter->key.data, waiter->key.size);
+    pthread_mutex_lock(&room->mutex);
+    int error = enter_locked(room, waiter, arena, ret_error);
+    pthread_mutex_unlock(&room->mutex);
+    return error;
+}
+
+bool wait_settle(struct wait_room *room, struct waiter *waiter)
+{
+    pthread_mutex_lock(&room->mutex);
+    bool is_inside = waiter->is_inside;
+    waiter->is_settled = is_inside;
+    pthread_mutex_unlock(&room->mutex);
+    return is_inside;
+}

@@ -1,0 +1,160 @@
+/* txn/record.c: what is encoded is decoded, and other bytes are refused. */
+#include "txn/record.h"
+
+#include "base/rand.h"
+
+#include <kvs/error.h>
+
+#include "test.h"
+
+#define S(text) slice_make((text), sizeof(text) - 1)
+
+static struct lock_record lock_sample(void)
+{
+    static const kvs_slice secondaries[] = {{.data = (const uint8_t *)"bb", .size = 2},
+                                            {.data = (const uint8_t *)"", .size = 0},
+                                            {.data = (const uint8_t *)"dddd", .size = 4}};
+    return (struct lock_record){
+        .type = TXN_OP_PUT,
+        .use_async_commit = true,
+        .has_value = true,
+        .primary = S("primary"),
+        .value = S("value"),
+        .start_ts = 1,
+        .ttl_ms = 2,
+        .for_update_ts = 3,
+        .txn_size = 4,
+        .min_commit_ts = UINT64_MAX - 5,
+        .secondaries_count = 3,
+        .secondaries = secondaries,
+    };
+}
+
+static void test_lock_round_trip(void **state)
+{
+    (void)state;
+    struct lock_record lock = lock_sample();
+    uint8_t bytes[200];
+    size_t size = lock_record_size(&lock);
+    assert_true(size <= sizeof bytes);
+    lock_record_encode(&lock, bytes);
+    struct lock_record back;
+    assert_int_equal(lock_record_decode(slice_make(bytes, size), &back), 0);
+    assert_int_equal(back.type, TXN_OP_PUT);
+    assert_true(back.use_async_commit && back.has_value);
+    assert_slice_equal(back.primary, "primary");
+    assert_slice_equal(back.value, "value");
+    assert_int_equal(back.start_ts, 1);
+    assert_int_equal(back.ttl_ms, 2);
+    assert_int_equal(back.for_update_ts, 3);
+    assert_int_equal(back.txn_size, 4);
+    assert_true(back.min_commit_ts == UINT64_MAX - 5);
+    struct arena arena = {0};
+    const kvs_slice *secondaries = lock_record_secondaries(&back, &arena);
+    assert_int_equal(back.secondaries_count, 3);
+    assert_slice_equal(secondaries[0], "bb");
+    assert_slice_equal(secondaries[1], "");
+    assert_slice_equal(secondaries[2], "dddd");
+    arena_deinit(&arena);
+    uint8_t again[200]; /* from the decoded form, with its secondaries as bytes */
+    assert_int_equal(lock_record_size(&back), size);
+    lock_record_encode(&back, again);
+    assert_memory_equal(again, bytes, size);
+}
+
+/* Every shorter or longer one, and every single byte changed in what says sizes and kinds. */
+static void test_lock_refuses_other_bytes(void **state)
+{
+    (void)state;
+    struct lock_record lock = lock_sample();
+    uint8_t bytes[200] = {0};
+    size_t size = lock_record_size(&lock);
+    lock_record_encode(&lock, bytes);
+    struct lock_record back;
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(lock_record_decode(slice_make(bytes, i), &back), KVS_ERR_CORRUPTION);
+    assert_int_equal(lock_record_decode(slice_make(bytes, size + 1), &back), KVS_ERR_CORRUPTION);
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } changes[] = {{0, 2},  {1, 3}, {1, 7},  {1, TXN_OP_DELETE},
+                   {2, 1},  {2, 7}, {3, 99}, {4, 0xff},
+                   {5, 1},  {6, 1}, {7, 1},  {48, 2},
+                   {48, 4}, {51, 1}};
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        uint8_t kept = bytes[changes[i].at];
+        bytes[changes[i].at] = changes[i].value;
+        assert_int_equal(lock_record_decode(slice_make(bytes, size), &back), KVS_ERR_CORRUPTION);
+        bytes[changes[i].at] = kept;
+    }
+}
+
+static void test_write_round_trip(void **state)
+{
+    (void)state;
+    static const struct write_record records[] = {
+        {.type = TXN_OP_PUT, .has_value = true, .start_ts = 7},
+        {.type = TXN_OP_PUT, .start_ts = UINT64_MAX},
+        {.type = TXN_OP_DELETE, .start_ts = 1, .has_overlapped_rollback = true},
+        {.type = TXN_OP_LOCK, .start_ts = 1},
+        {.type = TXN_OP_ROLLBACK, .start_ts = 9, .is_protected = true},
+    };
+    for (size_t i = 0; i < sizeof records / sizeof records[0]; i++) {
+        struct write_record record = records[i];
+        if (record.has_value)
+            record.value = S("short");
+        uint8_t bytes[64] = {0};
+        size_t size = write_record_size(&record);
+        write_record_encode(&record, bytes);
+        struct write_record back;
+        assert_int_equal(write_record_decode(slice_make(bytes, size), &back), 0);
+        assert_int_equal(back.type, record.type);
+        assert_int_equal(back.has_value, record.has_value);
+        assert_int_equal(back.has_overlapped_rollback, record.has_overlapped_rollback);
+        assert_int_equal(back.is_protected, record.is_protected);
+        assert_true(back.start_ts == record.start_ts);
+        assert_int_equal(back.value.size, record.value.size);
+        for (size_t cut = 0; cut < size; cut++)
+            assert_int_equal(write_record_decode(slice_make(bytes, cut), &back),
+                             KVS_ERR_CORRUPTION);
+        assert_int_equal(write_record_decode(slice_make(bytes, size + 1), &back),
+                         KVS_ERR_CORRUPTION);
+        bytes[2] |= 8;
+        assert_int_equal(write_record_decode(slice_make(bytes, size), &back), KVS_ERR_CORRUPTION);
+    }
+}
+
+/* Newer versions of a key come first, and none lies between the versions of another. */
+static void test_keys_keep_order(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"", "a", "a\1", "aaaaaaaa", "aaaaaaaab", "b"};
+    uint8_t last[64];
+    size_t last_size = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        static const uint64_t times[] = {UINT64_MAX, 1ull << 60, 5, 4, 0};
+        for (size_t t = 0; t < sizeof times / sizeof times[0]; t++) {
+            struct record_key key;
+            record_key_set(&key, slice_of_string(keys[i]));
+            kvs_slice at = record_key_at(&key, times[t]);
+            assert_true(last_size == 0 || slice_compare(slice_make(last, last_size), at) < 0);
+            kvs_slice encoded;
+            uint64_t ts;
+            assert_true(record_key_split(at, &encoded, &ts));
+            assert_true(ts == times[t] && slice_equal(encoded, record_key_slice(&key)));
+            memcpy(last, at.data, at.size);
+            last_size = at.size;
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lock_round_trip),
+        cmocka_unit_test(test_lock_refuses_other_bytes),
+        cmocka_unit_test(test_write_round_trip),
+        cmocka_unit_test(test_keys_keep_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
