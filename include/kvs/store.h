@@ -33,6 +33,8 @@
  *   compare-and-set, sets, removes and batches see each other (unless plain_writes); removed ranges
  *                  do not
  *   ttl_ms         whole seconds, rounded up; UNSUPPORTED by a cluster without TTL
+ *   checksum       with a keyspace the prefix of its keys is part of them, in CRC and bytes. Each
+ *                  region is looked at by itself: a write in between may be seen or not
  *   column family  0 default, 1 write, 2 lock; with a keyspace only 0
  *   size           what the cluster's raft log takes, 8 MiB unless it is told otherwise: TOO_LARGE
  *   compact        UNSUPPORTED; sync: nothing to do, TiKV acknowledges what is on disk
@@ -124,9 +126,18 @@ enum kvs_op_kind {
     KVS_OP_COUNT,        /* key <= k < end_key; gives number */
     KVS_OP_REMOVE_RANGE, /* key <= k < end_key, atomic; gives number removed */
     KVS_OP_PING,
-    KVS_OP_STATS,   /* gives value: a JSON object */
-    KVS_OP_SYNC,    /* done when all writes acknowledged before are on the disk */
-    KVS_OP_COMPACT, /* done when the space of dead records has been given back */
+    KVS_OP_STATS,    /* gives value: a JSON object */
+    KVS_OP_SYNC,     /* done when all writes acknowledged before are on the disk */
+    KVS_OP_COMPACT,  /* done when the space of dead records has been given back */
+    KVS_OP_TTL,      /* key; gives number: milliseconds left to it, 0: it does not end. NOT_FOUND */
+    KVS_OP_CHECKSUM, /* key <= k < end_key; gives value: 24 bytes for kvs_checksum_read */
+};
+
+/* What a range holds, to be compared with another store's. */
+struct kvs_checksum {
+    uint64_t crc64_xor; /* all pairs' CRC-64 (ECMA-182, reflected) of key and value, by XOR */
+    uint64_t keys;
+    uint64_t bytes; /* of keys and values */
 };
 
 /* In ranges an empty key means from the first key, an empty end_key means to the last. */
@@ -185,7 +196,7 @@ struct kvs_op {
     int error;
     bool more; /* scan: the range has more; go on after the last key */
     int64_t number;
-    kvs_slice result; /* value of get and cas, JSON of stats */
+    kvs_slice result; /* value of get, cas and checksum, JSON of stats */
     kvs_pair *pairs;
     size_t pairs_count;
     char message[160]; /* what failed and where; "" when the code says all */
@@ -226,6 +237,8 @@ kvs_future *kvs_store_batch_write(kvs_store *store, const kvs_mutation *mutation
 kvs_future *kvs_store_scan(kvs_store *store, kvs_slice start, kvs_slice end, uint32_t limit,
                            unsigned flags);
 kvs_future *kvs_store_count(kvs_store *store, kvs_slice start, kvs_slice end);        /* number */
+kvs_future *kvs_store_checksum(kvs_store *store, kvs_slice start, kvs_slice end);     /* value */
+kvs_future *kvs_store_ttl(kvs_store *store, kvs_slice key);                           /* number */
 kvs_future *kvs_store_remove_range(kvs_store *store, kvs_slice start, kvs_slice end); /* number */
 kvs_future *kvs_store_ping(kvs_store *store);
 kvs_future *kvs_store_stats(kvs_store *store); /* value: JSON */
@@ -233,6 +246,10 @@ kvs_future *kvs_store_sync(kvs_store *store);
 kvs_future *kvs_store_compact(kvs_store *store);
 /* Any kind, with its deadline: a copy of the request part of `op` (and of all it points to). */
 kvs_future *kvs_store_call(kvs_store *store, const kvs_op *op);
+
+/* What KVS_OP_CHECKSUM gave: three little-endian numbers of 64 bits. Returns 0, or
+ * INVALID_ARGUMENT for anything but 24 bytes. */
+int kvs_checksum_read(kvs_slice value, struct kvs_checksum *ret_checksum);
 
 /* Bytes of a string without its final NUL. */
 kvs_slice kvs_slice_of(const char *string);

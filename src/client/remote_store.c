@@ -50,7 +50,8 @@ static struct remote_store *store_of_connection(struct remote_connection *connec
 static bool op_is_read(const kvs_op *op)
 {
     return op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS || op->kind == KVS_OP_BATCH_GET ||
-           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_STATS;
+           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_STATS ||
+           op->kind == KVS_OP_TTL || op->kind == KVS_OP_CHECKSUM;
 }
 
 /* The same thread, the same connection: the order of its writes is kept. */

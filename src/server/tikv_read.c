@@ -13,8 +13,8 @@
 #include "server/tikv_parts.h"
 
 #include "base/clock.h"
+#include "base/crc64.h"
 #include "proto/protobuf.h"
-#include "proto/tikv/crc64.h"
 
 #include <kvs/error.h>
 

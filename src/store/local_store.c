@@ -17,6 +17,8 @@
  */
 #include "store/store.h"
 
+#include "base/clock.h"
+#include "base/crc64.h"
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "store/page.h"
@@ -227,6 +229,36 @@ static int read_count(kvs_op *op, struct engine_view *view)
     return error;
 }
 
+static int read_ttl(kvs_op *op, struct engine_view *view)
+{
+    uint64_t ends_ms;
+    int error = engine_expiry(view, op->family, op->key, &ends_ms);
+    if (error != 0 || ends_ms == 0)
+        return error;
+    uint64_t now_ms = clock_wall_ms(); /* the view may be older: then it ends in this moment */
+    op->number = ends_ms > now_ms ? (int64_t)(ends_ms - now_ms) : 1;
+    return 0;
+}
+
+static int checksum_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct kvs_checksum *checksum = arg;
+    checksum->crc64_xor ^= crc64(crc64(0, key), value);
+    checksum->keys++;
+    checksum->bytes += key.size + value.size;
+    return 0;
+}
+
+static int read_checksum(kvs_op *op, struct engine_view *view)
+{
+    if (!view->may_block)
+        return ENGINE_WOULD_BLOCK; /* it looks at everything */
+    const struct engine_range range = {.family = op->family, .start = op->key, .end = op->end_key};
+    struct kvs_checksum checksum = {0};
+    int error = engine_scan(view, &range, checksum_each, &checksum);
+    return error == 0 ? store_op_set_checksum(op, &checksum) : error;
+}
+
 static int read_stats(kvs_op *op, struct engine *engine)
 {
     struct engine_stats stats = {0};
@@ -256,7 +288,8 @@ static int read_stats(kvs_op *op, struct engine *engine)
 static bool is_read(const kvs_op *op)
 {
     return op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS || op->kind == KVS_OP_BATCH_GET ||
-           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT;
+           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_TTL ||
+           op->kind == KVS_OP_CHECKSUM;
 }
 
 /* Returns 0, an error, or ENGINE_WOULD_BLOCK; results are set only with 0. */
@@ -271,6 +304,10 @@ static int read_run(kvs_op *op, struct engine_view *view)
         return read_batch_get(op, view);
     case KVS_OP_SCAN:
         return read_scan(op, view);
+    case KVS_OP_TTL:
+        return read_ttl(op, view);
+    case KVS_OP_CHECKSUM:
+        return read_checksum(op, view);
     default:
         assert(op->kind == KVS_OP_COUNT);
         return read_count(op, view);
@@ -280,7 +317,8 @@ static int read_run(kvs_op *op, struct engine_view *view)
 static bool local_store_answer(kvs_store *base, kvs_op *op)
 {
     struct local_store *store = CONTAINER_OF(base, struct local_store, base);
-    if (op->kind == KVS_OP_COUNT || (!is_read(op) && op->kind != KVS_OP_PING))
+    if (op->kind == KVS_OP_COUNT || op->kind == KVS_OP_CHECKSUM ||
+        (!is_read(op) && op->kind != KVS_OP_PING))
         return false;
     store_op_begin(op);
     op->error = store_op_check(op, store->value_size_max);

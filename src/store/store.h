@@ -66,6 +66,10 @@ static inline void store_close(kvs_store *store, struct loop *loop,
 #define STORE_PAGE_SIZE_MAX (1024u * 1024)
 #define STORE_PAIR_OVERHEAD 32u
 
+/* Sets op->result to what kvs_checksum_read reads. 0 or NO_MEMORY. */
+#define STORE_CHECKSUM_SIZE 24u
+int store_op_set_checksum(kvs_op *op, const struct kvs_checksum *checksum);
+
 /* Clears the results: what every store does first with a submitted op. */
 void store_op_begin(kvs_op *op);
 

@@ -53,10 +53,12 @@ static void store_call_set_result(kvs_future *future, const kvs_op *op)
     switch (op->kind) {
     case KVS_OP_GET:
     case KVS_OP_STATS:
+    case KVS_OP_CHECKSUM:
         future_set_value(future, op->result);
         break;
     case KVS_OP_EXISTS:
     case KVS_OP_COUNT:
+    case KVS_OP_TTL:
     case KVS_OP_REMOVE_RANGE:
         future_set_number(future, op->number);
         break;
@@ -115,11 +117,11 @@ static size_t inputs_size(const kvs_op *op)
 /* Only the inputs of the op's kind are looked at: others were not checked. */
 static void drop_strange_inputs(kvs_op *op)
 {
-    bool has_end =
-        op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_REMOVE_RANGE;
+    bool has_end = op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT ||
+                   op->kind == KVS_OP_CHECKSUM || op->kind == KVS_OP_REMOVE_RANGE;
     bool has_value = op->kind == KVS_OP_SET || op->kind == KVS_OP_CAS;
     bool has_key = has_end || has_value || op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS ||
-                   op->kind == KVS_OP_REMOVE;
+                   op->kind == KVS_OP_REMOVE || op->kind == KVS_OP_TTL;
     if (!has_key)
         op->key = (kvs_slice){0};
     if (!has_value)
@@ -302,6 +304,16 @@ kvs_future *kvs_store_scan(kvs_store *store, kvs_slice start, kvs_slice end, uin
 kvs_future *kvs_store_count(kvs_store *store, kvs_slice start, kvs_slice end)
 {
     return call_range(store, KVS_OP_COUNT, start, end, 0, 0);
+}
+
+kvs_future *kvs_store_checksum(kvs_store *store, kvs_slice start, kvs_slice end)
+{
+    return call_range(store, KVS_OP_CHECKSUM, start, end, 0, 0);
+}
+
+kvs_future *kvs_store_ttl(kvs_store *store, kvs_slice key)
+{
+    return call_key(store, KVS_OP_TTL, key);
 }
 
 kvs_future *kvs_store_remove_range(kvs_store *store, kvs_slice start, kvs_slice end)

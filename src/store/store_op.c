@@ -6,6 +6,7 @@
  */
 #include "store/store.h"
 
+#include "base/bytes.h"
 #include "base/mem.h"
 #include "engine/engine.h"
 
@@ -38,6 +39,30 @@ void kvs_op_release(kvs_op *op)
 kvs_slice kvs_slice_of(const char *string)
 {
     return slice_of_string(string);
+}
+
+int store_op_set_checksum(kvs_op *op, const struct kvs_checksum *checksum)
+{
+    uint8_t *bytes = mem_alloc(STORE_CHECKSUM_SIZE);
+    if (bytes == NULL)
+        return KVS_ERR_NO_MEMORY;
+    put_u64(bytes, checksum->crc64_xor);
+    put_u64(bytes + 8, checksum->keys);
+    put_u64(bytes + 16, checksum->bytes);
+    op->result = slice_make(bytes, STORE_CHECKSUM_SIZE);
+    return 0;
+}
+
+int kvs_checksum_read(kvs_slice value, struct kvs_checksum *ret_checksum)
+{
+    if (value.size != STORE_CHECKSUM_SIZE)
+        return KVS_ERR_INVALID_ARGUMENT;
+    *ret_checksum = (struct kvs_checksum){
+        .crc64_xor = get_u64(value.data),
+        .keys = get_u64(value.data + 8),
+        .bytes = get_u64(value.data + 16),
+    };
+    return 0;
 }
 
 static int check_bytes(kvs_op *op, const char *what, kvs_slice slice, size_t size_min,
@@ -199,6 +224,7 @@ int store_op_check(kvs_op *op, uint32_t value_size_max)
     case KVS_OP_GET:
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
+    case KVS_OP_TTL:
         return check_key(op, "key", op->key);
     case KVS_OP_SET:
         return check_write(op, op->key, op->value, op->ttl_ms, value_size_max);
@@ -210,6 +236,7 @@ int store_op_check(kvs_op *op, uint32_t value_size_max)
         return check_mutations(op, value_size_max);
     case KVS_OP_SCAN:
     case KVS_OP_COUNT:
+    case KVS_OP_CHECKSUM:
     case KVS_OP_REMOVE_RANGE:
         return check_range(op, op->key, op->end_key);
     case KVS_OP_PING:

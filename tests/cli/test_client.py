@@ -182,6 +182,20 @@ def test_mget(directory):
         assert some.out == b'{"key":"a","value":"v-a"}\n{"key":"x","value":null}\n', some
 
 
+def test_ttl_and_checksum(directory):
+    with Server(directory) as server:
+        server.ok("set", "a", "1", "--ttl", "100")
+        server.ok("set", "b", "2")
+        assert 0 < float(server.ok("ttl", "a")) <= 100
+        assert server.ok("ttl", "b") == b"never\n"
+        result = server.client("ttl", "c")
+        assert result.status == 1 and one_line(result.err).endswith("Key not found"), result
+        server.ok("set", "1", "23456789")
+        assert server.ok("checksum", "--prefix", "1") == (
+            b"checksum  995dc9bbdf1939fa\nkeys      1\nbytes     9\n")
+        assert server.ok("checksum", "--start", "c").startswith(b"checksum  0000000000000000\n")
+
+
 def test_count_and_rm_range(directory):
     with Server(directory) as server:
         fill(server, [b"a", b"b1", b"b2", b"b3", b"c"])

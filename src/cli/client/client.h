@@ -158,6 +158,8 @@ int command_exists(void *client);
 int command_mget(void *client);
 int command_scan(void *client);
 int command_count(void *client);
+int command_checksum(void *client);
+int command_ttl(void *client);
 int command_rm_range(void *client);
 int command_import(void *client);
 int command_export(void *client);

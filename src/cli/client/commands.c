@@ -417,6 +417,56 @@ int command_count(void *context)
     return status;
 }
 
+static int print_checksum(struct client *client, struct call *call)
+{
+    struct kvs_checksum checksum;
+    if (call->op.error != 0 || kvs_checksum_read(call->op.result, &checksum) != 0)
+        return call_tell_failure(client, call);
+    printf("checksum  %016" PRIx64 "\nkeys      %" PRIu64 "\nbytes     %" PRIu64 "\n",
+           checksum.crc64_xor, checksum.keys, checksum.bytes);
+    return CLIENT_OK;
+}
+
+int command_checksum(void *context)
+{
+    struct client *client = context;
+    struct range range;
+    int status = range_from_options(client, &range);
+    if (status != 0)
+        return status;
+    struct call call;
+    call_init(&call, KVS_OP_CHECKSUM);
+    status = client_connect(client, true);
+    if (status == 0) {
+        call.op.key = buf_slice(&range.start);
+        call.op.end_key = buf_slice(&range.end);
+        call_run(client, &call);
+        status = print_checksum(client, &call);
+    }
+    call_deinit(&call);
+    range_deinit(&range);
+    return status;
+}
+
+static int print_ttl(struct client *client, struct call *call)
+{
+    if (call->op.error == KVS_ERR_NOT_FOUND)
+        return client_fail(client, "Key not found");
+    if (call->op.error != 0)
+        return call_tell_failure(client, call);
+    int64_t left_ms = call->op.number;
+    if (left_ms == 0)
+        puts("never");
+    else
+        printf("%" PRId64 ".%03d\n", left_ms / 1000, (int)(left_ms % 1000));
+    return CLIENT_OK;
+}
+
+int command_ttl(void *context)
+{
+    return run_on_key(context, KVS_OP_TTL, print_ttl);
+}
+
 /* Asks the person; returns 0 for yes, or an exit status after a message. */
 static int confirm_removal(struct client *client, const struct range *range)
 {

@@ -303,6 +303,29 @@ static const struct arguments_command commands[] = {
      .examples = "  kvs-client count --prefix user:",
      .options = count_options,
      .run = command_count},
+    {.name = "checksum",
+     .operands = "",
+     .summary = "checksum of a range, to compare two stores",
+     .description =
+         "Prints three lines: the checksum, the number of keys, and the bytes of keys and "
+         "values. The checksum is the XOR of the CRC-64 (ECMA-182, reflected) of each key and "
+         "value, as TiKV's RawChecksum has it; stores with the same keys and values have the "
+         "same.\n" RANGE_TEXT,
+     .examples = "  kvs-client checksum --prefix user:\n"
+                 "  kvs-client --url tikv://127.0.0.1:2379 checksum",
+     .options = count_options,
+     .run = command_checksum},
+    {.name = "ttl",
+     .operands = "KEY",
+     .operands_min = 1,
+     .operands_max = 1,
+     .summary = "how long a key lives",
+     .description =
+         "Prints the seconds that are left to KEY, such as 12.345, or \"never\" when it does not "
+         "end. A missing key is an error: \"Key not found\", status 1.",
+     .examples = "  kvs-client set lock taken --ttl 30 && kvs-client ttl lock",
+     .options = key_options,
+     .run = command_ttl},
     {.name = "rm-range",
      .operands = "",
      .summary = "remove a range of keys",

@@ -158,7 +158,7 @@ static int point_fit(struct raw_call *call, const struct region *region,
     struct tikv_op *op = op_of_call(call);
     const kvs_op *base = kvs_op_of_tikv(op);
     request->family = raw_family_name(base->family);
-    if (call->kind == RAW_GET)
+    if (call->kind == RAW_GET || call->kind == RAW_TTL)
         return 0;
     request->for_cas = !op->shard->plain_writes;
     if (call->kind == RAW_DELETE)
@@ -188,6 +188,16 @@ static int take_cas(kvs_op *op, const struct raw_reply *reply)
     return error != 0 ? error : KVS_ERR_CONDITION_FAILED;
 }
 
+static int take_ttl(kvs_op *op, const struct raw_reply *reply)
+{
+    if (reply->not_found)
+        return KVS_ERR_NOT_FOUND;
+    uint64_t seconds =
+        reply->ttl_seconds < KVS_TTL_MS_MAX / 1000 ? reply->ttl_seconds : KVS_TTL_MS_MAX / 1000;
+    op->number = (int64_t)(seconds * 1000);
+    return 0;
+}
+
 static void point_on_reply(struct raw_call *call, struct raw_reply *reply)
 {
     struct tikv_op *op = op_of_call(call);
@@ -197,6 +207,8 @@ static void point_on_reply(struct raw_call *call, struct raw_reply *reply)
         error = reply->not_found ? KVS_ERR_NOT_FOUND : op_copy_result(base, reply->value);
     else if (call->kind == RAW_CAS)
         error = take_cas(base, reply);
+    else if (call->kind == RAW_TTL)
+        error = take_ttl(base, reply);
     op_free_call(call);
     op->active--;
     op_end(op, error);
@@ -300,6 +312,10 @@ static int op_begin_kind(struct tikv_op *op, bool *ret_ended)
     case KVS_OP_COUNT:
     case KVS_OP_REMOVE_RANGE:
         return raw_count_begin(op);
+    case KVS_OP_TTL:
+        return point_begin(op, RAW_TTL);
+    case KVS_OP_CHECKSUM:
+        return raw_checksum_begin(op);
     case KVS_OP_BATCH_GET:
         *ret_ended = base->count == 0;
         return *ret_ended ? 0 : raw_batch_get_begin(op);
@@ -340,6 +356,8 @@ static void op_next_phase(struct tikv_op *op)
     bool ended = true;
     if (base->kind == KVS_OP_BATCH_GET) {
         error = raw_batch_get_end(op);
+    } else if (base->kind == KVS_OP_CHECKSUM) {
+        error = store_op_set_checksum(base, &op->checksum);
     } else if (base->kind == KVS_OP_BATCH_WRITE) {
         op->written = true;
         error = raw_batch_write_next(op, &ended);

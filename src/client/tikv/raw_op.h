@@ -12,6 +12,8 @@
  *                     get; ranges in between, each by itself
  *   scan              one call after the other, region by region, in the scan's direction
  *   count             regions in parallel, pages of keys in each
+ *   ttl               one call
+ *   checksum          regions in parallel
  *   remove range      count; then a delete in each region, in parallel
  *
  * Cutting: a call that is about to be sent is cut at the end of its region, and leaves a call for
@@ -57,8 +59,9 @@ struct tikv_op {
     struct list calls;  /* struct raw_call */
     struct list parked; /* likewise */
     struct page page;
-    uint32_t *order; /* batches: indices by key; owned */
-    uint32_t *place; /* batch get: where the page has each; behind order */
+    struct kvs_checksum checksum; /* so far */
+    uint32_t *order;              /* batches: indices by key; owned */
+    uint32_t *place;              /* batch get: where the page has each; behind order */
     struct pd_request *ping;
     /* Writes of one key, one after the other: shard.c's. */
     struct tikv_op *chain_next; /* of the first ones, by hash */
@@ -109,6 +112,7 @@ int raw_batch_write_next(struct tikv_op *op, bool *ret_done);
 
 int raw_scan_begin(struct tikv_op *op);
 int raw_count_begin(struct tikv_op *op);
+int raw_checksum_begin(struct tikv_op *op);
 int raw_delete_range_begin(struct tikv_op *op, unsigned family, kvs_slice start, kvs_slice end);
 int raw_exists_begin(struct tikv_op *op);
 

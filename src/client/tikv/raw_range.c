@@ -11,6 +11,7 @@
 #include "store/store.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 static kvs_slice smaller_end(kvs_slice a, kvs_slice b)
 {
@@ -236,6 +237,45 @@ int raw_count_begin(struct tikv_op *op)
     }
     return range_begin(op, RAW_SCAN, &count_methods, base->key, base->end_key, false,
                        OP_SCAN_LIMIT_MAX, base->family);
+}
+
+static int checksum_fit(struct raw_call *call, const struct region *region,
+                        struct raw_request *request)
+{
+    int error = cut_forward(call, region);
+    fill_range(call, request);
+    return error;
+}
+
+static void checksum_on_reply(struct raw_call *call, struct raw_reply *reply)
+{
+    struct kvs_checksum *sum = &op_of_call(call)->checksum;
+    sum->crc64_xor ^= reply->checksum;
+    sum->keys += reply->keys;
+    sum->bytes += reply->bytes;
+    op_end_call(call);
+}
+
+static const struct raw_call_methods checksum_methods = {
+    .fit = checksum_fit,
+    .on_reply = checksum_on_reply,
+    .on_failed = op_fail_call,
+};
+
+int raw_checksum_begin(struct tikv_op *op)
+{
+    kvs_op *base = kvs_op_of_tikv(op);
+    op->checksum = (struct kvs_checksum){0};
+    if (is_empty_range(base->key, base->end_key)) {
+        op_end(op, store_op_set_checksum(base, &op->checksum));
+        return 0;
+    }
+    if (base->family != 0) { /* the request has no word for it */
+        snprintf(base->message, sizeof base->message,
+                 "TiKV has checksums of the default column family only");
+        return KVS_ERR_UNSUPPORTED;
+    }
+    return range_begin(op, RAW_CHECKSUM, &checksum_methods, base->key, base->end_key, false, 0, 0);
 }
 
 static int delete_fit(struct raw_call *call, const struct region *region,

@@ -43,7 +43,8 @@ static struct tikv_store *tikv_store_of(kvs_store *base)
 static bool op_is_read(const kvs_op *op)
 {
     return op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS || op->kind == KVS_OP_BATCH_GET ||
-           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_STATS;
+           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_STATS ||
+           op->kind == KVS_OP_TTL || op->kind == KVS_OP_CHECKSUM;
 }
 
 /* On a shard's own loop that one: nothing crosses threads. */

@@ -110,10 +110,12 @@ int wire_reply_encode(const kvs_op *op, uint32_t id, struct buf *out)
     switch (op->kind) {
     case KVS_OP_GET:
     case KVS_OP_STATS:
+    case KVS_OP_CHECKSUM:
         return wire_reply_value(op->kind, id, op->result, out);
     case KVS_OP_EXISTS:
         return wire_reply_begin(op->kind, id, 0, op->number != 0, out, NULL);
     case KVS_OP_COUNT:
+    case KVS_OP_TTL:
     case KVS_OP_REMOVE_RANGE:
         return wire_reply_number(op->kind, id, op->number, out);
     case KVS_OP_BATCH_GET:
@@ -198,10 +200,16 @@ static int decode_success(const struct wire_frame *frame, kvs_op *op, struct wir
     case KVS_OP_STATS:
         op->result = frame->body;
         return 0;
+    case KVS_OP_CHECKSUM:
+        if (frame->body.size != 24)
+            return KVS_ERR_PROTOCOL;
+        op->result = frame->body;
+        return 0;
     case KVS_OP_EXISTS:
         op->number = frame->aux != 0;
         return 0;
     case KVS_OP_COUNT:
+    case KVS_OP_TTL:
     case KVS_OP_REMOVE_RANGE:
         if (frame->body.size != 8)
             return KVS_ERR_PROTOCOL;

@@ -11,7 +11,7 @@ static const uint8_t flags_known[] = {
     [KVS_OP_SET] = WIRE_FLAG_TTL,
     [KVS_OP_CAS] = WIRE_FLAG_TTL | KVS_OP_FLAG_EXPECT_ABSENT,
     [KVS_OP_SCAN] = KVS_OP_FLAG_REVERSE | KVS_OP_FLAG_KEYS_ONLY | WIRE_FLAG_PAGE,
-    [KVS_OP_COMPACT] = 0,
+    [KVS_OP_CHECKSUM] = 0,
 };
 
 /* --- encode ---- */
@@ -35,6 +35,7 @@ static uint64_t body_size(const kvs_op *op)
     case KVS_OP_GET:
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
+    case KVS_OP_TTL:
         return op->key.size;
     case KVS_OP_SET:
         return ttl + 4 + op->key.size + op->value.size;
@@ -49,6 +50,7 @@ static uint64_t body_size(const kvs_op *op)
     case KVS_OP_SCAN:
         return 12 + op->key.size + op->end_key.size;
     case KVS_OP_COUNT:
+    case KVS_OP_CHECKSUM:
     case KVS_OP_REMOVE_RANGE:
         return 4 + op->key.size + op->end_key.size;
     default:
@@ -97,6 +99,7 @@ static uint8_t *put_body(uint8_t *at, const kvs_op *op, uint32_t credit)
     case KVS_OP_GET:
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
+    case KVS_OP_TTL:
         return wire_put_bytes(at, op->key);
     case KVS_OP_SET:
         at = wire_put_u32(op->ttl_ms != 0 ? wire_put_u64(at, op->ttl_ms) : at,
@@ -116,6 +119,7 @@ static uint8_t *put_body(uint8_t *at, const kvs_op *op, uint32_t credit)
         at = wire_put_u32(wire_put_u32(at, op->limit), credit);
         /* fall through */
     case KVS_OP_COUNT:
+    case KVS_OP_CHECKSUM:
     case KVS_OP_REMOVE_RANGE:
         at = wire_put_u32(at, (uint32_t)op->key.size);
         return wire_put_bytes(wire_put_bytes(at, op->key), op->end_key);
@@ -126,7 +130,7 @@ static uint8_t *put_body(uint8_t *at, const kvs_op *op, uint32_t credit)
 
 int wire_request_encode(const kvs_op *op, uint32_t id, uint32_t credit, struct buf *out)
 {
-    if (op->kind < KVS_OP_GET || op->kind > KVS_OP_COMPACT)
+    if (op->kind < KVS_OP_GET || op->kind > KVS_OP_CHECKSUM)
         return KVS_ERR_INVALID_ARGUMENT;
     uint64_t size = body_size(op);
     if (size > WIRE_BODY_SIZE_SANE)
@@ -364,7 +368,7 @@ int wire_request_decode(const struct wire_frame *frame, const struct wire_limits
     if ((frame->flags & WIRE_FLAG_PAGE) != 0)
         op->flags |= KVS_OP_FLAG_PAGE;
     op->timeout_ms = frame->aux;
-    if (frame->opcode < KVS_OP_GET || frame->opcode > KVS_OP_COMPACT)
+    if (frame->opcode < KVS_OP_GET || frame->opcode > KVS_OP_CHECKSUM)
         return unsupported(ret_why, "unknown opcode");
     if ((frame->flags & ~flags_known[frame->opcode]) != 0)
         return unsupported(ret_why, "unknown flag");
@@ -377,6 +381,7 @@ int wire_request_decode(const struct wire_frame *frame, const struct wire_limits
     case KVS_OP_GET:
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
+    case KVS_OP_TTL:
         op->key = frame->body;
         return check_key(op->key, limits, ret_why);
     case KVS_OP_SET:
@@ -388,6 +393,7 @@ int wire_request_decode(const struct wire_frame *frame, const struct wire_limits
         return decode_mutations(&reader, limits, op, scratch, ret_why);
     case KVS_OP_SCAN:
     case KVS_OP_COUNT:
+    case KVS_OP_CHECKSUM:
     case KVS_OP_REMOVE_RANGE:
         return decode_range(&reader, limits, op, ret_credit, ret_why);
     default:

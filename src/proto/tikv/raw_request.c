@@ -18,6 +18,8 @@ static const struct {
     [RAW_BATCH_DELETE] = {"/tikvpb.Tikv/RawBatchDelete", 18, true},
     [RAW_SCAN] = {"/tikvpb.Tikv/RawScan", 19, false},
     [RAW_DELETE_RANGE] = {"/tikvpb.Tikv/RawDeleteRange", 20, true},
+    [RAW_TTL] = {"/tikvpb.Tikv/RawGetKeyTTL", 0, false},
+    [RAW_CHECKSUM] = {"/tikvpb.Tikv/RawChecksum", 0, false},
     [RAW_CAS] = {"/tikvpb.Tikv/RawCompareAndSwap", 0, true},
 };
 
@@ -188,11 +190,21 @@ static kvs_slice family_of(const struct raw_request *request)
     return slice_of_string(request->family);
 }
 
+/* A KeyRange. */
+static size_t range_size(const struct raw_request *request)
+{
+    return key_size(request, 1, request->key, request->key_is_full) +
+           key_size(request, 2, request->end, request->end_is_full);
+}
+
 size_t raw_request_size(const struct raw_request *request)
 {
     size_t size = protobuf_field_size(1, context_size(request));
     kvs_slice family = family_of(request);
     switch (request->kind) {
+    case RAW_CHECKSUM:
+        return size + protobuf_field_size(3, range_size(request));
+    case RAW_TTL:
     case RAW_GET:
         return size + key_size(request, 2, request->key, false) + bytes_size(3, family);
     case RAW_DELETE:
@@ -234,6 +246,12 @@ void raw_request_write(const struct raw_request *request, uint8_t *to)
     uint8_t *at = context_write(request, to);
     kvs_slice family = family_of(request);
     switch (request->kind) {
+    case RAW_CHECKSUM:
+        at = protobuf_put_head(at, 3, range_size(request));
+        at = key_write(request, at, 1, request->key, request->key_is_full);
+        at = key_write(request, at, 2, request->end, request->end_is_full);
+        break;
+    case RAW_TTL:
     case RAW_GET:
     case RAW_DELETE:
         at = key_write(request, at, 2, request->key, false);
@@ -371,6 +389,24 @@ static void reply_take_cas_field(struct raw_reply *reply, const struct protobuf_
         reply->value = field->bytes;
 }
 
+static void reply_take_ttl_field(struct raw_reply *reply, const struct protobuf_field *field)
+{
+    if (field->number == 3)
+        reply->ttl_seconds = field->value;
+    else if (field->number == 4)
+        reply->not_found = field->value != 0;
+}
+
+static void reply_take_checksum_field(struct raw_reply *reply, const struct protobuf_field *field)
+{
+    if (field->number == 3)
+        reply->checksum = field->value;
+    else if (field->number == 4)
+        reply->keys = field->value;
+    else if (field->number == 5)
+        reply->bytes = field->value;
+}
+
 int raw_reply_read(enum raw_kind kind, kvs_slice body, struct raw_reply *ret_reply)
 {
     bool has_pairs = kind == RAW_BATCH_GET || kind == RAW_SCAN;
@@ -386,6 +422,10 @@ int raw_reply_read(enum raw_kind kind, kvs_slice body, struct raw_reply *ret_rep
                 ret_reply->error = field.bytes;
         } else if (kind == RAW_CAS) {
             reply_take_cas_field(ret_reply, &field);
+        } else if (kind == RAW_TTL) {
+            reply_take_ttl_field(ret_reply, &field);
+        } else if (kind == RAW_CHECKSUM) {
+            reply_take_checksum_field(ret_reply, &field);
         } else if (kind == RAW_GET && field.number == 3) {
             ret_reply->value = field.bytes;
         } else if (kind == RAW_GET && field.number == 4) {

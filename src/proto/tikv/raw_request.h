@@ -29,6 +29,8 @@ enum raw_kind {
     RAW_SCAN,
     RAW_DELETE_RANGE,
     RAW_CAS,
+    RAW_TTL,
+    RAW_CHECKSUM,
     RAW_KINDS,
 };
 
@@ -107,11 +109,13 @@ uint32_t raw_command_number(enum raw_kind kind);
 
 struct raw_reply {
     bool has_region_error;
-    kvs_slice region_error; /* an errorpb.Error */
-    kvs_slice error;        /* text; empty: none */
-    kvs_slice value;        /* get; cas: what was there before */
-    bool not_found;         /* get; cas: nothing was there before */
-    bool succeeded;         /* cas */
+    kvs_slice region_error;         /* an errorpb.Error */
+    kvs_slice error;                /* text; empty: none */
+    kvs_slice value;                /* get; cas: what was there before */
+    bool not_found;                 /* get; cas: nothing was there before */
+    bool succeeded;                 /* cas */
+    uint64_t ttl_seconds;           /* ttl: 0: it does not end */
+    uint64_t checksum, keys, bytes; /* checksum */
     struct protobuf_reader pairs;
 };
 

@@ -519,9 +519,102 @@ static void test_store_that_goes_away(void **state)
 }
 #endif
 
+/* --- time to live, checksums --- */
+
+static int64_t ttl_of(kvs_store *store, const char *key, int expected)
+{
+    kvs_future *future = kvs_store_ttl(store, kvs_slice_of(key));
+    int64_t number = -1;
+    assert_int_equal(kvs_future_wait(future, -1), expected);
+    if (expected == 0)
+        assert_int_equal(kvs_future_get_number(future, &number), 0);
+    kvs_future_free(future);
+    return number;
+}
+
+static struct kvs_checksum checksum_of(kvs_store *store, const char *start, const char *end)
+{
+    kvs_future *future = kvs_store_checksum(store, kvs_slice_of(start), kvs_slice_of(end));
+    struct kvs_checksum checksum;
+    kvs_slice value;
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    assert_int_equal(kvs_future_get_value(future, &value), 0);
+    assert_int_equal(kvs_checksum_read(value, &checksum), 0);
+    kvs_future_free(future);
+    return checksum;
+}
+
+static void check_ttl(kvs_store *store)
+{
+    assert_int_equal(
+        wait_and_free(kvs_store_set_ttl(store, kvs_slice_of("mortal"), kvs_slice_of("v"), 3600000)),
+        0);
+    int64_t left_ms = ttl_of(store, "mortal", 0);
+    assert_true(left_ms > 0 && left_ms <= 3600000);
+    assert_int_equal(ttl_of(store, "key0000", 0), 0); /* for ever */
+    ttl_of(store, "nobody", KVS_ERR_NOT_FOUND);
+    assert_int_equal(wait_and_free(kvs_store_remove(store, kvs_slice_of("mortal"))), 0);
+}
+
+static void fill(kvs_store *store)
+{
+    for (unsigned i = 0; i < KEYS; i++) {
+        char value[TEXT];
+        snprintf(value, sizeof value, "v%u", i * 7);
+        assert_int_equal(wait_and_free(kvs_store_set(store, key_at(i), kvs_slice_of(value))), 0);
+    }
+}
+
+/* In this process, from kvs-server, and from the cluster with its many regions: the same. */
+static void test_ttl_and_checksum(void **state)
+{
+    (void)state;
+    start(false);
+    char url[128];
+    snprintf(url, sizeof url, "kvs://%s", kvs_server_address(world.server));
+    kvs_store *stores[] = {world.store, open_store(url, 0, NULL), open_store("memory:", 0, NULL)};
+    fill(stores[0]); /* what the second one has, too */
+    fill(stores[2]);
+    for (unsigned i = 10; i < KEYS; i += 50)
+        split_at(i);
+    static const char *const ranges[][2] = {
+        {"", ""}, {"key0010", "key0011"}, {"key0009", "key0200"}, {"z", ""}, {"b", "a"}};
+    for (unsigned k = 0; k < sizeof ranges / sizeof ranges[0]; k++) {
+        struct kvs_checksum expected = checksum_of(stores[2], ranges[k][0], ranges[k][1]);
+        for (unsigned i = 0; i < 2; i++) {
+            struct kvs_checksum found = checksum_of(stores[i], ranges[k][0], ranges[k][1]);
+            assert_memory_equal(&found, &expected, sizeof found);
+        }
+        assert_int_equal(expected.keys, k == 0 ? KEYS : k == 1 ? 1 : k == 2 ? 191 : 0);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        check_ttl(stores[i]);
+    for (unsigned i = 1; i < 3; i++)
+        assert_int_equal(wait_and_free(kvs_store_close(stores[i])), 0);
+    stop();
+}
+
+/* With a keyspace the checksum is of the keys as the cluster has them. */
+static void test_ttl_and_checksum_of_a_keyspace(void **state)
+{
+    (void)state;
+    start(true);
+    fill(world.store);
+    struct kvs_checksum whole = checksum_of(world.store, "", "");
+    for (unsigned i = 10; i < KEYS; i += 50)
+        split_at(i);
+    struct kvs_checksum cut = checksum_of(world.store, "", "");
+    assert_memory_equal(&whole, &cut, sizeof cut);
+    assert_int_equal(cut.keys, KEYS);
+    check_ttl(world.store);
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ttl_and_checksum),
+        cmocka_unit_test(test_ttl_and_checksum_of_a_keyspace),
         cmocka_unit_test(test_model_v1),
         cmocka_unit_test(test_model_v2),
         cmocka_unit_test(test_many_in_flight),

@@ -79,13 +79,14 @@ void random_request(struct random_op *random, struct rand *rand)
     kvs_op *op = &random->op;
     random->bytes_used = 0;
     *op = KVS_OP_INIT;
-    op->kind = (uint8_t)(KVS_OP_GET + rand_below(rand, KVS_OP_COMPACT));
+    op->kind = (uint8_t)(KVS_OP_GET + rand_below(rand, KVS_OP_CHECKSUM));
     op->family = (uint8_t)rand_below(rand, 16);
     op->timeout_ms = (uint32_t)rand_u64(rand);
     switch (op->kind) {
     case KVS_OP_GET:
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
+    case KVS_OP_TTL:
         op->key = random_key(random, rand);
         break;
     case KVS_OP_SET:
@@ -106,6 +107,7 @@ void random_request(struct random_op *random, struct rand *rand)
         break;
     case KVS_OP_SCAN:
     case KVS_OP_COUNT:
+    case KVS_OP_CHECKSUM:
     case KVS_OP_REMOVE_RANGE:
         random_range(random, rand);
         break;
@@ -151,7 +153,11 @@ void random_reply(struct random_op *random, struct rand *rand)
     case KVS_OP_EXISTS:
         op->number = (int64_t)rand_below(rand, 2);
         break;
+    case KVS_OP_CHECKSUM:
+        op->result = random_bytes(random, rand, 24, 24);
+        break;
     case KVS_OP_COUNT:
+    case KVS_OP_TTL:
     case KVS_OP_REMOVE_RANGE:
         op->number = (int64_t)(rand_u64(rand) >> 1);
         break;

@@ -85,6 +85,12 @@ static const struct example examples[] = {
      OP(.kind = KVS_OP_BATCH_WRITE, .mutations = three_mutations, .count = 3)},
     {"count", 10, 0, false, OP(.kind = KVS_OP_COUNT, .key = S("a"), .end_key = S("z"))},
     {"count-reply", 10, 0, true, OP(.kind = KVS_OP_COUNT, .number = 42)},
+    {"ttl", 14, 0, false, OP(.kind = KVS_OP_TTL, .key = S("k"))},
+    {"ttl-reply", 14, 0, true, OP(.kind = KVS_OP_TTL, .number = 1000)},
+    {"checksum", 15, 0, false, OP(.kind = KVS_OP_CHECKSUM, .key = S("a"), .end_key = S("z"))},
+    {"checksum-reply", 15, 0, true,
+     OP(.kind = KVS_OP_CHECKSUM, .result = S("\xfa\x39\x19\xdf\xbb\xc9\x5d\x99\1\0\0\0\0\0\0\0"
+                                             "\11\0\0\0\0\0\0\0"))},
     {"remove-range", 11, 0, false, OP(.kind = KVS_OP_REMOVE_RANGE)},
     {"ping", 12, 0, false, OP(.kind = KVS_OP_PING)},
     {"scan", 13, 0x100000, false,

@@ -1,8 +1,8 @@
-/* proto/tikv/key.c and crc64.c: known encodings, and seeded keys against the rules they keep. */
+/* proto/tikv/key.c and base/crc64.c: known encodings, and seeded keys against the rules. */
 #include "proto/tikv/key.h"
 
+#include "base/crc64.h"
 #include "base/rand.h"
-#include "proto/tikv/crc64.h"
 
 #include <kvs/error.h>
 #include <stdio.h>

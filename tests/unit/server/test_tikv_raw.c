@@ -1,8 +1,8 @@
 /* The raw commands of the TiKV service, one by one, over a socket: what they do to the data. */
 #include "unit/server/tikv_node.h"
 
+#include "base/crc64.h"
 #include "base/mem.h"
-#include "proto/tikv/crc64.h"
 #include "proto/tikv/key.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* proto/tikv/crc64.c: see the header. Eight bytes at a time, by eight tables. */
-#include "proto/tikv/crc64.h"
+/* base/crc64.c: see the header. Eight bytes at a time, by eight tables. */
+#include "base/crc64.h"
 
 #include "base/bytes.h"
 

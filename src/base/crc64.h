@@ -1,6 +1,6 @@
-/* proto/tikv/crc64.h: CRC-64 of ECMA-182, reflected, as RawChecksum (and xz) uses it. */
-#ifndef PROTO_TIKV_CRC64_H
-#define PROTO_TIKV_CRC64_H
+/* base/crc64.h: CRC-64 of ECMA-182, reflected, as RawChecksum (and xz) uses it. */
+#ifndef BASE_CRC64_H
+#define BASE_CRC64_H
 
 #include "base/slice.h"
 
