@@ -1,0 +1,240 @@
+/* Async commit and one-phase commit: timestamps of the node's own choice. */
+#include "unit/txn/txn_fixture.h"
+
+#include "txn/pending.h"
+
+#include <kvs/error.h>
+
+#include "test.h"
+
+static void make(struct txn_prewrite *prewrite, const struct txn_mutation *mutations,
+                 uint32_t count, uint64_t start_ts, bool async, bool one_pc)
+{
+    txn_make_prewrite(prewrite, mutations, count, mutations[0].key, start_ts);
+    prewrite->use_async_commit = async;
+    prewrite->try_one_pc = one_pc;
+}
+
+static void raise_max_ts(struct txn_fixture *f, uint64_t ts)
+{
+    (void)txn_see(f, S("nothing"), ts);
+}
+
+static void test_one_phase(struct txn_fixture *f)
+{
+    raise_max_ts(f, 500);
+    struct txn_mutation mutations[] = {txn_put_of(S("a"), S("1")),
+                                       {.op = TXN_OP_DELETE, .key = S("b")},
+                                       txn_put_of(S("c"), S("3"))};
+    struct txn_prewrite prewrite;
+    make(&prewrite, mutations, 3, 100, true, true);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.errors_count, 0);
+    assert_int_equal(prewrite.one_pc_commit_ts, 501);
+    assert_int_equal(prewrite.min_commit_ts_found, 501);
+    txn_command_deinit(&prewrite.base);
+    assert_string_equal(txn_see(f, S("a"), 500), "-");
+    assert_string_equal(txn_see(f, S("a"), 501), "1");
+    assert_string_equal(txn_see(f, S("c"), TXN_TS_MAX), "3");
+    assert_int_equal(count_all(&f->base, ENGINE_FAMILY_TXN_LOCK), 0);
+    /* sent again: it says the same, and nothing happens */
+    make(&prewrite, mutations, 3, 100, false, true);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.errors_count, 0);
+    assert_int_equal(prewrite.one_pc_commit_ts, 501);
+    txn_command_deinit(&prewrite.base);
+    assert_int_equal(count_all(&f->base, ENGINE_FAMILY_TXN_WRITE), 3);
+    struct txn_mutation put = txn_put_of(S("a"), S("2"));
+    make(&prewrite, &put, 1, 400, false, true);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.errors[0].kind, TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(prewrite.one_pc_commit_ts, 0);
+    txn_command_deinit(&prewrite.base);
+}
+
+static void test_async(struct txn_fixture *f)
+{
+    raise_max_ts(f, 500);
+    struct txn_mutation mutations[] = {txn_put_of(S("a"), S("1")), txn_put_of(S("b"), S("2"))};
+    kvs_slice secondaries[] = {S("b"), S("x")};
+    struct txn_prewrite prewrite;
+    make(&prewrite, mutations, 2, 100, true, false);
+    prewrite.secondaries = secondaries;
+    prewrite.secondaries_count = 2;
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.min_commit_ts_found, 501);
+    assert_int_equal(prewrite.one_pc_commit_ts, 0);
+    txn_command_deinit(&prewrite.base);
+    /* again: the same answer, though somebody has read since */
+    assert_string_equal(txn_see(f, S("a"), 500), "-");
+    raise_max_ts(f, 600);
+    make(&prewrite, mutations, 2, 100, true, false);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.min_commit_ts_found, 501);
+    txn_command_deinit(&prewrite.base);
+    struct txn_check_status check;
+    txn_make_check(&check, S("a"), 100, 700, TXN_TS_MAX); /* never expires by itself */
+    assert_int_equal(txn_run(f, &check.base), 0);
+    assert_int_equal(check.action, TXN_ACTION_NONE);
+    assert_true(check.lock.use_async_commit);
+    assert_int_equal(check.lock.min_commit_ts, 501);
+    assert_int_equal(check.lock.secondaries_count, 2);
+    assert_slice_equal(check.lock.secondaries[1], "x");
+    txn_command_deinit(&check.base);
+    struct txn_get get; /* the primary of async commit is no exception for the newest */
+    txn_make_get(&get, S("a"), TXN_TS_MAX);
+    assert_int_equal(txn_run(f, &get.base), 0);
+    assert_int_equal(get.error.kind, TXN_ERROR_LOCKED);
+    txn_command_deinit(&get.base);
+    assert_int_equal(txn_commit_one(f, S("a"), 100, 500), TXN_ERROR_COMMIT_TS_EXPIRED);
+    assert_int_equal(txn_commit_one(f, S("a"), 100, 501), 0);
+    assert_int_equal(txn_commit_one(f, S("b"), 100, 501), 0);
+    make(&prewrite, mutations, 2, 100, true, false);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.min_commit_ts_found, 501); /* late: what it committed at */
+    txn_command_deinit(&prewrite.base);
+}
+
+/* Over max_commit_ts the request is an ordinary one. */
+static void test_fall_back(struct txn_fixture *f)
+{
+    raise_max_ts(f, 500);
+    for (unsigned one_pc = 0; one_pc < 2; one_pc++) {
+        struct txn_mutation mutations[] = {txn_put_of(S("a"), S("1")), txn_put_of(S("b"), S("2"))};
+        struct txn_prewrite prewrite;
+        uint64_t start_ts = 100 + one_pc;
+        make(&prewrite, mutations, 2, start_ts, true, one_pc != 0);
+        prewrite.max_commit_ts = 500;
+        assert_int_equal(txn_run(f, &prewrite.base), 0);
+        assert_int_equal(prewrite.errors_count, 0);
+        assert_int_equal(prewrite.min_commit_ts_found, 0);
+        assert_int_equal(prewrite.one_pc_commit_ts, 0);
+        txn_command_deinit(&prewrite.base);
+        struct txn_check_status check;
+        txn_make_check(&check, S("a"), start_ts, 0, 0);
+        assert_int_equal(txn_run(f, &check.base), 0);
+        assert_false(check.lock.use_async_commit);
+        assert_int_equal(check.lock.min_commit_ts, start_ts + 1);
+        txn_command_deinit(&check.base);
+        /* asked again without the bound, its locks are ordinary still */
+        make(&prewrite, mutations, 2, start_ts, true, one_pc != 0);
+        assert_int_equal(txn_run(f, &prewrite.base), 0);
+        assert_int_equal(prewrite.min_commit_ts_found, 0);
+        assert_int_equal(prewrite.one_pc_commit_ts, 0);
+        txn_command_deinit(&prewrite.base);
+        assert_int_equal(txn_rollback_one(f, S("a"), start_ts), 0);
+        assert_int_equal(txn_rollback_one(f, S("b"), start_ts), 0);
+    }
+}
+
+/* A commit at the start of a transaction that was rolled back: the rollback is not forgotten. */
+static void test_commit_over_rollback(struct txn_fixture *f)
+{
+    raise_max_ts(f, 500);
+    struct txn_mutation mutations[] = {txn_put_of(S("a"), S("1"))};
+    struct txn_prewrite prewrite;
+    make(&prewrite, mutations, 1, 100, true, false);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    txn_command_deinit(&prewrite.base);
+    assert_int_equal(txn_rollback_one(f, S("a"), 501), 0);
+    assert_int_equal(txn_commit_one(f, S("a"), 100, 501), 0);
+    struct txn_mutation late = txn_put_of(S("a"), S("late"));
+    make(&prewrite, &late, 1, 501, false, false);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.errors[0].reason, TXN_CONFLICT_SELF_ROLLED_BACK);
+    txn_command_deinit(&prewrite.base);
+}
+
+static void check_secondaries(struct txn_fixture *f, uint64_t start_ts, uint32_t locks,
+                              uint64_t commit_ts)
+{
+    kvs_slice keys[] = {S("a"), S("b")};
+    struct txn_check_secondaries check;
+    txn_command_init(&check.base, TXN_CHECK_SECONDARIES);
+    check.keys = keys;
+    check.keys_count = 2;
+    check.start_ts = start_ts;
+    assert_int_equal(txn_run(f, &check.base), 0);
+    assert_int_equal(check.error.kind, 0);
+    assert_int_equal(check.locks_count, locks);
+    assert_int_equal(check.commit_ts, commit_ts);
+    txn_command_deinit(&check.base);
+}
+
+static void test_check_secondaries(struct txn_fixture *f)
+{
+    struct txn_mutation mutations[] = {txn_put_of(S("a"), S("1")), txn_put_of(S("b"), S("2"))};
+    struct txn_prewrite prewrite;
+    make(&prewrite, mutations, 2, 100, true, false);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    txn_command_deinit(&prewrite.base);
+    check_secondaries(f, 100, 2, 0);
+    assert_int_equal(txn_commit_one(f, S("b"), 100, 150), 0);
+    check_secondaries(f, 100, 0, 150);
+    assert_int_equal(txn_commit_one(f, S("a"), 100, 150), 0);
+    make(&prewrite, mutations, 1, 200, true, false);
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    txn_command_deinit(&prewrite.base);
+    check_secondaries(f, 200, 0, 0); /* one is missing: rolled back for good */
+    assert_int_equal(txn_prewrite_one(f, &mutations[1], 200), TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(txn_lock_one(f, S("a"), 200, 300), TXN_ERROR_ABORT);
+    assert_int_equal(txn_rollback_one(f, S("a"), 200), 0);
+    assert_int_equal(txn_lock_one(f, S("a"), 400, 400), 0);
+    check_secondaries(f, 400, 0, 0); /* a pessimistic lock is no sign of a prewrite */
+    assert_int_equal(txn_lock_one(f, S("a"), 500, 500), 0);
+}
+
+/* --- the table of locks that only readers see ------------------------------------------------- */
+
+static int count_each(void *arg, const struct pending_lock *pending)
+{
+    (void)pending;
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static void test_pending(struct txn_fixture *f)
+{
+    (void)f;
+    static struct pending_table table;
+    pending_init(&table, 10);
+    pending_raise_max_ts(&table, 7);
+    assert_int_equal(pending_max_ts(&table), 10);
+    pending_raise_max_ts(&table, TXN_TS_MAX);
+    assert_int_equal(pending_max_ts(&table), 10);
+    pending_raise_max_ts(&table, 20);
+    struct pending_lock locks[] = {{.key = S("a"), .lock.min_commit_ts = 5},
+                                   {.key = S("b"), .lock.min_commit_ts = 50}};
+    assert_true(pending_is_empty(&table));
+    pending_publish(&table, &locks[0]);
+    pending_publish(&table, &locks[1]);
+    assert_int_equal(locks[0].lock.min_commit_ts, 21);
+    assert_int_equal(locks[1].lock.min_commit_ts, 50);
+    unsigned count = 0;
+    pending_find(&table, S("a"), count_each, &count);
+    pending_find(&table, S("c"), count_each, &count);
+    assert_int_equal(count, 1);
+    pending_walk(&table, count_each, &count);
+    assert_int_equal(count, 3);
+    uint64_t departures = pending_departures(&table);
+    pending_withdraw(&table, &locks[0]);
+    assert_int_equal(pending_departures(&table), departures + 1);
+    pending_find(&table, S("a"), count_each, &count);
+    assert_int_equal(count, 3);
+    pending_withdraw(&table, &locks[1]);
+    assert_true(pending_is_empty(&table));
+    pending_deinit(&table);
+}
+
+int main(void)
+{
+    static const struct txn_test tests[] = {
+        {"one phase", test_one_phase},
+        {"async commit", test_async},
+        {"falling back to two phases", test_fall_back},
+        {"a commit where a rollback stands", test_commit_over_rollback},
+        {"check secondaries", test_check_secondaries},
+        {"the table of pending locks", test_pending},
+    };
+    return txn_tests_run("txn-async", tests, sizeof tests / sizeof tests[0]);
+}

@@ -1,0 +1,537 @@
+/* Pessimistic locks: what they ask, how they wait, and circles of waiting. */
+#include "unit/txn/txn_fixture.h"
+
+#include <kvs/error.h>
+
+#include "test.h"
+
+static struct txn_mutation lock_of(kvs_slice key)
+{
+    return (struct txn_mutation){.op = TXN_OP_PESSIMISTIC_LOCK, .key = key};
+}
+
+static int pessimistic_rollback(struct txn_fixture *f, kvs_slice key, uint64_t start_ts,
+                                uint64_t for_update_ts)
+{
+    struct txn_pessimistic_rollback rollback;
+    txn_command_init(&rollback.base, TXN_PESSIMISTIC_ROLLBACK);
+    rollback.keys = &key;
+    rollback.keys_count = 1;
+    rollback.start_ts = start_ts;
+    rollback.for_update_ts = for_update_ts;
+    int error = txn_run(f, &rollback.base);
+    txn_command_deinit(&rollback.base);
+    return error;
+}
+
+/* A prewrite of one key of a pessimistic transaction: the kind of its error. */
+static int prewrite(struct txn_fixture *f, const struct txn_mutation *mutation, uint64_t start_ts,
+                    uint64_t for_update_ts, bool is_retry)
+{
+    struct txn_prewrite command;
+    txn_make_prewrite(&command, mutation, 1, mutation->key, start_ts);
+    command.for_update_ts = for_update_ts;
+    command.is_retry = is_retry;
+    int result = txn_run(f, &command.base);
+    if (result == 0 && command.errors_count > 0)
+        result = command.errors[0].kind;
+    txn_command_deinit(&command.base);
+    return result;
+}
+
+static void test_lock_and_commit(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("old"), 10, 20), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 30, 30), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 30, 35), 0); /* again, later */
+    assert_string_equal(txn_see(f, S("k"), 100), "old");  /* in no reader's way */
+    assert_int_equal(txn_lock_one(f, S("k"), 40, 40), TXN_ERROR_LOCKED);
+    struct txn_mutation put = txn_put_of(S("k"), S("new"));
+    assert_int_equal(txn_prewrite_one(f, &put, 40), TXN_ERROR_LOCKED);
+    assert_int_equal(txn_prewrite_one(f, &put, 30), TXN_ERROR_ABORT); /* as an optimistic one */
+    put.pessimistic_action = TXN_DO_PESSIMISTIC_CHECK;
+    put.expected_for_update_ts = 30;
+    assert_int_equal(prewrite(f, &put, 30, 35, false), TXN_ERROR_ABORT);
+    put.expected_for_update_ts = 35;
+    assert_int_equal(prewrite(f, &put, 30, 35, false), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 30, 50), TXN_ERROR_ABORT); /* prewritten already */
+    struct txn_check_status check; /* the lock keeps the longer life of the two */
+    txn_make_check(&check, S("k"), 30, 0, 0);
+    assert_int_equal(txn_run(f, &check.base), 0);
+    assert_int_equal(check.lock_ttl_ms, 20000);
+    assert_int_equal(check.lock.for_update_ts, 35);
+    txn_command_deinit(&check.base);
+    assert_int_equal(txn_commit_one(f, S("k"), 30, 60), 0);
+    assert_string_equal(txn_see(f, S("k"), 60), "new");
+}
+
+static void test_conflicts(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("v"), 10, 40), 0);
+    struct txn_mutation mutation = lock_of(S("k"));
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, &mutation, 1, S("p"), 20, 30);
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors_count, 1);
+    assert_int_equal(lock.errors[0].kind, TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(lock.errors[0].reason, TXN_CONFLICT_PESSIMISTIC_RETRY);
+    assert_int_equal(lock.errors[0].conflict_ts, 10);
+    assert_int_equal(lock.errors[0].conflict_commit_ts, 40);
+    assert_int_equal(lock.errors[0].start_ts, 20);
+    assert_slice_equal(lock.errors[0].primary, "p");
+    txn_command_deinit(&lock.base);
+    assert_int_equal(txn_lock_one(f, S("k"), 20, 40), 0);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 20, 39), 0); /* of an earlier request: stays */
+    assert_int_equal(txn_lock_one(f, S("k"), 50, 50), TXN_ERROR_LOCKED);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 20, 40), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 50, 50), 0);
+    assert_int_equal(txn_rollback_one(f, S("k"), 50), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 50, 60), TXN_ERROR_ABORT); /* rolled back */
+    mutation.assertion = TXN_ASSERT_NOT_EXIST;
+    txn_make_lock(&lock, &mutation, 1, S("k"), 70, 70);
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors[0].kind, TXN_ERROR_ALREADY_EXISTS);
+    txn_command_deinit(&lock.base);
+}
+
+/* All keys or none; values as asked for. */
+static void test_results(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("a"), S("1"), 10, 20), 0);
+    struct txn_mutation two[] = {lock_of(S("a")), lock_of(S("b"))};
+    for (unsigned shape = 0; shape < 4; shape++) {
+        struct txn_pessimistic_lock lock;
+        txn_make_lock(&lock, two, 2, S("a"), 30, 30);
+        lock.return_values = (shape & 1) != 0;
+        lock.check_existence = (shape & 2) != 0;
+        assert_int_equal(txn_run(f, &lock.base), 0);
+        assert_int_equal(lock.errors_count, 0);
+        assert_null(lock.lock_results);
+        assert_int_equal(lock.values != NULL, lock.return_values);
+        assert_int_equal(lock.not_founds != NULL, shape != 0);
+        if (lock.values != NULL) {
+            assert_slice_equal(lock.values[0], "1");
+            assert_slice_equal(lock.values[1], "");
+        }
+        if (lock.not_founds != NULL)
+            assert_true(!lock.not_founds[0] && lock.not_founds[1]);
+        txn_command_deinit(&lock.base);
+    }
+    struct txn_mutation more[] = {lock_of(S("c")), lock_of(S("b"))};
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, more, 2, S("c"), 40, 40);
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors[0].kind, TXN_ERROR_LOCKED);
+    assert_slice_equal(lock.errors[0].lock.key, "b");
+    assert_int_equal(lock.errors[0].lock.type, TXN_OP_PESSIMISTIC_LOCK);
+    txn_command_deinit(&lock.base);
+    assert_int_equal(txn_lock_one(f, S("c"), 50, 50), 0);
+    struct txn_node_stats stats;
+    txn_node_stats(f->node, &stats);
+    assert_int_equal(stats.max_ts, 30);
+}
+
+static void test_lock_only_if_exists(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("a"), S("1"), 10, 20), 0);
+    struct txn_mutation two[] = {lock_of(S("a")), lock_of(S("b"))};
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, two, 2, S("a"), 30, 30);
+    lock.lock_only_if_exists = true;
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors[0].kind, TXN_ERROR_ABORT); /* it has to be told */
+    txn_command_deinit(&lock.base);
+    txn_make_lock(&lock, two, 2, S("a"), 30, 30);
+    lock.lock_only_if_exists = true;
+    lock.return_values = true;
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors_count, 0);
+    assert_true(!lock.not_founds[0] && lock.not_founds[1]);
+    txn_command_deinit(&lock.base);
+    assert_int_equal(txn_lock_one(f, S("b"), 40, 40), 0);
+    assert_int_equal(txn_lock_one(f, S("a"), 40, 40), TXN_ERROR_LOCKED);
+}
+
+/* Over a newer commit, in one try. */
+static void test_force_lock(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("v"), 10, 50), 0);
+    struct txn_mutation mutation = lock_of(S("k"));
+    for (unsigned again = 0; again < 2; again++) {
+        struct txn_pessimistic_lock lock;
+        txn_make_lock(&lock, &mutation, 1, S("k"), 20, 30);
+        lock.wake_mode = TXN_WAKE_FORCE_LOCK;
+        assert_int_equal(txn_run(f, &lock.base), 0);
+        assert_int_equal(lock.errors_count, 0);
+        assert_int_equal(lock.lock_results[0].kind, TXN_LOCK_RESULT_LOCKED_WITH_CONFLICT);
+        assert_int_equal(lock.lock_results[0].locked_with_conflict_ts, 50);
+        assert_true(lock.lock_results[0].existence);
+        assert_slice_equal(lock.lock_results[0].value, "v");
+        txn_command_deinit(&lock.base);
+    }
+    struct txn_mutation put = txn_put_of(S("k"), S("w"));
+    put.pessimistic_action = TXN_DO_PESSIMISTIC_CHECK;
+    put.expected_for_update_ts = 50;
+    assert_int_equal(prewrite(f, &put, 20, 50, false), 0);
+    mutation = lock_of(S("other"));
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, &mutation, 1, S("other"), 20, 30);
+    lock.wake_mode = TXN_WAKE_FORCE_LOCK;
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.lock_results[0].kind, TXN_LOCK_RESULT_NORMAL);
+    txn_command_deinit(&lock.base);
+    struct txn_mutation two[] = {lock_of(S("a")), lock_of(S("b"))};
+    txn_make_lock(&lock, two, 2, S("a"), 20, 30);
+    lock.wake_mode = TXN_WAKE_FORCE_LOCK;
+    assert_int_equal(txn_run(f, &lock.base), KVS_ERR_INVALID_ARGUMENT);
+    txn_command_deinit(&lock.base);
+}
+
+static void actions_prepare(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("v"), 10, 20), 0);
+    assert_int_equal(txn_put(f, S("new"), S("v"), 40, 45), 0);
+    assert_int_equal(txn_rollback_one(f, S("rolled"), 42), 0);
+}
+
+/* What a prewrite checks of keys that should be locked, need not be, or are checked late. */
+static void test_prewrite_actions(struct txn_fixture *f)
+{
+    actions_prepare(f);
+    static const struct {
+        const char *key;
+        uint8_t action;
+        uint64_t start_ts, for_update_ts;
+        bool is_retry;
+        int result;
+    } rows[] = {
+        {"k", TXN_DO_PESSIMISTIC_CHECK, 30, 35, false, 0}, /* lost, but nobody wrote since */
+        {"new", TXN_DO_PESSIMISTIC_CHECK, 30, 50, false, TXN_ERROR_ABORT},
+        {"new", TXN_SKIP_PESSIMISTIC_CHECK, 30, 35, false, 0},
+        {"new", TXN_SKIP_PESSIMISTIC_CHECK, 30, 35, true, TXN_ERROR_ABORT},
+        {"new", TXN_SKIP_PESSIMISTIC_CHECK, 30, 50, true, 0},
+        {"new", TXN_DO_CONSTRAINT_CHECK, 30, 50, false, TXN_ERROR_WRITE_CONFLICT},
+        {"new", TXN_DO_CONSTRAINT_CHECK, 46, 50, false, 0},
+        {"rolled", TXN_SKIP_PESSIMISTIC_CHECK, 30, 35, true, 0}, /* another's rollback */
+        {"rolled", TXN_SKIP_PESSIMISTIC_CHECK, 42, 43, true, TXN_ERROR_WRITE_CONFLICT},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct txn_mutation put = txn_put_of(slice_of_string(rows[i].key), S("w"));
+        put.pessimistic_action = rows[i].action;
+        assert_int_equal(
+            prewrite(f, &put, rows[i].start_ts, rows[i].for_update_ts, rows[i].is_retry),
+            rows[i].result);
+        if (rows[i].result == 0) {
+            struct txn_delete_range range; /* for the next row: as if nothing had been */
+            txn_command_init(&range.base, TXN_DELETE_RANGE);
+            assert_int_equal(txn_run(f, &range.base), 0);
+            txn_command_deinit(&range.base);
+            actions_prepare(f);
+        }
+    }
+}
+
+/* --- waiting ---------------------------------------------------------------------------------- */
+
+struct waiting {
+    struct txn_pessimistic_lock lock;
+    struct txn_mutation mutation;
+    struct txn_pending_run run;
+};
+
+static void wait_start(struct txn_fixture *f, struct waiting *waiting, kvs_slice key,
+                       uint64_t start_ts, int64_t timeout_ms)
+{
+    waiting->mutation = lock_of(key);
+    txn_make_lock(&waiting->lock, &waiting->mutation, 1, key, start_ts, start_ts);
+    waiting->lock.wait_timeout_ms = timeout_ms;
+    struct txn_node_stats before;
+    struct txn_node_stats now;
+    txn_node_stats(f->node, &before);
+    txn_start(f, &waiting->run, &waiting->lock.base);
+    do { /* until it waits */
+        txn_node_stats(f->node, &now);
+    } while (now.lock_waits == before.lock_waits && now.deadlocks == before.deadlocks);
+}
+
+static int wait_end(struct waiting *waiting)
+{
+    int error = txn_finish(&waiting->run);
+    int result = error;
+    if (error == 0 && waiting->lock.errors_count > 0)
+        result = waiting->lock.errors[0].kind;
+    txn_command_deinit(&waiting->lock.base);
+    return result;
+}
+
+#define LONG_MS 100000
+
+static void patient(struct txn_fixture *f)
+{
+    txn_node_free(f->node);
+    f->options.wait_max_ms = LONG_MS;
+    assert_int_equal(txn_node_new(f->base.engine, &f->options, &f->node), 0);
+}
+
+/* Ways in which the lock of transaction `ts` on "k" goes away; each says how the waiter fares. */
+static int remove_by_pessimistic_rollback(struct txn_fixture *f, uint64_t ts)
+{
+    return pessimistic_rollback(f, S("k"), ts, ts);
+}
+
+static int remove_by_range_rollback(struct txn_fixture *f, uint64_t ts)
+{
+    struct txn_pessimistic_rollback rollback;
+    txn_command_init(&rollback.base, TXN_PESSIMISTIC_ROLLBACK);
+    rollback.start_ts = ts;
+    rollback.for_update_ts = ts;
+    int error = txn_run(f, &rollback.base);
+    txn_command_deinit(&rollback.base);
+    return error;
+}
+
+static int remove_by_commit(struct txn_fixture *f, uint64_t ts)
+{
+    struct txn_mutation put = txn_put_of(S("k"), S("v"));
+    put.pessimistic_action = TXN_DO_PESSIMISTIC_CHECK;
+    int error = prewrite(f, &put, ts, ts, false);
+    if (error == 0)
+        error = txn_commit_one(f, S("k"), ts, ts + 20);
+    return error != 0 ? error : TXN_ERROR_WRITE_CONFLICT; /* newer than its for_update_ts */
+}
+
+static int remove_by_one_phase(struct txn_fixture *f, uint64_t ts)
+{
+    struct txn_mutation put = txn_put_of(S("k"), S("v"));
+    put.pessimistic_action = TXN_DO_PESSIMISTIC_CHECK;
+    struct txn_prewrite command;
+    txn_make_prewrite(&command, &put, 1, S("k"), ts);
+    command.for_update_ts = ts;
+    command.min_commit_ts = ts + 20;
+    command.try_one_pc = true;
+    int error = txn_run(f, &command.base);
+    if (error == 0 && command.one_pc_commit_ts >= ts + 20)
+        error = TXN_ERROR_WRITE_CONFLICT;
+    txn_command_deinit(&command.base);
+    return error;
+}
+
+static int resolve(struct txn_fixture *f, uint64_t ts, bool by_key)
+{
+    struct txn_status status = {.start_ts = ts};
+    kvs_slice key = S("k");
+    struct txn_resolve_lock command;
+    txn_make_resolve(&command, &status, 1);
+    command.keys = &key;
+    command.keys_count = by_key;
+    int error = txn_run(f, &command.base);
+    txn_command_deinit(&command.base);
+    return error;
+}
+
+static int remove_by_resolve(struct txn_fixture *f, uint64_t ts)
+{
+    return resolve(f, ts, true);
+}
+
+static int remove_by_resolve_of_range(struct txn_fixture *f, uint64_t ts)
+{
+    return resolve(f, ts, false);
+}
+
+static int remove_by_rollback(struct txn_fixture *f, uint64_t ts)
+{
+    return txn_rollback_one(f, S("k"), ts);
+}
+
+static int remove_by_status(struct txn_fixture *f, uint64_t ts)
+{
+    struct txn_check_status check;
+    txn_make_check(&check, S("k"), ts, 0, TXN_TS_MAX);
+    check.resolving_pessimistic_lock = true;
+    int error = txn_run(f, &check.base);
+    if (error == 0 && check.action != TXN_ACTION_TTL_EXPIRE_PESSIMISTIC_ROLLBACK)
+        error = -1;
+    txn_command_deinit(&check.base);
+    return error;
+}
+
+static int remove_by_cleanup(struct txn_fixture *f, uint64_t ts)
+{
+    struct txn_cleanup cleanup;
+    txn_command_init(&cleanup.base, TXN_CLEANUP);
+    cleanup.key = S("k");
+    cleanup.start_ts = ts;
+    int error = txn_run(f, &cleanup.base);
+    txn_command_deinit(&cleanup.base);
+    return error;
+}
+
+static int remove_by_delete_range(struct txn_fixture *f, uint64_t ts)
+{
+    (void)ts;
+    struct txn_delete_range range;
+    txn_command_init(&range.base, TXN_DELETE_RANGE);
+    int error = txn_run(f, &range.base);
+    txn_command_deinit(&range.base);
+    return error;
+}
+
+/* Each way in which a lock goes away wakes who waits for it. */
+static void test_wake_ups(struct txn_fixture *f)
+{
+    static int (*const ways[])(struct txn_fixture *, uint64_t) = {remove_by_pessimistic_rollback,
+                                                                  remove_by_range_rollback,
+                                                                  remove_by_commit,
+                                                                  remove_by_one_phase,
+                                                                  remove_by_resolve,
+                                                                  remove_by_resolve_of_range,
+                                                                  remove_by_rollback,
+                                                                  remove_by_status,
+                                                                  remove_by_cleanup,
+                                                                  remove_by_delete_range};
+    patient(f);
+    for (unsigned way = 0; way < sizeof ways / sizeof ways[0]; way++) {
+        uint64_t ts = 100 + 100 * way;
+        struct waiting waiting;
+        assert_int_equal(txn_lock_one(f, S("k"), ts, ts), 0);
+        wait_start(f, &waiting, S("k"), ts + 10, LONG_MS);
+        int expected = ways[way](f, ts);
+        assert_int_equal(wait_end(&waiting), expected);
+        if (expected == 0)
+            assert_int_equal(pessimistic_rollback(f, S("k"), ts + 10, ts + 10), 0);
+    }
+}
+
+/* The oldest transaction first, then the others, each when the one before is done. */
+static void test_order_of_waiters(struct txn_fixture *f)
+{
+    patient(f);
+    enum { COUNT = 5 };
+    static const uint64_t times[COUNT] = {300, 500, 200, 600, 400};
+    struct waiting waiting[COUNT];
+    assert_int_equal(txn_lock_one(f, S("k"), 100, 100), 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        wait_start(f, &waiting[i], S("k"), times[i], LONG_MS);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 100, 100), 0);
+    static const unsigned order[COUNT] = {2, 0, 4, 1, 3};
+    for (unsigned i = 0; i < COUNT; i++) {
+        unsigned next = order[i];
+        assert_int_equal(wait_end(&waiting[next]), 0);
+        assert_int_equal(pessimistic_rollback(f, S("k"), times[next], times[next]), 0);
+    }
+}
+
+/* Who is woken and fails passes the turn on. */
+static void test_failed_waiter_passes_on(struct txn_fixture *f)
+{
+    patient(f);
+    struct waiting waiting[3];
+    assert_int_equal(txn_lock_one(f, S("k"), 100, 100), 0);
+    struct txn_mutation put = txn_put_of(S("k"), S("v"));
+    put.pessimistic_action = TXN_DO_PESSIMISTIC_CHECK;
+    assert_int_equal(prewrite(f, &put, 100, 100, false), 0);
+    wait_start(f, &waiting[0], S("k"), 200, LONG_MS);
+    wait_start(f, &waiting[1], S("k"), 300, LONG_MS);
+    wait_start(f, &waiting[2], S("k"), 400, LONG_MS);
+    assert_int_equal(txn_commit_one(f, S("k"), 100, 350), 0);
+    assert_int_equal(wait_end(&waiting[0]), TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(wait_end(&waiting[1]), TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(wait_end(&waiting[2]), 0);
+}
+
+static void test_time_out(struct txn_fixture *f)
+{
+    assert_int_equal(txn_lock_one(f, S("k"), 100, 100), 0);
+    struct waiting waiting;
+    wait_start(f, &waiting, S("k"), 200, 20);
+    assert_int_equal(txn_finish(&waiting.run), 0);
+    assert_int_equal(waiting.lock.errors_count, 1);
+    assert_int_equal(waiting.lock.errors[0].kind, TXN_ERROR_LOCKED);
+    assert_int_equal(waiting.lock.errors[0].lock.start_ts, 100);
+    assert_true(waiting.lock.errors[0].lock.duration_to_last_update_ms >= 20);
+    txn_command_deinit(&waiting.lock.base);
+    struct txn_node_stats stats;
+    txn_node_stats(f->node, &stats);
+    assert_int_equal(stats.waiting, 0);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 100, 100), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 300, 300), 0); /* nobody was left in the queue */
+}
+
+static void test_cancel(struct txn_fixture *f)
+{
+    patient(f);
+    assert_int_equal(txn_lock_one(f, S("k"), 100, 100), 0);
+    struct waiting waiting[2];
+    wait_start(f, &waiting[0], S("k"), 200, LONG_MS);
+    wait_start(f, &waiting[1], S("k"), 300, LONG_MS);
+    txn_cancel_wait(f->node, &waiting[0].lock.base);
+    assert_int_equal(wait_end(&waiting[0]), KVS_ERR_CANCELLED);
+    txn_node_cancel_waits(f->node);
+    assert_int_equal(wait_end(&waiting[1]), KVS_ERR_CANCELLED);
+    struct txn_mutation mutation = lock_of(S("k"));
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, &mutation, 1, S("k"), 400, 400);
+    lock.wait_timeout_ms = LONG_MS;
+    assert_int_equal(txn_run(f, &lock.base), KVS_ERR_CANCELLED);
+    txn_command_deinit(&lock.base);
+    assert_int_equal(txn_lock_one(f, S("k"), 400, 400), TXN_ERROR_LOCKED);
+}
+
+static void test_deadlock(struct txn_fixture *f)
+{
+    patient(f);
+    struct waiting waiting[3];
+    assert_int_equal(txn_lock_one(f, S("a"), 100, 100), 0);
+    assert_int_equal(txn_lock_one(f, S("b"), 200, 200), 0);
+    assert_int_equal(txn_lock_one(f, S("c"), 300, 300), 0);
+    wait_start(f, &waiting[0], S("b"), 100, LONG_MS); /* 100 waits for 200 */
+    wait_start(f, &waiting[1], S("c"), 200, LONG_MS); /* 200 for 300 */
+    wait_start(f, &waiting[2], S("a"), 300, LONG_MS); /* 300 for 100: a circle */
+    assert_int_equal(txn_finish(&waiting[2].run), 0);
+    const struct txn_key_error *error = &waiting[2].lock.errors[0];
+    assert_int_equal(error->kind, TXN_ERROR_DEADLOCK);
+    assert_int_equal(error->lock_ts, 100);
+    assert_slice_equal(error->lock_key, "a");
+    assert_slice_equal(error->deadlock_key, "c");
+    assert_int_equal(error->wait_chain_count, 3);
+    static const struct {
+        uint64_t from, to;
+        const char *key;
+    } chain[] = {{100, 200, "b"}, {200, 300, "c"}, {300, 100, "a"}};
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(error->wait_chain[i].start_ts, chain[i].from);
+        assert_int_equal(error->wait_chain[i].wait_for_ts, chain[i].to);
+        assert_int_equal(error->wait_chain[i].key.data[0], chain[i].key[0]);
+    }
+    txn_command_deinit(&waiting[2].lock.base);
+    /* It gives up: the others get by. */
+    assert_int_equal(pessimistic_rollback(f, S("c"), 300, 300), 0);
+    assert_int_equal(wait_end(&waiting[1]), 0);
+    assert_int_equal(pessimistic_rollback(f, S("c"), 200, 200), 0);
+    assert_int_equal(pessimistic_rollback(f, S("b"), 200, 200), 0);
+    assert_int_equal(wait_end(&waiting[0]), 0);
+    struct txn_node_stats stats;
+    txn_node_stats(f->node, &stats);
+    assert_int_equal(stats.deadlocks, 1);
+    assert_int_equal(stats.waiting, 0);
+}
+
+int main(void)
+{
+    static const struct txn_test tests[] = {
+        {"lock, prewrite, commit", test_lock_and_commit},
+        {"conflicts", test_conflicts},
+        {"results as asked for", test_results},
+        {"lock only if it exists", test_lock_only_if_exists},
+        {"lock over a newer commit", test_force_lock},
+        {"what a prewrite checks", test_prewrite_actions},
+        {"what wakes a waiter", test_wake_ups},
+        {"the order of waiters", test_order_of_waiters},
+        {"a waiter that fails passes on", test_failed_waiter_passes_on},
+        {"the end of the wait", test_time_out},
+        {"cancelled waits", test_cancel},
+        {"a circle of waiters", test_deadlock},
+    };
+    return txn_tests_run("txn-pessimistic", tests, sizeof tests / sizeof tests[0]);
+}
