@@ -280,6 +280,7 @@ void tikv_server_drain_loop(struct tikv_server *server, unsigned index, void (*o
         at->waited_for++;
         region_splitter_close(server->splitter, on_splitter_closed, at);
     }
+    tikv_service_loop_drain(&at->tikv);
     for (unsigned i = 0; i < PORTS; i++) {
         grpc_port_loop_drain(&at->ports[i]);
         grpc_port_loop_close(&at->ports[i], on_port_empty, at);

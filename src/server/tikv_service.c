@@ -387,10 +387,15 @@ void tikv_service_loop_init(struct tikv_service_loop *at, struct tikv_service *s
     loop_add_hook(loop, &at->flush);
 }
 
-void tikv_service_loop_close(struct tikv_service_loop *at)
+void tikv_service_loop_drain(struct tikv_service_loop *at)
 {
     at->closing = true;
     tikv_delayed_run(at);
+}
+
+void tikv_service_loop_close(struct tikv_service_loop *at)
+{
+    tikv_service_loop_drain(at);
     uv_close((uv_handle_t *)&at->delay_timer, NULL);
     uv_close((uv_handle_t *)&at->outage_timer, NULL);
 }

@@ -57,6 +57,8 @@ extern const size_t tikv_methods_count;
 /* On a loop that is not started. */
 void tikv_service_loop_init(struct tikv_service_loop *at, struct tikv_service *service,
                             struct loop *loop);
+/* Commands that asked for a delay are answered now, and from now on at once. */
+void tikv_service_loop_drain(struct tikv_service_loop *at);
 /* Its handles begin to close; on the loop's thread, when no connection is left. */
 void tikv_service_loop_close(struct tikv_service_loop *at);
 void tikv_service_loop_deinit(struct tikv_service_loop *at);
