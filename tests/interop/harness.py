@@ -107,7 +107,16 @@ def build_java(folder, name):
     return ["java", "-cp", f"{copy}/target/classes:{(copy / 'classpath').read_text().strip()}", "Interop"]
 
 
-TOOLS = {build_rust: ["cargo"], build_go: ["go"], build_python: ["python3"], build_java: ["java", "mvn"]}
+def build_kvs(folder, name):
+    """Against the library as it is built, with its public headers."""
+    program, library = BUILD / f"{name}-program", PROGRAMS / "src"
+    command("cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'include'}",
+            "client.c", f"-L{library}", "-lkvs", f"-Wl,-rpath,{library}", "-pthread", "-o", str(program), cwd=folder,
+            name=name)
+    return [str(program)]
+
+
+TOOLS = {build_kvs: ["cc"], build_rust: ["cargo"], build_go: ["go"], build_python: ["python3"], build_java: ["java", "mvn"]}
 
 
 def build_program(results, name, build, folder, **options):

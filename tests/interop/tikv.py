@@ -3,11 +3,12 @@ import signal
 import subprocess
 import time
 
-from harness import (SOURCES, Failure, OurClient, Server, build_go, build_java, build_program, build_python,
-                     build_rust)
+from harness import (SOURCES, Failure, OurClient, Server, build_go, build_java, build_kvs, build_program,
+                     build_python, build_rust)
 
 FOLDER = SOURCES / "tikv"
 CLIENTS = {  # name -> how it is built, where, with which options; README.md has their versions
+    "kvs": (build_kvs, FOLDER / "kvs", {}),
     "rust": (build_rust, FOLDER / "rust", {}),
     "go": (build_go, FOLDER / "go", {}),
     "go-2.0.7": (build_go, FOLDER / "go", {"modules": "go-2.0.7.mod"}),
@@ -66,9 +67,12 @@ def lists(results, programs, pd):
             program.run(results, f"API {space.upper()}", "list", pd, space, f"list/{program.name}/")
 
 
-def many_regions(results, programs, pd):
+def splitter_of(programs):
+    return next((program for program in programs if program.name.startswith("go")), None)
+
+
+def many_regions(results, programs, pd, splitter):
     """The same list with a region's bound inside each test's keys."""
-    splitter = next((program for program in programs if program.name.startswith("go")), None)
     if splitter is None:
         results.skip("many regions", "the Go client is what splits regions")
         return
@@ -118,7 +122,7 @@ def restarts(results, programs, server):
 def run_at(results, programs, pd):
     """Against a cluster that runs already; without restarts."""
     lists(results, programs, pd)
-    many_regions(results, programs, pd)
+    many_regions(results, programs, pd, splitter_of(programs))
     crosswise(results, programs, pd, [Ours("kvs-client tikv://", "--url", f"tikv://{pd}")])
 
 
@@ -131,7 +135,7 @@ def run(results, arguments, directory):
     try:
         server.start()
         lists(results, programs, server.pd)
-        many_regions(results, programs, server.pd)
+        many_regions(results, programs, server.pd, splitter_of(programs))
         crosswise(results, programs, server.pd, ours_of(server))
         restarts(results, programs, server)
         crosswise(results, programs, server.pd, ours_of(server), again=True)

@@ -3,10 +3,12 @@
 //
 //	tikvserver PD_ADDRESS STORE_ADDRESS
 //
+// A line "close" on standard input breaks all connections and frees the ports, "open" takes them again.
 // What that store has not, its calls refuse as UNIMPLEMENTED: times to live.
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -406,22 +408,28 @@ func (p *placement) GetGCSafePoint(ctx context.Context, _ *pdpb.GetGCSafePointRe
 
 // --- ports ---------------------------------------------------------------------------------------
 
-func serve(address string, register func(server *grpc.Server)) error {
+func serve(address string, register func(server *grpc.Server)) (*grpc.Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax))
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 	register(server)
 	go server.Serve(listener)
-	return nil
+	return server, nil
 }
 
-func run(pdAddress, storeAddress string) error {
+type node struct {
+	store     *store
+	placement *placement
+	servers   []*grpc.Server
+}
+
+func newNode(pdAddress, storeAddress string) (*node, error) {
 	client, cluster, pdClient, err := testutils.NewMockTiKV("", nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	storeID, _, _ := testutils.BootstrapWithSingleStore(cluster)
 	cluster.UpdateStoreAddr(storeID, storeAddress, &metapb.StoreLabel{})
@@ -429,15 +437,52 @@ func run(pdAddress, storeAddress string) error {
 	for _, prefix := range []string{"r\x00\x00\x00", "r\x00\x00\x01", "x\x00\x00\x00", "x\x00\x00\x01"} {
 		split(cluster, []byte(prefix+"\x00\x00\x00\x00\xfb"))
 	}
-	s := &store{client: client, address: storeAddress}
-	if err := serve(storeAddress, func(server *grpc.Server) { tikvpb.RegisterTikvServer(server, s) }); err != nil {
+	return &node{
+		store:     &store{client: client, address: storeAddress},
+		placement: &placement{client: pdClient, cluster: cluster, address: pdAddress},
+	}, nil
+}
+
+func (n *node) open() error {
+	stores, err := serve(n.store.address, func(server *grpc.Server) { tikvpb.RegisterTikvServer(server, n.store) })
+	if err != nil {
 		return err
 	}
-	p := &placement{client: pdClient, cluster: cluster, address: pdAddress}
-	return serve(pdAddress, func(server *grpc.Server) {
-		pdpb.RegisterPDServer(server, p)
-		keyspacepb.RegisterKeyspaceServer(server, p)
+	placements, err := serve(n.placement.address, func(server *grpc.Server) {
+		pdpb.RegisterPDServer(server, n.placement)
+		keyspacepb.RegisterKeyspaceServer(server, n.placement)
 	})
+	n.servers = []*grpc.Server{stores, placements}
+	return err
+}
+
+// Breaks all connections; what is under way may have been done or not.
+func (n *node) close() {
+	for _, server := range n.servers {
+		server.Stop()
+	}
+}
+
+func run(pdAddress, storeAddress string) error {
+	n, err := newNode(pdAddress, storeAddress)
+	if err != nil {
+		return err
+	}
+	if err := n.open(); err != nil {
+		return err
+	}
+	fmt.Println("listening on", pdAddress)
+	for words := bufio.NewScanner(os.Stdin); words.Scan(); { // serves until its starter goes away
+		switch words.Text() {
+		case "close":
+			n.close()
+		case "open":
+			if err := n.open(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func main() {
@@ -450,6 +495,4 @@ func main() {
 		fmt.Fprintln(os.Stderr, "tikvserver:", err)
 		os.Exit(1)
 	}
-	fmt.Println("listening on", os.Args[1])
-	io.Copy(io.Discard, os.Stdin) // serves until its starter goes away
 }
