@@ -15,6 +15,7 @@ CLIENTS = {  # name -> how it is built, where, with which options; README.md has
     "python": (build_python, FOLDER / "python", {}),
     "java": (build_java, FOLDER / "java", {}),
 }
+SPACES = ("v1", "v2")
 V1_ONLY = ("python",)
 LOAD_SECONDS = 6
 LOAD_WORKERS = 16
@@ -61,9 +62,9 @@ def ours_of(server):
 # --- what is looked at -------------------------------------------------------------------------
 
 
-def lists(results, programs, pd):
+def lists(results, programs, pd, spaces=SPACES):
     for program in programs:
-        for space in ("v1", "v2"):
+        for space in spaces:
             program.run(results, f"API {space.upper()}", "list", pd, space, f"list/{program.name}/")
 
 
@@ -82,8 +83,8 @@ def many_regions(results, programs, pd, splitter):
         program.run(results, "many regions", "list", pd, "v1-regions", prefix)
 
 
-def crosswise(results, programs, pd, ours, again=False):
-    for space in ("v1", "v2"):
+def crosswise(results, programs, pd, ours, again=False, spaces=SPACES):
+    for space in spaces:
         able = [program for program in programs if space == "v1" or program.name not in V1_ONLY]
         able += ours if space == "v1" else []
         for writer in able:

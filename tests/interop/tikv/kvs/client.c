@@ -1,8 +1,8 @@
 /*
  * The calls of our own client of TiKV, made against a server: ../../README.md has the commands.
  *
- * A call that goes wrong, or finds what it should not, ends its test: it says why, and jumps back to
- * run_test. Only the main thread jumps; what other threads find they leave in their `why`.
+ * A call that goes wrong, or finds what it should not, ends its test: it says why, and jumps back
+ * to run_test. Only the main thread jumps; what other threads find they leave in their `why`.
  */
 #include <kvs/kvs.h>
 

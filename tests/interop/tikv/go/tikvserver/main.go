@@ -1,8 +1,9 @@
 // A TiKV and a PD to test our client against that are not ours: the ones client-go tests itself with
 // (its package testutils, in memory), put behind real ports.
 //
-//	tikvserver PD_ADDRESS STORE_ADDRESS
+//	tikvserver PD_ADDRESS STORE_ADDRESS [join]
 //
+// With join there is a PD already, which does not know of any store; this one becomes its only one.
 // A line "close" on standard input breaks all connections and frees the ports, "open" takes them again.
 // What that store has not, its calls refuse as UNIMPLEMENTED: times to live.
 package main
@@ -424,9 +425,17 @@ type node struct {
 	store     *store
 	placement *placement
 	servers   []*grpc.Server
+	joined    bool // a PD of its own is not served
 }
 
-func newNode(pdAddress, storeAddress string) (*node, error) {
+func keyspacePrefixes(any bool) []string {
+	if !any {
+		return nil
+	}
+	return []string{"r\x00\x00\x00", "r\x00\x00\x01", "x\x00\x00\x00", "x\x00\x00\x01"}
+}
+
+func newNode(pdAddress, storeAddress string, keyspaces bool) (*node, error) {
 	client, cluster, pdClient, err := testutils.NewMockTiKV("", nil)
 	if err != nil {
 		return nil, err
@@ -434,7 +443,7 @@ func newNode(pdAddress, storeAddress string) (*node, error) {
 	storeID, _, _ := testutils.BootstrapWithSingleStore(cluster)
 	cluster.UpdateStoreAddr(storeID, storeAddress, &metapb.StoreLabel{})
 	// Where a real PD splits for the keyspace DEFAULT: the encoded r000000, r000001, x000000, x000001.
-	for _, prefix := range []string{"r\x00\x00\x00", "r\x00\x00\x01", "x\x00\x00\x00", "x\x00\x00\x01"} {
+	for _, prefix := range keyspacePrefixes(keyspaces) {
 		split(cluster, []byte(prefix+"\x00\x00\x00\x00\xfb"))
 	}
 	return &node{
@@ -448,11 +457,15 @@ func (n *node) open() error {
 	if err != nil {
 		return err
 	}
+	n.servers = []*grpc.Server{stores}
+	if n.joined {
+		return nil
+	}
 	placements, err := serve(n.placement.address, func(server *grpc.Server) {
 		pdpb.RegisterPDServer(server, n.placement)
 		keyspacepb.RegisterKeyspaceServer(server, n.placement)
 	})
-	n.servers = []*grpc.Server{stores, placements}
+	n.servers = append(n.servers, placements)
 	return err
 }
 
@@ -463,15 +476,21 @@ func (n *node) close() {
 	}
 }
 
-func run(pdAddress, storeAddress string) error {
-	n, err := newNode(pdAddress, storeAddress)
+func run(pdAddress, storeAddress string, joins bool) error {
+	n, err := newNode(pdAddress, storeAddress, !joins)
 	if err != nil {
 		return err
 	}
+	n.joined = joins
 	if err := n.open(); err != nil {
 		return err
 	}
-	fmt.Println("listening on", pdAddress)
+	if joins {
+		if _, err := join(n, pdAddress); err != nil {
+			return err
+		}
+	}
+	fmt.Println("listening on", storeAddress)
 	for words := bufio.NewScanner(os.Stdin); words.Scan(); { // serves until its starter goes away
 		switch words.Text() {
 		case "close":
@@ -487,11 +506,12 @@ func run(pdAddress, storeAddress string) error {
 
 func main() {
 	log.ReplaceGlobals(zap.NewNop(), nil)
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: tikvserver PD_ADDRESS STORE_ADDRESS")
+	joins := len(os.Args) == 4 && os.Args[3] == "join"
+	if len(os.Args) != 3 && !joins {
+		fmt.Fprintln(os.Stderr, "usage: tikvserver PD_ADDRESS STORE_ADDRESS [join]")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
+	if err := run(os.Args[1], os.Args[2], joins); err != nil {
 		fmt.Fprintln(os.Stderr, "tikvserver:", err)
 		os.Exit(1)
 	}
