@@ -3,6 +3,7 @@
 #define KVS_KVS_H
 
 #include <kvs/error.h>
+#include <kvs/events.h>
 #include <kvs/future.h>
 #include <kvs/runtime.h>
 #include <kvs/store.h>

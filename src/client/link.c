@@ -23,12 +23,22 @@ struct link_socket {
     uv_tcp_t tcp;
     uv_connect_t connect;
     uv_write_t write;
-    struct buf writing; /* in the hands of libuv */
+    struct buf writing; /* in the hands of libuv, but for */
+    size_t writing_taken;
     bool is_writing;
     struct link *link;
 };
 
 static void link_attempt(struct link *link);
+
+static void link_name(struct link *link, const char *host)
+{
+    size_t host_size = strlen(host) + 1;
+    assert(host_size <= sizeof link->host);
+    memmove(link->host, host, host_size);
+    bool is_ipv6 = strchr(host, ':') != NULL;
+    snprintf(link->name, sizeof link->name, is_ipv6 ? "[%s]:%u" : "%s:%u", link->host, link->port);
+}
 
 void link_init(struct link *link, struct loop *loop, kvs_thread_pool *pool, const char *host,
                uint16_t port, uint32_t connect_timeout_ms, const struct link_events *events)
@@ -41,11 +51,7 @@ void link_init(struct link *link, struct loop *loop, kvs_thread_pool *pool, cons
         .port = port,
         .rand = rand_seed(clock_now_ns() ^ (uintptr_t)link),
     };
-    size_t host_size = strlen(host) + 1;
-    assert(host_size <= sizeof link->host);
-    memcpy(link->host, host, host_size);
-    bool is_ipv6 = strchr(host, ':') != NULL;
-    snprintf(link->name, sizeof link->name, is_ipv6 ? "[%s]:%u" : "%s:%u", link->host, port);
+    link_name(link, host);
     uv_timer_init(loop->uv, &link->timer); /* cannot fail */
     link->timer.data = link;
     link->handles = 1;
@@ -128,15 +134,26 @@ static uint64_t link_backoff_ms(struct link *link)
     return delay / 2 + rand_below(&link->rand, delay / 2 + 1);
 }
 
-static void link_lost(struct link *link, int error, const char *why)
+static void link_back_off(struct link *link, int error, const char *message)
 {
-    assert(link->state >= LINK_RESOLVING && link->state <= LINK_READY);
-    char message[LINK_NAME_SIZE + 128];
-    snprintf(message, sizeof message, "%s: %s", link->name, why);
+    assert(link->state >= LINK_FINDING && link->state <= LINK_READY);
     link_drop_socket(link);
     link->state = LINK_BACKOFF;
     uv_timer_start(&link->timer, link_on_backoff, link_backoff_ms(link), 0);
     link->events->on_lost(link, error, message);
+}
+
+static void link_lost(struct link *link, int error, const char *why)
+{
+    char message[LINK_NAME_SIZE + 264];
+    snprintf(message, sizeof message, "%s: %s", link->name, why);
+    link_back_off(link, error, message);
+}
+
+void link_not_found(struct link *link, int error, const char *why)
+{
+    if (link->state == LINK_FINDING)
+        link_back_off(link, error, why);
 }
 
 void link_fail(struct link *link, int error, const char *why)
@@ -210,6 +227,8 @@ static void socket_on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *b
     struct link *link = socket->link;
     if (link->socket != socket || count == 0)
         return;
+    if (count > 0)
+        link->received_bytes += (uint64_t)count;
     if (count > 0 && link->tls != NULL) {
         link_take_sealed(link, socket, (size_t)count);
     } else if (count > 0) {
@@ -244,6 +263,8 @@ static void socket_on_written(uv_write_t *write, int status)
     struct link_socket *socket = write->data;
     struct link *link = socket->link;
     socket->is_writing = false;
+    if (status == 0)
+        link->sent_bytes += socket->writing.size - socket->writing_taken;
     buf_clear(&socket->writing);
     if (socket->writing.capacity > BUFFER_KEPT_MAX)
         buf_deinit(&socket->writing);
@@ -260,6 +281,7 @@ static int socket_write_rest(struct link_socket *socket, struct buf *out, size_t
     *out = socket->writing;
     buf_clear(out);
     socket->writing = rest;
+    socket->writing_taken = taken;
     socket->is_writing = true;
     uv_buf_t buffer = uv_buf_init((char *)rest.data + taken, (unsigned)(rest.size - taken));
     return uv_write(&socket->write, (uv_stream_t *)&socket->tcp, &buffer, 1, socket_on_written);
@@ -300,6 +322,8 @@ void link_flush(struct link *link)
     int written = uv_try_write((uv_stream_t *)&socket->tcp, &buffer, 1);
     if (written == UV_EAGAIN)
         written = 0;
+    if (written > 0)
+        link->sent_bytes += (unsigned)written;
     if (written >= 0 && (size_t)written == out->size) {
         buffer_empty(out);
         return;
@@ -315,6 +339,7 @@ void link_flush(struct link *link)
  */
 
 static void link_connect_next(struct link *link);
+static void link_resolve(struct link *link);
 
 static void link_on_attempt_timeout(uv_timer_t *timer)
 {
@@ -410,6 +435,10 @@ static void link_on_resolved(struct resolve *resolve)
     }
     if (link->state != LINK_RESOLVING)
         return; /* too late */
+    if (strcmp(link->resolving_host, link->host) != 0 || resolve->port != link->port) {
+        link_resolve(link); /* it was asked for another peer */
+        return;
+    }
     if (resolve->error != 0) {
         char why[128];
         snprintf(why, sizeof why, "cannot resolve the name: %s", resolve->why);
@@ -419,16 +448,14 @@ static void link_on_resolved(struct resolve *resolve)
     link_connect_next(link);
 }
 
-static void link_attempt(struct link *link)
+static void link_resolve(struct link *link)
 {
-    link->state = LINK_RESOLVING;
-    link->address_next = 0;
-    uv_timer_start(&link->timer, link_on_attempt_timeout, link->connect_timeout_ms, 0);
     if (link->resolving)
         return; /* the answer to an earlier attempt is still to come */
+    memcpy(link->resolving_host, link->host, sizeof link->host);
     link->resolve.loop = link->loop;
     link->resolve.done = link_on_resolved;
-    link->resolve.host = link->host;
+    link->resolve.host = link->resolving_host; /* read by a thread of the pool */
     link->resolve.port = link->port;
     if (resolve_numeric(&link->resolve)) {
         link_connect_next(link);
@@ -436,6 +463,30 @@ static void link_attempt(struct link *link)
     }
     link->resolving = true;
     resolve_start(&link->resolve, link->pool);
+}
+
+void link_set_address(struct link *link, const char *host, uint16_t port)
+{
+    assert(link->state == LINK_FINDING || link->state == LINK_IDLE);
+    link->port = port;
+    link_name(link, host);
+}
+
+void link_found(struct link *link)
+{
+    if (link->state != LINK_FINDING)
+        return;
+    link->state = LINK_RESOLVING;
+    link->address_next = 0;
+    uv_timer_start(&link->timer, link_on_attempt_timeout, link->connect_timeout_ms, 0);
+    link_resolve(link);
+}
+
+static void link_attempt(struct link *link)
+{
+    link->state = LINK_FINDING;
+    if (link->events->on_attempt == NULL || link->events->on_attempt(link))
+        link_found(link);
 }
 
 void link_start(struct link *link)

@@ -12,7 +12,9 @@
  * the peer has identified itself, link_fail when it has broken the protocol. Bytes go out by
  * appending to link_out and calling link_flush once a turn: one system call for all of them.
  *
- * With link_use_tls the handshake comes before on_connected; the link opens and seals by itself.
+ * With on_attempt, an attempt begins in FINDING: the protocol says which peer to try, or takes time
+ * to find out. With link_use_tls the handshake comes before on_connected; the link opens and seals
+ * by itself.
  *
  * Time: resolving, connecting, the handshake and greeting together have connect_timeout_ms.
  * Back-off doubles from LINK_BACKOFF_MIN_MS to LINK_BACKOFF_MAX_MS, each with a random half, so
@@ -35,6 +37,7 @@
 
 enum link_state {
     LINK_IDLE,
+    LINK_FINDING,
     LINK_RESOLVING,
     LINK_CONNECTING,
     LINK_GREETING,
@@ -47,6 +50,9 @@ enum link_state {
 struct link;
 
 struct link_events {
+    /* May be NULL. An attempt begins: link_set_address may be called. True: go on. False:
+     * link_found or link_not_found will be called, later or inside this call. */
+    bool (*on_attempt)(struct link *link);
     /* TCP stands: say hello. */
     void (*on_connected)(struct link *link);
     /* Bytes are there; returns how many are done with. Not called again for the same bytes only. */
@@ -71,6 +77,7 @@ struct link {
 
     struct resolve resolve;
     bool resolving; /* on the pool, whatever the state is by now */
+    char resolving_host[256];
     unsigned address_next;
     unsigned failures;  /* attempts in a row */
     int attempt_status; /* libuv's, of the last address */
@@ -80,6 +87,8 @@ struct link {
     unsigned handles; /* not yet gone: the timer, sockets */
     struct buf in;
     struct buf out;
+    uint64_t received_bytes;         /* of all connections */
+    uint64_t sent_bytes;             /* taken by the system */
     struct tls_context *tls_context; /* NULL: without; borrowed */
     struct tls *tls;                 /* of the connection */
     struct buf sealed;               /* with TLS: what is written */
@@ -94,6 +103,12 @@ void link_init(struct link *link, struct loop *loop, kvs_thread_pool *pool, cons
 void link_use_tls(struct link *link, struct tls_context *context);
 
 void link_start(struct link *link);
+
+/* In FINDING: whom to connect to; host is at most 255 bytes. */
+void link_set_address(struct link *link, const char *host, uint16_t port);
+void link_found(struct link *link);
+/* The attempt has failed: on_lost is called, with `why` as it is. */
+void link_not_found(struct link *link, int error, const char *why);
 
 /* The peer has said who it is: READY. */
 void link_established(struct link *link);

@@ -11,6 +11,7 @@ void operations_init(struct operations *operations, size_t count_max, uint64_t s
         .count_max = count_max,
         .size_max = size_max,
         .give_up = give_up,
+        .attempts_max = OPERATION_ATTEMPTS_MAX,
         .tick = now_ms / OPERATIONS_TICK_MS,
     };
 }
@@ -125,7 +126,24 @@ void operations_sent(struct operations *operations, struct operation *operation)
     list_remove(&operations->waiting, operation);
     list_push(&operations->sent, operation);
     operation->state = OPERATION_SENT;
-    operation->attempts++;
+    if (operation->attempts < UINT8_MAX)
+        operation->attempts++;
+}
+
+void operations_put_back(struct operations *operations, struct operation *operation)
+{
+    assert(operation->state == OPERATION_SENT);
+    list_remove(&operations->sent, operation);
+    list_push_front(&operations->waiting, operation);
+    operation->state = OPERATION_WAITING;
+}
+
+void operations_set_deadline(struct operations *operations, struct operation *operation,
+                             uint64_t deadline_ms)
+{
+    wheel_remove(operations, operation);
+    operation->deadline_ms = deadline_ms;
+    wheel_add(operations, operation);
 }
 
 void operations_take(struct operations *operations, struct operation *operation)
@@ -160,14 +178,11 @@ void operations_on_lost(struct operations *operations, bool not_carried_out, int
     struct operation *operation = operations->sent.last;
     while (operation != NULL) {
         struct operation *prev = operation->prev;
-        bool again = operation->repeatable && operation->attempts < OPERATION_ATTEMPTS_MAX;
-        if (not_carried_out || again) {
-            list_remove(&operations->sent, operation);
-            list_push_front(&operations->waiting, operation);
-            operation->state = OPERATION_WAITING;
-        } else {
+        bool again = operation->repeatable && operation->attempts < operations->attempts_max;
+        if (not_carried_out || again)
+            operations_put_back(operations, operation);
+        else
             give_up(operations, operation, error, why);
-        }
         operation = prev;
     }
 }

@@ -10,8 +10,8 @@
  *
  *   waiting                             waits on
  *   sent, known not to be carried out   waits again
- *   sent, changes nothing               waits again, OPERATION_ATTEMPTS_MAX times in all
- *   sent, changes something             given up with OUTCOME_UNKNOWN
+ *   sent, repeatable                    waits again, attempts_max times in all
+ *   sent, any other                     given up with OUTCOME_UNKNOWN
  *
  * It knows no protocol, no socket and no clock: times are passed in. Memory is the embedder's;
  * nothing here can fail but the bound. Thread: the connection's loop.
@@ -44,7 +44,7 @@ struct operation {
     uint64_t size_bytes; /* against the bound of what waits */
     uint8_t state;       /* enum operation_state */
     uint8_t attempts;
-    bool repeatable; /* changes nothing: may be sent again after a loss */
+    bool repeatable; /* done twice is as done once: may be sent again after a loss */
 };
 
 struct operation_list {
@@ -63,6 +63,7 @@ typedef void operations_give_up_fn(struct operations *operations, struct operati
 
 struct operations {
     operations_give_up_fn *give_up;
+    unsigned attempts_max; /* OPERATION_ATTEMPTS_MAX; the owner may set another, up to 255 */
     size_t count_max;
     uint64_t size_max;
     size_t count;
@@ -87,6 +88,13 @@ static inline struct operation *operations_first_waiting(const struct operations
 
 /* A waiting one has been sent. */
 void operations_sent(struct operations *operations, struct operation *operation);
+
+/* One that was sent waits again, in front of all others: it is to be sent once more. */
+void operations_put_back(struct operations *operations, struct operation *operation);
+
+/* Another deadline for one that the manager has. */
+void operations_set_deadline(struct operations *operations, struct operation *operation,
+                             uint64_t deadline_ms);
 
 /* Forgets an operation. */
 void operations_take(struct operations *operations, struct operation *operation);

@@ -39,6 +39,7 @@ static const struct protocol {
     [TLS_HTTP] = {"\x02h2\x08http/1.1", "HTTP", true},
     [TLS_HTTP1] = {"\x08http/1.1", "HTTP/1.1", true},
     [TLS_KVS] = {"\x03kvs", "the kvs protocol", false},
+    [TLS_PLAIN] = {"", "anything", true},
 };
 
 /* --- contexts -----------------------------------------------------------------------------------
@@ -120,6 +121,8 @@ static int on_alpn(SSL *ssl, const unsigned char **ret_choice, unsigned char *re
     (void)ssl;
     kvs_slice ours = alpn_of(arg);
     unsigned char *choice = NULL;
+    if (ours.size == 0)
+        return SSL_TLSEXT_ERR_NOACK;
     int result = SSL_select_next_proto(&choice, ret_size, ours.data, (unsigned)ours.size, offered,
                                        offered_size);
     *ret_choice = choice;
@@ -143,7 +146,8 @@ static int set_up_client(struct tls_context *context, bool trusts_system)
 {
     kvs_slice ours = alpn_of(context);
     SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
-    bool ok = SSL_CTX_set_alpn_protos(context->ssl, ours.data, (unsigned)ours.size) == 0 &&
+    bool ok = (ours.size == 0 ||
+               SSL_CTX_set_alpn_protos(context->ssl, ours.data, (unsigned)ours.size) == 0) &&
               (!trusts_system || SSL_CTX_set_default_verify_paths(context->ssl) == 1);
     return ok ? 0 : KVS_ERR_NO_MEMORY;
 }
@@ -189,6 +193,11 @@ int tls_context_new_server(enum tls_protocol protocol, const char *ca, const cha
         return KVS_ERR_INVALID_ARGUMENT;
     }
     return context_new(true, protocol, ca, certificate, key, ret_context, ret_why);
+}
+
+void tls_context_set_insecure(struct tls_context *context)
+{
+    SSL_CTX_set_verify(context->ssl, SSL_VERIFY_NONE, NULL);
 }
 
 void tls_context_free(struct tls_context *context)
@@ -295,7 +304,9 @@ static int tls_handshake(struct tls *tls)
     const unsigned char *chosen;
     unsigned size;
     SSL_get0_alpn_selected(tls->ssl, &chosen, &size);
-    if (size == 0 && !(tls->context->is_server && protocol->may_be_silent)) {
+    bool silent_is_fine =
+        protocol->may_be_silent && (tls->context->is_server || protocol->alpn[0] == '\0');
+    if (size == 0 && !silent_is_fine) {
         snprintf(tls->why, sizeof tls->why, "the peer does not speak %s over TLS", protocol->name);
         return KVS_ERR_PROTOCOL;
     }

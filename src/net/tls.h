@@ -35,6 +35,7 @@ enum tls_protocol {
     TLS_HTTP,  /* on a server: h2 or http/1.1; a peer that says nothing is taken as well */
     TLS_HTTP1, /* on a server: http/1.1, or nothing said */
     TLS_KVS,   /* the kvs protocol: "kvs" */
+    TLS_PLAIN, /* what is agreed on elsewhere: ALPN is not used, and not looked at */
 };
 
 /* Files in PEM. A client trusts what `ca` signed (NULL: what the system trusts) and shows
@@ -45,6 +46,8 @@ int tls_context_new_client(enum tls_protocol protocol, const char *ca, const cha
                            const char *key, struct tls_context **ret_context, char ret_why[256]);
 int tls_context_new_server(enum tls_protocol protocol, const char *ca, const char *certificate,
                            const char *key, struct tls_context **ret_context, char ret_why[256]);
+/* A client's: takes any certificate, of anybody: for tests. */
+void tls_context_set_insecure(struct tls_context *context);
 /* No end made of it is left. NULL is fine. */
 void tls_context_free(struct tls_context *context);
 

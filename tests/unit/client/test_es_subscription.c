@@ -1,0 +1,666 @@
+/*
+ * client/eventstore/catch_up.c and member.c against a scripted server that keeps one stream, "s":
+ * catching up, the gap, live events, handlers that keep a batch, lost connections at every point,
+ * ends of all kinds; groups with their acknowledgements.
+ */
+#include "es_script.h"
+
+#include <kvs/events.h>
+#include <kvs/kvs.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "test.h"
+
+static kvs_runtime *runtime;
+static struct scripted_server server;
+static kvs_events *events;
+
+/* What a subscription was told; the handlers' thread writes, the test waits. */
+struct watcher {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    kvs_subscription *subscription;
+    int64_t next;   /* number that must come next */
+    unsigned wrong; /* events that were another */
+    unsigned batches;
+    bool keep; /* batches, until the test resumes */
+    unsigned kept;
+    int live; /* how often it was told so */
+    int waiting;
+    bool dropped;
+    int error;
+    int32_t retries;
+    kvs_event_id last_id;
+};
+
+static void watcher_init(struct watcher *watcher, int64_t next)
+{
+    *watcher = (struct watcher){.next = next};
+    pthread_mutex_init(&watcher->lock, NULL);
+    pthread_cond_init(&watcher->changed, NULL);
+}
+
+static bool on_events(kvs_subscription *subscription, const kvs_resolved_event *got, size_t count,
+                      void *arg)
+{
+    struct watcher *watcher = arg;
+    (void)subscription;
+    pthread_mutex_lock(&watcher->lock);
+    for (size_t i = 0; i < count; i++) {
+        const kvs_event *event = kvs_original_event(&got[i]);
+        if (event->number != watcher->next)
+            watcher->wrong++;
+        watcher->next = event->number + 1;
+        watcher->retries += got[i].retry_count;
+        watcher->last_id = event->id;
+    }
+    watcher->batches++;
+    bool keep = watcher->keep;
+    watcher->kept += keep ? 1 : 0;
+    pthread_cond_broadcast(&watcher->changed);
+    pthread_mutex_unlock(&watcher->lock);
+    return !keep;
+}
+
+static void on_state(kvs_subscription *subscription, enum kvs_subscription_state state, void *arg)
+{
+    struct watcher *watcher = arg;
+    (void)subscription;
+    pthread_mutex_lock(&watcher->lock);
+    watcher->live += state == KVS_SUBSCRIPTION_LIVE;
+    watcher->waiting += state == KVS_SUBSCRIPTION_WAITING;
+    pthread_cond_broadcast(&watcher->changed);
+    pthread_mutex_unlock(&watcher->lock);
+}
+
+static void on_dropped(kvs_subscription *subscription, int error, const char *why, void *arg)
+{
+    struct watcher *watcher = arg;
+    (void)subscription;
+    (void)why;
+    pthread_mutex_lock(&watcher->lock);
+    assert_false(watcher->dropped);
+    watcher->dropped = true;
+    watcher->error = error;
+    pthread_cond_broadcast(&watcher->changed);
+    pthread_mutex_unlock(&watcher->lock);
+}
+
+static const struct kvs_subscription_handlers handlers = {
+    .on_events = on_events, .on_state = on_state, .on_dropped = on_dropped};
+
+#define await(watcher, condition)                                     \
+    do {                                                              \
+        pthread_mutex_lock(&(watcher)->lock);                         \
+        while (!(condition))                                          \
+            pthread_cond_wait(&(watcher)->changed, &(watcher)->lock); \
+        pthread_mutex_unlock(&(watcher)->lock);                       \
+    } while (0)
+
+static int setup(void **state)
+{
+    (void)state;
+    return kvs_runtime_new(NULL, &runtime);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    kvs_runtime_free(runtime);
+    return 0;
+}
+
+static void begin(script_fn *script)
+{
+    scripted_server_start(&server, script);
+    kvs_future *future = kvs_events_open(runtime, es_script_url(&server, ""), NULL);
+    void *pointer = NULL;
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
+    events = pointer;
+    kvs_future_free(future);
+}
+
+static void end(void)
+{
+    kvs_future *future = kvs_events_close(events);
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    kvs_future_free(future);
+    scripted_server_stop(&server);
+}
+
+static void subscribe(struct watcher *watcher, enum kvs_subscribe_from from, int64_t after)
+{
+    const struct kvs_subscribe_options options = {
+        .size = sizeof options,
+        .stream = kvs_slice_of("s"),
+        .from = from,
+        .after_number = after,
+        .page_count = 20,
+        .buffer_count = 50,
+    };
+    watcher_init(watcher, from == KVS_SUBSCRIBE_FROM_START ? 0 : after + 1);
+    int error = kvs_events_subscribe(events, &options, &handlers, watcher, &watcher->subscription);
+    assert_int_equal(error, 0);
+}
+
+static void finish(struct watcher *watcher, int error)
+{
+    await(watcher, watcher->dropped);
+    assert_int_equal(watcher->error, error);
+    assert_int_equal(watcher->wrong, 0);
+    kvs_subscription_free(watcher->subscription);
+}
+
+/* --- a stream that grows -----------------------------------------------------------------------
+ */
+
+static atomic_llong last_number; /* of the stream, as the server has it */
+
+/*
+ * Serves pages; when it is subscribed to, says `last` as it was a little ago, then appends three
+ * events that the subscriber only gets as pushes if it asked in time, and one more at each step.
+ */
+static void script_stream(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    while (es_script_read(self, &frame)) {
+        struct es_id id = frame.correlation;
+        if (frame.command == ES_READ_STREAM_FORWARD) {
+            es_script_page(self, &frame, atomic_load(&last_number));
+        } else if (frame.command == ES_SUBSCRIBE_TO_STREAM) {
+            /* Two come between the last page and the subscription: nobody pushes those. */
+            int64_t last = atomic_fetch_add(&last_number, 2) + 2;
+            es_script_confirm(self, &id, last);
+            for (int i = 0; i < 3; i++)
+                es_script_push(self, &id, atomic_fetch_add(&last_number, 1) + 1);
+        } else if (frame.command == ES_UNSUBSCRIBE_FROM_STREAM) {
+            scripted_server_step(self);
+        } else if (frame.command == ES_DELETE_STREAM) {
+            return; /* a test ends the connection by it */
+        }
+    }
+}
+
+static void test_from_the_start_over_the_gap(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, 70);
+    begin(script_stream);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    await(&watcher, watcher.next == 76);
+    await(&watcher, watcher.live == 1);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+static void test_a_stream_that_is_not_there_yet(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, -1);
+    begin(script_stream);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    await(&watcher, watcher.next == 5);
+    kvs_subscription_free(watcher.subscription);
+    await(&watcher, watcher.dropped);
+    end();
+}
+
+static void test_behind_a_number(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, 70);
+    begin(script_stream);
+    subscribe(&watcher, KVS_SUBSCRIBE_AFTER, 60);
+    await(&watcher, watcher.next == 76);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+static void test_from_the_end(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, 70);
+    begin(script_stream);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_END, 72);
+    await(&watcher, watcher.next == 76);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+static void test_it_goes_on_after_each_loss(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, 70);
+    begin(script_stream);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    for (int round = 1; round <= 5; round++) {
+        await(&watcher, watcher.next == 71 + 5 * round);
+        await(&watcher, watcher.live == round);
+        if (round < 5) { /* it ends the connection; given up before it is sent again */
+            kvs_future *fatal = kvs_events_delete(events, kvs_slice_of("s"), -2, false, NULL);
+            assert_int_equal(kvs_future_wait(fatal, -1), KVS_ERR_OUTCOME_UNKNOWN);
+            kvs_future_free(fatal);
+            await(&watcher, watcher.waiting == round);
+        }
+    }
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+static void test_a_kept_batch_holds_the_flow(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, 70);
+    begin(script_stream);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    pthread_mutex_lock(&watcher.lock);
+    watcher.keep = true;
+    pthread_mutex_unlock(&watcher.lock);
+    await(&watcher, watcher.kept > 0 || watcher.next == 76);
+    while (true) {
+        pthread_mutex_lock(&watcher.lock);
+        bool done = watcher.next == 76;
+        unsigned kept = watcher.kept;
+        pthread_mutex_unlock(&watcher.lock);
+        if (done)
+            break;
+        kvs_subscription_resume(watcher.subscription);
+        await(&watcher, watcher.kept > kept);
+    }
+    assert_true(watcher.batches >= 4); /* pages of 20 */
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+/* Live, it pushes 200 events at once. */
+static void script_flood(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    while (es_script_read(self, &frame)) {
+        struct es_id id = frame.correlation;
+        if (frame.command == ES_READ_STREAM_FORWARD) {
+            es_script_page(self, &frame, atomic_load(&last_number));
+        } else if (frame.command == ES_SUBSCRIBE_TO_STREAM) {
+            es_script_confirm(self, &id, atomic_load(&last_number));
+        } else if (frame.command == ES_PING) {
+            es_script_send(self, ES_PONG, &id, NULL);
+            for (int i = 0; i < 200; i++)
+                es_script_push(self, &id, 0); /* late ones, of an id nobody waits for */
+        }
+    }
+}
+
+static struct es_id live_id;
+
+static void script_flood_live(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    while (es_script_read(self, &frame)) {
+        struct es_id id = frame.correlation;
+        if (frame.command == ES_READ_STREAM_FORWARD) {
+            es_script_page(self, &frame, atomic_load(&last_number));
+        } else if (frame.command == ES_SUBSCRIBE_TO_STREAM) {
+            live_id = id;
+            es_script_confirm(self, &id, atomic_load(&last_number));
+        } else if (frame.command == ES_PING) {
+            /* More than the buffer takes, while the handler keeps the first of them. */
+            for (int i = 0; i < 200; i++)
+                es_script_push(self, &live_id, atomic_fetch_add(&last_number, 1) + 1);
+            es_script_send(self, ES_PONG, &id, NULL);
+        } else if (frame.command == ES_UNSUBSCRIBE_FROM_STREAM) {
+            scripted_server_step(self);
+        }
+    }
+}
+
+static void ping(void)
+{
+    kvs_future *future = kvs_events_ping(events, NULL);
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    kvs_future_free(future);
+}
+
+static void test_a_slow_handler_reads_what_it_missed(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, 10);
+    begin(script_flood_live);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    await(&watcher, watcher.live == 1);
+    pthread_mutex_lock(&watcher.lock);
+    watcher.keep = true;
+    pthread_mutex_unlock(&watcher.lock);
+    ping();
+    ping();                            /* the first is answered when all pushes have been read */
+    scripted_server_await(&server, 1); /* it has unsubscribed */
+    assert_int_equal(watcher.kept, 1);
+    pthread_mutex_lock(&watcher.lock);
+    watcher.keep = false;
+    pthread_mutex_unlock(&watcher.lock);
+    kvs_subscription_resume(watcher.subscription);
+    await(&watcher, watcher.next == 411);
+    await(&watcher, watcher.live == 2);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+static void test_a_volatile_one_that_is_slow_ends(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    const struct kvs_subscribe_options options = {
+        .size = sizeof options,
+        .stream = kvs_slice_of("s"),
+        .from = KVS_SUBSCRIBE_FROM_END,
+        .is_volatile = true,
+        .buffer_count = 50,
+    };
+    atomic_store(&last_number, 10);
+    begin(script_flood_live);
+    watcher_init(&watcher, 11);
+    watcher.keep = true;
+    assert_int_equal(
+        kvs_events_subscribe(events, &options, &handlers, &watcher, &watcher.subscription), 0);
+    await(&watcher, watcher.live == 1);
+    ping();
+    ping();
+    scripted_server_await(&server, 1);
+    kvs_subscription_resume(watcher.subscription);
+    finish(&watcher, KVS_ERR_BUSY);
+    end();
+}
+
+static void test_late_pushes_are_nobodys(void **state)
+{
+    (void)state;
+    begin(script_flood);
+    ping();
+    ping();
+    end();
+}
+
+/* --- ends --------------------------------------------------------------------------------------
+ */
+
+static int64_t end_kind;
+
+static void script_ends(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    while (es_script_read(self, &frame)) {
+        struct es_id id = frame.correlation;
+        const struct es_subscription_dropped dropped = {.has_reason = true, .reason = end_kind};
+        const struct es_read_stream_events_completed deleted = {.result =
+                                                                    ES_READ_STREAM_STREAM_DELETED};
+        if (frame.command == ES_READ_STREAM_FORWARD && end_kind == 100) {
+            es_script_send(self, ES_READ_STREAM_FORWARD_COMPLETED, &id, &deleted);
+        } else if (frame.command == ES_READ_STREAM_FORWARD) {
+            es_script_page(self, &frame, 3);
+        } else if (end_kind == 101) {
+            es_script_confirm(self, &id, 3);
+            es_script_push(self, &id, KVS_EVENT_DELETED);
+        } else if (end_kind == 102) {
+            es_script_send_text(self, ES_NOT_AUTHENTICATED, &id, "");
+        } else if (end_kind == 103) {
+            es_script_send_text(self, ES_STREAM_EVENT_APPEARED, &id, "\x0a\xff");
+            es_script_confirm(self, &id, 3);
+            es_script_send_text(self, ES_STREAM_EVENT_APPEARED, &id, "\x0a\xff");
+        } else {
+            es_script_send(self, ES_SUBSCRIPTION_DROPPED, &id, &dropped);
+        }
+    }
+}
+
+static void test_ends_say_why(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t kind;
+        int error;
+    } cases[] = {
+        {ES_DROP_ACCESS_DENIED, KVS_ERR_ACCESS_DENIED},
+        {ES_DROP_NOT_FOUND, KVS_ERR_NOT_FOUND},
+        {100, KVS_ERR_STREAM_DELETED},
+        {101, KVS_ERR_STREAM_DELETED},
+        {102, KVS_ERR_NOT_AUTHENTICATED},
+        {103, KVS_ERR_PROTOCOL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct watcher watcher;
+        end_kind = cases[i].kind;
+        begin(script_ends);
+        subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+        await(&watcher, watcher.dropped);
+        watcher.wrong = 0; /* the tombstone's number is what it is */
+        finish(&watcher, cases[i].error);
+        end();
+    }
+}
+
+static void test_closing_drops_subscriptions(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&last_number, 70);
+    begin(script_stream);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    await(&watcher, watcher.next > 0);
+    end();
+    finish(&watcher, KVS_ERR_CLOSED);
+}
+
+/* --- groups ------------------------------------------------------------------------------------
+ */
+
+static int64_t group_drop;
+static atomic_int acks;
+static atomic_int naks;
+
+/* Pushes two events; the first connection ends when one is acknowledged, then the other comes
+ * again, with a retry count. */
+static void script_group(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    int64_t next = number == 0 ? 0 : 1;
+    const struct es_persistent_subscription_confirmation confirmed = {.subscription_id =
+                                                                          slice_of_string("s::g")};
+    if (!es_script_greet(self))
+        return;
+    while (es_script_read(self, &frame)) {
+        struct es_id id = frame.correlation;
+        struct es_connect_to_persistent_subscription join;
+        struct es_persistent_subscription_nak_events nak;
+        if (frame.command == ES_CONNECT_TO_GROUP) {
+            if (es_message_decode(frame.body, &es_connect_to_persistent_subscription_type, &join) ||
+                join.allowed_in_flight_messages != 3 ||
+                !slice_equal(join.subscription_id, slice_of_string("g")))
+                return;
+            es_script_send(self, ES_GROUP_CONFIRMATION, &id, &confirmed);
+            for (; next < 2; next++) {
+                const struct es_persistent_subscription_event_appeared wire = {
+                    .event = {.has_event = true, .event = es_script_record("s", next)},
+                    .has_retry_count = true,
+                    .retry_count = number,
+                };
+                es_script_send(self, ES_GROUP_EVENT_APPEARED, &id, &wire);
+            }
+        } else if (frame.command == ES_GROUP_ACK_EVENTS || frame.command == ES_GROUP_NAK_EVENTS) {
+            kvs_slice event_id;
+            if (es_message_decode(frame.body, &es_persistent_subscription_nak_events_type, &nak) ||
+                !slice_equal(nak.subscription_id, slice_of_string("s::g")))
+                return;
+            while (es_list_next_text(&nak.processed_event_ids, &event_id) == 1)
+                atomic_fetch_add(frame.command == ES_GROUP_ACK_EVENTS ? &acks : &naks, 1);
+            scripted_server_step(self);
+            if (number == 0)
+                return;
+        }
+    }
+}
+
+static void join(struct watcher *watcher, bool manual_ack)
+{
+    const struct kvs_group_subscribe_options options = {
+        .size = sizeof options,
+        .stream = kvs_slice_of("s"),
+        .group = kvs_slice_of("g"),
+        .in_flight = 3,
+        .manual_ack = manual_ack,
+    };
+    watcher_init(watcher, 0);
+    int error =
+        kvs_events_subscribe_group(events, &options, &handlers, watcher, &watcher->subscription);
+    assert_int_equal(error, 0);
+}
+
+static void test_a_group_gives_again_what_was_not_acknowledged(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&acks, 0);
+    atomic_store(&naks, 0);
+    begin(script_group);
+    join(&watcher, true);
+    await(&watcher, watcher.next == 2);
+    kvs_event_id id = watcher.last_id;
+    assert_int_equal(kvs_subscription_ack(watcher.subscription, &id, 1), 0);
+    scripted_server_await(&server, 1);
+    await(&watcher, watcher.live == 2); /* the second connection */
+    await(&watcher, watcher.retries == 1);
+    watcher.wrong = 0; /* it came again */
+    assert_int_equal(kvs_subscription_nak(watcher.subscription, &id, 1, KVS_NAK_PARK, "no use"), 0);
+    scripted_server_await(&server, 2);
+    assert_int_equal(atomic_load(&acks), 1);
+    assert_int_equal(atomic_load(&naks), 1);
+    assert_int_equal(watcher.waiting, 1);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+static void test_a_group_acknowledges_by_itself(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    atomic_store(&acks, 0);
+    begin(script_group);
+    join(&watcher, false);
+    await(&watcher, watcher.retries >= 1 || watcher.next == 2);
+    scripted_server_await(&server, 2);
+    assert_true(atomic_load(&acks) >= 2);
+    watcher.wrong = 0;
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+static void script_group_drops(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    unsigned joins = 0;
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    while (es_script_expect(self, ES_CONNECT_TO_GROUP, &frame)) {
+        /* A group that was changed drops everybody; then it is gone. */
+        int64_t reason =
+            group_drop == ES_DROP_UNSUBSCRIBED && joins++ > 0 ? ES_DROP_NOT_FOUND : group_drop;
+        const struct es_subscription_dropped wire = {.has_reason = true, .reason = reason};
+        es_script_send(self, ES_SUBSCRIPTION_DROPPED, &frame.correlation, &wire);
+    }
+}
+
+static void test_ends_of_a_member(void **state)
+{
+    (void)state;
+    static const int errors[] = {
+        [ES_DROP_UNSUBSCRIBED] = KVS_ERR_NOT_FOUND, [ES_DROP_ACCESS_DENIED] = KVS_ERR_ACCESS_DENIED,
+        [ES_DROP_NOT_FOUND] = KVS_ERR_NOT_FOUND,    [ES_DROP_GROUP_DELETED] = KVS_ERR_NOT_FOUND,
+        [ES_DROP_SUBSCRIBER_MAX] = KVS_ERR_BUSY,
+    };
+    for (group_drop = 0; group_drop <= ES_DROP_SUBSCRIBER_MAX; group_drop++) {
+        struct watcher watcher;
+        begin(script_group_drops);
+        join(&watcher, false);
+        finish(&watcher, errors[group_drop]);
+        end();
+    }
+}
+
+static void test_misuse_of_subscriptions(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    kvs_subscription *none;
+    kvs_event_id id = {0};
+    struct kvs_subscribe_options options = {.size = sizeof options, .is_volatile = true};
+    struct kvs_group_subscribe_options group = {.size = sizeof group};
+    atomic_store(&last_number, 3);
+    begin(script_stream);
+    assert_int_equal(kvs_events_subscribe(events, &options, &handlers, NULL, &none),
+                     KVS_ERR_INVALID_ARGUMENT);
+    assert_int_equal(kvs_events_subscribe(events, NULL, &handlers, NULL, &none),
+                     KVS_ERR_INVALID_ARGUMENT);
+    options.is_volatile = false;
+    assert_int_equal(kvs_events_subscribe(events, &options, NULL, NULL, &none),
+                     KVS_ERR_INVALID_ARGUMENT);
+    assert_int_equal(kvs_events_subscribe_group(events, &group, &handlers, NULL, &none),
+                     KVS_ERR_INVALID_ARGUMENT);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    assert_int_equal(kvs_subscription_ack(watcher.subscription, &id, 1), KVS_ERR_INVALID_ARGUMENT);
+    kvs_subscription_resume(watcher.subscription); /* nothing is kept: nothing happens */
+    kvs_subscription_stop(watcher.subscription);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_from_the_start_over_the_gap),
+        cmocka_unit_test(test_a_stream_that_is_not_there_yet),
+        cmocka_unit_test(test_behind_a_number),
+        cmocka_unit_test(test_from_the_end),
+        cmocka_unit_test(test_it_goes_on_after_each_loss),
+        cmocka_unit_test(test_a_kept_batch_holds_the_flow),
+        cmocka_unit_test(test_a_slow_handler_reads_what_it_missed),
+        cmocka_unit_test(test_a_volatile_one_that_is_slow_ends),
+        cmocka_unit_test(test_late_pushes_are_nobodys),
+        cmocka_unit_test(test_ends_say_why),
+        cmocka_unit_test(test_closing_drops_subscriptions),
+        cmocka_unit_test(test_a_group_gives_again_what_was_not_acknowledged),
+        cmocka_unit_test(test_a_group_acknowledges_by_itself),
+        cmocka_unit_test(test_ends_of_a_member),
+        cmocka_unit_test(test_misuse_of_subscriptions),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
