@@ -28,26 +28,29 @@
 /* --- watches: something was written ----------------------------------------------------------- */
 
 /*
- * Calls on_fire once, on `loop`, when the stream has an event whose number is at least `at`, or,
- * with an empty stream, the log has one whose position is; at once if so already. To be used again
- * after that. Zeroed before the first use.
+ * Calls on_fire once, on `loop`, when an event is written to the stream whose number is at least
+ * `at`, or, with an empty stream, to the log whose position is. What was written already and found
+ * by a read does not count: `seen` is that read's last_position; if the log has grown since, it
+ * fires at once, to have the watcher look again. To be used again after that. Zeroed before the
+ * first use.
  */
 struct stream_watch {
     struct loop *loop;
     kvs_slice stream; /* borrowed until it fired or was removed */
     int64_t at;
+    int64_t seen;
     void (*on_fire)(struct stream_watch *watch);
 
     /* the streams' own */
     struct list node;
     struct task task;
     struct streams *streams;
-    uint8_t phase;
+    bool waits; /* in a list; under the lock */
 };
 
 void streams_watch(struct streams *streams, struct stream_watch *watch);
-/* On its loop: on_fire will not be called any more. False: it is on its way: wait for it before
- * the memory is given back. */
+/* On its loop: true: on_fire will not be called any more. False: it is on its way: wait for it
+ * before the memory is given back. */
 bool stream_watch_remove(struct stream_watch *watch);
 
 /* --- subscriptions ---------------------------------------------------------------------------- */
@@ -83,9 +86,12 @@ struct stream_subscription {
     struct stream_read read;
     struct stream_watch watch;
     struct task task;
-    int64_t cursor;
-    int64_t checkpoint_left;
-    uint8_t phase;
+    int64_t cursor;           /* the next number or position */
+    uint32_t checkpoint_left; /* events to look at until the next one */
+    bool confirmed;
+    bool posted;   /* the task, ... */
+    bool reading;  /* ... the read on the pool, ... */
+    bool watching; /* ... the watch: one of them, or the subscriber has a page */
     bool closing;
     bool told_caught_up;
 };

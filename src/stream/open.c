@@ -1,0 +1,186 @@
+/*
+ * stream/open.c: opening and closing the event streams of an engine; statistics.
+ *
+ * Open: 1. the format is checked, or noted in an engine that has none; 2. the sequencer learns
+ * where the log ends; 3. the default rights are read from $settings.
+ * Close: 1. what the streams themselves still do ends; 2. when nothing is on its way, all is freed.
+ */
+#include "stream/streams.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <sched.h>
+#include <stdio.h>
+
+#define FORMAT_KEY "format"
+#define FORMAT "1"
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+struct waited_write {
+    struct engine_write write;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool done;
+};
+
+static void waited_on_done(struct task *task)
+{
+    struct waited_write *waited = CONTAINER_OF(task, struct waited_write, write.op.task);
+    pthread_mutex_lock(&waited->mutex);
+    waited->done = true;
+    pthread_cond_signal(&waited->changed);
+    pthread_mutex_unlock(&waited->mutex);
+}
+
+static int format_note(struct streams *streams)
+{
+    kvs_mutation mutation = {.kind = KVS_MUTATION_SET,
+                             .family = STREAM_FAMILY_STATE,
+                             .key = slice_of_string(FORMAT_KEY),
+                             .value = slice_of_string(FORMAT)};
+    struct waited_write waited = {
+        .write = {.op.task.run = waited_on_done, .mutations = &mutation, .mutations_count = 1}};
+    pthread_mutex_init(&waited.mutex, NULL);
+    pthread_cond_init(&waited.changed, NULL);
+    engine_write(streams->engine, &waited.write);
+    pthread_mutex_lock(&waited.mutex);
+    while (!waited.done)
+        pthread_cond_wait(&waited.changed, &waited.mutex);
+    pthread_mutex_unlock(&waited.mutex);
+    pthread_cond_destroy(&waited.changed);
+    pthread_mutex_destroy(&waited.mutex);
+    return waited.write.op.error;
+}
+
+static int acls_each(void *arg, const struct stream_record *record, uint64_t stream_id)
+{
+    (void)stream_id;
+    return default_acls_of_json(record->data, arg);
+}
+
+static int acls_load(struct streams *streams, struct engine_view *view)
+{
+    struct stream_settings settings;
+    int64_t last;
+    int64_t position;
+    int error = lookup_stream(view, slice_of_string(SETTINGS_STREAM), &settings, &last);
+    if (error != 0 || last < 0)
+        return error;
+    error = lookup_position(view, settings.id, last, &position);
+    if (error == 0)
+        error = lookup_event_at(view, position, acls_each, &streams->acls);
+    return error == KVS_ERR_NOT_FOUND ? 0 : error;
+}
+
+static int fail(struct engine_message *message, int error, const char *what)
+{
+    snprintf(message->text, sizeof message->text, "the event streams %s: %s", what,
+             kvs_error_text(error));
+    return error;
+}
+
+static int state_load(struct streams *streams, struct engine_message *message)
+{
+    struct engine_view view;
+    kvs_slice format;
+    int error = engine_view_begin(streams->engine, NULL, true, &view);
+    if (error != 0)
+        return fail(message, error, "cannot be read");
+    error = engine_get(&view, STREAM_FAMILY_STATE, slice_of_string(FORMAT_KEY), &format);
+    bool is_new = error == KVS_ERR_NOT_FOUND;
+    if (error == 0 && !slice_equal(format, slice_of_string(FORMAT)))
+        error = fail(message, KVS_ERR_VERSION, "were written by another version");
+    if (error == 0 || is_new)
+        error = acls_load(streams, &view);
+    engine_view_end(&view);
+    if (error == 0 && is_new)
+        error = format_note(streams);
+    if (error == 0)
+        error = sequencer_init(streams);
+    if (error != 0 && message->text[0] == '\0')
+        fail(message, error, "cannot be opened");
+    return error;
+}
+
+static void streams_free(struct streams *streams)
+{
+    sequencer_deinit(streams);
+    watches_deinit(&streams->watches);
+    default_acls_deinit(&streams->acls);
+    pthread_rwlock_destroy(&streams->acls_lock);
+    mem_free(streams);
+}
+
+int streams_open_blocking(const struct streams_options *options, struct streams **ret_streams,
+                          struct engine_message *ret_message)
+{
+    ret_message->text[0] = '\0';
+    struct streams *streams = mem_zalloc(sizeof *streams);
+    if (streams == NULL)
+        return fail(ret_message, KVS_ERR_NO_MEMORY, "cannot be opened");
+    streams->engine = options->engine;
+    streams->loop = options->loop;
+    streams->without_derived = options->without_derived;
+    streams->insecure = options->insecure;
+    streams->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
+    list_init(&streams->sequencer.transactions);
+    watches_init(&streams->watches);
+    pthread_rwlock_init(&streams->acls_lock, NULL);
+    int error = state_load(streams, ret_message);
+    if (error != 0) {
+        streams_free(streams);
+        return error;
+    }
+    *ret_streams = streams;
+    return 0;
+}
+
+/* --- closing ---------------------------------------------------------------------------------- */
+
+/* The completions that the last ops brought may still be returning on other threads. */
+static void streams_close_when_idle(struct task *task)
+{
+    struct streams *streams = CONTAINER_OF(task, struct streams, close_task);
+    if (!sequencer_is_idle(streams)) {
+        sched_yield();
+        loop_post(streams->loop, &streams->close_task);
+        return;
+    }
+    void (*closed)(void *) = streams->closed;
+    void *arg = streams->closed_arg;
+    streams_free(streams);
+    closed(arg);
+}
+
+void streams_close(struct streams *streams, void (*closed)(void *arg), void *arg)
+{
+    streams->closed = closed;
+    streams->closed_arg = arg;
+    streams->close_task.run = streams_close_when_idle;
+    loop_post(streams->loop, &streams->close_task);
+}
+
+/* --- statistics ------------------------------------------------------------------------------- */
+
+static uint64_t stat_of(_Atomic uint64_t *stat)
+{
+    return atomic_load_explicit(stat, memory_order_relaxed);
+}
+
+void streams_stats(struct streams *streams, struct streams_stats *ret_stats)
+{
+    *ret_stats = (struct streams_stats){
+        .appends = stat_of(&streams->stat_appends),
+        .events = stat_of(&streams->stat_events),
+        .batches = stat_of(&streams->stat_batches),
+        .reads = stat_of(&streams->stat_reads),
+        .events_read = stat_of(&streams->stat_events_read),
+        .retries_found = stat_of(&streams->stat_retries),
+        .subscriptions = stat_of(&streams->stat_subscriptions),
+        .groups = stat_of(&streams->stat_groups),
+        .streams_cached = stat_of(&streams->stat_heads),
+        .last_position = streams_last_position(streams),
+    };
+}

@@ -1,0 +1,548 @@
+/*
+ * stream/pattern.c: see the header. A pattern becomes a program, which is run for all places of the
+ * text side by side (Thompson, "Regular expression search algorithm", 1968).
+ *
+ * Jumps are relative, so a piece of program can be moved and copied: a repetition puts a split in
+ * front of what it repeats. Alternatives of an open group end in jumps that are not known yet; they
+ * stand before all that is still being moved.
+ */
+#include "stream/pattern.h"
+
+#include "base/mem.h"
+
+#include <kvs/error.h>
+#include <stdint.h>
+
+#define CLASSES_MAX 64u
+#define DEPTH_MAX 32u
+#define REPEAT_MAX 1000u
+
+enum step_kind {
+    STEP_BYTE,
+    STEP_ANY,
+    STEP_CLASS,
+    STEP_SPLIT,
+    STEP_JUMP,
+    STEP_BEGIN,
+    STEP_END,
+    STEP_MATCH
+};
+
+struct step {
+    uint8_t kind;
+    uint8_t value; /* the byte, or the class */
+    int16_t first; /* of a split or a jump, relative */
+    int16_t second;
+};
+
+struct class
+{
+    uint8_t bits[32];
+};
+
+struct pattern {
+    uint32_t count;
+    uint32_t classes_count;
+    struct class classes[CLASSES_MAX];
+    struct step steps[PATTERN_STEPS_MAX];
+};
+
+/* --- parsing ---------------------------------------------------------------------------------- */
+
+struct frame {
+    uint32_t begin;       /* of the group */
+    uint32_t alternative; /* begin of the one that is being read */
+    uint32_t jumps; /* of earlier ones: the last one's index plus 1; each leads to the one before */
+};
+
+struct parser {
+    struct pattern *pattern;
+    kvs_slice text;
+    size_t at;
+    uint32_t atom; /* begin of what a repetition would repeat; only if has_atom */
+    bool has_atom;
+    uint32_t depth;
+    struct frame frames[DEPTH_MAX];
+};
+
+static bool parser_has(const struct parser *parser)
+{
+    return parser->at < parser->text.size;
+}
+
+static uint8_t parser_peek(const struct parser *parser)
+{
+    return parser_has(parser) ? parser->text.data[parser->at] : 0;
+}
+
+static int step_add(struct parser *parser, struct step step)
+{
+    struct pattern *pattern = parser->pattern;
+    if (pattern->count + 1 >= PATTERN_STEPS_MAX)
+        return KVS_ERR_TOO_LARGE;
+    pattern->steps[pattern->count++] = step;
+    return 0;
+}
+
+static int step_insert(struct parser *parser, uint32_t at, struct step step)
+{
+    struct pattern *pattern = parser->pattern;
+    int error = step_add(parser, step);
+    if (error != 0)
+        return error;
+    memmove(&pattern->steps[at + 1], &pattern->steps[at],
+            (pattern->count - 1 - at) * sizeof(struct step));
+    pattern->steps[at] = step;
+    return 0;
+}
+
+static void class_add(struct class *class, unsigned from, unsigned to)
+{
+    for (unsigned byte = from; byte <= to; byte++)
+        class->bits[byte / 8] |= (uint8_t)(1u << (byte % 8));
+}
+
+static void class_invert(struct class *class)
+{
+    for (unsigned i = 0; i < sizeof class->bits; i++)
+        class->bits[i] = (uint8_t) ~class->bits[i];
+}
+
+/* \d and its like; false: it is none of them. */
+static bool class_of_letter(uint8_t letter, struct class *ret_class)
+{
+    struct class class = {{0}};
+    switch (letter | 0x20) {
+    case 'd':
+        class_add(&class, '0', '9');
+        break;
+    case 'w':
+        class_add(&class, '0', '9');
+        class_add(&class, 'a', 'z');
+        class_add(&class, 'A', 'Z');
+        class_add(&class, '_', '_');
+        break;
+    case 's':
+        class_add(&class, '\t', '\r');
+        class_add(&class, ' ', ' ');
+        break;
+    default:
+        return false;
+    }
+    if (letter < 'a')
+        class_invert(&class);
+    *ret_class = class;
+    return true;
+}
+
+static int hex_digit(uint8_t byte)
+{
+    if (byte >= '0' && byte <= '9')
+        return byte - '0';
+    byte |= 0x20;
+    return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* The byte that an escape stands for, behind its backslash; -1: it is none. */
+static int parse_escaped_byte(struct parser *parser)
+{
+    uint8_t byte = parser_peek(parser);
+    parser->at++;
+    switch (byte) {
+    case 't':
+        return '\t';
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 'x': {
+        if (parser->text.size - parser->at < 2)
+            return -1;
+        int high = hex_digit(parser->text.data[parser->at]);
+        int low = hex_digit(parser->text.data[parser->at + 1]);
+        parser->at += 2;
+        return high < 0 || low < 0 ? -1 : high * 16 + low;
+    }
+    default:
+        break;
+    }
+    bool is_letter = (byte | 0x20) >= 'a' && (byte | 0x20) <= 'z';
+    return is_letter || (byte >= '0' && byte <= '9') ? -1 : byte;
+}
+
+static int atom_class(struct parser *parser, const struct class *class)
+{
+    struct pattern *pattern = parser->pattern;
+    if (pattern->classes_count == CLASSES_MAX)
+        return KVS_ERR_TOO_LARGE;
+    pattern->classes[pattern->classes_count] = *class;
+    return step_add(parser,
+                    (struct step){.kind = STEP_CLASS, .value = (uint8_t)pattern->classes_count++});
+}
+
+/* One end of a range in brackets, or a whole class: then -2. */
+static int parse_class_member(struct parser *parser, struct class *class)
+{
+    uint8_t byte = parser_peek(parser);
+    parser->at++;
+    if (byte != '\\')
+        return byte;
+    if (!parser_has(parser))
+        return -1;
+    struct class named;
+    if (!class_of_letter(parser_peek(parser), &named))
+        return parse_escaped_byte(parser);
+    parser->at++;
+    for (unsigned i = 0; i < sizeof named.bits; i++)
+        class->bits[i] |= named.bits[i];
+    return -2;
+}
+
+/* Behind the bracket. */
+static int parse_class(struct parser *parser)
+{
+    struct class class = {{0}};
+    bool negated = parser_peek(parser) == '^';
+    parser->at += negated;
+    bool first = true;
+    for (; parser_has(parser) && (first || parser_peek(parser) != ']'); first = false) {
+        int from = parse_class_member(parser, &class);
+        if (from == -1)
+            return KVS_ERR_INVALID_ARGUMENT;
+        if (from == -2)
+            continue;
+        int to = from;
+        bool is_range = parser_peek(parser) == '-' && parser->at + 1 < parser->text.size &&
+                        parser->text.data[parser->at + 1] != ']';
+        if (is_range) {
+            parser->at++;
+            to = parse_class_member(parser, &class);
+        }
+        if (to < from)
+            return KVS_ERR_INVALID_ARGUMENT;
+        class_add(&class, (unsigned)from, (unsigned)to);
+    }
+    if (!parser_has(parser))
+        return KVS_ERR_INVALID_ARGUMENT;
+    parser->at++;
+    if (negated)
+        class_invert(&class);
+    return atom_class(parser, &class);
+}
+
+static int parse_escape(struct parser *parser)
+{
+    uint8_t letter = parser_peek(parser);
+    struct class class;
+    if (!parser_has(parser))
+        return KVS_ERR_INVALID_ARGUMENT;
+    if (class_of_letter(letter, &class)) {
+        parser->at++;
+        return atom_class(parser, &class);
+    }
+    if (letter == 'A' || letter == 'z' || letter == 'Z') {
+        parser->at++;
+        return step_add(parser, (struct step){.kind = letter == 'A' ? STEP_BEGIN : STEP_END});
+    }
+    int byte = parse_escaped_byte(parser);
+    if (byte < 0)
+        return KVS_ERR_INVALID_ARGUMENT;
+    return step_add(parser, (struct step){.kind = STEP_BYTE, .value = (uint8_t)byte});
+}
+
+/* --- groups and alternatives ------------------------------------------------------------------ */
+
+static int group_open(struct parser *parser)
+{
+    if (parser->depth == DEPTH_MAX)
+        return KVS_ERR_TOO_LARGE;
+    if (parser_peek(parser) == '?') {
+        if (parser->text.size - parser->at < 2 || parser->text.data[parser->at + 1] != ':')
+            return KVS_ERR_INVALID_ARGUMENT;
+        parser->at += 2;
+    }
+    uint32_t begin = parser->pattern->count;
+    parser->frames[parser->depth++] = (struct frame){.begin = begin, .alternative = begin};
+    parser->has_atom = false;
+    return 0;
+}
+
+/* Ends an alternative: a split in front of it, a jump behind it. */
+static int alternative_end(struct parser *parser)
+{
+    struct frame *frame = &parser->frames[parser->depth - 1];
+    uint32_t size = parser->pattern->count - frame->alternative;
+    int error =
+        step_insert(parser, frame->alternative,
+                    (struct step){.kind = STEP_SPLIT, .first = 1, .second = (int16_t)(size + 2)});
+    if (error == 0)
+        error = step_add(parser, (struct step){.kind = STEP_JUMP, .first = (int16_t)frame->jumps});
+    if (error != 0)
+        return error;
+    frame->jumps = parser->pattern->count;
+    frame->alternative = parser->pattern->count;
+    parser->has_atom = false;
+    return 0;
+}
+
+static void group_close(struct parser *parser)
+{
+    struct frame *frame = &parser->frames[--parser->depth];
+    uint32_t at = frame->jumps;
+    while (at != 0) {
+        struct step *jump = &parser->pattern->steps[at - 1];
+        uint32_t before = (uint16_t)jump->first;
+        jump->first = (int16_t)(parser->pattern->count - (at - 1));
+        at = before;
+    }
+    parser->atom = frame->begin;
+    parser->has_atom = true;
+}
+
+/* --- repetitions ------------------------------------------------------------------------------ */
+
+static int parse_number(struct parser *parser, uint32_t *ret_number)
+{
+    uint32_t number = 0;
+    size_t begin = parser->at;
+    for (; parser_peek(parser) >= '0' && parser_peek(parser) <= '9'; parser->at++) {
+        number = number * 10 + (uint32_t)(parser_peek(parser) - '0');
+        if (number > REPEAT_MAX)
+            return KVS_ERR_TOO_LARGE;
+    }
+    *ret_number = number;
+    return parser->at > begin ? 0 : KVS_ERR_INVALID_ARGUMENT;
+}
+
+#define WITHOUT_END UINT32_MAX
+
+/* Behind the brace. */
+static int parse_bounds(struct parser *parser, uint32_t *ret_min, uint32_t *ret_max)
+{
+    int error = parse_number(parser, ret_min);
+    *ret_max = *ret_min;
+    if (error == 0 && parser_peek(parser) == ',') {
+        parser->at++;
+        *ret_max = WITHOUT_END;
+        if (parser_peek(parser) != '}')
+            error = parse_number(parser, ret_max);
+    }
+    if (error != 0)
+        return error;
+    if (parser_peek(parser) != '}' || *ret_max < *ret_min)
+        return KVS_ERR_INVALID_ARGUMENT;
+    parser->at++;
+    return 0;
+}
+
+static int copy_add(struct parser *parser, const struct step *steps, uint32_t count)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < count && error == 0; i++)
+        error = step_add(parser, steps[i]);
+    return error;
+}
+
+/* What follows `begin` may also not be there, and, if it has no end, be there again. */
+static int make_optional(struct parser *parser, uint32_t begin, bool repeats)
+{
+    uint32_t size = parser->pattern->count - begin;
+    int error = step_insert(parser, begin,
+                            (struct step){.kind = STEP_SPLIT,
+                                          .first = 1,
+                                          .second = (int16_t)(size + 1 + (repeats ? 1 : 0))});
+    if (error == 0 && repeats)
+        error = step_add(parser,
+                         (struct step){.kind = STEP_JUMP, .first = (int16_t) - (int)(size + 1)});
+    return error;
+}
+
+/* The atom, `min` times, then up to `max` times or without end. */
+static int repeat(struct parser *parser, uint32_t min, uint32_t max)
+{
+    struct pattern *pattern = parser->pattern;
+    uint32_t size = pattern->count - parser->atom;
+    struct step *atom = mem_copy(&pattern->steps[parser->atom], size * sizeof *atom);
+    if (atom == NULL)
+        return KVS_ERR_NO_MEMORY;
+    pattern->count = parser->atom;
+    int error = 0;
+    for (uint32_t i = 0; i < min && error == 0; i++)
+        error = copy_add(parser, atom, size);
+    uint32_t more = max == WITHOUT_END ? 1 : max - min;
+    for (uint32_t i = 0; i < more && error == 0; i++) {
+        uint32_t begin = pattern->count;
+        error = copy_add(parser, atom, size);
+        if (error == 0)
+            error = make_optional(parser, begin, max == WITHOUT_END);
+    }
+    mem_free(atom);
+    return error;
+}
+
+static int parse_repetition(struct parser *parser, uint8_t sign)
+{
+    uint32_t min = sign == '+' ? 1 : 0;
+    uint32_t max = sign == '?' ? 1 : WITHOUT_END;
+    if (!parser->has_atom)
+        return KVS_ERR_INVALID_ARGUMENT;
+    int error = sign == '{' ? parse_bounds(parser, &min, &max) : 0;
+    if (error == 0)
+        error = repeat(parser, min, max);
+    if (error == 0 && parser_peek(parser) == '?')
+        parser->at++;
+    parser->has_atom = false;
+    return error;
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+static int parse_atom(struct parser *parser, uint8_t byte)
+{
+    uint32_t begin = parser->pattern->count;
+    int error;
+    if (byte == '[')
+        error = parse_class(parser);
+    else if (byte == '\\')
+        error = parse_escape(parser);
+    else if (byte == '.')
+        error = step_add(parser, (struct step){.kind = STEP_ANY});
+    else if (byte == '^' || byte == '$')
+        error = step_add(parser, (struct step){.kind = byte == '^' ? STEP_BEGIN : STEP_END});
+    else
+        error = step_add(parser, (struct step){.kind = STEP_BYTE, .value = byte});
+    parser->atom = begin;
+    parser->has_atom = true;
+    return error;
+}
+
+static int parse_one(struct parser *parser)
+{
+    uint8_t byte = parser_peek(parser);
+    parser->at++;
+    switch (byte) {
+    case '(':
+        return group_open(parser);
+    case ')':
+        if (parser->depth == 1)
+            return KVS_ERR_INVALID_ARGUMENT;
+        group_close(parser);
+        return 0;
+    case '|':
+        return alternative_end(parser);
+    case '*':
+    case '+':
+    case '?':
+    case '{':
+        return parse_repetition(parser, byte);
+    default:
+        return parse_atom(parser, byte);
+    }
+}
+
+int pattern_new(kvs_slice text, struct pattern **ret_pattern)
+{
+    if (text.size > PATTERN_SIZE_MAX)
+        return KVS_ERR_TOO_LARGE;
+    struct pattern *pattern = mem_zalloc(sizeof *pattern);
+    if (pattern == NULL)
+        return KVS_ERR_NO_MEMORY;
+    struct parser parser = {.pattern = pattern, .text = text, .depth = 1};
+    int error = 0;
+    while (error == 0 && parser_has(&parser))
+        error = parse_one(&parser);
+    if (error == 0 && parser.depth != 1)
+        error = KVS_ERR_INVALID_ARGUMENT;
+    if (error != 0) {
+        mem_free(pattern);
+        return error;
+    }
+    group_close(&parser);
+    pattern->steps[pattern->count++] =
+        (struct step){.kind = STEP_MATCH}; /* kept free by step_add */
+    *ret_pattern = pattern;
+    return 0;
+}
+
+void pattern_free(struct pattern *pattern)
+{
+    mem_free(pattern);
+}
+
+/* --- matching --------------------------------------------------------------------------------- */
+
+struct places {
+    uint32_t count;
+    uint16_t steps[PATTERN_STEPS_MAX];
+};
+
+struct matcher {
+    const struct pattern *pattern;
+    uint32_t mark; /* of this byte of the text */
+    uint32_t marks[PATTERN_STEPS_MAX];
+    uint16_t stack[PATTERN_STEPS_MAX * 2];
+    bool at_begin;
+    bool at_end;
+};
+
+/* Adds a step and all that is reached from it without a byte; true: the match is found. */
+static bool places_add(struct matcher *matcher, struct places *places, uint32_t from)
+{
+    uint32_t depth = 0;
+    matcher->stack[depth++] = (uint16_t)from;
+    while (depth > 0) {
+        uint32_t at = matcher->stack[--depth];
+        if (matcher->marks[at] == matcher->mark)
+            continue;
+        matcher->marks[at] = matcher->mark;
+        const struct step *step = &matcher->pattern->steps[at];
+        if (step->kind == STEP_MATCH)
+            return true;
+        if (step->kind == STEP_JUMP || step->kind == STEP_SPLIT)
+            matcher->stack[depth++] = (uint16_t)((int)at + step->first);
+        if (step->kind == STEP_SPLIT)
+            matcher->stack[depth++] = (uint16_t)((int)at + step->second);
+        if ((step->kind == STEP_BEGIN && matcher->at_begin) ||
+            (step->kind == STEP_END && matcher->at_end))
+            matcher->stack[depth++] = (uint16_t)(at + 1);
+        if (step->kind <= STEP_CLASS)
+            places->steps[places->count++] = (uint16_t)at;
+    }
+    return false;
+}
+
+static bool step_takes(const struct pattern *pattern, const struct step *step, uint8_t byte)
+{
+    if (step->kind == STEP_BYTE)
+        return step->value == byte;
+    if (step->kind == STEP_ANY)
+        return byte != '\n';
+    return (pattern->classes[step->value].bits[byte / 8] >> (byte % 8) & 1) != 0;
+}
+
+bool pattern_matches(const struct pattern *pattern, kvs_slice text)
+{
+    struct matcher matcher = {.pattern = pattern, .mark = 1, .at_begin = true};
+    struct places now = {0};
+    struct places next = {0};
+    matcher.at_end = text.size == 0;
+    if (places_add(&matcher, &now, 0))
+        return true;
+    for (size_t i = 0; i < text.size; i++) {
+        matcher.mark++;
+        matcher.at_begin = false;
+        matcher.at_end = i + 1 == text.size;
+        next.count = 0;
+        for (uint32_t k = 0; k < now.count; k++) {
+            const struct step *step = &pattern->steps[now.steps[k]];
+            if (step_takes(pattern, step, text.data[i]) &&
+                places_add(&matcher, &next, now.steps[k] + 1u))
+                return true;
+        }
+        if (places_add(&matcher, &next, 0)) /* or it begins here */
+            return true;
+        now.count = next.count;
+        memcpy(now.steps, next.steps, next.count * sizeof next.steps[0]);
+    }
+    return false;
+}

@@ -1,0 +1,27 @@
+/*
+ * stream/pattern.h: regular expressions of filters, found anywhere in a text.
+ *
+ * Bytes, not characters: a byte of a longer character counts as one. Known are
+ *   . [abc] [^a-z] \d \D \w \W \s \S, escaped signs, \t \n \r \xHH
+ *   ^ $ (of the whole text; also \A \z), alternatives |, groups ( ) and (?: )
+ *   * + ? {n} {n,} {n,m}, which may be followed by ? (there is no difference when only matching)
+ * Nothing else of what others know: no back references, no looking around, no options.
+ *
+ * The time to match grows with the size of the text times that of the pattern, whatever they are.
+ */
+#ifndef STREAM_PATTERN_H
+#define STREAM_PATTERN_H
+
+#include "base/slice.h"
+
+#define PATTERN_SIZE_MAX 1024u
+#define PATTERN_STEPS_MAX 1024u /* repetitions written out */
+
+struct pattern;
+
+/* INVALID_ARGUMENT, TOO_LARGE, NO_MEMORY. */
+int pattern_new(kvs_slice text, struct pattern **ret_pattern);
+void pattern_free(struct pattern *pattern); /* NULL is fine */
+bool pattern_matches(const struct pattern *pattern, kvs_slice text);
+
+#endif

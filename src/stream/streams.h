@@ -1,0 +1,92 @@
+/*
+ * stream/streams.h: the parts of the event streams and how they hang together.
+ *
+ *   open.c         opening, closing, statistics
+ *   heads.c        what the sequencer knows of each stream: a bounded cache
+ *   recent.c       ids of the last events written: a window
+ *   batch.c        what goes to the engine at once: blocks, runs, stream records
+ *   sequencer.c    who runs when: the queue, batches on their way, failures
+ *   expected.c     the rules of expected versions
+ *   write.c        a write: appending, deletion, metadata, derived streams
+ *   transaction.c  explicit transactions
+ *   lookup.c       streams, events and links in a view
+ *   read.c, read_all.c   reads
+ *   watch.c, subscription.c   being told
+ *
+ * Heads, window, batches and transactions belong to the sequencer: one thread at a time, see
+ * sequencer.c. Readers use views of the engine and what is atomic here, no more.
+ */
+#ifndef STREAM_STREAMS_H
+#define STREAM_STREAMS_H
+
+#include "stream/lookup.h"
+#include "stream/sequencer.h"
+#include "stream/subscription.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct groups;
+struct users;
+
+/* --- watches ---------------------------------------------------------------------------------- */
+
+#define WATCH_BUCKETS 1024u
+
+struct watches {
+    pthread_mutex_t lock;
+    struct list of_log;
+    struct list of_streams[WATCH_BUCKETS];
+};
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+struct streams {
+    struct engine *engine;
+    struct loop *loop;
+    bool without_derived;
+    bool insecure;
+    uint64_t (*wall_ms)(void);
+    struct sequencer sequencer;
+    struct watches watches;
+    _Atomic int64_t last_position; /* that is safe */
+    pthread_rwlock_t acls_lock;
+    struct default_acls acls;
+    _Atomic bool scavenging;
+    struct groups *groups;
+    struct users *users;
+
+    void (*closed)(void *arg);
+    void *closed_arg;
+    struct task close_task;
+
+    /* statistics: relaxed */
+    _Atomic uint64_t stat_appends;
+    _Atomic uint64_t stat_events;
+    _Atomic uint64_t stat_batches;
+    _Atomic uint64_t stat_reads;
+    _Atomic uint64_t stat_events_read;
+    _Atomic uint64_t stat_retries;
+    _Atomic uint64_t stat_subscriptions;
+    _Atomic uint64_t stat_heads;
+    _Atomic uint64_t stat_groups;
+};
+
+static inline void stream_stat_add(_Atomic uint64_t *stat, uint64_t more)
+{
+    atomic_fetch_add_explicit(stat, more, memory_order_relaxed);
+}
+
+static inline int64_t streams_now_100ns(const struct streams *streams)
+{
+    return (int64_t)(streams->wall_ms() * 10000u);
+}
+
+/* --- watch.c ---------------------------------------------------------------------------------- */
+
+void watches_init(struct watches *watches);
+void watches_deinit(struct watches *watches);
+/* A batch is safe: whoever waits for its streams is told. */
+void watches_fire(struct streams *streams, const struct batch *batch);
+
+#endif

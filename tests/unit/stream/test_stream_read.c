@@ -1,0 +1,519 @@
+/* tests/unit/stream/test_stream_read.c: reading events, streams, the log; limits, links,
+ * filters. */
+#include "base/slice.h"
+#include "test.h"
+#include "unit/stream/stream_fixture.h"
+
+#include <stdio.h>
+
+static struct stream_fixture fixture;
+
+static int setup(void **state)
+{
+    int error = stream_fixture_init(&fixture, *state);
+    return error != 0 ? error : stream_fixture_open(&fixture);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stream_fixture_deinit(&fixture);
+    return 0;
+}
+
+static void append(const char *stream, unsigned first, unsigned count)
+{
+    assert_int_equal(append_wait(&fixture, stream, STREAM_ANY, first, count, NULL), STREAM_OK);
+}
+
+static void read_wait(struct stream_read *read)
+{
+    assert_int_equal(read_event_wait(&fixture, read), 0);
+}
+
+/* Reads and writes down "outcome next end last: number number ...", for short expectations. */
+static const char *described(enum stream_read_kind kind, const char *stream, int64_t from,
+                             uint32_t count)
+{
+    static const char *const outcomes[] = {"ok",      "wrong",  "deleted",     "none",
+                                           "missing", "denied", "transaction", "bad"};
+    static char text[1000];
+    struct stream_read read = {
+        .kind = kind, .stream = slice_of_string(stream), .from = from, .count = count};
+    read_wait(&read);
+    size_t size = (size_t)snprintf(text, sizeof text, "%s %lld %s %lld:", outcomes[read.outcome],
+                                   (long long)read.next, read.end ? "end" : "more",
+                                   (long long)read.last_number);
+    for (uint32_t i = 0; i < read.events_count; i++)
+        size += (size_t)snprintf(text + size, sizeof text - size, " %lld",
+                                 (long long)read.events[i].event.number);
+    stream_read_release(&read);
+    return text;
+}
+
+#define forward(stream, from, count) described(STREAM_READ_FORWARD, stream, from, count)
+#define backward(stream, from, count) described(STREAM_READ_BACKWARD, stream, from, count)
+
+static void test_event(void **state)
+{
+    append("a", 1, 3);
+    struct stream_new_event event = event_of(77, "Other", "{\"x\":1}");
+    event.metadata = S("meta");
+    struct stream_write write = {
+        .stream = S("a"), .expected_version = 2, .events = &event, .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    struct stream_read read = {.stream = S("a"), .from = STREAM_END};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_OK);
+    assert_int_equal(read.events_count, 1);
+    const struct stream_record *record = &read.events[0].event;
+    assert_true(read.events[0].has_event && !read.events[0].has_link);
+    assert_slice_equal(record->stream, "a");
+    assert_slice_equal(record->type, "Other");
+    assert_slice_equal(record->data, "{\"x\":1}");
+    assert_slice_equal(record->metadata, "meta");
+    assert_true(record->is_json);
+    assert_int_equal(record->number, 3);
+    assert_int_equal(record->position, write.position);
+    assert_int_equal(record->created_100ns, (int64_t)atomic_load(&fixture_wall_ms) * 10000);
+    assert_memory_equal(record->id, event.id, 16);
+    stream_read_release(&read);
+    read = (struct stream_read){.stream = S("a"), .from = 1};
+    read_wait(&read);
+    assert_slice_equal(read.events[0].event.data, "d2");
+    assert_false(read.events[0].event.is_json);
+    stream_read_release(&read);
+    read = (struct stream_read){.stream = S("a"), .from = 4};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_EVENT_NOT_FOUND);
+    read = (struct stream_read){.stream = S("nobody"), .from = 0};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_NOT_FOUND);
+    read = (struct stream_read){.stream = S("a"), .from = -2};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_BAD_REQUEST);
+    /* No metadata yet, but a stream. */
+    read = (struct stream_read){.stream = S("$$a"), .from = STREAM_END};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_OK);
+    assert_int_equal(read.events_count, 0);
+    read = (struct stream_read){.stream = S("$$nobody"), .from = STREAM_END};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_NOT_FOUND);
+}
+
+static void test_forward(void **state)
+{
+    append("a", 0, 10);
+    assert_string_equal(forward("a", 0, 4), "ok 4 more 9: 0 1 2 3");
+    assert_string_equal(forward("a", 4, 4), "ok 8 more 9: 4 5 6 7");
+    assert_string_equal(forward("a", 8, 4), "ok 10 end 9: 8 9");
+    assert_string_equal(forward("a", 0, 10), "ok 10 end 9: 0 1 2 3 4 5 6 7 8 9");
+    assert_string_equal(forward("a", 10, 4), "ok 10 end 9:");
+    assert_string_equal(forward("a", 50, 4), "ok 10 end 9:");
+    assert_string_equal(forward("nobody", 0, 4), "none -1 end -1:");
+    assert_string_equal(forward("a", -1, 4), "bad -1 end -1:");
+    assert_string_equal(forward("a", 0, 0), "bad -1 end -1:");
+    assert_string_equal(forward("a", 0, 4097), "bad -1 end -1:");
+    assert_string_equal(forward("a", INT64_MAX, 4096), "ok 10 end 9:");
+}
+
+static void test_backward(void **state)
+{
+    append("a", 0, 10);
+    assert_string_equal(backward("a", -1, 4), "ok 5 more 9: 9 8 7 6");
+    assert_string_equal(backward("a", 5, 4), "ok 1 more 9: 5 4 3 2");
+    assert_string_equal(backward("a", 1, 4), "ok -1 end 9: 1 0");
+    assert_string_equal(backward("a", 3, 4), "ok -1 end 9: 3 2 1 0");
+    assert_string_equal(backward("a", 11, 4), "ok 7 more 9: 9 8");
+    assert_string_equal(backward("a", 20, 4), "ok 9 more 9:");
+    assert_string_equal(backward("nobody", -1, 4), "none -1 end -1:");
+}
+
+static void test_interleaved(void **state)
+{
+    for (unsigned i = 0; i < 40; i++) {
+        append("a", 10 * i, 1 + i % 3);
+        append("b", 10 * i + 5, 1);
+    }
+    struct stream_read read;
+    for (int64_t from = 0; from < 80; from += 7) {
+        assert_int_equal(read_forward_wait(&fixture, "a", from, 9, &read), 0);
+        for (uint32_t i = 0; i < read.events_count; i++)
+            assert_int_equal(read.events[i].event.number, from + i);
+        stream_read_release(&read);
+    }
+}
+
+static void test_max_count(void **state)
+{
+    append("a", 0, 10);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$maxCount\":3}"), STREAM_OK);
+    assert_string_equal(forward("a", 0, 4), "ok 7 more 9:");
+    assert_string_equal(forward("a", 7, 4), "ok 10 end 9: 7 8 9");
+}
+
+static void test_truncate_before(void **state)
+{
+    append("a", 0, 10);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":6}"), STREAM_OK);
+    assert_string_equal(forward("a", 0, 4), "ok 6 more 9:");
+    assert_string_equal(forward("a", 4, 4), "ok 8 more 9: 6 7");
+    assert_string_equal(forward("a", 8, 4), "ok 10 end 9: 8 9");
+    assert_string_equal(backward("a", 7, 4), "ok -1 end 9: 7 6");
+    assert_string_equal(backward("a", 5, 4), "ok -1 end 9:");
+    struct stream_read read = {.stream = S("a"), .from = 5};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_EVENT_NOT_FOUND);
+    /* Bad values say nothing. */
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":\"x\",\"$maxCount\":-1}"), STREAM_OK);
+    assert_string_equal(forward("a", 0, 2), "ok 2 more 9: 0 1");
+    assert_int_equal(metadata_wait(&fixture, "a", "no json"), STREAM_OK);
+    assert_string_equal(forward("a", 0, 2), "ok 2 more 9: 0 1");
+}
+
+static void test_max_age(void **state)
+{
+    append("a", 0, 5);
+    atomic_fetch_add(&fixture_wall_ms, 10000);
+    append("a", 5, 5);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$maxAge\":8}"), STREAM_OK);
+    assert_string_equal(forward("a", 0, 7), "ok 7 more 9: 5 6");
+    assert_string_equal(forward("a", 0, 3), "ok 3 more 9:");
+    assert_string_equal(backward("a", -1, 20), "ok -1 end 9: 9 8 7 6 5");
+    struct stream_read read = {.stream = S("a"), .from = 4};
+    read_wait(&read);
+    assert_int_equal(read.outcome, STREAM_EVENT_NOT_FOUND);
+    atomic_fetch_add(&fixture_wall_ms, 10000);
+    assert_string_equal(forward("a", 5, 5), "ok 10 end 9:");
+}
+
+static void test_metastream_keeps_one(void **state)
+{
+    append("a", 0, 1);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(metadata_wait(&fixture, "a", "{\"$cacheControl\":7}"), STREAM_OK);
+    assert_string_equal(backward("$$a", -1, 5), "ok -1 end 2: 2");
+    struct stream_read read;
+    assert_int_equal(read_forward_wait(&fixture, "a", 0, 1, &read), 0);
+    assert_int_equal(read.cache_control, 7);
+    stream_read_release(&read);
+}
+
+/* --- the log ---------------------------------------------------------------------------------- */
+
+static void test_all(void **state)
+{
+    struct stream_read read;
+    assert_int_equal(read_all_wait(&fixture, 0, 10, false, &read), 0);
+    assert_true(read.end && read.events_count == 0 && read.next == 0);
+    for (unsigned i = 0; i < 30; i++)
+        append(i % 2 != 0 ? "a" : "b", i, 1);
+    int64_t next = 0;
+    int64_t positions[30];
+    unsigned count = 0;
+    do {
+        assert_int_equal(read_all_wait(&fixture, next, 7, false, &read), 0);
+        for (uint32_t i = 0; i < read.events_count; i++, count++) {
+            positions[count] = read.events[i].event.position;
+            assert_true(positions[count] >= next && positions[count] > 0);
+            assert_true(count == 0 || positions[count] > positions[count - 1]);
+        }
+        next = read.next;
+        stream_read_release(&read);
+    } while (read.events_count > 0 || !read.end);
+    assert_int_equal(count, 30);
+    assert_true(next >= streams_last_position(fixture.streams));
+    next = STREAM_END;
+    do {
+        assert_int_equal(read_all_wait(&fixture, next, 7, true, &read), 0);
+        for (uint32_t i = 0; i < read.events_count; i++)
+            assert_int_equal(read.events[i].event.position, positions[--count]);
+        next = read.next;
+        stream_read_release(&read);
+    } while (!read.end);
+    assert_int_equal(count, 0);
+    assert_int_equal(read_all_wait(&fixture, positions[3], 1, false, &read), 0);
+    assert_int_equal(read.events[0].event.position, positions[3]);
+    stream_read_release(&read);
+    assert_int_equal(read_all_wait(&fixture, positions[3], 1, true, &read), 0);
+    assert_int_equal(read.events[0].event.position, positions[2]);
+    stream_read_release(&read);
+    assert_int_equal(read_all_wait(&fixture, positions[29] + 1, 5, false, &read), 0);
+    assert_true(read.events_count == 0 && read.end && read.next == positions[29] + 1);
+    assert_int_equal(read_all_wait(&fixture, positions[29] + 100, 5, false, &read), 0);
+    assert_true(read.events_count == 0 && read.end && read.next == positions[29] + 100);
+}
+
+static void test_page_by_size(void **state)
+{
+    append("a", 0, 20);
+    struct stream_read read = {
+        .kind = STREAM_READ_FORWARD, .stream = S("a"), .count = 20, .size_max = 170};
+    read_wait(&read);
+    assert_int_equal(read.events_count, 3);
+    assert_int_equal(read.next, 3);
+    assert_false(read.end);
+    stream_read_release(&read);
+    read.size_max = 1;
+    read_wait(&read);
+    assert_int_equal(read.events_count, 1);
+    stream_read_release(&read);
+    read.kind = STREAM_READ_BACKWARD;
+    read.from = STREAM_END;
+    read.size_max = 170;
+    read_wait(&read);
+    assert_int_equal(read.events_count, 3);
+    assert_int_equal(read.next, 16);
+    assert_false(read.end);
+    stream_read_release(&read);
+    read.kind = STREAM_READ_ALL_FORWARD;
+    read.from = 0;
+    read_wait(&read);
+    assert_int_equal(read.events_count, 3);
+    assert_int_equal(read.next, read.events[2].event.position + 1);
+    assert_false(read.end);
+    stream_read_release(&read);
+}
+
+static unsigned count_filtered(enum stream_filter_subject subject, bool is_regex,
+                               const char *pattern, uint32_t window, bool backward)
+{
+    struct stream_filter *filter;
+    kvs_slice text = slice_of_string(pattern);
+    assert_int_equal(stream_filter_new(subject, is_regex, &text, 1, &filter), 0);
+    unsigned count = 0;
+    struct stream_read read = {
+        .kind = backward ? STREAM_READ_ALL_BACKWARD : STREAM_READ_ALL_FORWARD,
+        .from = backward ? STREAM_END : 0,
+        .count = 5,
+        .search_window = window,
+        .filter = filter,
+    };
+    do {
+        read_wait(&read);
+        assert_true(read.considered <= (window != 0 ? window : 5));
+        count += read.events_count;
+        read.from = read.next;
+        stream_read_release(&read);
+    } while (!read.end);
+    stream_filter_free(filter);
+    return count;
+}
+
+static void test_filters(void **state)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        append("order-1", 10 * i, 1);
+        append("payment-1", 10 * i + 1, 1);
+        append("$system", 10 * i + 2, 1);
+    }
+    assert_int_equal(metadata_wait(&fixture, "order-1", "{}"), STREAM_OK);
+    for (unsigned backward = 0; backward < 2; backward++) {
+        assert_int_equal(count_filtered(STREAM_FILTER_STREAM, false, "order-", 0, backward), 20);
+        assert_int_equal(count_filtered(STREAM_FILTER_STREAM, false, "$", 50, backward), 21);
+        assert_int_equal(count_filtered(STREAM_FILTER_STREAM, true, "^[^$]", 13, backward), 40);
+        assert_int_equal(count_filtered(STREAM_FILTER_STREAM, true, "ment", 7, backward), 20);
+        assert_int_equal(count_filtered(STREAM_FILTER_TYPE, false, "$meta", 0, backward), 1);
+        assert_int_equal(count_filtered(STREAM_FILTER_TYPE, true, "^T$", 0, backward), 60);
+        assert_int_equal(count_filtered(STREAM_FILTER_TYPE, true, "nothing", 0, backward), 0);
+    }
+    struct stream_filter *filter;
+    kvs_slice two[2] = {S("a"), S("b")};
+    assert_int_equal(stream_filter_new(STREAM_FILTER_TYPE, true, two, 2, &filter),
+                     KVS_ERR_INVALID_ARGUMENT);
+    kvs_slice bad = S("(");
+    assert_int_equal(stream_filter_new(STREAM_FILTER_TYPE, true, &bad, 1, &filter),
+                     KVS_ERR_INVALID_ARGUMENT);
+}
+
+/* --- links ------------------------------------------------------------------------------------ */
+
+static void append_link(const char *stream, unsigned id, const char *data)
+{
+    struct stream_new_event event = event_of(id, "$>", data);
+    struct stream_write write = {.stream = slice_of_string(stream),
+                                 .expected_version = STREAM_ANY,
+                                 .events = &event,
+                                 .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+}
+
+static void test_links(void **state)
+{
+    static const char *const unresolvable[] = {
+        "0@gone", "9@a", "x@a", "0", "@a", "0@", "0@nobody", "99999999999999999999@a", ""};
+    append("a", 1, 3);
+    append("gone", 4, 1);
+    assert_int_equal(delete_wait(&fixture, "gone", STREAM_ANY, true, NULL), STREAM_OK);
+    append_link("links", 10, "1@a");
+    for (unsigned i = 0; i < sizeof unresolvable / sizeof unresolvable[0]; i++)
+        append_link("links", 20 + i, unresolvable[i]);
+    struct stream_read read;
+    assert_int_equal(read_forward_wait(&fixture, "links", 0, 100, &read), 0);
+    assert_slice_equal(read.events[0].event.data, "1@a");
+    assert_false(read.events[0].has_link);
+    stream_read_release(&read);
+    read.flags = STREAM_READ_RESOLVE_LINKS;
+    read_wait(&read);
+    assert_true(read.events[0].has_link && read.events[0].has_event);
+    assert_slice_equal(read.events[0].link.data, "1@a");
+    assert_slice_equal(read.events[0].link.stream, "links");
+    assert_slice_equal(read.events[0].event.data, "d2");
+    assert_slice_equal(read.events[0].event.stream, "a");
+    for (uint32_t i = 1; i < read.events_count; i++)
+        assert_true(read.events[i].has_link && !read.events[i].has_event);
+    stream_read_release(&read);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":2}"), STREAM_OK);
+    read_wait(&read);
+    assert_true(read.events[0].has_link && !read.events[0].has_event);
+    stream_read_release(&read);
+}
+
+static void test_derived(void **state)
+{
+    append("order-1", 1, 2);
+    append("order-2", 3, 1);
+    append("plain", 4, 1);
+    append("order-1", 5, 1);
+    append("-odd", 6, 1);
+    append("$sys-x", 7, 1);
+    assert_string_equal(forward("$ce-order", 0, 10), "ok 4 end 3: 0 1 2 3");
+}
+
+static void test_derived_links(void **state)
+{
+    append("order-1", 1, 2);
+    append("order-2", 3, 1);
+    append("order-1", 5, 1);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        struct stream_read read;
+        assert_int_equal(read_forward_wait(&fixture, "$ce-order", 0, 10, &read), 0);
+        assert_int_equal(read.events_count, 4);
+        assert_slice_equal(read.events[2].event.type, "$>");
+        assert_slice_equal(read.events[2].event.data, "0@order-2");
+        assert_slice_equal(read.events[3].event.data, "2@order-1");
+        assert_slice_equal(read.events[3].event.stream, "$ce-order");
+        stream_read_release(&read);
+        read.flags = STREAM_READ_RESOLVE_LINKS;
+        read_wait(&read);
+        assert_slice_equal(read.events[3].link.data, "2@order-1");
+        assert_int_equal(read.events[3].link.number, 3);
+        assert_slice_equal(read.events[3].event.data, "d5");
+        stream_read_release(&read);
+        assert_int_equal(read_forward_wait(&fixture, "$streams", 0, 10, &read), 0);
+        assert_int_equal(read.events_count, 2);
+        assert_slice_equal(read.events[1].event.data, "0@order-2");
+        stream_read_release(&read);
+        assert_int_equal(read_forward_wait(&fixture, "$et-T", 0, 10, &read), 0);
+        assert_int_equal(read.events_count, 4);
+        stream_read_release(&read);
+        assert_string_equal(forward("$ce-nobody", 0, 10), "none -1 end -1:");
+        assert_string_equal(backward("$ce-order", -1, 2), "ok 1 more 3: 3 2");
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+    assert_int_equal(delete_wait(&fixture, "order-2", STREAM_ANY, true, NULL), STREAM_OK);
+    struct stream_read read = {.kind = STREAM_READ_FORWARD,
+                               .stream = S("$ce-order"),
+                               .count = 10,
+                               .flags = STREAM_READ_RESOLVE_LINKS};
+    read_wait(&read);
+    assert_int_equal(read.events_count, 5); /* the tombstone, too */
+    assert_true(read.events[2].has_link && !read.events[2].has_event);
+    stream_read_release(&read);
+    assert_string_equal(forward("$et-$deleted", 0, 10), "ok 1 end 0: 0");
+}
+
+/* --- access ----------------------------------------------------------------------------------- */
+
+static enum stream_outcome read_as(const char *stream, const char *login, const char *group)
+{
+    kvs_slice groups[1] = {slice_of_string(group)};
+    struct stream_user user = {
+        .login = slice_of_string(login), .groups = groups, .groups_count = group[0] != '\0'};
+    struct stream_read read = {
+        .kind = STREAM_READ_FORWARD, .stream = slice_of_string(stream), .count = 1, .user = &user};
+    if (stream[0] == '\0')
+        read.kind = STREAM_READ_ALL_FORWARD;
+    read_wait(&read);
+    stream_read_release(&read);
+    return read.outcome;
+}
+
+static enum stream_outcome write_as(const char *stream, const char *login)
+{
+    struct stream_new_event event = event_of(1, "T", "x");
+    struct stream_user user = {.login = slice_of_string(login)};
+    struct stream_write write = {.stream = slice_of_string(stream),
+                                 .expected_version = STREAM_ANY,
+                                 .events = &event,
+                                 .count = 1,
+                                 .user = &user};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    return write.outcome;
+}
+
+static void test_access(void **state)
+{
+    append("a", 1, 1);
+    append("$sys", 2, 1);
+    assert_int_equal(read_as("a", "", ""), STREAM_OK);
+    assert_int_equal(read_as("$sys", "joe", ""), STREAM_ACCESS_DENIED);
+    assert_int_equal(read_as("$sys", "admin", ""), STREAM_OK);
+    assert_int_equal(read_as("$sys", "joe", "$admins"), STREAM_OK);
+    assert_int_equal(read_as("", "joe", ""), STREAM_ACCESS_DENIED);
+    assert_int_equal(read_as("", "admin", ""), STREAM_OK);
+    assert_int_equal(read_as("$streams", "joe", ""), STREAM_ACCESS_DENIED);
+    assert_int_equal(metadata_wait(&fixture, "a",
+                                   "{\"$acl\":{\"$r\":[\"joe\",\"staff\"],\"$w\":\"ann\","
+                                   "\"$mr\":[],\"$mw\":\"$all\"}}"),
+                     STREAM_OK);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        assert_int_equal(read_as("a", "", ""), STREAM_ACCESS_DENIED);
+        assert_int_equal(read_as("a", "joe", ""), STREAM_OK);
+        assert_int_equal(read_as("a", "ann", ""), STREAM_ACCESS_DENIED);
+        assert_int_equal(read_as("a", "ann", "staff"), STREAM_OK);
+        assert_int_equal(read_as("$$a", "joe", ""), STREAM_ACCESS_DENIED);
+        assert_int_equal(write_as("a", "joe"), STREAM_ACCESS_DENIED);
+        assert_int_equal(write_as("a", "ann"), STREAM_OK);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+    assert_int_equal(metadata_wait(&fixture, "$all", "{\"$acl\":{\"$r\":\"joe\"}}"), STREAM_OK);
+    assert_int_equal(read_as("", "joe", ""), STREAM_OK);
+    assert_int_equal(write_as("$$a", ""), STREAM_OK);
+}
+
+static void test_default_access(void **state)
+{
+    append("a", 1, 1);
+    struct stream_new_event event =
+        event_of(9, "update-default-acl",
+                 "{\"$userStreamAcl\":{\"$r\":\"ann\"},\"$systemStreamAcl\":{\"$r\":\"joe\"}}");
+    struct stream_write write = {
+        .stream = S("$settings"), .expected_version = STREAM_ANY, .events = &event, .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        assert_int_equal(read_as("a", "joe", ""), STREAM_ACCESS_DENIED);
+        assert_int_equal(read_as("a", "ann", ""), STREAM_OK);
+        assert_int_equal(read_as("$settings", "joe", ""), STREAM_OK);
+        assert_int_equal(write_as("b", ""), STREAM_OK);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_event),     TEST(test_forward),
+        TEST(test_backward),  TEST(test_interleaved),
+        TEST(test_max_count), TEST(test_truncate_before),
+        TEST(test_max_age),   TEST(test_metastream_keeps_one),
+        TEST(test_all),       TEST(test_page_by_size),
+        TEST(test_filters),   TEST(test_links),
+        TEST(test_derived),   TEST(test_derived_links),
+        TEST(test_access),    TEST(test_default_access),
+    };
+    return stream_tests_run("stream-read", tests, sizeof tests / sizeof tests[0]);
+}

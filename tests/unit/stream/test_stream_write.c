@@ -1,0 +1,373 @@
+/* tests/unit/stream/test_stream_write.c: appends, expected versions, retries, deletion,
+ * metadata. */
+#include "base/slice.h"
+#include "test.h"
+#include "unit/stream/stream_fixture.h"
+
+#include <stdio.h>
+
+static struct stream_fixture fixture;
+
+static int setup(void **state)
+{
+    int error = stream_fixture_init(&fixture, *state);
+    return error != 0 ? error : stream_fixture_open(&fixture);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stream_fixture_deinit(&fixture);
+    return 0;
+}
+
+static int append(const char *stream, int64_t expected, unsigned first, unsigned count)
+{
+    return append_wait(&fixture, stream, expected, first, count, NULL);
+}
+
+/* The data of the events of a stream, "d1 d2 d3", and how the read ended. */
+static const char *content(const char *stream)
+{
+    static char text[4096];
+    struct stream_read read;
+    size_t size = 0;
+    text[0] = '\0';
+    if (read_forward_wait(&fixture, stream, 0, 100, &read) != 0)
+        return "error";
+    if (read.outcome == STREAM_NOT_FOUND)
+        return "none";
+    if (read.outcome == STREAM_DELETED)
+        return "deleted";
+    for (uint32_t i = 0; i < read.events_count; i++)
+        size += (size_t)snprintf(text + size, sizeof text - size, "%s%.*s", i > 0 ? " " : "",
+                                 (int)read.events[i].event.data.size,
+                                 (const char *)read.events[i].event.data.data);
+    stream_read_release(&read);
+    return text;
+}
+
+static int64_t last_number(const char *stream)
+{
+    struct stream_read read = {.kind = STREAM_READ_INFO, .stream = slice_of_string(stream)};
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    stream_read_release(&read);
+    return read.last_number;
+}
+
+static void test_numbers_and_positions(void **state)
+{
+    struct stream_write write;
+    assert_int_equal(append_wait(&fixture, "a", STREAM_NO_STREAM, 1, 3, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 0);
+    assert_int_equal(write.last_number, 2);
+    int64_t position = write.position;
+    assert_true(position > 0);
+    assert_int_equal(append_wait(&fixture, "b", STREAM_ANY, 4, 1, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 0);
+    assert_true(write.position > position);
+    assert_int_equal(append_wait(&fixture, "a", 2, 5, 2, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 3);
+    assert_int_equal(write.last_number, 4);
+    assert_string_equal(content("a"), "d1 d2 d3 d5 d6");
+    position = write.position;
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    assert_int_equal(append_wait(&fixture, "a", 4, 7, 1, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 5);
+    assert_true(write.position > position);
+    assert_string_equal(content("a"), "d1 d2 d3 d5 d6 d7");
+}
+
+static void test_no_events(void **state)
+{
+    struct stream_write write;
+    assert_int_equal(append_wait(&fixture, "a", STREAM_NO_STREAM, 1, 0, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 0);
+    assert_int_equal(write.last_number, -1);
+    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    assert_int_equal(append_wait(&fixture, "a", 1, 1, 0, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 2);
+    assert_int_equal(write.last_number, 1);
+    assert_int_equal(append("a", STREAM_ANY, 1, 0), STREAM_OK);
+    assert_int_equal(append("a", 0, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(append("a", STREAM_NO_STREAM, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
+}
+
+static void test_expected_exactly(void **state)
+{
+    struct stream_write write;
+    assert_int_equal(append("a", 0, 1, 1), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(append("a", STREAM_NO_STREAM, 1, 2), STREAM_OK);
+    assert_int_equal(append_wait(&fixture, "a", 5, 9, 1, &write), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(write.first_number, -1);
+    assert_int_equal(write.last_number, -1);
+    assert_int_equal(write.current_version, 1);
+    /* The right version writes the same events again. */
+    assert_int_equal(append("a", 1, 1, 2), STREAM_OK);
+    assert_string_equal(content("a"), "d1 d2 d1 d2");
+    assert_int_equal(append("a", -3, 1, 1), STREAM_BAD_REQUEST);
+    assert_int_equal(append("a", -5, 1, 1), STREAM_BAD_REQUEST);
+}
+
+static void test_retries_of_exact(void **state)
+{
+    struct stream_write write;
+    struct stream_write retry;
+    assert_int_equal(append_wait(&fixture, "a", STREAM_NO_STREAM, 1, 3, &write), STREAM_OK);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        assert_int_equal(append_wait(&fixture, "a", STREAM_NO_STREAM, 1, 3, &retry), STREAM_OK);
+        assert_true(retry.was_there);
+        assert_int_equal(retry.first_number, 0);
+        assert_int_equal(retry.last_number, 2);
+        assert_int_equal(retry.position, write.position);
+        assert_int_equal(append_wait(&fixture, "a", 0, 2, 1, &retry), STREAM_OK);
+        assert_int_equal(retry.first_number, 1);
+        assert_int_equal(retry.last_number, 1);
+        assert_int_equal(append("a", STREAM_NO_STREAM, 1, 4), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append("a", STREAM_NO_STREAM, 2, 2), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append("a", 0, 9, 1), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+    assert_string_equal(content("a"), "d1 d2 d3");
+}
+
+static void test_retries_of_any(void **state)
+{
+    struct stream_write write;
+    struct stream_write retry;
+    assert_int_equal(append("b", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(append_wait(&fixture, "a", STREAM_ANY, 1, 3, &write), STREAM_OK);
+    assert_int_equal(append("a", STREAM_ANY, 11, 1), STREAM_OK);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        assert_int_equal(append_wait(&fixture, "a", STREAM_ANY, 1, 3, &retry), STREAM_OK);
+        assert_true(retry.was_there);
+        assert_int_equal(retry.first_number, 0);
+        assert_int_equal(retry.last_number, 2);
+        assert_int_equal(retry.position, write.position);
+        assert_int_equal(append_wait(&fixture, "a", STREAM_EXISTS, 2, 2, &retry), STREAM_OK);
+        assert_int_equal(retry.first_number, 1);
+        /* The first is known, a later one is not. */
+        assert_int_equal(append("a", STREAM_ANY, 3, 2), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+    assert_string_equal(content("a"), "d1 d2 d3 d11");
+    /* The first is not known: written, whatever follows. */
+    assert_int_equal(append("a", STREAM_ANY, 0, 3), STREAM_OK);
+    assert_string_equal(content("a"), "d1 d2 d3 d11 d0 d1 d2");
+}
+
+static void test_exists(void **state)
+{
+    assert_int_equal(append("a", STREAM_EXISTS, 1, 1), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(metadata_wait(&fixture, "a", "{}"), STREAM_OK);
+    assert_int_equal(append("a", STREAM_EXISTS, 1, 1), STREAM_OK);
+    assert_int_equal(append("a", STREAM_EXISTS, 2, 1), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
+    assert_int_equal(append("a", STREAM_EXISTS, 3, 1), STREAM_DELETED);
+}
+
+static void test_soft_delete(void **state)
+{
+    struct stream_write write;
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL),
+                     STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "a", 1, false, NULL), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(delete_wait(&fixture, "a", 7, false, NULL), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(delete_wait(&fixture, "a", 2, false, &write), STREAM_OK);
+    assert_true(write.position > 0);
+    assert_string_equal(content("a"), "none");
+    assert_int_equal(last_number("a"), 2);
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    assert_string_equal(content("a"), "none");
+    /* Written to again: numbers go on, the old events stay away. */
+    assert_int_equal(append_wait(&fixture, "a", STREAM_NO_STREAM, 4, 2, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 3);
+    assert_int_equal(write.last_number, 4);
+    assert_string_equal(content("a"), "d4 d5");
+    assert_int_equal(append("a", 4, 6, 1), STREAM_OK);
+    assert_string_equal(content("a"), "d4 d5 d6");
+}
+
+static void test_recreation_keeps_metadata(void **state)
+{
+    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":9223372036854775807,\"mine\":7}"),
+                     STREAM_OK);
+    assert_string_equal(content("a"), "none");
+    assert_int_equal(append("a", 2, 4, 1), STREAM_OK);
+    assert_string_equal(content("a"), "d4");
+    struct stream_read read = {.stream = S("$$a"), .from = STREAM_END};
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    assert_int_equal(read.outcome, STREAM_OK);
+    assert_slice_equal(read.events[0].event.data, "{\"$tb\":3,\"mine\":7}");
+    stream_read_release(&read);
+}
+
+static void test_metadata_brings_back(void **state)
+{
+    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"x\":1}"), STREAM_OK);
+    assert_string_equal(content("a"), "");
+    assert_int_equal(append("a", 2, 4, 1), STREAM_OK);
+    assert_string_equal(content("a"), "d4");
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":1}"), STREAM_OK);
+    assert_string_equal(content("a"), "d2 d3 d4");
+}
+
+static void test_hard_delete(void **state)
+{
+    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "a", "{}"), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "a", 0, true, NULL), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(delete_wait(&fixture, "a", 2, true, NULL), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "never", STREAM_NO_STREAM, true, NULL), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "never2", STREAM_ANY, true, NULL), STREAM_OK);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        assert_string_equal(content("a"), "deleted");
+        assert_string_equal(content("$$a"), "deleted");
+        assert_string_equal(content("never"), "deleted");
+        assert_int_equal(last_number("a"), STREAM_NUMBER_DELETED);
+        assert_int_equal(append("a", STREAM_ANY, 4, 1), STREAM_DELETED);
+        assert_int_equal(append("a", STREAM_NO_STREAM, 4, 1), STREAM_DELETED);
+        assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, true, NULL), STREAM_DELETED);
+        assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_DELETED);
+        assert_int_equal(metadata_wait(&fixture, "a", "{}"), STREAM_DELETED);
+        assert_int_equal(append("never2", STREAM_EXISTS, 4, 1), STREAM_DELETED);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+}
+
+static void test_nobody_writes_to(void **state)
+{
+    assert_int_equal(append("$all", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append("$ce-a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append("$et-a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append("$streams", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append("$$$$a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append("a", STREAM_ANY, 1, 1), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "$$a", STREAM_ANY, false, NULL), STREAM_ACCESS_DENIED);
+    assert_int_equal(metadata_wait(&fixture, "$all", "{}"), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "$ce-a", "{}"), STREAM_OK);
+}
+
+static void test_bad_requests(void **state)
+{
+    static uint8_t large[STREAM_EVENT_SIZE_MAX + 1];
+    struct stream_new_event event = event_of(1, "T", "");
+    event.data = slice_make(large, sizeof large);
+    struct stream_write write = {
+        .stream = S("a"), .expected_version = STREAM_ANY, .events = &event, .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), KVS_ERR_TOO_LARGE);
+    event.data.size = STREAM_EVENT_SIZE_MAX - 1;
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(write.outcome, STREAM_OK);
+    struct stream_read read = {.stream = S("a"), .from = 0};
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    assert_int_equal(read.events_count, 1);
+    assert_int_equal(read.events[0].event.data.size, STREAM_EVENT_SIZE_MAX - 1);
+    stream_read_release(&read);
+    write.stream = S("");
+    assert_int_equal(write_event_wait(&fixture, &write), KVS_ERR_INVALID_ARGUMENT);
+    write.stream = slice_make(large, STREAM_NAME_SIZE_MAX + 1);
+    assert_int_equal(write_event_wait(&fixture, &write), KVS_ERR_TOO_LARGE);
+}
+
+static void test_large_writes_are_whole(void **state)
+{
+    enum { COUNT = 300 };
+    static uint8_t data[4096];
+    static struct stream_new_event events[COUNT];
+    for (unsigned i = 0; i < COUNT; i++) {
+        events[i] = event_of(i, "T", "");
+        events[i].data = slice_make(data, sizeof data);
+    }
+    struct stream_write write = {
+        .stream = S("a-1"), .expected_version = STREAM_NO_STREAM, .events = events, .count = COUNT};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(write.last_number, COUNT - 1);
+    struct stream_write retry = write;
+    assert_int_equal(write_event_wait(&fixture, &retry), 0);
+    assert_true(retry.was_there);
+    assert_int_equal(retry.position, write.position);
+    struct stream_read read;
+    int64_t next = 0;
+    unsigned count = 0;
+    do {
+        assert_int_equal(read_forward_wait(&fixture, "a-1", next, 64, &read), 0);
+        for (uint32_t i = 0; i < read.events_count; i++, count++)
+            assert_int_equal(read.events[i].event.number, count);
+        next = read.next;
+        stream_read_release(&read);
+    } while (!read.end);
+    assert_int_equal(count, COUNT);
+}
+
+static struct latch many_latch;
+
+static void many_on_done(struct task *task)
+{
+    (void)task;
+    latch_down(&many_latch);
+}
+
+/* Many at once: those to one stream are done in order, each upon the one before. */
+static void test_many_at_once(void **state)
+{
+    enum { COUNT = 2000, STREAMS = 7 };
+    static struct stream_write writes[COUNT];
+    static struct stream_new_event events[COUNT];
+    static char names[STREAMS][16];
+    struct task_list list = {0};
+    latch_init(&many_latch, COUNT);
+    for (unsigned i = 0; i < STREAMS; i++)
+        snprintf(names[i], sizeof names[i], "many-%u", i);
+    for (unsigned i = 0; i < COUNT; i++) {
+        events[i] = event_of(i, "T", "x");
+        writes[i] = (struct stream_write){
+            .op = {.task.run = many_on_done, .loop = &fixture.engine.loop},
+            .stream = slice_of_string(names[i % STREAMS]),
+            .expected_version = (int64_t)(i / STREAMS) - 1,
+            .events = &events[i],
+            .count = 1,
+        };
+        task_list_push(&list, &writes[i].op.task);
+        if (i % 31 == 0)
+            streams_write_list(fixture.streams, &list);
+    }
+    streams_write_list(fixture.streams, &list);
+    latch_wait(&many_latch);
+    latch_deinit(&many_latch);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(writes[i].op.error, 0);
+        assert_int_equal(writes[i].outcome, STREAM_OK);
+        assert_int_equal(writes[i].first_number, i / STREAMS);
+        assert_true(i == 0 || writes[i].position > writes[i - 1].position);
+    }
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_numbers_and_positions),
+        TEST(test_no_events),
+        TEST(test_expected_exactly),
+        TEST(test_retries_of_exact),
+        TEST(test_retries_of_any),
+        TEST(test_exists),
+        TEST(test_soft_delete),
+        TEST(test_recreation_keeps_metadata),
+        TEST(test_metadata_brings_back),
+        TEST(test_hard_delete),
+        TEST(test_nobody_writes_to),
+        TEST(test_bad_requests),
+        TEST(test_large_writes_are_whole),
+        TEST(test_many_at_once),
+    };
+    return stream_tests_run("stream-write", tests, sizeof tests / sizeof tests[0]);
+}
