@@ -1,0 +1,211 @@
+/*
+ * native/addon.h: the native side of the Node.js package: submit a call, deliver its result, close.
+ *
+ * Node-API alone, no C++, no V8. All that an environment has (the main thread's or a worker's) is
+ * in its struct addon; there are no globals, so the addon may be loaded many times at once.
+ *
+ * The life of a call:
+ *   1. JavaScript picks an id, keeps the promise of it, and calls a native function with the id and
+ *      the arguments, which are checked and copied into a struct call;
+ *   2. calls of one turn are gathered, and submitted to libkvs together (addon_flush);
+ *   3. libkvs completes them on the runtime's own thread: each goes into the list `done`, and the
+ *      first one wakes JavaScript's thread;
+ *   4. there all that are done by then are written into two arrays, and one call into JavaScript
+ *      settles their promises (completions.c says how results are written).
+ *
+ * Threads: everything runs on the environment's thread but call_done, which runs on the runtime's.
+ */
+#ifndef BINDINGS_NODE_NATIVE_ADDON_H
+#define BINDINGS_NODE_NATIVE_ADDON_H
+
+#define NAPI_VERSION 8
+#include <kvs/kvs.h>
+#include <node_api.h>
+#include <pthread.h>
+#include <string.h>
+
+#define CALLS_FLUSH_MAX 256u /* gathered before they are submitted at the latest */
+#define SPARE_CALLS_MAX 1024u
+
+struct call;
+struct resource;
+struct writer;
+
+/* What an environment has. */
+struct addon {
+    napi_env env;
+    kvs_runtime *runtime; /* NULL until something is opened */
+    napi_ref deliver;     /* JavaScript's function that settles promises */
+    napi_threadsafe_function wake;
+    struct call **calls; /* under way, by id */
+    uint32_t calls_size;
+    uint32_t process_holds; /* calls under way, and clients that JavaScript has asked to count */
+    struct call *gathered[CALLS_FLUSH_MAX]; /* store calls, not yet submitted */
+    unsigned gathered_count;
+    struct call *spares;
+    unsigned spares_count;
+    struct resource *resources; /* open, or being closed */
+    bool stopping;              /* the environment ends */
+    unsigned holds;             /* the environment's and the resources' */
+    pthread_mutex_t lock;       /* of what follows */
+    struct call *done;
+    struct call *done_last;
+    bool woken;
+};
+
+/* Something that is opened and closed: a store, a client, a transaction, a subscription. JavaScript
+ * holds it by an external value; calls under way hold it, too. */
+struct resource_kind {
+    const char *name;
+    /* Closes `pointer`; NULL when nothing has to be waited for. */
+    kvs_future *(*close)(void *pointer);
+};
+
+struct resource {
+    struct addon *addon;
+    const struct resource_kind *kind;
+    void *pointer;           /* libkvs's; NULL once it is being closed */
+    struct resource *parent; /* held: a transaction's client, say */
+    unsigned holds;
+    bool closing;
+    struct resource *next;
+    struct resource **link;
+};
+
+/* Writes the result of a call, on the environment's thread. */
+typedef void call_write_fn(struct call *call, struct writer *writer);
+
+struct call {
+    kvs_op op; /* store calls; first */
+    struct addon *addon;
+    struct call *next;         /* of `done`, or of the spares */
+    struct resource *resource; /* held */
+    kvs_future *future;        /* calls with a future */
+    call_write_fn *write;
+    uint32_t id;
+    unsigned flags;  /* the kind's own */
+    uint8_t *memory; /* copied arguments */
+    size_t memory_size;
+    void *table;        /* of slices or mutations, of a batch */
+    int accepted_error; /* is no failure: `write` says what came of it */
+};
+
+/* --- addon.c --- */
+
+/* The runtime, made at the first need; NULL: an exception is pending. */
+kvs_runtime *addon_runtime(struct addon *addon);
+struct addon *addon_of(napi_env env);
+void addon_release(struct addon *addon);
+/* Submits what is gathered. */
+void addon_flush(struct addon *addon);
+
+/* Something keeps the process alive, or does no longer. */
+void addon_hold_process(struct addon *addon);
+void addon_release_process(struct addon *addon);
+
+/* --- call.c --- */
+
+/* A call of the id, which must be free; NULL: an exception is pending. */
+struct call *call_new(struct addon *addon, uint32_t id, struct resource *resource,
+                      call_write_fn *write);
+/* Room for `size` bytes of arguments: false, when there is no memory, with an exception. */
+bool call_reserve(struct call *call, size_t size);
+/* Appends the bytes of a value (null: none) behind `used`; the slice's data is an offset. */
+bool call_append(struct call *call, napi_value value, size_t *used, kvs_slice *ret_slice);
+/* Zeroed room for a batch's table; NULL: no memory, with an exception. */
+void *call_table(struct call *call, size_t size);
+/* Not submitted: an exception is pending. */
+void call_drop(struct call *call);
+void call_submit_op(struct call *call, enum kvs_op_kind kind);
+/* Takes the future. NULL: no memory, which is the call's error. */
+void call_submit_future(struct call *call, kvs_future *future);
+/* It has its outcome; any thread. */
+void call_done(struct call *call);
+/* It is over: the resource is let go, memory given back. */
+void call_end(struct call *call);
+/* Asks for all calls to be given up. */
+void calls_cancel_all(struct addon *addon);
+napi_value call_cancel_js(napi_env env, napi_callback_info info);
+void calls_free_spares(struct addon *addon);
+
+/* --- completions.c --- */
+
+/* Settles all that are done. */
+void completions_deliver(struct addon *addon);
+/* The next of `done`; NULL: none. */
+struct call *completions_take(struct addon *addon);
+
+/* Parts of a result, in the order in which JavaScript reads them. */
+void write_nothing(struct writer *writer);
+void write_boolean(struct writer *writer, bool value);
+void write_number(struct writer *writer, int64_t value);
+void write_u64(struct writer *writer, uint64_t value);
+void write_bytes(struct writer *writer, kvs_slice bytes);
+void write_json(struct writer *writer, kvs_slice text);
+void write_pairs(struct writer *writer, const kvs_pair *pairs, size_t count);
+void write_keys(struct writer *writer, const kvs_pair *pairs, size_t count);
+void write_values(struct writer *writer, const kvs_pair *pairs, size_t count);
+/* A resource that the call has made; takes it. */
+void write_resource(struct writer *writer, struct resource *resource);
+
+/* --- resource.c --- */
+
+/* Holds `parent`, which may be NULL. NULL: no memory. */
+struct resource *resource_new(struct addon *addon, const struct resource_kind *kind, void *pointer,
+                              struct resource *parent);
+void resource_hold(struct resource *resource);
+void resource_release(struct resource *resource);
+/* The external of it, which holds it; takes the caller's hold. */
+napi_value resource_external(napi_env env, struct resource *resource);
+/* Of an external that is open; NULL: a TypeError or an Error that it is closed is pending. */
+struct resource *resource_get(napi_env env, napi_value value, const struct resource_kind *kind);
+/* The future of its closing; NULL when it is closed already, or nothing has to be waited for. */
+kvs_future *resource_close(struct resource *resource);
+/* (id, resource): its close as a call; of one that is closed already, done at once. */
+napi_value resource_close_js(napi_env env, napi_callback_info info,
+                             const struct resource_kind *kind);
+/* Closes all, and waits. */
+void resources_close_all_blocking(struct addon *addon);
+
+/* --- arguments.c: each false with an exception pending --- */
+
+#define ARGUMENTS_MAX 12u
+
+struct arguments {
+    napi_env env;
+    struct addon *addon;
+    size_t count;
+    napi_value values[ARGUMENTS_MAX];
+};
+
+bool arguments_begin(struct arguments *arguments, napi_env env, napi_callback_info info);
+bool argument_u32(struct arguments *arguments, unsigned i, uint32_t *ret_value);
+bool argument_double(struct arguments *arguments, unsigned i, double *ret_value);
+/* A number or a BigInt that is not negative. */
+bool argument_u64(struct arguments *arguments, unsigned i, uint64_t *ret_value);
+bool argument_boolean(struct arguments *arguments, unsigned i);
+bool argument_is_nullish(struct arguments *arguments, unsigned i);
+/* Bytes of a Buffer, Uint8Array or string: how many; then copied. */
+bool bytes_size(napi_env env, napi_value value, const char *what, size_t *ret_size);
+void bytes_copy(napi_env env, napi_value value, uint8_t *to, size_t size);
+/* A string, freed by free(). */
+bool argument_string(struct arguments *arguments, unsigned i, const char *what, char **ret_text);
+/* The named property; false: it is missing, null or undefined. */
+bool option_get(napi_env env, napi_value object, const char *name, napi_value *ret_value);
+
+/* --- store.c --- */
+
+bool store_define(napi_env env, napi_value exports);
+/* From an object with the names of the struct in camel case; false: an exception is pending. Frees
+ * nothing: store_options_free does, in either case. */
+bool store_options_take(napi_env env, napi_value object, struct kvs_store_options *options);
+void store_options_free(struct kvs_store_options *options);
+
+bool define_functions(napi_env env, napi_value exports, const napi_property_descriptor *functions,
+                      size_t count);
+#define FUNCTION(name, fn)                                   \
+    {                                                        \
+        name, NULL, fn, NULL, NULL, NULL, napi_default, NULL \
+    }
+
+#endif

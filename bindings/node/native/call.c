@@ -1,0 +1,240 @@
+/* native/call.c: the life of a call; see addon.h. */
+#include "addon.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CALLS_MAX (1u << 22)
+
+static bool make_room(struct addon *addon, uint32_t id)
+{
+    if (id < addon->calls_size)
+        return true;
+    uint32_t size = addon->calls_size > 0 ? addon->calls_size : 64;
+    while (size <= id)
+        size *= 2;
+    struct call **calls = size <= CALLS_MAX ? realloc(addon->calls, size * sizeof *calls) : NULL;
+    if (calls == NULL)
+        return false;
+    memset(calls + addon->calls_size, 0, (size - addon->calls_size) * sizeof *calls);
+    addon->calls = calls;
+    addon->calls_size = size;
+    return true;
+}
+
+static struct call *take_spare(struct addon *addon)
+{
+    struct call *call = addon->spares;
+    if (call == NULL)
+        return calloc(1, sizeof *call);
+    addon->spares = call->next;
+    addon->spares_count--;
+    return call;
+}
+
+struct call *call_new(struct addon *addon, uint32_t id, struct resource *resource,
+                      call_write_fn *write)
+{
+    if (addon->stopping) {
+        napi_throw_error(addon->env, "CLOSED", "the environment is ending");
+        return NULL;
+    }
+    struct call *call = make_room(addon, id) && addon->calls[id] == NULL ? take_spare(addon) : NULL;
+    if (call == NULL) {
+        napi_throw_error(addon->env, "BUSY", "too many calls under way");
+        return NULL;
+    }
+    uint8_t *memory = call->memory;
+    size_t memory_size = call->memory_size;
+    *call = (struct call){.op = KVS_OP_INIT,
+                          .addon = addon,
+                          .resource = resource,
+                          .write = write,
+                          .id = id,
+                          .memory = memory,
+                          .memory_size = memory_size};
+    if (resource != NULL)
+        resource_hold(resource);
+    addon->calls[id] = call;
+    addon_hold_process(addon);
+    return call;
+}
+
+bool call_reserve(struct call *call, size_t size)
+{
+    if (size <= call->memory_size)
+        return true;
+    free(call->memory);
+    call->memory = malloc(size);
+    call->memory_size = call->memory != NULL ? size : 0;
+    if (call->memory == NULL)
+        napi_throw_error(call->addon->env, "NO_MEMORY", "out of memory");
+    return call->memory != NULL;
+}
+
+bool call_append(struct call *call, napi_value value, size_t *used, kvs_slice *ret_slice)
+{
+    napi_env env = call->addon->env;
+    napi_valuetype type;
+    size_t size = 0;
+    bool none =
+        napi_typeof(env, value, &type) == napi_ok && (type == napi_null || type == napi_undefined);
+    if (!none && !bytes_size(env, value, "a key or value", &size))
+        return false;
+    if (*used + size + 1 > call->memory_size) {
+        size_t larger = 2 * (*used + size + 1);
+        uint8_t *grown = realloc(call->memory, larger);
+        if (grown == NULL) {
+            napi_throw_error(call->addon->env, "NO_MEMORY", "out of memory");
+            return false;
+        }
+        call->memory = grown;
+        call->memory_size = larger;
+    }
+    if (!none)
+        bytes_copy(env, value, call->memory + *used, size);
+    *ret_slice = (kvs_slice){(const uint8_t *)*used, size};
+    *used += size + 1; /* a copied string ends with a NUL */
+    return true;
+}
+
+void *call_table(struct call *call, size_t size)
+{
+    call->table = calloc(1, size > 0 ? size : 1);
+    if (call->table == NULL)
+        napi_throw_error(call->addon->env, "NO_MEMORY", "out of memory");
+    return call->table;
+}
+
+void call_end(struct call *call)
+{
+    struct addon *addon = call->addon;
+    kvs_op_release(&call->op);
+    kvs_future_free(call->future);
+    free(call->table);
+    if (addon->calls != NULL)
+        addon->calls[call->id] = NULL;
+    addon_release_process(addon);
+    if (call->resource != NULL)
+        resource_release(call->resource);
+    if (addon->stopping || addon->spares_count >= SPARE_CALLS_MAX || call->memory_size > 4096) {
+        free(call->memory);
+        free(call);
+        return;
+    }
+    call->next = addon->spares;
+    addon->spares = call;
+    addon->spares_count++;
+}
+
+void call_drop(struct call *call)
+{
+    call_end(call);
+}
+
+void calls_free_spares(struct addon *addon)
+{
+    struct call *next;
+    for (struct call *call = addon->spares; call != NULL; call = next) {
+        next = call->next;
+        free(call->memory);
+        free(call);
+    }
+    addon->spares = NULL;
+    addon->spares_count = 0;
+}
+
+/* --- done: on the runtime's thread --- */
+
+void call_done(struct call *call)
+{
+    struct addon *addon = call->addon;
+    pthread_mutex_lock(&addon->lock);
+    call->next = NULL;
+    if (addon->done_last != NULL)
+        addon->done_last->next = call;
+    else
+        addon->done = call;
+    addon->done_last = call;
+    bool wake = !addon->woken;
+    addon->woken = true;
+    pthread_mutex_unlock(&addon->lock);
+    if (wake)
+        napi_call_threadsafe_function(addon->wake, NULL, napi_tsfn_nonblocking);
+}
+
+static void on_op_done(kvs_op *op)
+{
+    call_done((struct call *)op);
+}
+
+static void on_future_ready(kvs_future *future, void *arg)
+{
+    (void)future;
+    call_done(arg);
+}
+
+/* --- submitting --- */
+
+void call_submit_op(struct call *call, enum kvs_op_kind kind)
+{
+    struct addon *addon = call->addon;
+    call->op.kind = (uint8_t)kind;
+    call->op.on_done = on_op_done;
+    addon->gathered[addon->gathered_count++] = call;
+    if (addon->gathered_count == CALLS_FLUSH_MAX)
+        addon_flush(addon);
+}
+
+void call_submit_future(struct call *call, kvs_future *future)
+{
+    call->future = future;
+    if (future == NULL) {
+        call->op.error = KVS_ERR_NO_MEMORY;
+        call_done(call);
+        return;
+    }
+    kvs_future_on_ready(future, on_future_ready, call);
+}
+
+/* --- giving up --- */
+
+static bool is_gathered(const struct call *call)
+{
+    for (unsigned i = 0; i < call->addon->gathered_count; i++) {
+        if (call->addon->gathered[i] == call)
+            return true;
+    }
+    return false;
+}
+
+static void cancel(struct call *call)
+{
+    if (is_gathered(call))
+        addon_flush(call->addon);
+    if (call->future != NULL)
+        kvs_future_cancel(call->future);
+    else if (call->op.kind != 0 && call->resource != NULL && call->resource->pointer != NULL)
+        kvs_store_cancel(call->resource->pointer, &call->op);
+}
+
+/* cancel(id) */
+napi_value call_cancel_js(napi_env env, napi_callback_info info)
+{
+    struct arguments arguments;
+    uint32_t id;
+    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, &id))
+        return NULL;
+    struct addon *addon = arguments.addon;
+    if (id < addon->calls_size && addon->calls[id] != NULL)
+        cancel(addon->calls[id]);
+    return NULL;
+}
+
+void calls_cancel_all(struct addon *addon)
+{
+    for (uint32_t id = 0; id < addon->calls_size; id++) {
+        if (addon->calls[id] != NULL)
+            cancel(addon->calls[id]);
+    }
+}

@@ -1,0 +1,345 @@
+/*
+ * native/completions.c: results on their way to JavaScript: many at once, in two arrays.
+ *
+ * `words` are 32-bit numbers that say what there is, `bytes` are keys and values, one behind the
+ * other, in the order in which words speak of them. A result in words:
+ *
+ *   id, error, then
+ *   after an error: size of its message; (then what the call adds, as below)
+ *   SHAPE_NOTHING
+ *   SHAPE_BOOLEAN   0 or 1
+ *   SHAPE_NUMBER    low, high (signed)
+ *   SHAPE_U64       low, high
+ *   SHAPE_BYTES     size
+ *   SHAPE_JSON      size
+ *   SHAPE_PAIRS     count, then for each: size of the key, size of the value + 1, or 0: none
+ *   SHAPE_KEYS      count, then the size of each
+ *   SHAPE_VALUES    count, then for each its size + 1, or 0: none
+ *   SHAPE_RESOURCE  index into the third argument
+ *
+ * src/completions.ts reads it. One call into JavaScript settles at most about DELIVER_BYTES_MAX of
+ * bytes, because a value that a program keeps keeps its whole array alive.
+ */
+#include "addon.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DELIVER_BYTES_MAX (64u * 1024)
+#define DELIVER_WORDS_MAX 16384u
+#define DELIVER_RESOURCES_MAX 64u
+
+enum shape {
+    SHAPE_NOTHING = 0,
+    SHAPE_BOOLEAN,
+    SHAPE_NUMBER,
+    SHAPE_U64,
+    SHAPE_BYTES,
+    SHAPE_JSON,
+    SHAPE_PAIRS,
+    SHAPE_KEYS,
+    SHAPE_VALUES,
+    SHAPE_RESOURCE,
+};
+
+struct writer {
+    struct addon *addon;
+    uint32_t *words;
+    size_t words_count;
+    size_t words_size;
+    uint8_t *bytes;
+    size_t bytes_count;
+    size_t bytes_size;
+    napi_value resources;
+    uint32_t resources_count;
+    bool failed; /* no memory for the result that is being written */
+};
+
+static bool grow(void **memory, size_t *size, size_t needed, size_t unit)
+{
+    if (needed <= *size)
+        return true;
+    size_t larger = *size > 0 ? *size : 1024;
+    while (larger < needed)
+        larger *= 2;
+    void *grown = realloc(*memory, larger * unit);
+    if (grown == NULL)
+        return false;
+    *memory = grown;
+    *size = larger;
+    return true;
+}
+
+static uint32_t *add_words(struct writer *writer, size_t count)
+{
+    void *words = writer->words;
+    if (writer->failed ||
+        !grow(&words, &writer->words_size, writer->words_count + count, sizeof(uint32_t))) {
+        writer->failed = true;
+        return NULL;
+    }
+    writer->words = words;
+    uint32_t *added = writer->words + writer->words_count;
+    writer->words_count += count;
+    return added;
+}
+
+static void add_bytes(struct writer *writer, kvs_slice bytes)
+{
+    void *memory = writer->bytes;
+    if (writer->failed ||
+        !grow(&memory, &writer->bytes_size, writer->bytes_count + bytes.size, 1)) {
+        writer->failed = true;
+        return;
+    }
+    writer->bytes = memory;
+    if (bytes.size > 0)
+        memcpy(writer->bytes + writer->bytes_count, bytes.data, bytes.size);
+    writer->bytes_count += bytes.size;
+}
+
+static void add_shape(struct writer *writer, enum shape shape)
+{
+    uint32_t *words = add_words(writer, 1);
+    if (words != NULL)
+        words[0] = shape;
+}
+
+static void add_sized(struct writer *writer, enum shape shape, kvs_slice bytes)
+{
+    uint32_t *words = add_words(writer, 2);
+    if (words == NULL)
+        return;
+    words[0] = shape;
+    words[1] = (uint32_t)bytes.size;
+    add_bytes(writer, bytes);
+}
+
+static void add_long(struct writer *writer, enum shape shape, uint64_t value)
+{
+    uint32_t *words = add_words(writer, 3);
+    if (words == NULL)
+        return;
+    words[0] = shape;
+    words[1] = (uint32_t)value;
+    words[2] = (uint32_t)(value >> 32);
+}
+
+void write_nothing(struct writer *writer)
+{
+    add_shape(writer, SHAPE_NOTHING);
+}
+
+void write_boolean(struct writer *writer, bool value)
+{
+    uint32_t *words = add_words(writer, 2);
+    if (words == NULL)
+        return;
+    words[0] = SHAPE_BOOLEAN;
+    words[1] = value;
+}
+
+void write_number(struct writer *writer, int64_t value)
+{
+    add_long(writer, SHAPE_NUMBER, (uint64_t)value);
+}
+
+void write_u64(struct writer *writer, uint64_t value)
+{
+    add_long(writer, SHAPE_U64, value);
+}
+
+void write_bytes(struct writer *writer, kvs_slice bytes)
+{
+    add_sized(writer, SHAPE_BYTES, bytes);
+}
+
+void write_json(struct writer *writer, kvs_slice text)
+{
+    add_sized(writer, SHAPE_JSON, text);
+}
+
+void write_pairs(struct writer *writer, const kvs_pair *pairs, size_t count)
+{
+    uint32_t *words = add_words(writer, 2 + 2 * count);
+    if (words == NULL)
+        return;
+    *words++ = SHAPE_PAIRS;
+    *words++ = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        words[2 * i] = (uint32_t)pairs[i].key.size;
+        words[2 * i + 1] = pairs[i].found ? (uint32_t)pairs[i].value.size + 1 : 0;
+        add_bytes(writer, pairs[i].key);
+        if (pairs[i].found)
+            add_bytes(writer, pairs[i].value);
+    }
+}
+
+void write_keys(struct writer *writer, const kvs_pair *pairs, size_t count)
+{
+    uint32_t *words = add_words(writer, 2 + count);
+    if (words == NULL)
+        return;
+    *words++ = SHAPE_KEYS;
+    *words++ = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        words[i] = (uint32_t)pairs[i].key.size;
+        add_bytes(writer, pairs[i].key);
+    }
+}
+
+void write_values(struct writer *writer, const kvs_pair *pairs, size_t count)
+{
+    uint32_t *words = add_words(writer, 2 + count);
+    if (words == NULL)
+        return;
+    *words++ = SHAPE_VALUES;
+    *words++ = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        words[i] = pairs[i].found ? (uint32_t)pairs[i].value.size + 1 : 0;
+        if (pairs[i].found)
+            add_bytes(writer, pairs[i].value);
+    }
+}
+
+void write_resource(struct writer *writer, struct resource *resource)
+{
+    napi_env env = writer->addon->env;
+    uint32_t *words = add_words(writer, 2);
+    if (words == NULL) {
+        resource_release(resource);
+        return;
+    }
+    words[0] = SHAPE_RESOURCE;
+    words[1] = writer->resources_count;
+    if (writer->resources == NULL)
+        napi_create_array(env, &writer->resources);
+    napi_value external = resource_external(env, resource);
+    if (external == NULL)
+        writer->failed = true;
+    else
+        napi_set_element(env, writer->resources, writer->resources_count++, external);
+}
+
+static void write_error(struct writer *writer, struct call *call, int error)
+{
+    const char *text =
+        call->future != NULL ? kvs_future_error_message(call->future) : call->op.message;
+    if (text[0] == 0)
+        text = kvs_error_text(error);
+    kvs_slice message = kvs_slice_of(text);
+    uint32_t *words = add_words(writer, 3);
+    if (words == NULL)
+        return;
+    words[0] = call->id;
+    words[1] = (uint32_t)error;
+    words[2] = (uint32_t)message.size;
+    add_bytes(writer, message);
+}
+
+/* One result; whatever was written of it is taken back when memory runs out. */
+static void write_call(struct writer *writer, struct call *call)
+{
+    size_t words_count = writer->words_count;
+    size_t bytes_count = writer->bytes_count;
+    int error = call->future != NULL ? kvs_future_error(call->future) : call->op.error;
+    if (error == call->accepted_error)
+        error = 0;
+    if (error != 0) {
+        write_error(writer, call, error);
+    } else {
+        uint32_t *words = add_words(writer, 2);
+        if (words != NULL) {
+            words[0] = call->id;
+            words[1] = 0;
+            call->write(call, writer);
+        }
+    }
+    if (!writer->failed)
+        return;
+    /* The arrays have room for this: they held more a moment ago, or hold nothing yet. */
+    writer->failed = false;
+    writer->words_count = words_count;
+    writer->bytes_count = bytes_count;
+    uint32_t *words = add_words(writer, 3);
+    if (words == NULL)
+        napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "out of memory", NAPI_AUTO_LENGTH);
+    words[0] = call->id;
+    words[1] = (uint32_t)KVS_ERR_NO_MEMORY;
+    words[2] = 0;
+}
+
+struct call *completions_take(struct addon *addon)
+{
+    pthread_mutex_lock(&addon->lock);
+    struct call *call = addon->done;
+    if (call != NULL) {
+        addon->done = call->next;
+        if (addon->done == NULL)
+            addon->done_last = NULL;
+    }
+    pthread_mutex_unlock(&addon->lock);
+    return call;
+}
+
+/* All that are done by now, as one chain. */
+static struct call *take_all(struct addon *addon)
+{
+    pthread_mutex_lock(&addon->lock);
+    struct call *calls = addon->done;
+    addon->done = addon->done_last = NULL;
+    addon->woken = false;
+    pthread_mutex_unlock(&addon->lock);
+    return calls;
+}
+
+static void call_javascript(struct writer *writer)
+{
+    napi_env env = writer->addon->env;
+    napi_value arguments[3], buffer, deliver, undefined;
+    void *words = NULL;
+    napi_get_undefined(env, &undefined);
+    arguments[2] = writer->resources != NULL ? writer->resources : undefined;
+    if (napi_create_arraybuffer(env, writer->words_count * sizeof(uint32_t), &words, &buffer) !=
+            napi_ok ||
+        napi_create_typedarray(env, napi_uint32_array, writer->words_count, buffer, 0,
+                               &arguments[0]) != napi_ok ||
+        napi_create_buffer_copy(env, writer->bytes_count, writer->bytes, NULL, &arguments[1]) !=
+            napi_ok ||
+        napi_get_reference_value(env, writer->addon->deliver, &deliver) != napi_ok)
+        napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "no memory for results", NAPI_AUTO_LENGTH);
+    memcpy(words, writer->words, writer->words_count * sizeof(uint32_t));
+    napi_call_function(env, undefined, deliver, 3, arguments, NULL);
+}
+
+/* As many of the chain as fit into one call; returns the rest. */
+static struct call *deliver_some(struct addon *addon, struct call *calls, struct writer *writer)
+{
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(addon->env, &scope) != napi_ok)
+        napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "no memory for results", NAPI_AUTO_LENGTH);
+    writer->words_count = writer->bytes_count = 0;
+    writer->resources = NULL;
+    writer->resources_count = 0;
+    while (calls != NULL && writer->bytes_count < DELIVER_BYTES_MAX &&
+           writer->words_count < DELIVER_WORDS_MAX &&
+           writer->resources_count < DELIVER_RESOURCES_MAX) {
+        struct call *call = calls;
+        calls = call->next;
+        write_call(writer, call);
+        call_end(call);
+    }
+    call_javascript(writer);
+    napi_close_handle_scope(addon->env, scope);
+    return calls;
+}
+
+void completions_deliver(struct addon *addon)
+{
+    struct writer writer = {.addon = addon};
+    struct call *calls = take_all(addon);
+    while (calls != NULL && !addon->stopping)
+        calls = deliver_some(addon, calls, &writer);
+    free(writer.words);
+    free(writer.bytes);
+}

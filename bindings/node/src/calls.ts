@@ -1,0 +1,242 @@
+/**
+ * Calls under way: a promise for each, settled in batches. The addon delivers many results at once in
+ * two arrays (native/completions.c says how they are written); this reads them.
+ */
+import { asKvsError, errorOf } from "./errors";
+import { Handle, native } from "./native";
+
+/** What a call's promise becomes, read from its result. */
+export type Read<T> = (results: Results) => T;
+
+const enum Shape {
+  Nothing,
+  Boolean,
+  Number,
+  U64,
+  Bytes,
+  Json,
+  Pairs,
+  Keys,
+  Values,
+  Resource,
+}
+
+/** Results of one delivery, read from front to back. */
+export class Results {
+  private words!: Uint32Array;
+  private bytes!: Buffer;
+  private handles: Handle[] | undefined;
+  private word = 0;
+  private byte = 0;
+
+  begin(words: Uint32Array, bytes: Buffer, handles: Handle[] | undefined): void {
+    this.words = words;
+    this.bytes = bytes;
+    this.handles = handles;
+    this.word = this.byte = 0;
+  }
+
+  get done(): boolean {
+    return this.word >= this.words.length;
+  }
+
+  next(): number {
+    return this.words[this.word++]!;
+  }
+
+  take(size: number): Buffer {
+    const from = this.byte;
+    this.byte = from + size;
+    return this.bytes.subarray(from, from + size);
+  }
+
+  text(size: number, encoding: BufferEncoding = "utf8"): string {
+    const from = this.byte;
+    this.byte = from + size;
+    return this.bytes.toString(encoding, from, from + size);
+  }
+
+  nothing(): undefined {
+    this.word++;
+    return undefined;
+  }
+
+  boolean(): boolean {
+    this.word++;
+    return this.words[this.word++] !== 0;
+  }
+
+  /** A signed number; one that is no safe integer is a broken promise of the addon's caller. */
+  number(): number {
+    this.word++;
+    const low = this.words[this.word++]!;
+    return (this.words[this.word++]! | 0) * 4294967296 + low;
+  }
+
+  bigint(): bigint {
+    this.word++;
+    const low = this.words[this.word++]!;
+    return (BigInt(this.words[this.word++]!) << 32n) | BigInt(low);
+  }
+
+  /** Bytes, or undefined where there is nothing. */
+  value(encoding: BufferEncoding | undefined): Buffer | string | undefined {
+    if (this.words[this.word++] === Shape.Nothing) return undefined;
+    const size = this.words[this.word++]!;
+    return encoding === undefined ? this.take(size) : this.text(size, encoding);
+  }
+
+  json(): unknown {
+    this.word++;
+    return JSON.parse(this.text(this.words[this.word++]!));
+  }
+
+  handle(): Handle {
+    if (this.words[this.word++] !== Shape.Resource) throw errorOf(-7, "");
+    return this.handles![this.words[this.word++]!]!;
+  }
+
+  /** Keys with their values; undefined: there is none. */
+  pairs(encoding: BufferEncoding | undefined): [Buffer | string, Buffer | string | undefined][] {
+    this.word++;
+    const count = this.words[this.word++]!;
+    const pairs = new Array(count);
+    for (let i = 0; i < count; i++) {
+      const keySize = this.words[this.word++]!;
+      const valueSize = this.words[this.word++]!;
+      const key = encoding === undefined ? this.take(keySize) : this.text(keySize, encoding);
+      pairs[i] = [
+        key,
+        valueSize === 0
+          ? undefined
+          : encoding === undefined
+            ? this.take(valueSize - 1)
+            : this.text(valueSize - 1, encoding),
+      ];
+    }
+    return pairs;
+  }
+
+  /** The last key of a scan, as bytes. */
+  lastKey(): Buffer | undefined {
+    return this.value(undefined) as Buffer | undefined;
+  }
+
+  values(encoding: BufferEncoding | undefined): (Buffer | string | undefined)[] {
+    this.word++;
+    const count = this.words[this.word++]!;
+    const values = new Array(count);
+    for (let i = 0; i < count; i++) {
+      const size = this.words[this.word++]!;
+      values[i] =
+        size === 0
+          ? undefined
+          : encoding === undefined
+            ? this.take(size - 1)
+            : this.text(size - 1, encoding);
+    }
+    return values;
+  }
+
+  keys(encoding: BufferEncoding | undefined): (Buffer | string)[] {
+    this.word++;
+    const count = this.words[this.word++]!;
+    const keys = new Array(count);
+    for (let i = 0; i < count; i++) {
+      const size = this.words[this.word++]!;
+      keys[i] = encoding === undefined ? this.take(size) : this.text(size, encoding);
+    }
+    return keys;
+  }
+}
+
+interface Waiting {
+  resolve: (value: any) => void;
+  reject: (error: unknown) => void;
+  read: Read<any>;
+}
+
+const waiting: (Waiting | undefined)[] = [];
+const free: number[] = [];
+const results = new Results();
+let flushing = false;
+
+function flush(): void {
+  flushing = false;
+  native.flush();
+}
+
+function deliver(words: Uint32Array, bytes: Buffer, handles: Handle[] | undefined): void {
+  results.begin(words, bytes, handles);
+  while (!results.done) {
+    const id = results.next();
+    const error = results.next() | 0;
+    const call = waiting[id]!;
+    waiting[id] = undefined;
+    free.push(id);
+    if (error !== 0) {
+      call.reject(errorOf(error, results.text(results.next())));
+      continue;
+    }
+    try {
+      call.resolve(call.read(results));
+    } catch (thrown) {
+      call.reject(thrown);
+    }
+  }
+}
+
+native.start(deliver);
+
+/**
+ * Starts a call: `start` gives it to the addon under the id. Calls of one turn reach libkvs together.
+ * Its promise is rejected with what `start` throws. The signal gives the call up.
+ */
+export function call<T>(
+  start: (id: number) => void,
+  read: Read<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  if (signal !== undefined) return callWithSignal(start, read, signal);
+  return new Promise((resolve, reject) => {
+    const id = free.length > 0 ? free.pop()! : waiting.length;
+    waiting[id] = { resolve, reject, read };
+    try {
+      start(id);
+    } catch (error) {
+      waiting[id] = undefined;
+      free.push(id);
+      reject(asKvsError(error));
+      return;
+    }
+    if (!flushing) {
+      flushing = true;
+      queueMicrotask(flush);
+    }
+  });
+}
+
+function callWithSignal<T>(
+  start: (id: number) => void,
+  read: Read<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  if (signal.aborted) return Promise.reject(signal.reason);
+  let id = -1;
+  const give_up = () => native.cancel(id);
+  const promise = call((given) => {
+    id = given;
+    start(given);
+  }, read);
+  signal.addEventListener("abort", give_up, { once: true });
+  return promise.then(
+    (value) => {
+      signal.removeEventListener("abort", give_up);
+      return value;
+    },
+    (error) => {
+      signal.removeEventListener("abort", give_up);
+      throw signal.aborted && error.code === "CANCELLED" ? signal.reason : error;
+    },
+  );
+}

@@ -1,0 +1,173 @@
+import { call } from "./calls";
+import { Bytes, native } from "./native";
+import {
+  CallOptions,
+  KeyRange,
+  Pair,
+  ReadOptions,
+  ScanOptions,
+  StoreClient,
+  Value,
+  WriteOptions,
+} from "./store_client";
+
+/** How to open a store; without a field its default. */
+export interface KvsOptions {
+  /** Connections to the server; default 1. */
+  connections?: number;
+  connectTimeoutMs?: number;
+  /** Deadline of a call that sets none; default 30000. */
+  timeoutMs?: number;
+  /** log: and memory: when is a write acknowledged? "always" (default): it survives a power cut. */
+  sync?: "always" | "interval" | "never";
+  syncIntervalMs?: number;
+  valueSizeMax?: number;
+  segmentSizeBytes?: number;
+  cacheSizeBytes?: number;
+  /** log: fail when there is no store in the directory yet. */
+  mustExist?: boolean;
+}
+
+/** One change of a batch. */
+export type Change =
+  | { set: Bytes; value: Bytes; ttlMs?: number }
+  | { remove: Bytes }
+  | { removeRange: { start?: Bytes; end?: Bytes } };
+
+const SYNCS = { always: 0, interval: 1, never: 2 };
+const NO_BYTES = new Uint8Array();
+
+/**
+ * An ordered key-value store: on a kvs-server (`kvs://HOST[:PORT]`), or in this process (`log:DIR`,
+ * `memory:`). Keys are 1 to 8192 bytes, values up to 16 MiB; keys are ordered as unsigned bytes.
+ *
+ * @example
+ * const client = await KvsClient.connect("kvs://127.0.0.1:4000");
+ * await client.set("greeting", "hello");
+ * console.log(await client.get("greeting", { encoding: "utf8" }));
+ * await client.close();
+ */
+export class KvsClient extends StoreClient {
+  /** Ready when the first connection stands, or the directory is open. */
+  static async connect(url: string, options: KvsOptions = {}): Promise<KvsClient> {
+    const { sync, ...rest } = options;
+    if (sync !== undefined && !(sync in SYNCS))
+      throw new TypeError('sync must be "always", "interval" or "never"');
+    const client = new KvsClient();
+    client.handle = await call(
+      (id) => native.storeOpen(id, url, { ...rest, sync: SYNCS[sync ?? "always"] }),
+      (r) => r.handle(),
+    );
+    return client;
+  }
+
+  private constructor() {
+    super();
+  }
+
+  /** The value; undefined: there is none. */
+  get<O extends ReadOptions>(key: Bytes, options?: O): Promise<Value<O> | undefined> {
+    return this.getValue(key, 0, options);
+  }
+
+  exists(key: Bytes, options?: CallOptions): Promise<boolean> {
+    return this.hasKey(key, 0, options);
+  }
+
+  /** Done when it is as safe as the store's sync policy says. */
+  set(key: Bytes, value: Bytes, options?: WriteOptions): Promise<void> {
+    return this.setValue(key, value, 0, options);
+  }
+
+  /** True: it was there. */
+  remove(key: Bytes, options?: CallOptions): Promise<boolean> {
+    return this.removeKey(key, 0, options);
+  }
+
+  /** Sets the key when it holds `expected` (undefined: when there is none); else tells what it holds. */
+  compareAndSet<O extends ReadOptions & WriteOptions>(
+    key: Bytes,
+    expected: Bytes | undefined,
+    value: Bytes,
+    options?: O,
+  ): Promise<{ swapped: boolean; previous: Value<O> | undefined }> {
+    return this.swapValue(key, expected, value, 0, options);
+  }
+
+  /** Values in the order of the keys; undefined where there is none. */
+  batchGet<O extends ReadOptions>(
+    keys: Iterable<Bytes>,
+    options?: O,
+  ): Promise<(Value<O> | undefined)[]> {
+    return this.getValues(keys, 0, options);
+  }
+
+  /** All of them, or none. */
+  batchSet(pairs: Iterable<readonly [Bytes, Bytes]>, options?: WriteOptions): Promise<void> {
+    return this.setValues(pairs, 0, options);
+  }
+
+  /** Changes that happen all or not at all, one after the other. */
+  batch(changes: Iterable<Change>, options?: CallOptions): Promise<void> {
+    const kinds: number[] = [];
+    const keys: Bytes[] = [];
+    const values: (Bytes | null)[] = [];
+    const ttls: number[] = [];
+    for (const change of changes) {
+      if ("set" in change) {
+        kinds.push(1);
+        keys.push(change.set);
+        values.push(change.value);
+        ttls.push(change.ttlMs ?? 0);
+        continue;
+      }
+      kinds.push("remove" in change ? 2 : 3);
+      keys.push("remove" in change ? change.remove : (change.removeRange.start ?? NO_BYTES));
+      values.push("remove" in change ? null : (change.removeRange.end ?? null));
+      ttls.push(0);
+    }
+    return this.writeBatch(
+      Uint8Array.from(kinds),
+      keys,
+      values,
+      Float64Array.from(ttls),
+      options,
+    );
+  }
+
+  /** Keys and values in order, page by page: a slow loop slows the reading, not the heap. */
+  scan<O extends ScanOptions>(options: O = {} as O): AsyncGenerator<Pair<O>, void, undefined> {
+    return this.scanRange(options, 0, false);
+  }
+
+  scanKeys<O extends ScanOptions>(options: O = {} as O): AsyncGenerator<Value<O>, void, undefined> {
+    return this.scanRange(options, 0, true);
+  }
+
+  count(range: KeyRange = {}, options?: CallOptions): Promise<number> {
+    return this.countRange(range, 0, options);
+  }
+
+  /** Removes all of the range at once; how many there were. */
+  removeRange(range: KeyRange, options?: CallOptions): Promise<number> {
+    return this.removeRangeOf(range, 0, options);
+  }
+
+  /** Done when all writes acknowledged before are on the disk. */
+  sync(options?: CallOptions): Promise<void> {
+    return call(
+      (id) => native.storeSync(id, this.handle, options?.timeoutMs ?? 0),
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** Done when the space of removed and overwritten values has been given back. */
+  compact(options?: CallOptions): Promise<void> {
+    return call(
+      (id) => native.storeCompact(id, this.handle, options?.timeoutMs ?? 0),
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+}

@@ -1,0 +1,68 @@
+import * as flags from "./error_flags";
+
+/** What an error was about, where the other side told. */
+export interface ErrorDetails {
+  [name: string]: unknown;
+}
+
+/**
+ * What every call of this package fails with, besides TypeError, RangeError and the reason of an
+ * AbortSignal. Each code has a class of its own; ask the predicates rather than listing codes: codes
+ * are added over time, the predicates stay right.
+ */
+export class KvsError extends Error {
+  /** Symbol of the code, "TIMEOUT" for example: include/kvs/error.h has the table. */
+  readonly code: string;
+  /** Number of the code, negative. */
+  readonly errno: number;
+  /** Nothing was done, and the same call may succeed later. */
+  readonly retryable: boolean;
+  /** The whole transaction may succeed when it is tried again from its begin. */
+  readonly retryTransaction: boolean;
+  /** The write may or may not have happened. */
+  readonly maybeCommitted: boolean;
+  /** The connection that carried the call is gone. */
+  readonly connectionDead: boolean;
+  readonly details: ErrorDetails | undefined;
+
+  constructor(
+    message: string,
+    code: string,
+    errno: number,
+    bits: number,
+    details?: ErrorDetails,
+  ) {
+    super(message);
+    this.name = new.target.name;
+    this.code = code;
+    this.errno = errno;
+    const table: Record<string, number> = flags;
+    this.retryable = (bits & flags.RETRY) !== 0;
+    this.retryTransaction = (bits & (table["RETRY_TXN"] ?? 0)) !== 0;
+    this.maybeCommitted = (bits & flags.MAYBE_COMMITTED) !== 0;
+    this.connectionDead = (bits & flags.CONN_DEAD) !== 0;
+    this.details = details;
+  }
+}
+
+type ErrorClass = new (message?: string, details?: ErrorDetails) => KvsError;
+
+/** Class of each number. */
+export const classes = new Map<number, ErrorClass>();
+
+/** The error of a number that libkvs gave; an empty message: the table's text. */
+export function errorOf(errno: number, message: string, details?: ErrorDetails): KvsError {
+  const of = classes.get(errno);
+  if (of === undefined) return new KvsError(message, "UNKNOWN", errno, 0, details);
+  return message === "" ? new of(undefined, details) : new of(message, details);
+}
+
+/** What the addon has thrown before a call began: as an error of the table where it is one. */
+export function asKvsError(thrown: unknown): unknown {
+  const code = (thrown as { code?: unknown }).code;
+  for (const of of classes.values()) {
+    const error = new of();
+    if (error.code === code) return new of((thrown as Error).message);
+  }
+  return thrown;
+}

@@ -1,0 +1,118 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+/** The functions of the addon; native/*.c says what they do. Each result arrives under its `id`. */
+
+/** Something open on the native side; it is closed when it is forgotten. */
+export type Handle = object & { readonly __handle: unique symbol };
+export type Bytes = Uint8Array | string;
+
+export interface StoreOptions {
+  sync?: number;
+  syncIntervalMs?: number;
+  valueSizeMax?: number;
+  segmentSizeBytes?: number | bigint;
+  cacheSizeBytes?: number | bigint;
+  mustExist?: boolean;
+  connections?: number;
+  connectTimeoutMs?: number;
+  timeoutMs?: number;
+  keyspace?: string;
+  tlsCa?: string;
+  tlsCertificate?: string;
+  tlsKey?: string;
+  plainWrites?: boolean;
+}
+
+export interface Native {
+  start(deliver: (words: Uint32Array, bytes: Buffer, handles?: Handle[]) => void): void;
+  flush(): void;
+  hold(): void;
+  unhold(): void;
+  cancel(id: number): void;
+  version(): string;
+
+  storeOpen(id: number, url: string, options: StoreOptions): void;
+  storeClose(id: number, store: Handle): void;
+  storeGet(id: number, store: Handle, key: Bytes, family: number, timeoutMs: number): void;
+  storeExists(id: number, store: Handle, key: Bytes, family: number, timeoutMs: number): void;
+  storeSet(
+    id: number,
+    store: Handle,
+    key: Bytes,
+    value: Bytes,
+    family: number,
+    timeoutMs: number,
+    ttlMs: number | bigint,
+  ): void;
+  storeRemove(id: number, store: Handle, key: Bytes, family: number, timeoutMs: number): void;
+  storeCompareAndSet(
+    id: number,
+    store: Handle,
+    key: Bytes,
+    expected: Bytes | null,
+    value: Bytes,
+    family: number,
+    timeoutMs: number,
+    ttlMs: number | bigint,
+  ): void;
+  storeBatchGet(id: number, store: Handle, keys: Bytes[], family: number, timeoutMs: number): void;
+  storeBatchWrite(
+    id: number,
+    store: Handle,
+    kinds: Uint8Array | number,
+    keys: Bytes[],
+    values: (Bytes | null)[],
+    ttlsMs: Float64Array | number,
+    family: number,
+    timeoutMs: number,
+  ): void;
+  storeScan(
+    id: number,
+    store: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    limit: number,
+    flags: number,
+    family: number,
+    timeoutMs: number,
+  ): void;
+  storeCount(
+    id: number,
+    store: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    family: number,
+    timeoutMs: number,
+  ): void;
+  storeRemoveRange(
+    id: number,
+    store: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    family: number,
+    timeoutMs: number,
+  ): void;
+  storePing(id: number, store: Handle, timeoutMs: number): void;
+  storeStats(id: number, store: Handle, timeoutMs: number): void;
+  storeSync(id: number, store: Handle, timeoutMs: number): void;
+  storeCompact(id: number, store: Handle, timeoutMs: number): void;
+}
+
+/** The addon: one built here, or the one that came with the package for this kind of machine. */
+function load(): Native {
+  const places = [
+    process.env.KVS_NODE_ADDON,
+    join(__dirname, "../build/kvs.node"),
+    join(__dirname, `../prebuilds/${process.platform}-${process.arch}/kvs.node`),
+  ];
+  const place = places.find((path) => path !== undefined && existsSync(path));
+  if (place === undefined)
+    throw new Error(
+      `kvs: there is no addon for ${process.platform}-${process.arch}; ` +
+        "node scripts/build.mjs in the package's folder builds one",
+    );
+  return require(place) as Native;
+}
+
+export const native: Native = load();

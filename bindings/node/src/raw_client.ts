@@ -1,0 +1,300 @@
+import { call } from "./calls";
+import { Bytes, native } from "./native";
+import {
+  CallOptions,
+  keyAfter,
+  KeyRange,
+  Pair,
+  ReadOptions,
+  ScanOptions,
+  StoreClient,
+  Value,
+  WriteOptions,
+} from "./store_client";
+
+export type ColumnFamily = "default" | "write" | "lock";
+
+/** How to reach a cluster; without a field its default. */
+export interface TikvOptions {
+  /** Keys are those of this keyspace (API V2); without it API V1. */
+  keyspace?: string;
+  connections?: number;
+  connectTimeoutMs?: number;
+  /** Deadline of a call that sets none; default 30000. */
+  timeoutMs?: number;
+  /** PEM files; TLS is used when any is given. */
+  tls?: { ca?: string; certificate?: string; key?: string };
+  /** Writes without TiKV's latches: faster, but a compareAndSwap at the same time may not see them. */
+  plainWrites?: boolean;
+  /** Default of all calls that give keys or values. */
+  encoding?: BufferEncoding;
+}
+
+/** Of one column family; default "default". */
+export interface FamilyOptions {
+  family?: ColumnFamily | undefined;
+}
+
+const FAMILIES = { default: 0, write: 1, lock: 2 };
+
+export function familyOf(name: string | undefined): number {
+  if (name === undefined) return 0;
+  const number = (FAMILIES as Record<string, number | undefined>)[name];
+  if (number === undefined)
+    throw new TypeError(`the column family must be "default", "write" or "lock", not "${name}"`);
+  return number;
+}
+
+/** "tikv://..." of one or several addresses of PD, each with or without a scheme. */
+export function tikvUrl(pd: string | readonly string[]): string {
+  const addresses = typeof pd === "string" ? [pd] : pd;
+  if (!Array.isArray(addresses) || addresses.some((address) => typeof address !== "string"))
+    throw new TypeError("the PD addresses must be a string or an array of strings");
+  return "tikv://" + addresses.map((one) => one.replace(/^(tikv|https?):\/\//, "")).join(",");
+}
+
+export function tikvStoreOptions(options: TikvOptions) {
+  const { tls, encoding: _, ...rest } = options;
+  return { ...rest, tlsCa: tls?.ca, tlsCertificate: tls?.certificate, tlsKey: tls?.key };
+}
+
+/** Rejects instead of throwing. */
+function attempt<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return run();
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+const CONNECTED = Symbol("made by connect");
+
+/**
+ * TiKV's raw API: keys and values without transactions.
+ *
+ * `RawClient.connect` is the way in. `new RawClient(pd)` gives a promise of a client, as the first TiKV
+ * client for Node.js did, whose methods (snake case, positional arguments, a column family at the end)
+ * are here, too; such a client gives strings.
+ *
+ * @example
+ * const client = await RawClient.connect("127.0.0.1:2379");
+ * await client.put("k1", "v1");
+ * for await (const [key, value] of client.scan({ prefix: "k", encoding: "utf8" })) console.log(key, value);
+ * await client.close();
+ */
+export class RawClient extends StoreClient {
+  private encoding: BufferEncoding | undefined;
+
+  /** @deprecated a promise of a client that gives strings; use RawClient.connect. */
+  constructor(pd: string | readonly string[]);
+  /** @internal */
+  constructor(pd: string | readonly string[] | symbol) {
+    super();
+    if (pd !== CONNECTED)
+      return attempt(() =>
+        RawClient.connect(pd as string, { encoding: "utf8" }),
+      ) as unknown as RawClient;
+  }
+
+  /** Ready when PD has answered. `pd`: HOST[:PORT] of any of its members, or several of them. */
+  static async connect(
+    pd: string | readonly string[],
+    options: TikvOptions = {},
+  ): Promise<RawClient> {
+    const client = new RawClient(CONNECTED as unknown as string);
+    client.encoding = options.encoding;
+    client.handle = await call(
+      (id) => native.storeOpen(id, tikvUrl(pd), tikvStoreOptions(options)),
+      (r) => r.handle(),
+    );
+    return client;
+  }
+
+  /** The options of a call that was given an options object, a column family, or nothing. */
+  private with<O extends object>(options: O | string | undefined): O & { encoding?: BufferEncoding } {
+    const encoding = this.encoding;
+    const given = typeof options === "string" ? { family: options } : options;
+    return { encoding, ...given } as O & { encoding?: BufferEncoding };
+  }
+
+  /** The value; undefined: there is none. */
+  get<O extends ReadOptions & FamilyOptions>(
+    key: Bytes,
+    options?: O,
+  ): Promise<Value<O> | undefined>;
+  /** @deprecated */
+  get(key: Bytes, family: string): Promise<string | undefined>;
+  get(key: Bytes, options?: (ReadOptions & FamilyOptions) | string): Promise<any> {
+    const all = this.with(options);
+    return attempt(() => this.getValue(key, familyOf(all.family), all));
+  }
+
+  exists(key: Bytes, options?: CallOptions & FamilyOptions): Promise<boolean> {
+    return attempt(() => this.hasKey(key, familyOf(options?.family), options));
+  }
+
+  put(key: Bytes, value: Bytes, options?: (WriteOptions & FamilyOptions) | string): Promise<void> {
+    const all = this.with(options);
+    return attempt(() => this.setValue(key, value, familyOf(all.family), all));
+  }
+
+  /** Also of a key that is not there. */
+  delete(key: Bytes, options?: (CallOptions & FamilyOptions) | string): Promise<void> {
+    return this.batchDelete([key], options);
+  }
+
+  /** Puts the value when the key holds `previous` (undefined: when there is none); else tells what it
+   * holds. */
+  compareAndSwap<O extends ReadOptions & WriteOptions & FamilyOptions>(
+    key: Bytes,
+    previous: Bytes | undefined,
+    value: Bytes,
+    options?: O,
+  ): Promise<{ swapped: boolean; previous: Value<O> | undefined }> {
+    const all = this.with(options) as O;
+    return attempt(() => this.swapValue(key, previous, value, familyOf(all.family), all));
+  }
+
+  /** Values in the order of the keys; undefined where there is none. */
+  batchGet<O extends ReadOptions & FamilyOptions>(
+    keys: Iterable<Bytes>,
+    options?: O,
+  ): Promise<(Value<O> | undefined)[]> {
+    const all = this.with(options) as O;
+    return attempt(() => this.getValues(keys, familyOf(all.family), all));
+  }
+
+  batchPut(
+    pairs: Iterable<readonly [Bytes, Bytes]>,
+    options?: WriteOptions & FamilyOptions,
+  ): Promise<void> {
+    return attempt(() => this.setValues(pairs, familyOf(options?.family), options));
+  }
+
+  batchDelete(
+    keys: Iterable<Bytes>,
+    options?: (CallOptions & FamilyOptions) | string,
+  ): Promise<void> {
+    const all = this.with(options);
+    return attempt(() => this.removeKeys(keys, familyOf(all.family), all));
+  }
+
+  /** Keys and values in order, page by page: a slow loop slows the reading, not the heap. */
+  scan<O extends ScanOptions & FamilyOptions>(
+    options?: O,
+  ): AsyncGenerator<Pair<O>, void, undefined>;
+  /** @deprecated */
+  scan(
+    start: Bytes | undefined,
+    end: Bytes | undefined,
+    limit: number,
+    includeStart: boolean,
+    includeEnd: boolean,
+    family: string,
+  ): Promise<[string, string][]>;
+  scan(first?: any, ...rest: any[]): any {
+    if (rest.length > 0) return this.positional(false, first, rest as any);
+    const all = this.with<ScanOptions & FamilyOptions>(first);
+    return this.scanRange(all, familyOf(all.family), false);
+  }
+
+  scanKeys<O extends ScanOptions & FamilyOptions>(
+    options?: O,
+  ): AsyncGenerator<Value<O>, void, undefined> {
+    const all = this.with<ScanOptions & FamilyOptions>(options);
+    return this.scanRange(all, familyOf(all.family), true);
+  }
+
+  count(range: KeyRange & FamilyOptions = {}, options?: CallOptions): Promise<number> {
+    return attempt(() => this.countRange(range, familyOf(range.family), options));
+  }
+
+  /** Removes all of the range, region by region; how many there were. */
+  deleteRange(range: KeyRange & FamilyOptions, options?: CallOptions): Promise<number> {
+    return attempt(() => this.removeRangeOf(range, familyOf(range.family), options));
+  }
+
+  /* --- as in the first client --- */
+
+  /** @deprecated use batchGet */
+  async batch_get(keys: string[], family?: string): Promise<[string, string][]> {
+    const all = this.with({ family: family as ColumnFamily });
+    const values = await this.getValues(keys, familyOf(all.family), all);
+    const pairs = keys.map((key, i) => [key, values[i]]);
+    return pairs.filter(([, value]) => value !== undefined) as [string, string][];
+  }
+
+  /** @deprecated use batchPut */
+  batch_put(pairs: [string, string][], family?: string): Promise<void> {
+    return attempt(() => this.setValues(pairs, familyOf(family)));
+  }
+
+  /** @deprecated use batchDelete */
+  batch_delete(keys: string[], family?: string): Promise<void> {
+    return this.batchDelete(keys, family);
+  }
+
+  /** @deprecated use scanKeys */
+  scan_keys(
+    start: Bytes | undefined,
+    end: Bytes | undefined,
+    limit: number,
+    includeStart: boolean,
+    includeEnd: boolean,
+    family?: string,
+  ): Promise<string[]> {
+    return this.positional(true, start, [end, limit, includeStart, includeEnd, family]) as Promise<
+      string[]
+    >;
+  }
+
+  /** @deprecated use deleteRange */
+  async delete_range(
+    start: Bytes | undefined,
+    end: Bytes | undefined,
+    includeStart: boolean,
+    includeEnd: boolean,
+    family?: string,
+  ): Promise<void> {
+    await this.removeRangeOf(
+      positionalRange(start, end, includeStart, includeEnd),
+      familyOf(family),
+    );
+  }
+
+  private async positional(
+    keysOnly: boolean,
+    start: Bytes | undefined,
+    [end, limit, includeStart, includeEnd, family]: [
+      Bytes | undefined,
+      number,
+      boolean,
+      boolean,
+      string | undefined,
+    ],
+  ): Promise<unknown[]> {
+    if (typeof limit !== "number") throw new TypeError("the limit must be a number");
+    const all = this.with<ScanOptions>({
+      ...positionalRange(start, end, includeStart, includeEnd),
+      limit,
+    });
+    const found: unknown[] = [];
+    for await (const one of this.scanRange<unknown>(all, familyOf(family), keysOnly))
+      found.push(one);
+    return found;
+  }
+}
+
+/** A range of positional arguments: without an end it has none. */
+export function positionalRange(
+  start: Bytes | undefined | null,
+  end: Bytes | undefined | null,
+  includeStart = true,
+  includeEnd = false,
+): KeyRange {
+  const none = (bound: Bytes | undefined | null) => bound == null || bound.length === 0;
+  return {
+    start: none(start) ? undefined : includeStart ? start! : keyAfter(start!),
+    end: none(end) ? undefined : includeEnd ? keyAfter(end!) : end!,
+  };
+}

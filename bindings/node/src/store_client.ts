@@ -1,0 +1,389 @@
+/** What every client of keys and values has, whatever the cluster behind it is called. */
+import { call } from "./calls";
+import { Bytes, Handle, native } from "./native";
+
+/** Options of every call. */
+export interface CallOptions {
+  /** Gives the call up: its promise is rejected with the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds after which it is given up; default: the client's. */
+  timeoutMs?: number | undefined;
+}
+
+/** Of calls that give keys or values. */
+export interface ReadOptions extends CallOptions {
+  /** Keys and values are given as strings of this encoding; without it as Buffers. */
+  encoding?: BufferEncoding | undefined;
+}
+
+export interface WriteOptions extends CallOptions {
+  /** The key ends after so many milliseconds. */
+  ttlMs?: number | undefined;
+}
+
+/** Which keys: from `start` up to, not with, `end`; or all that begin with `prefix`. */
+export interface KeyRange {
+  start?: Bytes | undefined;
+  end?: Bytes | undefined;
+  prefix?: Bytes | undefined;
+}
+
+export interface ScanOptions extends ReadOptions, KeyRange {
+  /** At most so many; default: all of the range. */
+  limit?: number | undefined;
+  /** From the last key of the range downwards. */
+  reverse?: boolean | undefined;
+  /** How many at a time are asked for; default: what fits into 1 MiB. */
+  pageSize?: number | undefined;
+}
+
+/** What a read gives under the options O: strings with an encoding, else Buffers. */
+export type Value<O> = O extends { encoding: BufferEncoding } ? string : Buffer;
+export type Pair<O> = [key: Value<O>, value: Value<O>];
+
+const FLAG_REVERSE = 1;
+const FLAG_KEYS_ONLY = 2;
+const FLAG_PAGE = 256;
+const MUTATION_SET = 1;
+const MUTATION_REMOVE = 2;
+
+/** The first bytes behind all that begin with the prefix; undefined: there are none. */
+export function prefixEnd(prefix: Bytes): Buffer | undefined {
+  const end = Buffer.from(prefix as string);
+  for (let i = end.length - 1; i >= 0; i--) {
+    if (end[i]! !== 0xff) {
+      end[i]!++;
+      return end.subarray(0, i + 1);
+    }
+  }
+  return undefined;
+}
+
+/** The first key behind this one. */
+export function keyAfter(key: Bytes): Buffer {
+  return Buffer.concat([Buffer.from(key as string), Buffer.of(0)]);
+}
+
+export function rangeOf(range: KeyRange): [start: Bytes | null, end: Bytes | null] {
+  if (range.prefix === undefined) return [range.start ?? null, range.end ?? null];
+  if (range.start !== undefined || range.end !== undefined)
+    throw new TypeError("a range has a prefix, or a start and an end");
+  return [range.prefix, prefixEnd(range.prefix) ?? null];
+}
+
+function checkKey(key: unknown, what: string): void {
+  if (typeof key !== "string" && !(key instanceof Uint8Array))
+    throw new TypeError(`${what} must be a Buffer, a Uint8Array or a string`);
+}
+
+export class StoreClient implements AsyncDisposable {
+  /** @internal */
+  protected handle!: Handle;
+  private closing: Promise<void> | undefined;
+  private held = false;
+
+  /** @internal */
+  protected getValue<O extends ReadOptions>(
+    key: Bytes,
+    family: number,
+    options: O | undefined,
+  ): Promise<Value<O> | undefined> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        native.storeGet(id, this.handle, key, family, options?.timeoutMs ?? 0);
+      },
+      (r) => r.value(options?.encoding) as Value<O> | undefined,
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected hasKey(key: Bytes, family: number, options?: CallOptions): Promise<boolean> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        native.storeExists(id, this.handle, key, family, options?.timeoutMs ?? 0);
+      },
+      (r) => r.boolean(),
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected setValue(
+    key: Bytes,
+    value: Bytes,
+    family: number,
+    options?: WriteOptions,
+  ): Promise<void> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        checkKey(value, "the value");
+        native.storeSet(
+          id,
+          this.handle,
+          key,
+          value,
+          family,
+          options?.timeoutMs ?? 0,
+          options?.ttlMs ?? 0,
+        );
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected removeKey(key: Bytes, family: number, options?: CallOptions): Promise<boolean> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        native.storeRemove(id, this.handle, key, family, options?.timeoutMs ?? 0);
+      },
+      (r) => r.boolean(),
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected swapValue<O extends ReadOptions & WriteOptions>(
+    key: Bytes,
+    expected: Bytes | undefined,
+    value: Bytes,
+    family: number,
+    options: O | undefined,
+  ): Promise<{ swapped: boolean; previous: Value<O> | undefined }> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        checkKey(value, "the value");
+        if (expected !== undefined) checkKey(expected, "the expected value");
+        native.storeCompareAndSet(
+          id,
+          this.handle,
+          key,
+          expected ?? null,
+          value,
+          family,
+          options?.timeoutMs ?? 0,
+          options?.ttlMs ?? 0,
+        );
+      },
+      (r) => {
+        const swapped = r.boolean();
+        const found = r.value(options?.encoding) as Value<O> | undefined;
+        return { swapped, previous: found };
+      },
+      options?.signal,
+    );
+  }
+
+  /** @internal Values in the order of the keys. */
+  protected getValues<O extends ReadOptions>(
+    keys: Iterable<Bytes>,
+    family: number,
+    options: O | undefined,
+  ): Promise<(Value<O> | undefined)[]> {
+    return call(
+      (id) =>
+        native.storeBatchGet(id, this.handle, [...keys], family, options?.timeoutMs ?? 0),
+      (r) => r.values(options?.encoding) as (Value<O> | undefined)[],
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected setValues(
+    pairs: Iterable<readonly [Bytes, Bytes]>,
+    family: number,
+    options?: WriteOptions,
+    ttlsMs?: readonly number[],
+  ): Promise<void> {
+    return call(
+      (id) => {
+        const keys: Bytes[] = [];
+        const values: Bytes[] = [];
+        for (const [key, value] of pairs) {
+          keys.push(key);
+          values.push(value);
+        }
+        native.storeBatchWrite(
+          id,
+          this.handle,
+          MUTATION_SET,
+          keys,
+          values,
+          ttlsMs !== undefined ? Float64Array.from(ttlsMs) : (options?.ttlMs ?? 0),
+          family,
+          options?.timeoutMs ?? 0,
+        );
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected removeKeys(
+    keys: Iterable<Bytes>,
+    family: number,
+    options?: CallOptions,
+  ): Promise<void> {
+    return call(
+      (id) => {
+        const all = [...keys];
+        const none = new Array(all.length).fill(null);
+        native.storeBatchWrite(
+          id,
+          this.handle,
+          MUTATION_REMOVE,
+          all,
+          none,
+          0,
+          family,
+          options?.timeoutMs ?? 0,
+        );
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected writeBatch(
+    kinds: Uint8Array,
+    keys: Bytes[],
+    values: (Bytes | null)[],
+    ttlsMs: Float64Array,
+    options?: CallOptions,
+  ): Promise<void> {
+    return call(
+      (id) =>
+        native.storeBatchWrite(
+          id,
+          this.handle,
+          kinds,
+          keys,
+          values,
+          ttlsMs,
+          0,
+          options?.timeoutMs ?? 0,
+        ),
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** @internal Page after page, each when the one before has been taken. */
+  protected async *scanRange<T>(
+    options: ScanOptions,
+    family: number,
+    keysOnly: boolean,
+  ): AsyncGenerator<T, void, undefined> {
+    let [start, end] = rangeOf(options);
+    let left = options.limit ?? Infinity;
+    const flags =
+      FLAG_PAGE | (options.reverse ? FLAG_REVERSE : 0) | (keysOnly ? FLAG_KEYS_ONLY : 0);
+    while (left > 0) {
+      const limit = Math.min(left, options.pageSize ?? 65536, 65536);
+      const [page, last, more] = await call(
+        (id) =>
+          native.storeScan(
+            id,
+            this.handle,
+            start,
+            end,
+            limit,
+            flags,
+            family,
+            options.timeoutMs ?? 0,
+          ),
+        (r): [T[], Buffer | undefined, boolean] => {
+          const all = keysOnly ? r.keys(options.encoding) : r.pairs(options.encoding);
+          return [all as T[], r.lastKey(), r.boolean()];
+        },
+        options.signal,
+      );
+      yield* page;
+      left -= page.length;
+      if (!more || last === undefined) return;
+      if (options.reverse) end = last;
+      else start = keyAfter(last);
+    }
+  }
+
+  /** @internal */
+  protected countRange(range: KeyRange, family: number, options?: CallOptions): Promise<number> {
+    return call(
+      (id) => {
+        const [start, end] = rangeOf(range);
+        native.storeCount(id, this.handle, start, end, family, options?.timeoutMs ?? 0);
+      },
+      (r) => r.number(),
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected removeRangeOf(
+    range: KeyRange,
+    family: number,
+    options?: CallOptions,
+  ): Promise<number> {
+    return call(
+      (id) => {
+        const [start, end] = rangeOf(range);
+        native.storeRemoveRange(id, this.handle, start, end, family, options?.timeoutMs ?? 0);
+      },
+      (r) => r.number(),
+      options?.signal,
+    );
+  }
+
+  /** Done when the other side has answered. */
+  ping(options?: CallOptions): Promise<void> {
+    return call(
+      (id) => native.storePing(id, this.handle, options?.timeoutMs ?? 0),
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** What the client and its server count. */
+  stats(options?: CallOptions): Promise<Record<string, unknown>> {
+    return call(
+      (id) => native.storeStats(id, this.handle, options?.timeoutMs ?? 0),
+      (r) => r.json() as Record<string, unknown>,
+      options?.signal,
+    );
+  }
+
+  /** Lets what is under way end, then closes. Calls after it are rejected with ClosedError. */
+  close(): Promise<void> {
+    if (this.closing === undefined) {
+      this.unref();
+      this.closing = call((id) => native.storeClose(id, this.handle), (r) => r.nothing());
+    }
+    return this.closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The open client keeps the process alive. By default only calls under way do. */
+  ref(): this {
+    if (!this.held && this.closing === undefined) native.hold();
+    this.held = this.closing === undefined;
+    return this;
+  }
+
+  unref(): this {
+    if (this.held) native.unhold();
+    this.held = false;
+    return this;
+  }
+}

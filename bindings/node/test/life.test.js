@@ -1,0 +1,211 @@
+// What is forgotten is closed, what is under way is waited for, and an end at any moment is a clean one.
+"use strict";
+const assert = require("node:assert/strict");
+const { spawn } = require("node:child_process");
+const { after, before, describe, it } = require("node:test");
+const { setImmediate: turn } = require("node:timers/promises");
+const { Worker } = require("node:worker_threads");
+const kvs = require("..");
+const { startServer } = require("./server");
+
+const PACKAGE = require.resolve("..");
+const TURNS_MAX = 5000;
+
+// Collects until it is so: what the addon closes in the background takes some turns.
+async function collectUntil(isSo) {
+  for (let i = 0; i < TURNS_MAX && !(await isSo()); i++) {
+    globalThis.gc();
+    await turn();
+  }
+}
+
+function runScript(text, ...args) {
+  const child = spawn(process.execPath, ["-e", `const kvs = require(${JSON.stringify(PACKAGE)});\n${text}`, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: 60000,
+    killSignal: "SIGKILL",
+  });
+  let out = "", err = "";
+  child.stdout.on("data", (text) => (out += text));
+  child.stderr.on("data", (text) => (err += text));
+  return new Promise((resolve) => child.on("exit", (status, signal) => resolve({ status, signal, out, err })));
+}
+
+describe("life", () => {
+  let server, url;
+  before(async () => {
+    server = await startServer({ tikv: true });
+    url = `kvs://${server.address}`;
+  });
+  after(() => server[Symbol.asyncDispose]());
+
+  it("closes clients that are forgotten", async () => {
+    const watch = await kvs.KvsClient.connect(url);
+    const connections = async () => (await watch.stats()).connections ?? (await watch.stats()).server?.connections;
+    const before = await connections();
+    await (async () => {
+      const clients = await Promise.all(Array.from({ length: 20 }, () => kvs.KvsClient.connect(url)));
+      await Promise.all(clients.map((client) => client.set("forgotten", "1")));
+      if (before !== undefined) assert.ok((await connections()) >= before + 20);
+    })();
+    if (before !== undefined) {
+      await collectUntil(async () => (await connections()) === before);
+      assert.equal(await connections(), before);
+    } else await collectUntil(async () => false);
+    await watch.close();
+  });
+
+  it("lets a forgotten directory be opened again", async () => {
+    const directory = `${server.directory}-forgotten`;
+    await (async () => {
+      const client = await kvs.KvsClient.connect(`log:${directory}`);
+      await client.set("k", "v");
+    })();
+    let again;
+    await collectUntil(async () => {
+      again = await kvs.KvsClient.connect(`log:${directory}`).catch(() => undefined);
+      return again !== undefined;
+    });
+    assert.equal(await again.get("k", { encoding: "utf8" }), "v");
+    await again.close();
+    require("node:fs").rmSync(directory, { recursive: true });
+  });
+
+  it("keeps a client alive while a call of it is under way", async () => {
+    const asked = await (async () => {
+      const client = await kvs.KvsClient.connect(url);
+      await client.set("alive", "yes");
+      return client.get("alive", { encoding: "utf8" });
+    })();
+    globalThis.gc();
+    assert.equal(asked, "yes");
+  });
+
+  it("keeps no memory of calls that are over", async () => {
+    const client = await kvs.KvsClient.connect("memory:");
+    const value = Buffer.alloc(10000);
+    const work = async (count) => {
+      for (let i = 0; i < count; i += 100)
+        await Promise.all(Array.from({ length: 100 }, (_, k) => client.set(`k${k}`, value).then(() => client.get(`k${k}`))));
+      globalThis.gc();
+      await turn();
+      globalThis.gc();
+      return process.memoryUsage().rss;
+    };
+    const first = await work(10000);
+    const second = await work(20000); // 200 MB pass through
+    assert.ok(second - first < 64e6, `${second - first} bytes more`);
+    await client.close();
+  });
+
+  it("has 100,000 calls under way", async () => {
+    const client = await kvs.KvsClient.connect(url);
+    const count = 100000;
+    const sets = Array.from({ length: count }, (_, i) => client.set(`many-${i}`, String(i)));
+    const outcomes = await Promise.allSettled(sets);
+    const failed = outcomes.filter(({ status }) => status !== "fulfilled");
+    assert.deepEqual(failed.slice(0, 1), []);
+    const values = await Promise.all(Array.from({ length: count }, (_, i) => client.get(`many-${i}`, { encoding: "latin1" })));
+    values.forEach((value, i) => assert.equal(value, String(i)));
+    assert.equal(await client.removeRange({ prefix: "many-" }), count);
+    await client.close();
+  });
+
+  it("lets the process end when only idle clients are open", async () => {
+    const { status, signal, out } = await runScript(
+      `(async () => {
+         const client = await kvs.KvsClient.connect(process.argv[1]);
+         await client.set("idle", "1");
+         console.log("done");
+       })();`,
+      url,
+    );
+    assert.deepEqual({ status, signal, out }, { status: 0, signal: null, out: "done\n" });
+  });
+
+  it("keeps the process alive while a call is under way, or a client is ref'ed", async () => {
+    const { status, out } = await runScript(
+      `kvs.KvsClient.connect(process.argv[1]).then((client) => {
+         client.ref();
+         setTimeout(() => { console.log("still here"); client.unref(); }, 50).unref();
+       });`,
+      url,
+    );
+    assert.deepEqual({ status, out }, { status: 0, out: "still here\n" });
+  });
+
+  it("ends at any moment", async () => {
+    const moments = {
+      "at once": "process.exit(7)",
+      "while opening": "kvs.KvsClient.connect(url); process.exit(7)",
+      "while opening what never answers": "kvs.KvsClient.connect('kvs://127.0.0.1:1').catch(() => {}); process.exit(7)",
+      "after opening": "kvs.KvsClient.connect(url).then(() => process.exit(7))",
+      "with calls gathered": "kvs.KvsClient.connect(url).then((c) => { for (let i = 0; i < 1000; i++) c.set('k' + i, 'v').catch(() => {}); process.exit(7); })",
+      "with calls under way": "kvs.KvsClient.connect(url).then((c) => { for (let i = 0; i < 10000; i++) c.set('k' + i, 'v').catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with results on their way": "kvs.KvsClient.connect(url).then(async (c) => { const all = []; for (let i = 0; i < 1000; i++) all.push(c.get('k' + i)); await Promise.race(all); process.exit(7); })",
+      "while closing": "kvs.KvsClient.connect(url).then((c) => { c.set('a', 'b').catch(() => {}); c.close(); process.exit(7); })",
+      "with a directory": "kvs.KvsClient.connect('log:' + directory).then((c) => { for (let i = 0; i < 1000; i++) c.set('k' + i, 'v').catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with TiKV": "kvs.RawClient.connect(pd).then((c) => { for (let i = 0; i < 1000; i++) c.put('k' + i, 'v').catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "by an exception": "kvs.KvsClient.connect(url).then((c) => { c.get('k'); setImmediate(() => { throw new Error('meant'); }); })",
+    };
+    for (const [moment, script] of Object.entries(moments)) {
+      const directory = `${server.directory}-ended`;
+      const { status, signal, err } = await runScript(
+        `const [url, pd, directory] = process.argv.slice(1); ${script}`, url, server.pd, directory,
+      );
+      const thrown = /meant/.test(err); // then Node says 1, and why
+      assert.deepEqual({ moment, status, signal, err: thrown ? "" : err },
+        { moment, status: thrown ? 1 : 7, signal: null, err: "" });
+    }
+    require("node:fs").rmSync(`${server.directory}-ended`, { recursive: true, force: true });
+  });
+
+  it("lives in workers, many at once, that end at any moment", async () => {
+    const text = `
+      const { workerData, parentPort } = require("node:worker_threads");
+      const kvs = require(workerData.package);
+      (async () => {
+        const client = await kvs.KvsClient.connect(workerData.url);
+        let count = 0;
+        await Promise.all(Array.from({ length: 16 }, async (_, w) => {
+          for (let i = 0; i < 200; i++) {
+            await client.set("worker-" + workerData.id + "-" + w, String(i));
+            if ((await client.get("worker-" + workerData.id + "-" + w, { encoding: "utf8" })) === String(i)) count++;
+          }
+        }));
+        parentPort.postMessage(count);
+        if (workerData.id % 2 === 0) await client.close();
+      })();`;
+    const workers = Array.from({ length: 6 }, (_, id) => new Worker(text, { eval: true, workerData: { id, url, package: PACKAGE } }));
+    const counts = await Promise.all(workers.map((worker) => new Promise((resolve, reject) => {
+      worker.on("message", resolve);
+      worker.on("error", reject);
+    })));
+    assert.deepEqual(counts, Array(6).fill(3200));
+    await Promise.all(workers.map((worker) => worker.terminate()));
+    for (let round = 0; round < 10; round++) {
+      const busy = new Worker(text, { eval: true, workerData: { id: 1, url, package: PACKAGE } });
+      busy.on("error", () => {});
+      await new Promise((resolve) => busy.once("online", resolve));
+      for (let i = 0; i < round * 20; i++) await turn();
+      await busy.terminate();
+    }
+    const client = await kvs.KvsClient.connect(url);
+    assert.equal(await client.get("worker-0-0", { encoding: "utf8" }), "199");
+    await client.close();
+  });
+
+  it("finds a server again that was killed", async () => {
+    const client = await kvs.KvsClient.connect(url);
+    await client.set("kept", "yes");
+    const settled = Promise.allSettled(Array.from({ length: 100 }, (_, i) => client.set(`r${i}`, "1")));
+    await server.restart("SIGKILL");
+    const outcomes = await settled;
+    for (const { status, reason } of outcomes)
+      if (status === "rejected") assert.ok(reason instanceof kvs.KvsError && (reason.maybeCommitted || reason.retryable), reason.message);
+    assert.equal(await client.get("kept", { encoding: "utf8" }), "yes");
+    for (const [i, { status }] of outcomes.entries())
+      if (status === "fulfilled") assert.equal(await client.get(`r${i}`, { encoding: "utf8" }), "1");
+    await client.close();
+  });
+});

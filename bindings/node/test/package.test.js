@@ -1,0 +1,48 @@
+// The package as a whole: its two forms, its types, its addon's symbols.
+"use strict";
+const assert = require("node:assert/strict");
+const { spawnSync } = require("node:child_process");
+const { existsSync } = require("node:fs");
+const { join } = require("node:path");
+const { describe, it } = require("node:test");
+const kvs = require("..");
+
+const here = join(__dirname, "..");
+
+describe("package", () => {
+  it("gives import the objects that require gives", async () => {
+    const module = await import("../dist/index.mjs");
+    const names = Object.keys(kvs);
+    assert.deepEqual(Object.keys(module).filter((name) => name !== "default").sort(), names.sort());
+    for (const name of names) assert.equal(module[name], kvs[name], name);
+  });
+
+  it("has the types that it says it has", () => {
+    const done = spawnSync(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "--noEmit", "--strict",
+      "--target", "ES2022", "--lib", "ES2022,ESNext.Disposable", "--module", "CommonJS", "--moduleResolution", "Node",
+      "--types", "node", "test/types.ts"], { cwd: here, encoding: "utf8" });
+    assert.equal(done.stdout + done.stderr, "");
+  });
+
+  it("has an addon that shows nothing but its entry, and takes nothing but Node's and the C library's", (t) => {
+    const addon = [process.env.KVS_NODE_ADDON, join(here, "build/kvs.node")].find((path) => path && existsSync(path));
+    const nm = (which) => spawnSync("nm", ["-D", which, addon], { encoding: "utf8" });
+    const shown = nm("--defined-only");
+    if (shown.error) return t.skip("no nm here");
+    const names = (text) => text.trim().split("\n").map((line) => line.trim().split(/\s+/).pop());
+    assert.deepEqual(names(shown.stdout).sort(), ["napi_register_module_v1", "node_api_module_get_api_version_v1"]);
+    const taken = names(nm("--undefined-only").stdout).filter(
+      (name) => !/@GLIBC/.test(name) && !/^(napi_|uv_|_ITM_|__gmon_start__|__cxa_finalize)/.test(name),
+    );
+    assert.deepEqual(taken, []);
+  });
+
+  it("has a class for each code, with the old names beside", () => {
+    assert.equal(kvs.UndertminedError, kvs.OutcomeUnknownError);
+    assert.equal(kvs.AlreadyExistError, kvs.AlreadyExistsError);
+    const unknown = new kvs.OutcomeUnknownError();
+    assert.deepEqual([unknown.code, unknown.retryable, unknown.maybeCommitted], ["OUTCOME_UNKNOWN", false, true]);
+    const timeout = new kvs.TimeoutError("late");
+    assert.deepEqual([timeout.name, timeout.message, timeout.retryable], ["TimeoutError", "late", true]);
+  });
+});

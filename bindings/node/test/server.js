@@ -1,0 +1,70 @@
+// A kvs-server for a test: on ports of the system's choice, in a folder of its own, gone at the end.
+"use strict";
+const { spawn } = require("node:child_process");
+const { mkdtempSync, rmSync } = require("node:fs");
+const { tmpdir } = require("node:os");
+const { join } = require("node:path");
+
+const program = join(process.env.KVS_BUILD_DIR ?? join(__dirname, "../build/meson"), "kvs-server");
+
+class Server {
+  constructor(directory, own, args) {
+    this.directory = directory;
+    this.own = own;
+    this.args = args;
+    this.log = "";
+  }
+
+  // Starts, and waits until it tells its addresses.
+  async start() {
+    this.process = spawn(program, ["--dir", this.directory, ...this.args], { stdio: ["ignore", "ignore", "pipe"] });
+    this.exited = new Promise((resolve) => this.process.on("exit", (status, signal) => resolve({ status, signal })));
+    this.log = "";
+    await new Promise((resolve, reject) => {
+      this.process.on("error", reject);
+      this.process.on("exit", () => reject(new Error(`kvs-server ended:\n${this.log}`)));
+      this.process.stderr.on("data", (text) => {
+        this.log += text;
+        if (this.isReady()) resolve();
+      });
+    });
+    return this;
+  }
+
+  isReady() {
+    this.address = this.log.match(/listening on (?:kvs:\/\/)?([\d.]+:\d+)/)?.[1];
+    this.pd = this.log.match(/PD on ([\d.]+:\d+)/)?.[1];
+    this.store = this.log.match(/store on ([\d.]+:\d+)/)?.[1];
+    this.status = this.log.match(/status on ([\d.]+:\d+)/)?.[1];
+    const wants_tikv = this.args.some((arg) => arg.startsWith("--tikv"));
+    return this.address !== undefined && (!wants_tikv || this.status !== undefined);
+  }
+
+  // Starts again at the addresses it had.
+  async restart(signal = "SIGKILL") {
+    await this.stop(signal);
+    this.args = ["--addr", this.address, ...(this.pd ? [`--tikv=${this.pd},${this.store},${this.status}`] : []), ...this.rest];
+    return this.start();
+  }
+
+  async stop(signal = "SIGTERM") {
+    this.process.kill(signal);
+    return this.exited;
+  }
+
+  async [Symbol.asyncDispose]() {
+    if (this.process.exitCode === null && this.process.signalCode === null) await this.stop("SIGKILL");
+    if (this.own) rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+// startServer({ tikv: true }, "--engine", "memory")
+async function startServer({ tikv = false } = {}, ...rest) {
+  const directory = mkdtempSync(join(tmpdir(), "kvs-node-"));
+  const args = ["--addr", "127.0.0.1:0", ...(tikv ? ["--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"] : []), ...rest];
+  const server = new Server(directory, true, args);
+  server.rest = rest;
+  return server.start();
+}
+
+module.exports = { startServer };
