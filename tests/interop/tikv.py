@@ -11,7 +11,7 @@ CLIENTS = {  # name -> how it is built, where, with which options; README.md has
     "kvs": (build_kvs, FOLDER / "kvs", {}),
     "rust": (build_rust, FOLDER / "rust", {}),
     "go": (build_go, FOLDER / "go", {}),
-    "go-2.0.7": (build_go, FOLDER / "go", {"modules": "go-2.0.7.mod"}),
+    "go-2.0.7": (build_go, FOLDER / "go", {"modules": "go-2.0.7.mod", "tags": "v2_0_7"}),
     "python": (build_python, FOLDER / "python", {}),
     "java": (build_java, FOLDER / "java", {}),
 }

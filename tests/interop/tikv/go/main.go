@@ -365,6 +365,7 @@ func (t *test) list() {
 	t.run("sizes up to the limits", t.sizes)
 	t.run("sizes over the limits are errors", t.oversizes)
 	t.run("64 workers", t.workers)
+	t.moreTests()
 }
 
 // A region begins in the middle of what most calls of the list touch; the clients find out.
