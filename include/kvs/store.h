@@ -214,7 +214,9 @@ void kvs_store_submit(kvs_store *store, kvs_op *op);
 void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count);
 
 /* Asks for an operation to be given up: on_done comes soon, with KVS_ERR_CANCELLED unless it was
- * already done (OUTCOME_UNKNOWN for a write that was sent). Any thread, before on_done returns. */
+ * already done (OUTCOME_UNKNOWN for a write that was sent). In process, reads that were not
+ * answered at once are given up, but for a count that is under way; writes, sync and compact end
+ * as if nothing had been asked. Any thread, before on_done returns. */
 void kvs_store_cancel(kvs_store *store, kvs_op *op);
 
 /* Frees what the results hold and zeroes them. On any thread, after on_done began. */

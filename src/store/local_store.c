@@ -66,6 +66,7 @@ struct local_op {
         struct engine_control control;
     };
     struct local_store *store;
+    _Atomic bool cancelled; /* relaxed: looked at now and then by a read on the pool */
 };
 
 static_assert(sizeof(struct local_op) <= sizeof((kvs_op *)0)->reserved, "no allocation per op");
@@ -83,10 +84,17 @@ static kvs_op *kvs_op_of(struct local_op *local)
     return CONTAINER_OF((void *)local, kvs_op, reserved);
 }
 
+static bool is_cancelled(const kvs_op *op)
+{
+    const struct local_op *local = (const struct local_op *)(const void *)op->reserved;
+    return atomic_load_explicit(&local->cancelled, memory_order_relaxed);
+}
+
 /* --- reads: the same code on the submitting thread and on the pool ------------------------------
  */
 
 struct scan_state {
+    const kvs_op *op;
     struct page page;
     size_t size;
     uint32_t limit;    /* pairs; 0: none */
@@ -108,6 +116,8 @@ static int scan_each(void *arg, kvs_slice key, kvs_slice value)
     }
     if (scan->on_spot && size > ON_SPOT_SIZE_MAX)
         return ENGINE_WOULD_BLOCK;
+    if (!scan->on_spot && is_cancelled(scan->op))
+        return KVS_ERR_CANCELLED;
     scan->size = size;
     return page_append(&scan->page, key, value, true);
 }
@@ -125,6 +135,7 @@ static int read_scan(kvs_op *op, struct engine_view *view)
     };
     bool paged = op->limit == 0 || (op->flags & KVS_OP_FLAG_PAGE) != 0;
     struct scan_state scan = {
+        .op = op,
         .limit = op->limit,
         .size_limit = paged ? STORE_PAGE_SIZE_MAX : 0,
         .on_spot = !view->may_block,
@@ -240,9 +251,17 @@ static int read_ttl(kvs_op *op, struct engine_view *view)
     return 0;
 }
 
+struct checksum_state {
+    const kvs_op *op;
+    struct kvs_checksum sum;
+};
+
 static int checksum_each(void *arg, kvs_slice key, kvs_slice value)
 {
-    struct kvs_checksum *checksum = arg;
+    struct checksum_state *state = arg;
+    struct kvs_checksum *checksum = &state->sum;
+    if (is_cancelled(state->op))
+        return KVS_ERR_CANCELLED;
     checksum->crc64_xor ^= crc64(crc64(0, key), value);
     checksum->keys++;
     checksum->bytes += key.size + value.size;
@@ -254,9 +273,9 @@ static int read_checksum(kvs_op *op, struct engine_view *view)
     if (!view->may_block)
         return ENGINE_WOULD_BLOCK; /* it looks at everything */
     const struct engine_range range = {.family = op->family, .start = op->key, .end = op->end_key};
-    struct kvs_checksum checksum = {0};
-    int error = engine_scan(view, &range, checksum_each, &checksum);
-    return error == 0 ? store_op_set_checksum(op, &checksum) : error;
+    struct checksum_state state = {.op = op};
+    int error = engine_scan(view, &range, checksum_each, &state);
+    return error == 0 ? store_op_set_checksum(op, &state.sum) : error;
 }
 
 static int read_stats(kvs_op *op, struct engine *engine)
@@ -400,7 +419,8 @@ static void local_write_on_done(struct task *task)
 
 static int local_read_run(struct engine_read *read, struct engine_view *view)
 {
-    return read_run(kvs_op_of(CONTAINER_OF(read, struct local_op, read)), view);
+    kvs_op *op = kvs_op_of(CONTAINER_OF(read, struct local_op, read));
+    return is_cancelled(op) ? KVS_ERR_CANCELLED : read_run(op, view);
 }
 
 static void local_write_prepare(struct local_op *local, kvs_op *op)
@@ -495,6 +515,7 @@ static void submit_one(struct submission *submission, kvs_op *op)
 {
     struct local_op *local = local_op_of(op);
     *local = (struct local_op){.store = submission->store};
+    atomic_init(&local->cancelled, false);
     local->op.loop = submission->loop;
     store_op_begin(op);
     int error = store_op_check(op, submission->store->value_size_max);
@@ -532,11 +553,12 @@ static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, stru
         loop_post_list(loop, &submission.done);
 }
 
-/* Everything here ends soon by itself, and a write that the engine has cannot be taken back. */
+/* A read on the pool, waiting or under way, gives up; a write that the engine has cannot be taken
+ * back, and all else ends soon by itself. */
 static void local_store_cancel(kvs_store *base, kvs_op *op)
 {
     (void)base;
-    (void)op;
+    atomic_store_explicit(&local_op_of(op)->cancelled, true, memory_order_relaxed);
 }
 
 static void local_store_close(kvs_store *base, struct loop *loop,

@@ -1,6 +1,7 @@
 /*
  * tests/fault/test_fault_store.c: the store API with the k-th allocation failing, for every k: on
- * memory:, and on kvs:// with the server in this process, which runs out of memory with its client.
+ * memory:, and on kvs:// and tikv:// with the server in this process, which runs out of memory with
+ * its client.
  *
  * Whatever fails must say so: nothing hangs, crashes or leaks (the sanitizers look), and when
  * memory is there again the store works.
@@ -56,6 +57,10 @@ static void use(kvs_store *store)
     outcome(kvs_store_batch_get(store, keys, 2));
     outcome(kvs_store_scan(store, none, none, 0, 0));
     outcome(kvs_store_scan(store, none, none, 10, 0));
+    outcome(kvs_store_ttl(store, a));
+    outcome(kvs_store_count(store, none, none));
+    outcome(kvs_store_checksum(store, none, none));
+    outcome(kvs_store_remove(store, b));
     outcome(kvs_store_stats(store));
     outcome(kvs_store_remove_range(store, none, none));
 }
@@ -103,9 +108,8 @@ static void test_memory(void **state)
     live_with_every_fault();
 }
 
-static void test_server(void **state)
+static void with_server(bool is_tikv)
 {
-    (void)state;
     char directory[] = "/tmp/kvs-test-XXXXXX";
     assert_non_null(mkdtemp(directory));
     struct kvs_server_options options = {.size = sizeof options,
@@ -113,11 +117,27 @@ static void test_server(void **state)
                                          .engine = "memory",
                                          .directory = directory,
                                          .threads = 1};
+    options.tikv = is_tikv ? "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0" : NULL;
     assert_int_equal(kvs_server_open(&options, &server, NULL), 0);
-    snprintf(url, sizeof url, "kvs://%s", kvs_server_address(server));
+    if (is_tikv)
+        snprintf(url, sizeof url, "tikv://%s", kvs_server_pd_address(server));
+    else
+        snprintf(url, sizeof url, "kvs://%s", kvs_server_address(server));
     live_with_every_fault();
     assert_int_equal(kvs_server_close(server, 1000), 0);
     rmdir(directory);
+}
+
+static void test_server(void **state)
+{
+    (void)state;
+    with_server(false);
+}
+
+static void test_tikv(void **state)
+{
+    (void)state;
+    with_server(true);
 }
 
 int main(void)
@@ -127,6 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory),
         cmocka_unit_test(test_server),
+        cmocka_unit_test(test_tikv),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,9 +11,12 @@
 #include "unit/server/grpc_peer.h"
 #include "unit/server/server_fixture.h"
 
+#include <arpa/inet.h>
 #include <kvs/kvs.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -409,11 +412,28 @@ static void test_families(void **state)
 /* --- what goes wrong ----------------------------------------------------------------------------
  */
 
+/* Somebody listens there, and says nothing: that ends, too, and the address is named. */
+static void check_silent_address(void)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    char url[80], said[64];
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&at, size), 0);
+    assert_int_equal(listen(listener, 16), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &size), 0);
+    snprintf(said, sizeof said, "127.0.0.1:%u", ntohs(at.sin_port));
+    snprintf(url, sizeof url, "tikv://%s", said);
+    open_store(url, KVS_ERR_CONNECT, said);
+    close(listener);
+}
+
 static void test_wrong_addresses(void **state)
 {
     (void)state;
     char url[300], said[200];
     start(false);
+    check_silent_address();
     open_store("tikv://127.0.0.1:1", KVS_ERR_CONNECT, "127.0.0.1:1: cannot connect");
     open_store("tikv://a b", KVS_ERR_INVALID_ARGUMENT, "no address of PD");
     snprintf(url, sizeof url, "tikv://%s", kvs_server_tikv_address(world.server));

@@ -612,6 +612,19 @@ static void test_a_batch_of_too_many_keys(void **state)
     mem_free(keys);
 }
 
+/* Over the port's limit: that one call ends, and the connection serves on. */
+static void test_a_message_over_the_limit(void **state)
+{
+    (void)state;
+    const size_t size = (64u << 20) + 1;
+    uint8_t *bytes = mem_zalloc(size);
+    assert_non_null(bytes);
+    assert_int_equal(peer_call_bytes(peer, "RawPut", slice_make(bytes, size)),
+                     GRPC_RESOURCE_EXHAUSTED);
+    mem_free(bytes);
+    assert_int_equal(peer_call_bytes(peer, "GetStoreSafeTS", slice_of_string("")), GRPC_OK);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -631,6 +644,7 @@ int main(void)
         TEST(test_commands_that_are_not_known),
         TEST(test_streams_that_end),
         TEST(test_a_client_that_leaves),
+        TEST(test_a_message_over_the_limit),
         TEST(test_bytes_that_are_no_request),
         TEST(test_a_batch_of_too_many_keys),
     };

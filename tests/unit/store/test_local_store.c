@@ -4,6 +4,7 @@
 #include "store/store.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -280,6 +281,47 @@ static void test_ranges_are_counted_and_removed(void **state)
     assert_int_equal(count.number, 0);
 }
 
+static void hold_thread(void *arg)
+{
+    sem_t *held = arg;
+    sem_wait(held);
+}
+
+/* Reads that wait for the pool are given up; writes are not. */
+static void test_cancelled_reads_end(void **state)
+{
+    (void)state;
+    sem_t held;
+    kvs_op ops[4] = {make(KVS_OP_CHECKSUM, "", ""), make(KVS_OP_SCAN, "", ""),
+                     make(KVS_OP_COUNT, "a", ""), make(KVS_OP_SET, "kept", "v")};
+    kvs_op *all[4];
+    ops[1].limit = UINT32_MAX;
+    put_numbers(300, 1);
+    sem_init(&held, 0, 0);
+    for (unsigned i = 0; i < 2; i++) /* all threads of the pool */
+        assert_int_equal(kvs_thread_pool_submit(fixture.pool, hold_thread, &held), 0);
+    fixture.done = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        all[i] = &ops[i];
+        ops[i].on_done = on_done;
+    }
+    store_submit(fixture.store, all, 4, &fixture.loop);
+    for (unsigned i = 0; i < 3; i++)
+        store_cancel(fixture.store, &ops[i]);
+    for (unsigned i = 0; i < 2; i++)
+        sem_post(&held);
+    pthread_mutex_lock(&fixture.lock);
+    while (fixture.done < 4)
+        pthread_cond_wait(&fixture.changed, &fixture.lock);
+    pthread_mutex_unlock(&fixture.lock);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(ops[i].error, KVS_ERR_CANCELLED);
+    assert_int_equal(ops[3].error, 0);
+    assert_int_equal(run(&ops[0]), 0); /* submitted anew, it runs */
+    kvs_op_release(&ops[0]);
+    sem_destroy(&held);
+}
+
 static void test_misuse_is_told(void **state)
 {
     (void)state;
@@ -367,6 +409,7 @@ int main(void)
         TEST(test_scan_pages),
         TEST(test_scan_limits),
         TEST(test_ranges_are_counted_and_removed),
+        TEST(test_cancelled_reads_end),
         TEST(test_misuse_is_told),
         TEST(test_the_rest),
         TEST(test_answer),
