@@ -441,8 +441,10 @@ struct txn_gc {
     struct txn_command base;
     struct txn_range range;
     uint64_t safe_point;
+    uint32_t steps_max; /* of 256 keys or 65,536 records; 0: to the end of the range */
     /* results */
     uint64_t removed_versions;
+    kvs_slice next; /* after so many steps: where the range goes on; empty: all is done */
 };
 
 struct txn_mvcc_write {

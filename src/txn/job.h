@@ -80,7 +80,8 @@ struct txn_job {
     /* ranges */
     struct record_key *next; /* where the next step begins; NULL: at the begin of the range */
     bool is_last_step;
-    uint64_t removed_versions; /* by this step of GC */
+    uint32_t steps;            /* of GC, done */
+    uint64_t removed_versions; /* by this step of it */
 };
 
 /* --- staging: 0, NO_MEMORY or TOO_LARGE ------------------------------------------------------- */

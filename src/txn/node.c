@@ -86,13 +86,25 @@ static void pending_take_away(struct txn_job *job)
     job->pending_count = 0;
 }
 
+/* A command over a range goes on with another step. */
+static bool job_goes_on(struct txn_job *job)
+{
+    if (job->rule->find == NULL || job->is_last_step)
+        return false;
+    struct txn_gc *gc = (struct txn_gc *)(void *)job->command;
+    if (job->command->kind != TXN_GC || gc->steps_max == 0 || ++job->steps < gc->steps_max)
+        return true;
+    gc->next = record_key_slice(job->next);
+    return false;
+}
+
 /* The attempt is over, with nothing for the engine. */
 static void job_end_attempt(struct txn_job *job, int error)
 {
     pending_take_away(job);
     pass_on_wake(job);
     latches_give_back(job);
-    if (error == 0 && job->rule->find != NULL && !job->is_last_step)
+    if (error == 0 && job_goes_on(job))
         job_step(job);
     else
         job_complete(job, error, false);
@@ -116,7 +128,7 @@ static void job_on_written(struct task *task)
     latches_give_back(job);
     if (error == 0 && job->command->kind == TXN_GC)
         ((struct txn_gc *)(void *)job->command)->removed_versions += job->removed_versions;
-    if (error == 0 && job->rule->find != NULL && !job->is_last_step)
+    if (error == 0 && job_goes_on(job))
         job_step(job);
     else
         job_complete(job, error, true);
@@ -302,12 +314,14 @@ static void job_on_found(struct task *task)
     int error = job->read.op.error;
     if (error == 0)
         error = latch_claim_set(&job->claim, job->scratch, job->keys, job->keys_count);
-    if (error != 0 || (job->keys_count == 0 && job->is_last_step))
-        job_complete(job, error, false);
-    else if (job->keys_count == 0)
+    if (error == 0 && job->keys_count > 0) {
+        if (job_latch(job))
+            job_on_latched(&job->task);
+    } else if (error == 0 && job_goes_on(job)) {
         job_step(job);
-    else if (job_latch(job))
-        job_on_latched(&job->task);
+    } else {
+        job_complete(job, error, false);
+    }
 }
 
 static void job_step(struct txn_job *job)
@@ -528,6 +542,12 @@ void txn_node_cancel_waits(struct txn_node *node)
 void txn_node_raise_max_ts(struct txn_node *node, uint64_t ts)
 {
     pending_raise_max_ts(&node->pending, ts);
+}
+
+int txn_node_waits(struct txn_node *node, uint32_t count_max, struct arena *arena,
+                   struct txn_wait_entry **ret_entries, uint32_t *ret_count)
+{
+    return wait_list(&node->room, count_max, arena, ret_entries, ret_count);
 }
 
 void txn_node_stats(struct txn_node *node, struct txn_node_stats *ret_stats)

@@ -76,6 +76,9 @@ void txn_node_cancel_waits(struct txn_node *node);
 
 /* Reads at `ts` are promised from now on: what commits later gets a later timestamp. */
 void txn_node_raise_max_ts(struct txn_node *node, uint64_t ts);
+/* Who waits for a lock now: at most count_max of them, in the arena. 0 or NO_MEMORY. */
+int txn_node_waits(struct txn_node *node, uint32_t count_max, struct arena *arena,
+                   struct txn_wait_entry **ret_entries, uint32_t *ret_count);
 void txn_node_stats(struct txn_node *node, struct txn_node_stats *ret_stats);
 
 #endif

@@ -291,3 +291,36 @@ bool wait_settle(struct wait_room *room, struct waiter *waiter)
     pthread_mutex_unlock(&room->mutex);
     return is_inside;
 }
+
+/* --- for people ------------------------------------------------------------------------------- */
+
+int wait_list(struct wait_room *room, uint32_t count_max, struct arena *arena,
+              struct txn_wait_entry **ret_entries, uint32_t *ret_count)
+{
+    struct txn_wait_entry *entries = arena_alloc(arena, count_max * sizeof *entries);
+    if (entries == NULL)
+        return KVS_ERR_NO_MEMORY;
+    uint32_t count = 0;
+    int error = 0;
+    pthread_mutex_lock(&room->mutex);
+    for (uint32_t i = 0; i < WAIT_BUCKETS; i++) {
+        const struct list *bucket = &room->by_ts[i];
+        for (struct list *node = bucket->next; node != bucket && count < count_max && error == 0;
+             node = node->next) {
+            const struct waiter *waiter = list_entry(node, struct waiter, in_ts);
+            const uint8_t *key = arena_copy(arena, waiter->key);
+            error = key == NULL ? KVS_ERR_NO_MEMORY : 0;
+            if (error == 0)
+                entries[count++] = (struct txn_wait_entry){
+                    .start_ts = waiter->start_ts,
+                    .wait_for_ts = waiter->lock_ts,
+                    .key_hash = wait_key_hash(waiter->key),
+                    .key = slice_make(key, waiter->key.size),
+                };
+        }
+    }
+    pthread_mutex_unlock(&room->mutex);
+    *ret_entries = entries;
+    *ret_count = count;
+    return error;
+}

@@ -92,6 +92,10 @@ void wait_cancel(struct wait_room *room, struct waiter *waiter);
 /* Ends all waits, and those to come. */
 void wait_cancel_all(struct wait_room *room);
 
+/* Who waits now: at most count_max of them, in the arena. 0 or NO_MEMORY. */
+int wait_list(struct wait_room *room, uint32_t count_max, struct arena *arena,
+              struct txn_wait_entry **ret_entries, uint32_t *ret_count);
+
 uint64_t wait_key_hash(kvs_slice key);
 
 #endif
