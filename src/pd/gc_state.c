@@ -304,6 +304,14 @@ void gc_state_read(struct gc_state *gc, struct gc_values *ret_values)
     drop_ended(ret_values, clock_wall_ms());
 }
 
+uint64_t gc_state_safe_point(struct gc_state *gc)
+{
+    pthread_mutex_lock(&gc->mutex);
+    uint64_t safe_point = gc->values->gc_safe_point;
+    pthread_mutex_unlock(&gc->mutex);
+    return safe_point;
+}
+
 /* --- life --- */
 
 int gc_state_open_blocking(struct meta_store *store, struct gc_state **ret_gc)

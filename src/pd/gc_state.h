@@ -74,6 +74,7 @@ void gc_state_free(struct gc_state *gc);
 
 /* Those barriers that have ended are not in it. */
 void gc_state_read(struct gc_state *gc, struct gc_values *ret_values);
+uint64_t gc_state_safe_point(struct gc_state *gc);
 void gc_state_change(struct gc_state *gc, struct loop *loop, struct gc_change *change);
 
 /* Seconds left, rounded up; INT64_MAX: never ends. */

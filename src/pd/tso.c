@@ -142,6 +142,14 @@ void tso_wait(struct tso *tso, struct tso_request *request)
         extend(tso, loop);
 }
 
+uint64_t tso_given_ms(struct tso *tso)
+{
+    pthread_mutex_lock(&tso->mutex);
+    uint64_t bound = tso->bound;
+    pthread_mutex_unlock(&tso->mutex);
+    return bound;
+}
+
 int tso_open_blocking(struct meta_store *store, uint64_t (*wall_ms)(void), struct tso **ret_tso)
 {
     struct tso *tso = mem_zalloc(sizeof *tso);

@@ -51,4 +51,7 @@ bool tso_take(struct tso *tso, uint32_t count, struct loop *loop, struct timesta
 /* Calls done, never inside this call; after those that wait already. */
 void tso_wait(struct tso *tso, struct tso_request *request);
 
+/* All timestamps ever given have a physical part of less than this. */
+uint64_t tso_given_ms(struct tso *tso);
+
 #endif

@@ -7,6 +7,7 @@
 #include "server/pd_parts.h"
 
 #include "base/clock.h"
+#include "server/tikv_gc.h"
 
 #include <inttypes.h>
 
@@ -157,6 +158,35 @@ static int metric(struct buf *body, const char *name, const char *type, const ch
                       name, value);
 }
 
+static int txn_metrics(struct buf *body, const struct pd_service_loop *state)
+{
+    struct txn_node_stats stats;
+    const struct tikv_gc *gc = state->gc;
+    if (state->txn == NULL)
+        return 0;
+    txn_node_stats(state->txn, &stats);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        {"kvs_txn_commands_total", "counter", "Commands of transactions.", stats.commands},
+        {"kvs_txn_conflicts_total", "counter", "Write conflicts.", stats.conflicts},
+        {"kvs_txn_deadlocks_total", "counter", "Deadlocks found.", stats.deadlocks},
+        {"kvs_txn_lock_waits_total", "counter", "Waits for a lock.", stats.lock_waits},
+        {"kvs_txn_waiting", "gauge", "Commands that wait for a lock.", stats.waiting},
+        {"kvs_gc_safe_point", "gauge", "Timestamp below which old versions are removed.",
+         atomic_load_explicit(&gc->done_safe_point, memory_order_relaxed)},
+        {"kvs_gc_rounds_total", "counter", "Rounds of garbage collection.",
+         atomic_load_explicit(&gc->rounds, memory_order_relaxed)},
+        {"kvs_gc_removed_versions_total", "counter", "Old versions removed.",
+         atomic_load_explicit(&gc->removed_versions, memory_order_relaxed)},
+    };
+    int error = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && error == 0; i++)
+        error = metric(body, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+    return error;
+}
+
 static int metrics_page(struct grpc_port_loop *at, struct buf *body)
 {
     struct pd_service_loop *state = at->state;
@@ -181,6 +211,8 @@ static int metrics_page(struct grpc_port_loop *at, struct buf *body)
     int error = 0;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0] && error == 0; i++)
         error = metric(body, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+    if (error == 0)
+        error = txn_metrics(body, state);
     return status_of(error);
 }
 

@@ -15,11 +15,16 @@
 #include "pd/cluster.h"
 #include "server/grpc_service.h"
 
+struct tikv_gc;
+struct txn_node;
+
 /* The state (rpc_state) of the PD port's methods on a loop. */
 struct pd_service_loop {
     struct cluster *cluster;
     struct loop *loop;
     struct region_reader regions;
+    struct txn_node *txn;     /* for the status port; NULL: none */
+    const struct tikv_gc *gc; /* likewise */
 };
 
 extern const struct rpc_method pd_methods[];

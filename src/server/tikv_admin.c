@@ -200,16 +200,14 @@ static bool stored_keys(struct tikv_place *place, const Kvrpcpb__SplitRegionRequ
 
 static bool refuse_split(struct tikv_command *command, const char *text)
 {
-    Errorpb__Error error = ERRORPB__ERROR__INIT;
-    error.message = (char *)text;
-    tikv_answer_region_error(command, &error);
+    tikv_answer_region_text(command, text);
     return false;
 }
 
 static bool check_split_keys(struct tikv_place *place, const kvs_slice *keys, size_t count)
 {
     struct tikv_place stored = *place; /* the keys are as region bounds now */
-    stored.is_v2 = false;
+    stored.is_encoded = false;
     if (count > REGION_SPLIT_KEYS_MAX)
         return refuse_split(place->command, "too many split keys");
     for (size_t i = 0; i < count; i++) {

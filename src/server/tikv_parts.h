@@ -6,6 +6,7 @@
 #include "kvrpcpb.pb-c.h"
 #include "proto/tikv/key.h"
 #include "server/tikv_service.h"
+#include "txn/node.h"
 
 /* Limits; the first two are TiKV's own. */
 #define TIKV_ENTRY_SIZE_MAX (8u * 1024 * 1024) /* of one write; over it: RaftEntryTooLarge */
@@ -16,13 +17,24 @@
 
 struct tikv_command;
 
+/* Where an answer has what went wrong. */
+enum tikv_error_place {
+    TIKV_ERROR_TEXT,      /* field 2, a text */
+    TIKV_ERROR_TEXT_1,    /* field 1, a text */
+    TIKV_ERROR_PAIR,      /* in a pair, field 2 */
+    TIKV_ERROR_KEY,       /* field 2, a KeyError */
+    TIKV_ERROR_KEYS,      /* the same, a list */
+    TIKV_ERROR_BATCH_GET, /* field 5, a KeyError, and in a pair, field 2 */
+    TIKV_ERROR_SCAN,      /* field 3, a KeyError, and in a pair, field 2 */
+};
+
 /* One kind of command. */
 struct tikv_method {
     const char *path;
     uint32_t number; /* in BatchCommands; 0: only by itself */
     const ProtobufCMessageDescriptor *request;
     void (*run)(struct tikv_command *command);
-    bool answers_pairs; /* error texts are in a pair */
+    enum tikv_error_place error_place;
 };
 
 /* A unary call, or what one BatchCommands message brought; in its own arena. */
@@ -31,9 +43,10 @@ struct tikv_message {
     struct rpc *rpc; /* held */
     struct rpc_arena *arena;
     size_t pending; /* commands not answered, and 1 while it is being read */
+    size_t charged; /* of at->writes_bytes, until all is answered */
     bool is_stream;
     bool has_view;
-    struct engine_view view;           /* of the loop, while it is being read */
+    struct txn_view view;              /* of the loop, while it is being read */
     const struct region_list *regions; /* likewise */
 };
 
@@ -70,7 +83,7 @@ static inline ProtobufCBinaryData slice_bytes(kvs_slice slice)
 /* The body of an answer, copied. */
 void tikv_answer(struct tikv_command *command, kvs_slice body);
 void tikv_answer_message(struct tikv_command *command, const ProtobufCMessage *message);
-/* An error text, where this kind of answer has it. */
+/* An error text, where this kind of answer has it; in a KeyError it is `abort`. */
 void tikv_answer_error(struct tikv_command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Ends the call with a status. */
@@ -79,14 +92,24 @@ void tikv_fail_no_memory(struct tikv_command *command);
 /* The answer to an error of the engine. */
 void tikv_answer_engine_error(struct tikv_command *command, int error);
 
+void tikv_answer_key_error(struct tikv_command *command, Kvrpcpb__KeyError *error);
+
 /* The view of the loop for the message; NULL: there is none now. */
 struct engine_view *tikv_view(struct tikv_message *message);
+struct txn_view *tikv_txn_view(struct tikv_message *message);
+/* Counts the message as under way until its last command is answered, for those that may take long.
+ * False: too much is. */
+bool tikv_message_charge(struct tikv_message *message);
 
 /* --- tikv_region.c: region errors, and where a command goes ----------------------------------- */
 
 void tikv_answer_region_error(struct tikv_command *command, Errorpb__Error *error);
 void tikv_answer_busy(struct tikv_command *command, const char *reason);
 void tikv_answer_disk_full(struct tikv_command *command);
+/* What was written may be there after a restart, or not. */
+void tikv_answer_undetermined(struct tikv_command *command, const char *reason);
+/* Only with a text: the client tries again. */
+void tikv_answer_region_text(struct tikv_command *command, const char *text);
 void tikv_answer_entry_too_large(struct tikv_command *command, uint64_t region_id, uint64_t size);
 /* The request's epoch, and what is there now. NULL: no memory. */
 void tikv_answer_epoch(struct tikv_command *command, const Kvrpcpb__Context *context,
@@ -100,13 +123,19 @@ struct tikv_place {
     const Kvrpcpb__Context *context;
     const struct region *region;
     uint8_t family;
+    char mode; /* of keys of API V2: KEY_MODE_RAW, KEY_MODE_TXN */
     bool is_v2;
+    bool is_encoded; /* keys are stored so */
 };
 
 /* Each returns false when it has answered with an error. To be called in this order. */
 bool tikv_place_begin(struct tikv_place *place, struct tikv_command *command,
                       const Kvrpcpb__Context *context, const char *family);
-bool tikv_place_key(struct tikv_place *place, kvs_slice key);       /* its mode */
+/* The same for a command of transactions. */
+bool tikv_place_begin_txn(struct tikv_place *place, struct tikv_command *command,
+                          const Kvrpcpb__Context *context);
+bool tikv_place_key(struct tikv_place *place, kvs_slice key); /* its mode */
+bool tikv_place_key_size(struct tikv_place *place, kvs_slice key);
 bool tikv_place_write_key(struct tikv_place *place, kvs_slice key); /* and its size */
 bool tikv_place_range(struct tikv_place *place, kvs_slice start, kvs_slice end);
 bool tikv_place_region(struct tikv_place *place);
@@ -135,6 +164,39 @@ void tikv_raw_batch_delete(struct tikv_command *command);
 void tikv_raw_delete_range(struct tikv_command *command);
 void tikv_raw_cas(struct tikv_command *command);
 void tikv_writes_submit(struct tikv_service_loop *at);
+
+/* tikv_txn.c */
+void tikv_txn_submit(struct tikv_service_loop *at);
+
+/* tikv_txn_read.c */
+void tikv_kv_get(struct tikv_command *command);
+void tikv_kv_batch_get(struct tikv_command *command);
+void tikv_kv_scan(struct tikv_command *command);
+void tikv_kv_scan_lock(struct tikv_command *command);
+void tikv_physical_scan_lock(struct tikv_command *command);
+void tikv_mvcc_by_key(struct tikv_command *command);
+void tikv_mvcc_by_start_ts(struct tikv_command *command);
+
+/* tikv_txn_write.c */
+void tikv_kv_prewrite(struct tikv_command *command);
+void tikv_kv_commit(struct tikv_command *command);
+void tikv_kv_batch_rollback(struct tikv_command *command);
+void tikv_kv_cleanup(struct tikv_command *command);
+void tikv_kv_pessimistic_lock(struct tikv_command *command);
+void tikv_kv_pessimistic_rollback(struct tikv_command *command);
+void tikv_kv_heart_beat(struct tikv_command *command);
+
+/* tikv_txn_resolve.c */
+void tikv_kv_check_status(struct tikv_command *command);
+void tikv_kv_check_secondaries(struct tikv_command *command);
+void tikv_kv_resolve_lock(struct tikv_command *command);
+void tikv_kv_delete_range(struct tikv_command *command);
+void tikv_unsafe_destroy_range(struct tikv_command *command);
+void tikv_kv_gc(struct tikv_command *command);
+void tikv_lock_observer(struct tikv_command *command);
+void tikv_check_lock_observer(struct tikv_command *command);
+void tikv_lock_wait_info(struct tikv_command *command);
+void tikv_broadcast_status(struct tikv_command *command);
 
 /* tikv_admin.c */
 void tikv_raw_coprocessor(struct tikv_command *command);

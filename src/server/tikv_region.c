@@ -55,6 +55,21 @@ void tikv_answer_disk_full(struct tikv_command *command)
     tikv_answer_region_error(command, &error);
 }
 
+void tikv_answer_undetermined(struct tikv_command *command, const char *reason)
+{
+    Errorpb__Error error = error_of_text((char *)"the outcome of the write is not known");
+    Errorpb__UndeterminedResult unknown = ERRORPB__UNDETERMINED_RESULT__INIT;
+    unknown.message = (char *)reason;
+    error.undetermined_result = &unknown;
+    tikv_answer_region_error(command, &error);
+}
+
+void tikv_answer_region_text(struct tikv_command *command, const char *text)
+{
+    Errorpb__Error error = error_of_text((char *)text);
+    tikv_answer_region_error(command, &error);
+}
+
 void tikv_answer_entry_too_large(struct tikv_command *command, uint64_t region_id, uint64_t size)
 {
     char text[TEXT_SIZE];
@@ -195,38 +210,66 @@ bool tikv_place_begin(struct tikv_place *place, struct tikv_command *command,
         return false;
     }
     *place = (struct tikv_place){
-        .command = command, .context = context, .family = (uint8_t)number, .is_v2 = is_v2};
+        .command = command,
+        .context = context,
+        .family = (uint8_t)number,
+        .mode = KEY_MODE_RAW,
+        .is_v2 = is_v2,
+        .is_encoded = is_v2,
+    };
     return true;
+}
+
+bool tikv_place_begin_txn(struct tikv_place *place, struct tikv_command *command,
+                          const Kvrpcpb__Context *context)
+{
+    if (!tikv_place_begin(place, command, context, NULL))
+        return false;
+    place->mode = KEY_MODE_TXN;
+    place->is_encoded = true;
+    return true;
+}
+
+static const char *mode_name(const struct tikv_place *place)
+{
+    return place->mode == KEY_MODE_RAW ? "raw" : "transactional";
 }
 
 bool tikv_place_key(struct tikv_place *place, kvs_slice key)
 {
-    if (!place->is_v2 || key_is_raw(key))
+    if (!place->is_v2 || key_has_mode(key, place->mode))
         return true;
-    tikv_answer_error(place->command, "invalid key mode: a raw key of API V2 begins with 'r'");
+    tikv_answer_error(place->command, "invalid key mode: a %s key of API V2 begins with '%c'",
+                      mode_name(place), place->mode);
+    return false;
+}
+
+bool tikv_place_key_size(struct tikv_place *place, kvs_slice key)
+{
+    if (key.size <= KEY_SIZE_MAX)
+        return true;
+    tikv_answer_error(place->command, "max key size exceeded, size: %zu, limit: %u", key.size,
+                      KEY_SIZE_MAX);
     return false;
 }
 
 bool tikv_place_write_key(struct tikv_place *place, kvs_slice key)
 {
-    if (!tikv_place_key(place, key))
+    if (!tikv_place_key(place, key) || !tikv_place_key_size(place, key))
         return false;
-    if (key.size > 0 && key.size <= KEY_SIZE_MAX)
+    if (key.size > 0)
         return true;
-    if (key.size == 0)
-        tikv_answer_error(place->command, "the key is empty");
-    else
-        tikv_answer_error(place->command, "max key size exceeded, size: %zu, limit: %u", key.size,
-                          KEY_SIZE_MAX);
+    tikv_answer_error(place->command, "the key is empty");
     return false;
 }
 
 bool tikv_place_range(struct tikv_place *place, kvs_slice start, kvs_slice end)
 {
-    if (!place->is_v2 || key_range_is_raw(start, end))
+    if (!place->is_v2 || key_range_has_mode(start, end, place->mode))
         return true;
     tikv_answer_error(place->command,
-                      "invalid key mode: a raw range of API V2 is of keys that begin with 'r'");
+                      "invalid key mode: a %s range of API V2 is of keys that begin with '%c'",
+                      mode_name(place), place->mode);
     return false;
 }
 
@@ -306,8 +349,7 @@ bool tikv_place_region(struct tikv_place *place)
         return false;
     }
     if (context->region_epoch == NULL) {
-        Errorpb__Error error = error_of_text((char *)"the request has no region epoch");
-        tikv_answer_region_error(command, &error);
+        tikv_answer_region_text(command, "the request has no region epoch");
         return false;
     }
     if (context->region_epoch->version != region->version) {
@@ -321,13 +363,13 @@ bool tikv_place_region(struct tikv_place *place)
 /* The order of a key and a region's bound. */
 static int compare(const struct tikv_place *place, kvs_slice key, kvs_slice bound)
 {
-    return place->is_v2 ? key_encoded_compare(key, bound) : slice_compare(key, bound);
+    return place->is_encoded ? key_encoded_compare(key, bound) : slice_compare(key, bound);
 }
 
 static bool refuse_key(struct tikv_place *place, kvs_slice key)
 {
     kvs_slice stored = key;
-    if (place->is_v2) {
+    if (place->is_encoded) {
         uint8_t *bytes = arena_alloc(command_arena(place->command), key_encoded_size(key.size));
         if (bytes == NULL) {
             tikv_fail_no_memory(place->command);
@@ -367,7 +409,7 @@ static bool bound_key(struct tikv_place *place, kvs_slice bound, kvs_slice *ret_
         return false;
     }
     size_t size = bound.size;
-    if (place->is_v2)
+    if (place->is_encoded)
         size = key_at_or_above(bound, bytes);
     else if (size > 0)
         memcpy(bytes, bound.data, size);

@@ -4,7 +4,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/listener.h"
+#include "pd/tso.h"
 #include "server/pd_service.h"
+#include "server/tikv_gc.h"
 #include "server/tikv_service.h"
 
 #include <assert.h>
@@ -22,7 +24,7 @@ struct tikv_loop {
     struct pd_service_loop pd;
     struct tikv_service_loop tikv;
     struct grpc_port_loop ports[PORTS];
-    unsigned waited_for; /* before on_done: ports; of the first loop also listeners, splitter */
+    unsigned waited_for; /* before on_done: ports; the first loop: listeners, splitter, GC */
     void (*on_done)(void *arg);
     void *arg;
 };
@@ -39,6 +41,8 @@ struct tikv_server {
     struct tikv_listener listeners[PORTS];
     struct grpc_port ports[PORTS];
     struct cluster *cluster;
+    struct txn_node *txn;
+    struct tikv_gc gc; /* on the first loop */
     struct tikv_service service;
     struct region_splitter *splitter; /* of the first loop; NULL: nobody wants it */
     struct tikv_loop *loops;
@@ -175,6 +179,13 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
     }
     struct cluster *cluster = server->cluster;
     cluster->speaks_tls = server->ports[PORT_PD].tls != NULL;
+    const struct txn_node_options txn_options = {
+        .max_ts = txn_ts_make(tso_given_ms(cluster->tso), 0), /* all later ones are given above */
+        .value_size_max = server->options.value_size_max,
+    };
+    error = txn_node_new(engine, &txn_options, &server->txn);
+    if (error != 0)
+        return error;
     char *const texts[PORTS] = {cluster->pd_address, cluster->store_address,
                                 cluster->status_address};
     for (unsigned i = 0; i < PORTS; i++)
@@ -182,6 +193,7 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
     server->service = (struct tikv_service){
         .cluster = cluster,
         .engine = engine,
+        .txn = server->txn,
         .value_size_max = server->options.value_size_max,
     };
     return 0;
@@ -192,6 +204,8 @@ void tikv_server_add_loop(struct tikv_server *server, struct loop *loop)
     struct tikv_loop *at = &server->loops[server->loops_made++];
     *at = (struct tikv_loop){.server = server, .loop = loop};
     pd_service_loop_init(&at->pd, server->cluster, loop);
+    at->pd.txn = server->txn;
+    at->pd.gc = &server->gc;
     tikv_service_loop_init(&at->tikv, &server->service, loop);
     for (unsigned i = 0; i < PORTS; i++)
         grpc_port_loop_init(&at->ports[i], &server->ports[i], loop,
@@ -199,6 +213,9 @@ void tikv_server_add_loop(struct tikv_server *server, struct loop *loop)
     at->tikv.port = &at->ports[PORT_STORE];
     if (server->splitter != NULL && server->loops_made == 1)
         region_splitter_start(server->splitter, server->cluster, loop, &server->options.split);
+    const struct tikv_gc_options gc_options = {0};
+    if (server->loops_made == 1)
+        tikv_gc_open(&server->gc, server->cluster, server->txn, loop, &gc_options);
 }
 
 static void on_arrival(struct task *task)
@@ -252,6 +269,11 @@ static void on_port_empty(struct grpc_port_loop *port, void *arg)
     one_done(at);
 }
 
+static void on_gc_closed(void *arg)
+{
+    one_done(arg);
+}
+
 static void on_listener_closed(void *arg)
 {
     struct tikv_listener *listener = arg;
@@ -270,6 +292,10 @@ void tikv_server_drain_loop(struct tikv_server *server, unsigned index, void (*o
     at->on_done = on_done;
     at->arg = arg;
     at->waited_for = PORTS + 1; /* and this function, so that it cannot be over within */
+    if (index == 0) {
+        at->waited_for++;
+        tikv_gc_close(&server->gc, on_gc_closed, at);
+    }
     for (unsigned i = 0; i < PORTS && index == 0; i++) {
         if (server->listeners[i].listener.handles == 0)
             continue;
@@ -341,6 +367,8 @@ void tikv_server_free(struct tikv_server *server)
         listener_unbind(&server->listeners[i].listener);
         tls_context_free(server->ports[i].tls);
     }
+    if (server->txn != NULL)
+        txn_node_free(server->txn);
     cluster_free(server->cluster);
     mem_free(server->loops);
     mem_free(server);

@@ -25,39 +25,59 @@ struct tikv_replies {
     struct buf ids;
 };
 
-/* X(path, number in BatchCommands, request, run, answers with pairs) */
+/* X(name, number in BatchCommands, request, run, where its errors are) */
 #define METHODS(X)                                                                                 \
-    X("/tikvpb.Tikv/RawGet", 13, kvrpcpb__raw_get_request, tikv_raw_get, false)                    \
-    X("/tikvpb.Tikv/RawBatchGet", 14, kvrpcpb__raw_batch_get_request, tikv_raw_batch_get, true)    \
-    X("/tikvpb.Tikv/RawPut", 15, kvrpcpb__raw_put_request, tikv_raw_put, false)                    \
-    X("/tikvpb.Tikv/RawBatchPut", 16, kvrpcpb__raw_batch_put_request, tikv_raw_batch_put, false)   \
-    X("/tikvpb.Tikv/RawDelete", 17, kvrpcpb__raw_delete_request, tikv_raw_delete, false)           \
-    X("/tikvpb.Tikv/RawBatchDelete", 18, kvrpcpb__raw_batch_delete_request, tikv_raw_batch_delete, \
-      false)                                                                                       \
-    X("/tikvpb.Tikv/RawScan", 19, kvrpcpb__raw_scan_request, tikv_raw_scan, true)                  \
-    X("/tikvpb.Tikv/RawDeleteRange", 20, kvrpcpb__raw_delete_range_request, tikv_raw_delete_range, \
-      false)                                                                                       \
-    X("/tikvpb.Tikv/RawBatchScan", 21, kvrpcpb__raw_batch_scan_request, tikv_raw_batch_scan, true) \
-    X("/tikvpb.Tikv/RawGetKeyTTL", 0, kvrpcpb__raw_get_key_ttlrequest, tikv_raw_get_key_ttl,       \
-      false)                                                                                       \
-    X("/tikvpb.Tikv/RawCompareAndSwap", 0, kvrpcpb__raw_casrequest, tikv_raw_cas, false)           \
-    X("/tikvpb.Tikv/RawChecksum", 0, kvrpcpb__raw_checksum_request, tikv_raw_checksum, false)      \
-    X("/tikvpb.Tikv/RawCoprocessor", 34, kvrpcpb__raw_coprocessor_request, tikv_raw_coprocessor,   \
-      false)                                                                                       \
-    X("/tikvpb.Tikv/Coprocessor", 22, coprocessor__request, tikv_coprocessor, false)               \
-    X("/tikvpb.Tikv/SplitRegion", 0, kvrpcpb__split_region_request, tikv_split_region, false)      \
-    X("/tikvpb.Tikv/GetStoreSafeTS", 0, kvrpcpb__store_safe_tsrequest, tikv_store_safe_ts, false)  \
-    X("/tikvpb.Tikv/GetHealthFeedback", 39, kvrpcpb__get_health_feedback_request,                  \
-      tikv_health_feedback, false)
+    X(KvGet, 1, get_request, tikv_kv_get, KEY)                                                     \
+    X(KvScan, 2, scan_request, tikv_kv_scan, SCAN)                                                 \
+    X(KvPrewrite, 3, prewrite_request, tikv_kv_prewrite, KEYS)                                     \
+    X(KvCommit, 4, commit_request, tikv_kv_commit, KEY)                                            \
+    X(KvCleanup, 6, cleanup_request, tikv_kv_cleanup, KEY)                                         \
+    X(KvBatchGet, 7, batch_get_request, tikv_kv_batch_get, BATCH_GET)                              \
+    X(KvBatchRollback, 8, batch_rollback_request, tikv_kv_batch_rollback, KEY)                     \
+    X(KvScanLock, 9, scan_lock_request, tikv_kv_scan_lock, KEY)                                    \
+    X(KvResolveLock, 10, resolve_lock_request, tikv_kv_resolve_lock, KEY)                          \
+    X(KvGC, 11, gcrequest, tikv_kv_gc, KEY)                                                        \
+    X(KvDeleteRange, 12, delete_range_request, tikv_kv_delete_range, TEXT)                         \
+    X(KvPessimisticLock, 23, pessimistic_lock_request, tikv_kv_pessimistic_lock, KEYS)             \
+    X(KVPessimisticRollback, 24, pessimistic_rollback_request, tikv_kv_pessimistic_rollback, KEYS) \
+    X(KvCheckTxnStatus, 25, check_txn_status_request, tikv_kv_check_status, KEY)                   \
+    X(KvTxnHeartBeat, 26, txn_heart_beat_request, tikv_kv_heart_beat, KEY)                         \
+    X(KvCheckSecondaryLocks, 33, check_secondary_locks_request, tikv_kv_check_secondaries, KEY)    \
+    X(UnsafeDestroyRange, 0, unsafe_destroy_range_request, tikv_unsafe_destroy_range, TEXT)        \
+    X(PhysicalScanLock, 0, physical_scan_lock_request, tikv_physical_scan_lock, TEXT_1)            \
+    X(RegisterLockObserver, 0, register_lock_observer_request, tikv_lock_observer, TEXT_1)         \
+    X(CheckLockObserver, 0, check_lock_observer_request, tikv_check_lock_observer, TEXT_1)         \
+    X(RemoveLockObserver, 0, remove_lock_observer_request, tikv_lock_observer, TEXT_1)             \
+    X(GetLockWaitInfo, 0, get_lock_wait_info_request, tikv_lock_wait_info, TEXT)                   \
+    X(BroadcastTxnStatus, 40, broadcast_txn_status_request, tikv_broadcast_status, TEXT)           \
+    X(MvccGetByKey, 0, mvcc_get_by_key_request, tikv_mvcc_by_key, TEXT)                            \
+    X(MvccGetByStartTs, 0, mvcc_get_by_start_ts_request, tikv_mvcc_by_start_ts, TEXT)              \
+    X(RawGet, 13, raw_get_request, tikv_raw_get, TEXT)                                             \
+    X(RawBatchGet, 14, raw_batch_get_request, tikv_raw_batch_get, PAIR)                            \
+    X(RawPut, 15, raw_put_request, tikv_raw_put, TEXT)                                             \
+    X(RawBatchPut, 16, raw_batch_put_request, tikv_raw_batch_put, TEXT)                            \
+    X(RawDelete, 17, raw_delete_request, tikv_raw_delete, TEXT)                                    \
+    X(RawBatchDelete, 18, raw_batch_delete_request, tikv_raw_batch_delete, TEXT)                   \
+    X(RawScan, 19, raw_scan_request, tikv_raw_scan, PAIR)                                          \
+    X(RawDeleteRange, 20, raw_delete_range_request, tikv_raw_delete_range, TEXT)                   \
+    X(RawBatchScan, 21, raw_batch_scan_request, tikv_raw_batch_scan, PAIR)                         \
+    X(RawGetKeyTTL, 0, raw_get_key_ttlrequest, tikv_raw_get_key_ttl, TEXT)                         \
+    X(RawCompareAndSwap, 0, raw_casrequest, tikv_raw_cas, TEXT)                                    \
+    X(RawChecksum, 0, raw_checksum_request, tikv_raw_checksum, TEXT)                               \
+    X(RawCoprocessor, 34, raw_coprocessor_request, tikv_raw_coprocessor, TEXT)                     \
+    X(SplitRegion, 0, split_region_request, tikv_split_region, TEXT)                               \
+    X(GetStoreSafeTS, 0, store_safe_tsrequest, tikv_store_safe_ts, TEXT)                           \
+    X(GetHealthFeedback, 39, get_health_feedback_request, tikv_health_feedback, TEXT)
 
-#define METHOD(path_, number_, request_, run_, pairs_) \
-    {.path = path_,                                    \
-     .number = number_,                                \
-     .request = &request_##__descriptor,               \
-     .run = run_,                                      \
-     .answers_pairs = pairs_},
-#define RPC_METHOD(path_, number_, request_, run_, pairs_) \
-    {.path = path_, .kind = RPC_UNARY, .on_message = on_unary},
+#define METHOD(name_, number_, request_, run_, errors_) \
+    {.path = "/tikvpb.Tikv/" #name_,                    \
+     .number = number_,                                 \
+     .request = &kvrpcpb__##request_##__descriptor,     \
+     .run = run_,                                       \
+     .error_place = TIKV_ERROR_##errors_},
+#define RPC_METHOD(name_, number_, request_, run_, errors_) \
+    {.path = "/tikvpb.Tikv/" #name_, .kind = RPC_UNARY, .on_message = on_unary},
+#define COPROCESSOR_PATH "/tikvpb.Tikv/Coprocessor"
 
 static void on_unary(struct rpc *rpc, kvs_slice bytes);
 static void on_batch(struct rpc *rpc, kvs_slice bytes);
@@ -69,13 +89,19 @@ static void answer_nothing(struct tikv_command *command)
 }
 
 /* The methods by themselves come first, in the order of tikv_methods. */
-static const struct tikv_method methods[] = {METHODS(METHOD){.number = 255, .run = tikv_empty},
-                                             {.number = 0, .run = answer_nothing}};
+static const struct tikv_method methods[] = {
+    METHODS(METHOD){.path = COPROCESSOR_PATH,
+                    .number = 22,
+                    .request = &coprocessor__request__descriptor,
+                    .run = tikv_coprocessor},
+    {.number = 255, .run = tikv_empty},
+    {.number = 0, .run = answer_nothing}};
 #define METHODS_COUNT (sizeof methods / sizeof methods[0])
 #define METHOD_UNKNOWN (&methods[METHODS_COUNT - 1])
 
-const struct rpc_method tikv_methods[] = {METHODS(RPC_METHOD){
-    .path = "/tikvpb.Tikv/BatchCommands", .kind = RPC_STREAM, .on_message = on_batch}};
+const struct rpc_method tikv_methods[] = {
+    METHODS(RPC_METHOD){.path = COPROCESSOR_PATH, .kind = RPC_UNARY, .on_message = on_unary},
+    {.path = "/tikvpb.Tikv/BatchCommands", .kind = RPC_STREAM, .on_message = on_batch}};
 const size_t tikv_methods_count = sizeof tikv_methods / sizeof tikv_methods[0];
 
 static const struct tikv_method *method_of_number(uint32_t number)
@@ -119,15 +145,30 @@ static void message_unref(struct tikv_message *message)
     if (--message->pending > 0)
         return;
     struct rpc *rpc = message->rpc;
+    message->at->writes_bytes -= message->charged;
     rpc_arena_give(rpc->at, message->arena);
     rpc_release(rpc);
+}
+
+/* A message over the bound goes alone. */
+bool tikv_message_charge(struct tikv_message *message)
+{
+    struct tikv_service_loop *at = message->at;
+    if (message->charged > 0)
+        return true;
+    size_t bytes = message->arena->arena.bytes;
+    if (at->writes_bytes > 0 && at->writes_bytes + bytes > TIKV_WRITES_BYTES_MAX)
+        return false;
+    message->charged = bytes;
+    at->writes_bytes += bytes;
+    return true;
 }
 
 /* All its commands are begun. */
 static void message_read(struct tikv_message *message)
 {
     if (message->has_view)
-        engine_view_end(&message->view);
+        txn_view_end(&message->view);
     message->has_view = false;
     message->regions = NULL;
     message_unref(message);
@@ -200,12 +241,17 @@ static void on_batch(struct rpc *rpc, kvs_slice bytes)
     message_read(message);
 }
 
-struct engine_view *tikv_view(struct tikv_message *message)
+struct txn_view *tikv_txn_view(struct tikv_message *message)
 {
-    if (!message->has_view &&
-        engine_view_begin(message->at->service->engine, NULL, false, &message->view) == 0)
+    if (!message->has_view && txn_view_begin(message->at->service->txn, &message->view) == 0)
         message->has_view = true;
     return message->has_view ? &message->view : NULL;
+}
+
+struct engine_view *tikv_view(struct tikv_message *message)
+{
+    struct txn_view *view = tikv_txn_view(message);
+    return view != NULL ? &view->view : NULL;
 }
 
 /* --- answers ------------------------------------------------------------------------------------
@@ -250,6 +296,7 @@ static void on_flush(struct loop_hook *hook)
 {
     struct tikv_service_loop *at = CONTAINER_OF(hook, struct tikv_service_loop, flush);
     tikv_writes_submit(at);
+    tikv_txn_submit(at);
     while (at->dirty != NULL) {
         struct tikv_replies *replies = at->dirty;
         struct rpc *rpc = replies->rpc;
@@ -326,6 +373,57 @@ void tikv_answer_message(struct tikv_command *command, const ProtobufCMessage *m
         buf_deinit(scratch);
 }
 
+static void answer_text(struct tikv_command *command, char *text)
+{
+    if (command->method->error_place == TIKV_ERROR_TEXT_1) {
+        Kvrpcpb__PhysicalScanLockResponse answer = KVRPCPB__PHYSICAL_SCAN_LOCK_RESPONSE__INIT;
+        answer.error = text;
+        tikv_answer_message(command, &answer.base);
+    } else {
+        Kvrpcpb__RawPutResponse answer = KVRPCPB__RAW_PUT_RESPONSE__INIT;
+        answer.error = text;
+        tikv_answer_message(command, &answer.base);
+    }
+}
+
+/* Answers of one shape are alike on the wire: one stands for all. */
+void tikv_answer_key_error(struct tikv_command *command, Kvrpcpb__KeyError *error)
+{
+    Kvrpcpb__KvPair pair = KVRPCPB__KV_PAIR__INIT;
+    Kvrpcpb__KvPair *pairs[] = {&pair};
+    pair.error = error;
+    switch (command->method->error_place) {
+    case TIKV_ERROR_PAIR: {
+        Kvrpcpb__RawBatchGetResponse answer = KVRPCPB__RAW_BATCH_GET_RESPONSE__INIT;
+        answer.n_pairs = 1;
+        answer.pairs = pairs;
+        tikv_answer_message(command, &answer.base);
+        return;
+    }
+    case TIKV_ERROR_BATCH_GET: {
+        Kvrpcpb__BatchGetResponse answer = KVRPCPB__BATCH_GET_RESPONSE__INIT;
+        answer.error = error;
+        answer.n_pairs = 1;
+        answer.pairs = pairs;
+        tikv_answer_message(command, &answer.base);
+        return;
+    }
+    case TIKV_ERROR_SCAN: {
+        Kvrpcpb__ScanResponse answer = KVRPCPB__SCAN_RESPONSE__INIT;
+        answer.error = error;
+        answer.n_pairs = 1;
+        answer.pairs = pairs;
+        tikv_answer_message(command, &answer.base);
+        return;
+    }
+    default: { /* one, or a list of one */
+        Kvrpcpb__GetResponse answer = KVRPCPB__GET_RESPONSE__INIT;
+        answer.error = error;
+        tikv_answer_message(command, &answer.base);
+    }
+    }
+}
+
 void tikv_answer_error(struct tikv_command *command, const char *format, ...)
 {
     char text[512];
@@ -333,21 +431,14 @@ void tikv_answer_error(struct tikv_command *command, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (!command->method->answers_pairs) { /* all others have it at the same place */
-        Kvrpcpb__RawPutResponse answer = KVRPCPB__RAW_PUT_RESPONSE__INIT;
-        answer.error = text;
-        tikv_answer_message(command, &answer.base);
+    enum tikv_error_place place = command->method->error_place;
+    if (place == TIKV_ERROR_TEXT || place == TIKV_ERROR_TEXT_1) {
+        answer_text(command, text);
         return;
     }
     Kvrpcpb__KeyError error = KVRPCPB__KEY_ERROR__INIT;
-    Kvrpcpb__KvPair pair = KVRPCPB__KV_PAIR__INIT;
-    Kvrpcpb__KvPair *pairs[] = {&pair};
-    Kvrpcpb__RawBatchGetResponse answer = KVRPCPB__RAW_BATCH_GET_RESPONSE__INIT;
     error.abort = text;
-    pair.error = &error;
-    answer.n_pairs = 1;
-    answer.pairs = pairs;
-    tikv_answer_message(command, &answer.base);
+    tikv_answer_key_error(command, &error);
 }
 
 void tikv_answer_engine_error(struct tikv_command *command, int error)
@@ -391,6 +482,7 @@ void tikv_service_loop_drain(struct tikv_service_loop *at)
 {
     at->closing = true;
     tikv_delayed_run(at);
+    txn_node_cancel_waits(at->service->txn);
 }
 
 void tikv_service_loop_close(struct tikv_service_loop *at)
@@ -402,7 +494,8 @@ void tikv_service_loop_close(struct tikv_service_loop *at)
 
 void tikv_service_loop_deinit(struct tikv_service_loop *at)
 {
-    assert(at->dirty == NULL && at->writes.first == NULL && at->reads == 0);
+    assert(at->dirty == NULL && at->writes.first == NULL && at->txns.first == NULL);
+    assert(at->reads == 0 && at->writes_bytes == 0);
     loop_remove_hook(at->loop, &at->flush);
     while (at->spare != NULL) {
         struct tikv_replies *replies = at->spare;

@@ -22,10 +22,12 @@
 #include "server/grpc_service.h"
 
 struct tikv_replies;
+struct txn_node;
 
 struct tikv_service {
     struct cluster *cluster;
     struct engine *engine;
+    struct txn_node *txn;
     uint32_t value_size_max;
     _Atomic uint64_t feedbacks; /* sequence number of health feedback */
 };
@@ -36,6 +38,7 @@ struct tikv_service_loop {
     struct region_reader regions;
     struct loop_hook flush;
     struct task_list writes; /* gathered in this turn */
+    struct task_list txns;   /* likewise, for the node of transactions */
     size_t writes_bytes;     /* under way */
     unsigned reads;          /* on the pool */
     struct buf scratch;      /* one answer, until it is copied to where it goes */

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "server/pd_service.h"
 #include "server/tikv_service.h"
+#include "txn/node.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -33,12 +34,49 @@ enum { STORE, PD, PORTS };
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static const char *const store_paths[] = {
-    T "RawGet",         T "RawBatchGet",       T "RawPut",
-    T "RawBatchPut",    T "RawDelete",         T "RawBatchDelete",
-    T "RawScan",        T "RawDeleteRange",    T "RawBatchScan",
-    T "RawGetKeyTTL",   T "RawCompareAndSwap", T "RawChecksum",
-    T "RawCoprocessor", T "Coprocessor",       T "SplitRegion",
-    T "GetStoreSafeTS", T "GetHealthFeedback", T "BatchCommands",
+    T "RawGet",
+    T "RawBatchGet",
+    T "RawPut",
+    T "RawBatchPut",
+    T "RawDelete",
+    T "RawBatchDelete",
+    T "RawScan",
+    T "RawDeleteRange",
+    T "RawBatchScan",
+    T "RawGetKeyTTL",
+    T "RawCompareAndSwap",
+    T "RawChecksum",
+    T "RawCoprocessor",
+    T "Coprocessor",
+    T "SplitRegion",
+    T "GetStoreSafeTS",
+    T "GetHealthFeedback",
+    T "BatchCommands",
+    T "KvGet",
+    T "KvBatchGet",
+    T "KvScan",
+    T "KvScanLock",
+    T "KvPrewrite",
+    T "KvCommit",
+    T "KvBatchRollback",
+    T "KvCleanup",
+    T "KvPessimisticLock",
+    T "KVPessimisticRollback",
+    T "KvTxnHeartBeat",
+    T "KvCheckTxnStatus",
+    T "KvCheckSecondaryLocks",
+    T "KvResolveLock",
+    T "KvDeleteRange",
+    T "UnsafeDestroyRange",
+    T "KvGC",
+    T "PhysicalScanLock",
+    T "RegisterLockObserver",
+    T "CheckLockObserver",
+    T "RemoveLockObserver",
+    T "GetLockWaitInfo",
+    T "BroadcastTxnStatus",
+    T "MvccGetByKey",
+    T "MvccGetByStartTs",
 };
 
 static const char *const pd_paths[] = {
@@ -79,6 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 struct world {
     struct engine *engine;
     struct cluster *cluster;
+    struct txn_node *txn;
     struct loop loop;
     struct tikv_service service;
     struct tikv_service_loop tikv;
@@ -185,8 +224,12 @@ static void open_cluster(struct world *world)
     const struct engine_options engine_options = {.pool = pool};
     require(memory_engine_open_blocking(&engine_options, &world->engine, &message) == 0);
     require(cluster_open_blocking(world->engine, &options, &world->cluster, &message) == 0);
-    world->service = (struct tikv_service){
-        .cluster = world->cluster, .engine = world->engine, .value_size_max = 1u << 20};
+    const struct txn_node_options txn_options = {.value_size_max = 1u << 20};
+    require(txn_node_new(world->engine, &txn_options, &world->txn) == 0);
+    world->service = (struct tikv_service){.cluster = world->cluster,
+                                           .engine = world->engine,
+                                           .txn = world->txn,
+                                           .value_size_max = 1u << 20};
     world->ports[STORE] = (struct grpc_port){.name = "TiKV",
                                              .methods = tikv_methods,
                                              .methods_count = tikv_methods_count,
@@ -287,6 +330,7 @@ static void world_close(struct world *world)
     tikv_service_loop_deinit(&world->tikv);
     pd_service_loop_deinit(&world->pd);
     loop_deinit(&world->loop);
+    txn_node_free(world->txn);
     cluster_free(world->cluster);
     require(engine_close_blocking(world->engine) == 0);
 }

@@ -11,11 +11,11 @@ void key_prefix(char mode, uint32_t keyspace, uint8_t *to)
     to[3] = (uint8_t)keyspace;
 }
 
-bool key_range_is_raw(kvs_slice start, kvs_slice end)
+bool key_range_has_mode(kvs_slice start, kvs_slice end, char mode)
 {
-    if (!key_is_raw(start))
+    if (!key_has_mode(start, mode))
         return false;
-    return key_is_raw(end) || (end.size == 1 && end.data[0] == KEY_MODE_RAW + 1);
+    return key_has_mode(end, mode) || (end.size == 1 && end.data[0] == mode + 1);
 }
 
 int key_family(const char *name, bool is_v2)

@@ -50,15 +50,15 @@ static inline size_t key_at_or_above(kvs_slice bound, uint8_t *to)
 /* 'r' or 'x', and the keyspace; `to` has room for KEYSPACE_PREFIX_SIZE. */
 void key_prefix(char mode, uint32_t keyspace, uint8_t *to);
 
-/* May a raw request of API V2 name this key? */
-static inline bool key_is_raw(kvs_slice key)
+/* May a request of API V2, 'r' or 'x', name this key? */
+static inline bool key_has_mode(kvs_slice key, char mode)
 {
-    return key.size > 0 && key.data[0] == KEY_MODE_RAW;
+    return key.size > 0 && key.data[0] == (uint8_t)mode;
 }
 
-/* May it name the range from start to end? Both are raw, or the end is the first key behind all
- * raw ones. */
-bool key_range_is_raw(kvs_slice start, kvs_slice end);
+/* May it name the range from start to end? Both have the mode, or the end is the first key behind
+ * all that have. */
+bool key_range_has_mode(kvs_slice start, kvs_slice end, char mode);
 
 /* The number of a column family: "", "default", "write", "lock"; API V2 has none but "". Negative:
  * there is none of the name. */

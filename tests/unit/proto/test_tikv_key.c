@@ -126,14 +126,14 @@ static void test_modes_and_families(void **state)
 {
     (void)state;
     kvs_slice none = {NULL, 0};
-    assert_true(key_is_raw(slice_of_string("r")));
-    assert_false(key_is_raw(slice_of_string("x")));
-    assert_false(key_is_raw(none));
-    assert_true(key_range_is_raw(slice_of_string("ra"), slice_of_string("s")));
-    assert_true(key_range_is_raw(slice_of_string("ra"), slice_of_string("rb")));
-    assert_false(key_range_is_raw(slice_of_string("ra"), slice_of_string("sa")));
-    assert_false(key_range_is_raw(slice_of_string("ra"), none));
-    assert_false(key_range_is_raw(none, slice_of_string("s")));
+    assert_true(key_has_mode(slice_of_string("r"), KEY_MODE_RAW));
+    assert_false(key_has_mode(slice_of_string("x"), KEY_MODE_RAW));
+    assert_false(key_has_mode(none, KEY_MODE_RAW));
+    assert_true(key_range_has_mode(slice_of_string("ra"), slice_of_string("s"), KEY_MODE_RAW));
+    assert_true(key_range_has_mode(slice_of_string("ra"), slice_of_string("rb"), KEY_MODE_RAW));
+    assert_false(key_range_has_mode(slice_of_string("ra"), slice_of_string("sa"), KEY_MODE_RAW));
+    assert_false(key_range_has_mode(slice_of_string("ra"), none, KEY_MODE_RAW));
+    assert_false(key_range_has_mode(none, slice_of_string("s"), KEY_MODE_RAW));
     assert_int_equal(key_family("", false), 0);
     assert_int_equal(key_family(NULL, true), 0);
     assert_int_equal(key_family("default", false), 0);

@@ -493,9 +493,9 @@ static void test_commands_that_are_not_known(void **state)
     peer_stream(peer);
     batch_add(batch, 42); /* nothing set */
     size_t i = batch_add(batch, 43);
-    Kvrpcpb__GetRequest of_transactions = KVRPCPB__GET_REQUEST__INIT;
-    batch->requests[i].cmd_case = TIKVPB__BATCH_COMMANDS_REQUEST__REQUEST__CMD_GET;
-    batch->requests[i].get = &of_transactions;
+    Kvrpcpb__FlushRequest of_pipelines = KVRPCPB__FLUSH_REQUEST__INIT;
+    batch->requests[i].cmd_case = TIKVPB__BATCH_COMMANDS_REQUEST__REQUEST__CMD_FLUSH;
+    batch->requests[i].flush = &of_pipelines;
     batch_send(batch);
     Tikvpb__BatchCommandsResponse *answer = peer_receive(peer);
     assert_int_equal(answer->n_responses, 2);

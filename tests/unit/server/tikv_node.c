@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "pd/gc_state.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -27,6 +28,7 @@ struct errand {
     void (*run)(struct errand *errand);
     int descriptor;
     struct region_split split;
+    struct gc_change safe_point;
     kvs_slice key;
     pthread_mutex_t mutex;
     pthread_cond_t done_cond;
@@ -81,17 +83,38 @@ static void do_split(struct errand *errand)
     region_map_split(errand->node->cluster->regions, &errand->node->loop, &errand->split);
 }
 
+static void on_safe_point(struct gc_change *change, int error)
+{
+    struct errand *errand = CONTAINER_OF(change, struct errand, safe_point);
+    if (error != 0)
+        abort();
+    errand_done(errand);
+}
+
+static void do_set_safe_point(struct errand *errand)
+{
+    errand->safe_point.action = GC_UPDATE;
+    errand->safe_point.done = on_safe_point;
+    gc_state_change(errand->node->cluster->gc, &errand->node->loop, &errand->safe_point);
+}
+
+static void on_gc_closed(void *arg)
+{
+    errand_done(arg);
+}
+
 static void on_empty(struct grpc_port_loop *at, void *arg)
 {
     struct errand *errand = arg;
     (void)at;
     tikv_service_loop_close(&errand->node->at);
-    errand_done(errand);
+    tikv_gc_close(&errand->node->gc, on_gc_closed, errand);
 }
 
 static void do_stop(struct errand *errand)
 {
     struct tikv_node *node = errand->node;
+    tikv_service_loop_drain(&node->at);
     grpc_port_loop_drain(&node->port_loop);
     grpc_port_loop_cut(&node->port_loop);
     grpc_port_loop_close(&node->port_loop, on_empty, errand);
@@ -119,8 +142,12 @@ struct tikv_node *node_start(void)
     const struct engine_options engine_options = {.pool = node->pool};
     assert_int_equal(memory_engine_open_blocking(&engine_options, &node->engine, &message), 0);
     assert_int_equal(cluster_open_blocking(node->engine, &options, &node->cluster, &message), 0);
-    node->service = (struct tikv_service){
-        .cluster = node->cluster, .engine = node->engine, .value_size_max = KVS_VALUE_SIZE_MAX};
+    const struct txn_node_options txn_options = {0};
+    assert_int_equal(txn_node_new(node->engine, &txn_options, &node->txn), 0);
+    node->service = (struct tikv_service){.cluster = node->cluster,
+                                          .engine = node->engine,
+                                          .txn = node->txn,
+                                          .value_size_max = KVS_VALUE_SIZE_MAX};
     node->port = (struct grpc_port){.name = "TiKV",
                                     .methods = tikv_methods,
                                     .methods_count = tikv_methods_count,
@@ -129,6 +156,8 @@ struct tikv_node *node_start(void)
     tikv_service_loop_init(&node->at, &node->service, &node->loop);
     grpc_port_loop_init(&node->port_loop, &node->port, &node->loop, &node->at);
     node->at.port = &node->port_loop;
+    const struct tikv_gc_options gc_options = {.poll_ms = 1, .pause_ms = 1};
+    tikv_gc_open(&node->gc, node->cluster, node->txn, &node->loop, &gc_options);
     listen_anywhere(node);
     assert_int_equal(loop_start(&node->loop, "tikv"), 0);
     return node;
@@ -142,6 +171,7 @@ void node_stop(struct tikv_node *node)
     grpc_port_loop_deinit(&node->port_loop);
     tikv_service_loop_deinit(&node->at);
     loop_deinit(&node->loop);
+    txn_node_free(node->txn);
     cluster_free(node->cluster);
     assert_int_equal(engine_close_blocking(node->engine), 0);
     kvs_thread_pool_unref(node->pool);
@@ -152,6 +182,12 @@ void node_stop(struct tikv_node *node)
 void node_split(struct tikv_node *node, kvs_slice stored_key)
 {
     struct errand errand = {.node = node, .run = do_split, .key = stored_key};
+    errand_run(&errand);
+}
+
+void node_set_safe_point(struct tikv_node *node, uint64_t ts)
+{
+    struct errand errand = {.node = node, .run = do_set_safe_point, .safe_point.ts = ts};
     errand_run(&errand);
 }
 

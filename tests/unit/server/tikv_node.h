@@ -6,6 +6,7 @@
 #define TESTS_UNIT_SERVER_TIKV_NODE_H
 
 #include "kvrpcpb.pb-c.h"
+#include "server/tikv_gc.h"
 #include "server/tikv_service.h"
 #include "tikvpb.pb-c.h"
 
@@ -13,6 +14,8 @@ struct tikv_node {
     kvs_thread_pool *pool;
     struct engine *engine;
     struct cluster *cluster;
+    struct txn_node *txn;
+    struct tikv_gc gc; /* looks all the time */
     struct loop loop;
     struct tikv_service service;
     struct tikv_service_loop at;
@@ -28,6 +31,9 @@ void node_stop(struct tikv_node *node);
 void node_split(struct tikv_node *node, kvs_slice stored_key);
 /* The region of a stored key, as the node has it now; the list keeps it alive until the next. */
 const struct region *node_region(struct tikv_node *node, kvs_slice stored_key);
+
+/* Moves PD's GC safe point; waits until it has moved. */
+void node_set_safe_point(struct tikv_node *node, uint64_t ts);
 
 /* One connection. */
 struct tikv_peer {
