@@ -560,13 +560,17 @@ func main() {
 		return usual
 	}
 	command, space := arguments[0], arguments[2]
+	workers, seconds := number(4, 16), number(5, 5)
+	if strings.HasPrefix(command, "txn-") {
+		runTxn(command, arguments[1], space, arguments[3], arguments[4], workers, seconds)
+		return
+	}
 	client, err := connect(context.Background(), arguments[1], space)
 	if err != nil {
 		fmt.Printf("not ok - connect: %v\n", err)
 		os.Exit(1)
 	}
 	t := &test{client: client, space: space, prefix: arguments[3]}
-	workers, seconds := number(4, 16), number(5, 5)
 	switch command {
 	case "list":
 		t.list()

@@ -21,6 +21,8 @@ macro_rules! check {
     };
 }
 
+mod txn;
+
 struct Test {
     client: RawClient,
     space: String,
@@ -433,6 +435,10 @@ async fn main() {
     let text = |at: usize| arguments.get(at).cloned().unwrap_or_default();
     let number = |at: usize, usual: u64| text(at).parse().unwrap_or(usual);
     let (command, space) = (text(0), text(2));
+    if command.starts_with("txn-") {
+        let (workers, seconds) = (number(4, 16) as usize, number(5, 5));
+        std::process::exit(txn::main(&command, &text(1), &space, text(3), &text(4), workers, seconds).await);
+    }
     let client = match connect(&text(1), &space).await {
         Ok(client) => client,
         Err(error) => {
