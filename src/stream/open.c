@@ -5,7 +5,7 @@
  * where the log ends; 3. the default rights are read from $settings.
  * Close: 1. what the streams themselves still do ends; 2. when nothing is on its way, all is freed.
  */
-#include "stream/streams.h"
+#include "stream/groups.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -106,6 +106,7 @@ static int state_load(struct streams *streams, struct engine_message *message)
 
 static void streams_free(struct streams *streams)
 {
+    groups_free(streams->groups);
     sequencer_deinit(streams);
     watches_deinit(&streams->watches);
     default_acls_deinit(&streams->acls);
@@ -129,6 +130,11 @@ int streams_open_blocking(const struct streams_options *options, struct streams 
     watches_init(&streams->watches);
     pthread_rwlock_init(&streams->acls_lock, NULL);
     int error = state_load(streams, ret_message);
+    if (error == 0) {
+        error = groups_open_blocking(streams);
+        if (error != 0)
+            fail(ret_message, error, "cannot load the persistent subscriptions");
+    }
     if (error != 0) {
         streams_free(streams);
         return error;
@@ -154,12 +160,17 @@ static void streams_close_when_idle(struct task *task)
     closed(arg);
 }
 
+static void groups_on_closed(struct streams *streams)
+{
+    streams->close_task.run = streams_close_when_idle;
+    loop_post(streams->loop, &streams->close_task);
+}
+
 void streams_close(struct streams *streams, void (*closed)(void *arg), void *arg)
 {
     streams->closed = closed;
     streams->closed_arg = arg;
-    streams->close_task.run = streams_close_when_idle;
-    loop_post(streams->loop, &streams->close_task);
+    groups_close(streams, groups_on_closed);
 }
 
 /* --- statistics ------------------------------------------------------------------------------- */

@@ -2,8 +2,7 @@
 #include "stream/settings.h"
 
 #include "base/bytes.h"
-
-#include <jansson.h>
+#include "stream/json_text.h"
 
 #define RECORD_VERSION 1u
 #define RECORD_SIZE 56u
@@ -193,17 +192,11 @@ int metadata_with_truncate_before(kvs_slice json, int64_t truncate_before, struc
         return error;
     if (object == NULL)
         object = json_object();
-    char *text = NULL;
-    if (object != NULL && json_object_set_new(object, "$tb", json_integer(truncate_before)) == 0)
-        text = json_dumps(object, JSON_COMPACT);
-    json_decref(object);
-    if (text == NULL)
+    if (object == NULL || json_object_set_new(object, "$tb", json_integer(truncate_before)) != 0) {
+        json_decref(object);
         return KVS_ERR_NO_MEMORY;
-    error = buf_append(to, text, strlen(text));
-    json_free_t release;
-    json_get_alloc_funcs(NULL, &release);
-    release(text);
-    return error;
+    }
+    return json_append(object, to);
 }
 
 /* --- who may what ----------------------------------------------------------------------------- */
