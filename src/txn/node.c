@@ -110,14 +110,25 @@ static void job_end_attempt(struct txn_job *job, int error)
         job_complete(job, error, false);
 }
 
+/* A batch that was not refused cleanly may be there when the engine is opened again. */
+static void pending_doubt_all(struct txn_job *job, int error)
+{
+    if (kvs_error_retryable(error))
+        return;
+    for (uint32_t i = 0; i < job->pending_count; i++)
+        pending_doubt(&job->node->pending, &job->pending[i]);
+}
+
 static void job_on_written(struct task *task)
 {
     struct txn_job *job = CONTAINER_OF(task, struct txn_job, write.op.task);
     struct txn_node *node = job->node;
     int error = job->write.op.error;
-    pending_take_away(job);
-    if (error != 0)
+    if (error != 0) {
+        pending_doubt_all(job, error);
         job->has_key = false;
+    }
+    pending_take_away(job);
     pass_on_wake(job);
     if (error == 0 && !wait_room_is_empty(&node->room)) {
         if (job->unlocks_all)
@@ -196,6 +207,9 @@ static void job_reset(struct txn_job *job)
 /* The rule has run; all but the chain of writes is done here. */
 static void job_ran(struct txn_job *job, int error, struct task_list *writes)
 {
+    /* What a rule has seen is no answer then, also if it writes nothing. */
+    if (error == 0 && pending_is_doubtful(&job->node->pending, TXN_TS_MAX))
+        error = KVS_ERR_STORAGE_FAILED;
     if (error != 0) {
         job_end_attempt(job, error);
     } else if (job->wants_wait) {

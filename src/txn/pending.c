@@ -6,6 +6,7 @@
 void pending_init(struct pending_table *table, uint64_t max_ts)
 {
     atomic_init(&table->max_ts, max_ts);
+    atomic_init(&table->doubt_ts, TXN_TS_MAX);
     atomic_init(&table->count, 0);
     atomic_init(&table->departures, 0);
     for (uint32_t i = 0; i < PENDING_SHARDS; i++) {
@@ -67,6 +68,24 @@ void pending_withdraw(struct pending_table *table, struct pending_lock *pending)
     *link = pending->next;
     pthread_mutex_unlock(&shard->mutex);
     atomic_fetch_sub_explicit(&table->count, 1, memory_order_seq_cst); /* W5, see the header */
+}
+
+void pending_doubt(struct pending_table *table, const struct pending_lock *pending)
+{
+    /* seq_cst: before the withdrawal, so that whoever does not find the lock sees the doubt. */
+    uint64_t ts = pending->lock.min_commit_ts;
+    uint64_t now = atomic_load_explicit(&table->doubt_ts, memory_order_seq_cst);
+    while (ts < now &&
+           !atomic_compare_exchange_weak_explicit(&table->doubt_ts, &now, ts, memory_order_seq_cst,
+                                                  memory_order_seq_cst)) {
+    }
+}
+
+bool pending_is_doubtful(const struct pending_table *table, uint64_t ts)
+{
+    /* seq_cst: pairs with the exchange in pending_doubt. */
+    uint64_t doubt_ts = atomic_load_explicit(&table->doubt_ts, memory_order_seq_cst);
+    return doubt_ts != TXN_TS_MAX && ts >= doubt_ts;
 }
 
 int pending_find(struct pending_table *table, kvs_slice key, pending_each_fn *each, void *arg)

@@ -31,6 +31,10 @@
  *
  * The reader of a lock that lies in a view needs no more than the view: the lock says its
  * min_commit_ts.
+ *
+ * When the storage fails under W4, nobody knows whether the batch will be there when it is opened
+ * again. Then the lock's timestamp is noted as a doubt before W5, and who reads at or above it,
+ * which a reader asks after R3, gets no answer from this node any more.
  */
 #ifndef TXN_PENDING_H
 #define TXN_PENDING_H
@@ -56,6 +60,7 @@ struct pending_shard {
 
 struct pending_table {
     _Alignas(64) _Atomic uint64_t max_ts;
+    _Atomic uint64_t doubt_ts; /* TXN_TS_MAX: none; see pending_doubt */
     _Alignas(64) _Atomic uint64_t count;
     _Alignas(64) _Atomic uint64_t departures;
     _Alignas(64) struct pending_shard shards[PENDING_SHARDS];
@@ -82,6 +87,11 @@ static inline bool pending_is_empty(const struct pending_table *table)
 void pending_publish(struct pending_table *table, struct pending_lock *pending);
 /* W5, or instead of W4. */
 void pending_withdraw(struct pending_table *table, struct pending_lock *pending);
+
+/* Before pending_withdraw: its batch may or may not be there when the engine is opened again. */
+void pending_doubt(struct pending_table *table, const struct pending_lock *pending);
+/* May something have happened at or below ts that nobody can see? After R3. TXN_TS_MAX: at all. */
+bool pending_is_doubtful(const struct pending_table *table, uint64_t ts);
 
 /* Called inside the shard's mutex: the lock may not be used afterwards. */
 typedef int pending_each_fn(void *arg, const struct pending_lock *pending);

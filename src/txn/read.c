@@ -174,9 +174,13 @@ int txn_read_prepare(struct txn_node *node, struct txn_command *command)
     } else if (gathering.read == NULL) {
         return 0;
     }
-    pending_raise_max_ts(&node->pending,
-                         gathering.read != NULL ? gathering.read->ts : gathering.max_ts);
-    return pending_is_empty(&node->pending) ? 0 : gather(node, &gathering);
+    uint64_t ts = gathering.read != NULL ? gathering.read->ts : gathering.max_ts;
+    pending_raise_max_ts(&node->pending, ts);
+    int error = pending_is_empty(&node->pending) ? 0 : gather(node, &gathering);
+    /* A lock may be older than what it commits at. */
+    if (error == 0 && pending_is_doubtful(&node->pending, gathering.read != NULL ? ts : TXN_TS_MAX))
+        error = KVS_ERR_STORAGE_FAILED;
+    return error;
 }
 
 const struct read_hidden_lock *read_hidden_find(const struct txn_command *command, kvs_slice key)

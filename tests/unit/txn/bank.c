@@ -142,7 +142,7 @@ static int lock_once(struct work *work, unsigned i)
         result = -1;
     } else if (lock.errors_count > 0) {
         result = lock.errors[0].kind;
-        if (result == TXN_ERROR_LOCKED && !bank_resolve(bank, &lock.errors[0].lock, 0))
+        if (result == TXN_ERROR_LOCKED && !bank_resolve(bank, &lock.errors[0].lock, 0, NULL))
             result = -1;
     } else {
         work->exists[i] = !lock.not_founds[0];
@@ -238,7 +238,7 @@ static int prewrite_once(struct work *work, unsigned from, unsigned count, uint6
     } else if (prewrite.errors_count > 0) {
         result = prewrite.errors[0].kind;
         for (unsigned i = 0; i < prewrite.errors_count && result == TXN_ERROR_LOCKED; i++) {
-            if (!bank_resolve(bank, &prewrite.errors[i].lock, work->start_ts))
+            if (!bank_resolve(bank, &prewrite.errors[i].lock, work->start_ts, NULL))
                 result = -1;
         }
     } else {

@@ -30,9 +30,21 @@ struct bank_read {
 
 /* Reads, resolving what is in the way. False: gave up. */
 bool bank_get(struct bank *bank, kvs_slice key, uint64_t ts, struct bank_read *ret_read);
+
+/* What a reader has learned of transactions whose locks need not be in its way. */
+#define BANK_KNOWN_MAX 32u
+
+struct bank_known {
+    unsigned resolved_count;
+    unsigned committed_count;
+    uint64_t resolved[BANK_KNOWN_MAX];
+    uint64_t committed[BANK_KNOWN_MAX];
+};
+
 /* Does what a client does about a lock that it met: decides about its transaction if that is over,
- * else nothing. False: gave up. */
-bool bank_resolve(struct bank *bank, const struct txn_lock_info *lock, uint64_t caller_ts);
+ * else nothing. Readers may only note what they learned, in `known`. False: gave up. */
+bool bank_resolve(struct bank *bank, const struct txn_lock_info *lock, uint64_t caller_ts,
+                  struct bank_known *known);
 /* Reads all accounts at once, and checks what must hold. */
 void bank_snapshot(struct bank_client *client, struct rand *rand);
 void bank_collect(struct bank_client *client, struct rand *rand);

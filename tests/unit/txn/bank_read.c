@@ -50,9 +50,8 @@ static uint64_t oldest_start(struct bank *bank)
 /* What is known of a transaction. */
 struct fate {
     bool is_decided;
-    bool is_alive_async; /* and over: its secondaries decide */
+    bool is_pushed; /* it will commit above the caller's timestamp */
     uint64_t commit_ts;
-    uint64_t min_commit_ts;
 };
 
 /* The secondaries of an async commit that is over. *ret_is_sync: one of them is no async lock. */
@@ -106,6 +105,8 @@ static bool ask_primary(struct bank *bank, const struct txn_lock_info *lock, uin
     if (check.error.kind == TXN_ERROR_NONE && check.lock_ttl_ms == 0) {
         fate->is_decided = true;
         fate->commit_ts = check.commit_ts;
+    } else if (check.action == TXN_ACTION_MIN_COMMIT_TS_PUSHED) {
+        fate->is_pushed = true;
     } else if (check.error.kind == TXN_ERROR_PRIMARY_MISMATCH) {
         bank_broken(bank, "a primary is none", lock->start_ts);
     } else if (check.error.kind == TXN_ERROR_NONE && check.lock.use_async_commit && !force_sync &&
@@ -117,6 +118,30 @@ static bool ask_primary(struct bank *bank, const struct txn_lock_info *lock, uin
     if (error == 0 && is_sync)
         return ask_primary(bank, lock, caller_ts, true, fate);
     return error == 0;
+}
+
+/* What a reader goes by without having the lock resolved. False: it has to be. */
+static bool known_add(struct bank_known *known, const struct txn_lock_info *lock, uint64_t ts,
+                      const struct fate *fate)
+{
+    bool is_later = fate->is_pushed || (fate->is_decided && fate->commit_ts > ts);
+    bool is_committed = fate->is_decided && fate->commit_ts != 0 && fate->commit_ts <= ts;
+    if (is_later && known->resolved_count < BANK_KNOWN_MAX)
+        known->resolved[known->resolved_count++] = lock->start_ts;
+    else if (is_committed && known->committed_count < BANK_KNOWN_MAX && lock->start_ts % 7 < 4)
+        known->committed[known->committed_count++] = lock->start_ts;
+    else
+        return false;
+    return true;
+}
+
+static struct txn_read read_with(uint64_t ts, const struct bank_known *known)
+{
+    return (struct txn_read){.ts = ts,
+                             .resolved_locks = known->resolved,
+                             .resolved_locks_count = known->resolved_count,
+                             .committed_locks = known->committed,
+                             .committed_locks_count = known->committed_count};
 }
 
 static bool give_back(struct bank *bank, const struct txn_lock_info *lock)
@@ -132,11 +157,14 @@ static bool give_back(struct bank *bank, const struct txn_lock_info *lock)
     return !failed(bank, error, "giving back: error");
 }
 
-bool bank_resolve(struct bank *bank, const struct txn_lock_info *lock, uint64_t caller_ts)
+bool bank_resolve(struct bank *bank, const struct txn_lock_info *lock, uint64_t caller_ts,
+                  struct bank_known *known)
 {
     struct fate fate;
     if (!ask_primary(bank, lock, caller_ts, false, &fate))
         return false;
+    if (known != NULL && known_add(known, lock, caller_ts, &fate))
+        return true;
     if (!fate.is_decided) {
         sched_yield();
         return true;
@@ -168,7 +196,7 @@ bool bank_resolve_all(struct bank *bank, uint64_t max_ts)
         bool goes_on = !failed(bank, error, "scan of locks: error");
         uint32_t count = goes_on ? scan.locks_count : 0;
         for (uint32_t i = 0; i < count && goes_on; i++)
-            goes_on = bank_resolve(bank, &scan.locks[i], 0);
+            goes_on = bank_resolve(bank, &scan.locks[i], 0, NULL);
         txn_command_deinit(&scan.base);
         if (!goes_on || count == 0)
             return goes_on;
@@ -183,9 +211,11 @@ bool bank_resolve_all(struct bank *bank, uint64_t max_ts)
 
 bool bank_get(struct bank *bank, kvs_slice key, uint64_t ts, struct bank_read *ret_read)
 {
+    struct bank_known known = {0};
     for (unsigned tries = 0; tries < TRIES_MAX && atomic_load(&bank->wrong) == NULL; tries++) {
         struct txn_get get;
         txn_make_get(&get, key, ts);
+        get.read = read_with(ts, &known);
         int error = txn_run(&bank->fixture, &get.base);
         bool goes_on = !failed(bank, error, "get: error");
         bool is_done = goes_on && get.error.kind == TXN_ERROR_NONE;
@@ -195,7 +225,7 @@ bool bank_get(struct bank *bank, kvs_slice key, uint64_t ts, struct bank_read *r
             if (get.found)
                 memcpy(ret_read->bytes, get.value.data, ret_read->size);
         } else if (goes_on) {
-            goes_on = bank_resolve(bank, &get.error.lock, ts);
+            goes_on = bank_resolve(bank, &get.error.lock, ts, &known);
         }
         txn_command_deinit(&get.base);
         if (is_done || !goes_on)
@@ -205,6 +235,12 @@ bool bank_get(struct bank *bank, kvs_slice key, uint64_t ts, struct bank_read *r
         bank_broken(bank, "a read never ends", ts);
     return false;
 }
+
+/* A snapshot that is read until no lock is in the way. */
+struct reading {
+    uint64_t ts;
+    struct bank_known known;
+};
 
 /* What one try of a snapshot gathers. */
 struct sum {
@@ -230,14 +266,14 @@ static bool sum_add(struct bank *bank, struct sum *sum, unsigned account, kvs_sl
 
 /* All pairs of a read, or the locks in their way resolved. *ret_is_done: no lock was. */
 static bool pairs_take(struct bank *bank, const struct txn_pair *pairs, uint32_t count,
-                       bool reverse, uint64_t ts, struct sum *sum, bool *ret_is_done)
+                       bool reverse, struct reading *reading, struct sum *sum, bool *ret_is_done)
 {
     *ret_is_done = true;
     for (uint32_t n = 0; n < count; n++) {
         const struct txn_pair *pair = &pairs[reverse ? count - 1 - n : n];
         if (pair->error.kind != TXN_ERROR_NONE) {
             *ret_is_done = false;
-            if (!bank_resolve(bank, &pair->error.lock, ts))
+            if (!bank_resolve(bank, &pair->error.lock, reading->ts, &reading->known))
                 return false;
         } else if (*ret_is_done && pair->key.data[0] == 'a' && sum->count < bank->accounts &&
                    !sum_add(bank, sum, sum->count, pair->value)) {
@@ -247,24 +283,25 @@ static bool pairs_take(struct bank *bank, const struct txn_pair *pairs, uint32_t
     return true;
 }
 
-static bool read_by_scan(struct bank *bank, struct rand *rand, uint64_t ts, struct sum *sum,
-                         bool *ret_is_done)
+static bool read_by_scan(struct bank *bank, struct rand *rand, struct reading *reading,
+                         struct sum *sum, bool *ret_is_done)
 {
     struct txn_scan scan;
     txn_command_init(&scan.base, TXN_SCAN);
-    scan.read.ts = ts;
+    scan.read = read_with(reading->ts, &reading->known);
     scan.limit = 1000;
     scan.reverse = rand_below(rand, 2) == 0;
     int error = txn_run(&bank->fixture, &scan.base);
     bool goes_on = !failed(bank, error, "scan: error");
     if (goes_on)
         goes_on =
-            pairs_take(bank, scan.pairs, scan.pairs_count, scan.reverse, ts, sum, ret_is_done);
+            pairs_take(bank, scan.pairs, scan.pairs_count, scan.reverse, reading, sum, ret_is_done);
     txn_command_deinit(&scan.base);
     return goes_on;
 }
 
-static bool read_by_batch(struct bank *bank, uint64_t ts, struct sum *sum, bool *ret_is_done)
+static bool read_by_batch(struct bank *bank, struct reading *reading, struct sum *sum,
+                          bool *ret_is_done)
 {
     struct bank_name names[BANK_ACCOUNTS_MAX];
     kvs_slice keys[BANK_ACCOUNTS_MAX];
@@ -272,24 +309,27 @@ static bool read_by_batch(struct bank *bank, uint64_t ts, struct sum *sum, bool 
         keys[i] = bank_key(i, &names[i]);
     struct txn_batch_get batch;
     txn_command_init(&batch.base, TXN_BATCH_GET);
-    batch.read.ts = ts;
+    batch.read = read_with(reading->ts, &reading->known);
     batch.keys = keys;
     batch.keys_count = bank->accounts;
     int error = txn_run(&bank->fixture, &batch.base);
     bool goes_on = !failed(bank, error, "batch get: error");
     if (goes_on)
-        goes_on = pairs_take(bank, batch.pairs, batch.pairs_count, false, ts, sum, ret_is_done);
+        goes_on =
+            pairs_take(bank, batch.pairs, batch.pairs_count, false, reading, sum, ret_is_done);
     txn_command_deinit(&batch.base);
     return goes_on;
 }
 
 static bool read_all(struct bank *bank, struct rand *rand, uint64_t ts, struct sum *ret_sum)
 {
+    struct reading reading = {.ts = ts};
     for (unsigned tries = 0; tries < TRIES_MAX && atomic_load(&bank->wrong) == NULL; tries++) {
         *ret_sum = (struct sum){0};
         bool is_done = false;
-        bool goes_on = rand_below(rand, 2) == 0 ? read_by_scan(bank, rand, ts, ret_sum, &is_done)
-                                                : read_by_batch(bank, ts, ret_sum, &is_done);
+        bool goes_on = rand_below(rand, 2) == 0
+                           ? read_by_scan(bank, rand, &reading, ret_sum, &is_done)
+                           : read_by_batch(bank, &reading, ret_sum, &is_done);
         if (!goes_on || is_done)
             return goes_on;
     }

@@ -460,10 +460,10 @@ static void test_resolve_keys(struct txn_fixture *f)
 
 static void test_misuse(struct txn_fixture *f)
 {
-    struct txn_command command;
-    txn_command_init(&command, TXN_GET);
-    command.kind = 99;
-    assert_int_equal(txn_run(f, &command), KVS_ERR_INVALID_ARGUMENT);
+    struct txn_get get;
+    txn_make_get(&get, S("k"), 10);
+    get.base.kind = 99;
+    assert_int_equal(txn_run(f, &get.base), KVS_ERR_INVALID_ARGUMENT);
     struct txn_mutation odd = {.op = 77, .key = S("k")};
     assert_int_equal(txn_prewrite_one(f, &odd, 10), KVS_ERR_INVALID_ARGUMENT);
     odd.op = TXN_OP_PESSIMISTIC_LOCK;
