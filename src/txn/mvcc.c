@@ -81,6 +81,36 @@ static bool is_data(struct walk *walk, uint64_t commit_ts, const struct write_re
     return write->type == TXN_OP_PUT || write->type == TXN_OP_DELETE;
 }
 
+struct newest {
+    kvs_slice encoded;
+    bool found;
+    uint64_t commit_ts;
+};
+
+static int newest_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    (void)value;
+    struct newest *newest = arg;
+    kvs_slice encoded;
+    if (!record_key_split(key, &encoded, &newest->commit_ts))
+        return KVS_ERR_CORRUPTION;
+    newest->found = slice_equal(encoded, newest->encoded);
+    return WALK_ENOUGH;
+}
+
+int mvcc_newest_ts(struct engine_view *view, struct record_key *key, uint64_t *ret_commit_ts)
+{
+    struct newest newest = {.encoded = record_key_slice(key)};
+    struct engine_range range = {.family = ENGINE_FAMILY_TXN_WRITE,
+                                 .keys_only = true,
+                                 .start = record_key_at(key, TXN_TS_MAX)};
+    int error = engine_scan(view, &range, newest_each, &newest);
+    if (error != 0 && error != WALK_ENOUGH)
+        return error;
+    *ret_commit_ts = newest.commit_ts;
+    return newest.found ? 0 : KVS_ERR_NOT_FOUND;
+}
+
 int mvcc_newest(struct engine_view *view, struct record_key *key, uint64_t ts,
                 struct mvcc_version *ret_version)
 {

@@ -20,6 +20,8 @@ struct mvcc_version {
 /* Borrows from the view. */
 int mvcc_lock(struct engine_view *view, kvs_slice encoded, struct lock_record *ret_lock);
 
+/* Only when the newest version was committed: costs no look at a record, and never blocks. */
+int mvcc_newest_ts(struct engine_view *view, struct record_key *key, uint64_t *ret_commit_ts);
 /* The newest version with commit_ts <= ts, whatever its type. */
 int mvcc_newest(struct engine_view *view, struct record_key *key, uint64_t ts,
                 struct mvcc_version *ret_version);

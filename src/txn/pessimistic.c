@@ -15,7 +15,7 @@ struct locking {
     struct engine_view *view;
     const struct txn_mutation *mutation;
     uint32_t at;
-    struct record_key key;
+    struct record_key *key; /* apart: nobody should clear all of it */
     uint64_t for_update_ts; /* of this key: that of the request, or of a newer commit */
     bool is_failed;
 };
@@ -117,13 +117,13 @@ static int give_value(struct locking *locking, uint64_t conflict_ts, bool *ret_e
     *ret_exists = false;
     if (wants_value(command) || conflict_ts != 0 || command->lock_only_if_exists) {
         struct mvcc_version version;
-        int error = mvcc_visible(locking->view, &locking->key, locking->for_update_ts, &version);
+        int error = mvcc_visible(locking->view, locking->key, locking->for_update_ts, &version);
         if (error != 0 && error != KVS_ERR_NOT_FOUND)
             return error;
         *ret_exists = error == 0 && version.write.type == TXN_OP_PUT;
         error = 0;
         if (*ret_exists && (command->return_values || conflict_ts != 0))
-            error = mvcc_value(locking->view, &locking->key, &version.write, &value);
+            error = mvcc_value(locking->view, locking->key, &version.write, &value);
         if (error == 0)
             error = txn_slice_copy(&command->base.arena, value, &value);
         if (error != 0)
@@ -177,7 +177,7 @@ static int lock_again(struct locking *locking, struct lock_record *lock)
         lock->min_commit_ts = command->min_commit_ts;
         is_raised = true;
     }
-    return is_raised ? job_put_lock(locking->job, &locking->key, lock) : 0;
+    return is_raised ? job_put_lock(locking->job, locking->key, lock) : 0;
 }
 
 /* Was this transaction rolled back on the key? Then the request is late. */
@@ -188,7 +188,7 @@ static int look_for_rollback(struct locking *locking, const struct mvcc_version 
     struct mvcc_version version = *newest;
     *ret_is_rolled_back = false;
     if (version.commit_ts > start_ts) {
-        int error = mvcc_newest(locking->view, &locking->key, start_ts, &version);
+        int error = mvcc_newest(locking->view, locking->key, start_ts, &version);
         if (error == KVS_ERR_NOT_FOUND)
             return 0;
         if (error != 0)
@@ -204,10 +204,17 @@ static int check_versions(struct locking *locking, uint64_t *ret_conflict_ts)
 {
     const struct txn_pessimistic_lock *command = locking->command;
     struct mvcc_version newest;
+    uint64_t newest_ts;
     *ret_conflict_ts = 0;
-    int error = mvcc_newest(locking->view, &locking->key, TXN_TS_MAX, &newest);
+    int error = mvcc_newest_ts(locking->view, locking->key, &newest_ts);
     if (error == KVS_ERR_NOT_FOUND)
         return 0;
+    bool is_older =
+        error == 0 && newest_ts < command->start_ts && newest_ts <= command->for_update_ts;
+    if (is_older && locking->mutation->assertion != TXN_ASSERT_NOT_EXIST)
+        return 0;
+    if (error == 0)
+        error = mvcc_newest(locking->view, locking->key, TXN_TS_MAX, &newest);
     if (error != 0)
         return error;
     bool is_rolled_back;
@@ -229,7 +236,7 @@ static int check_versions(struct locking *locking, uint64_t *ret_conflict_ts)
     if (locking->mutation->assertion != TXN_ASSERT_NOT_EXIST)
         return 0;
     bool exists;
-    error = mvcc_exists(locking->view, &locking->key, TXN_TS_MAX, &exists);
+    error = mvcc_exists(locking->view, locking->key, TXN_TS_MAX, &exists);
     if (error == 0 && exists) {
         struct txn_key_error failure = {.kind = TXN_ERROR_ALREADY_EXISTS,
                                         .key = locking->mutation->key};
@@ -259,15 +266,15 @@ static int lock_anew(struct locking *locking)
         .for_update_ts = locking->for_update_ts,
         .min_commit_ts = command->min_commit_ts,
     };
-    return job_put_lock(locking->job, &locking->key, &lock);
+    return job_put_lock(locking->job, locking->key, &lock);
 }
 
 static int lock_key(struct locking *locking)
 {
-    record_key_set(&locking->key, locking->mutation->key);
+    record_key_set(locking->key, locking->mutation->key);
     locking->for_update_ts = locking->command->for_update_ts;
     struct lock_record lock;
-    int error = mvcc_lock(locking->view, record_key_slice(&locking->key), &lock);
+    int error = mvcc_lock(locking->view, record_key_slice(locking->key), &lock);
     if (error == KVS_ERR_NOT_FOUND)
         return lock_anew(locking);
     if (error != 0)
@@ -313,7 +320,8 @@ static int pessimistic_lock_run(struct txn_job *job, struct engine_view *view)
     int error = results_make(command);
     if (error != 0)
         return error;
-    struct locking locking = {.job = job, .command = command, .view = view};
+    struct record_key key;
+    struct locking locking = {.job = job, .command = command, .view = view, .key = &key};
     if (command->lock_only_if_exists && !command->return_values) {
         locking.mutation = &command->mutations[0];
         refuse_abort(&locking, "lock_only_if_exists needs return_values");

@@ -38,7 +38,7 @@ struct prewrite {
     /* of one key at a time */
     const struct txn_mutation *mutation;
     struct plan *plan;
-    struct record_key key;
+    struct record_key *key; /* apart: nobody should clear all of it */
 };
 
 static bool is_pessimistic(const struct txn_prewrite *command)
@@ -102,7 +102,7 @@ static int prewrite_check(struct txn_job *job)
 static int look_for_commit(struct prewrite *prewrite)
 {
     struct mvcc_outcome outcome;
-    int error = mvcc_outcome(prewrite->view, &prewrite->key, prewrite->command->start_ts, &outcome);
+    int error = mvcc_outcome(prewrite->view, prewrite->key, prewrite->command->start_ts, &outcome);
     if (error == 0 && outcome.fate == MVCC_COMMITTED) {
         prewrite->was_committed = true;
         prewrite->committed_ts = outcome.commit_ts;
@@ -186,11 +186,11 @@ static int check_lock(struct prewrite *prewrite, const struct lock_record *lock)
 /* The pessimistic lock is gone; if nobody can have written since, its absence changes nothing. */
 static int amend_lock(struct prewrite *prewrite)
 {
-    struct mvcc_version newest;
-    int error = mvcc_newest(prewrite->view, &prewrite->key, TXN_TS_MAX, &newest);
+    uint64_t newest_ts;
+    int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
     if (error == KVS_ERR_NOT_FOUND)
         return 0;
-    if (error == 0 && newest.commit_ts >= prewrite->command->start_ts)
+    if (error == 0 && newest_ts >= prewrite->command->start_ts)
         return refuse_without_pessimistic_lock(prewrite);
     return error;
 }
@@ -218,7 +218,7 @@ static int version_exists(struct prewrite *prewrite, const struct mvcc_version *
     if (version->write.type == TXN_OP_PUT || version->write.type == TXN_OP_DELETE ||
         version->commit_ts == 0)
         return 0;
-    return mvcc_exists(prewrite->view, &prewrite->key, version->commit_ts - 1, ret_exists);
+    return mvcc_exists(prewrite->view, prewrite->key, version->commit_ts - 1, ret_exists);
 }
 
 /* What one version says about going on; *ret_is_passed: look at the next older one. */
@@ -253,14 +253,36 @@ static int check_version(struct prewrite *prewrite, const struct mvcc_version *v
     return error;
 }
 
-/* *ret_found: a version is there, in `version`. */
+static bool asserts(const struct prewrite *prewrite)
+{
+    return prewrite->mutation->assertion != TXN_ASSERT_NONE &&
+           prewrite->command->assertion_level != TXN_ASSERT_OFF;
+}
+
+/* Most keys: the newest version is older than the transaction, whatever it says. */
+static int check_newest_ts(struct prewrite *prewrite, bool *ret_is_enough)
+{
+    uint64_t newest_ts;
+    int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
+    *ret_is_enough =
+        error == KVS_ERR_NOT_FOUND || (error == 0 && newest_ts < prewrite->command->start_ts);
+    return error == KVS_ERR_NOT_FOUND ? 0 : error;
+}
+
+/* *ret_found: a version is there, in `version`; not told when nobody asks for it. */
 static int check_versions(struct prewrite *prewrite, struct mvcc_version *version, bool *ret_found)
 {
     uint64_t ts = TXN_TS_MAX;
     bool is_passed = true;
     *ret_found = false;
+    if (!must_not_exist(prewrite->mutation) && !asserts(prewrite)) {
+        bool is_enough;
+        int error = check_newest_ts(prewrite, &is_enough);
+        if (error != 0 || is_enough)
+            return error;
+    }
     while (is_passed) {
-        int error = mvcc_newest(prewrite->view, &prewrite->key, ts, version);
+        int error = mvcc_newest(prewrite->view, prewrite->key, ts, version);
         if (error == KVS_ERR_NOT_FOUND)
             return 0;
         if (error == 0)
@@ -279,14 +301,13 @@ static int check_assertion(struct prewrite *prewrite, bool was_read, bool found,
 {
     const struct txn_prewrite *command = prewrite->command;
     const struct txn_mutation *mutation = prewrite->mutation;
-    if (mutation->assertion == TXN_ASSERT_NONE || command->assertion_level == TXN_ASSERT_OFF ||
-        (!was_read && command->assertion_level != TXN_ASSERT_STRICT) ||
+    if (!asserts(prewrite) || (!was_read && command->assertion_level != TXN_ASSERT_STRICT) ||
         prewrite->assertion.kind != TXN_ERROR_NONE)
         return 0;
     int error = 0;
     if (!was_read ||
         (found && version->write.type != TXN_OP_PUT && version->write.type != TXN_OP_DELETE)) {
-        error = mvcc_visible(prewrite->view, &prewrite->key, TXN_TS_MAX, version);
+        error = mvcc_visible(prewrite->view, prewrite->key, TXN_TS_MAX, version);
         found = error == 0;
         if (error == KVS_ERR_NOT_FOUND)
             error = 0;
@@ -312,10 +333,10 @@ static int check_key(struct prewrite *prewrite)
     *plan = (struct plan){.kind = PLAN_WRITE,
                           .ttl_ms = command->lock_ttl_ms,
                           .min_commit_ts = command->min_commit_ts};
-    record_key_set(&prewrite->key, prewrite->mutation->key);
+    record_key_set(prewrite->key, prewrite->mutation->key);
     struct lock_record lock;
     uint32_t locked_before = prewrite->locked_count;
-    int error = mvcc_lock(prewrite->view, record_key_slice(&prewrite->key), &lock);
+    int error = mvcc_lock(prewrite->view, record_key_slice(prewrite->key), &lock);
     if (error == 0)
         error = check_lock(prewrite, &lock);
     else if (error == KVS_ERR_NOT_FOUND)
@@ -431,8 +452,7 @@ static int stage_value(struct prewrite *prewrite, uint32_t i)
     const struct txn_mutation *mutation = &prewrite->command->mutations[i];
     if (lock_type_of(mutation) != TXN_OP_PUT || is_inline(mutation))
         return 0;
-    return job_put_data(prewrite->job, &prewrite->key, prewrite->command->start_ts,
-                        mutation->value);
+    return job_put_data(prewrite->job, prewrite->key, prewrite->command->start_ts, mutation->value);
 }
 
 static int stage_version(struct prewrite *prewrite, uint32_t i, uint64_t commit_ts)
@@ -447,12 +467,12 @@ static int stage_version(struct prewrite *prewrite, uint32_t i, uint64_t commit_
     int error = 0;
     /* Else nothing stands above start_ts: that was checked. */
     if (is_pessimistic(prewrite->command) || prewrite->command->skip_constraint_check)
-        error = mvcc_has_rollback_at(prewrite->view, &prewrite->key, commit_ts,
+        error = mvcc_has_rollback_at(prewrite->view, prewrite->key, commit_ts,
                                      &write.has_overlapped_rollback);
     if (error == 0)
-        error = job_put_write(prewrite->job, &prewrite->key, commit_ts, &write);
+        error = job_put_write(prewrite->job, prewrite->key, commit_ts, &write);
     if (error == 0 && plan->had_lock)
-        error = job_remove_lock(prewrite->job, &prewrite->key, mutation->key);
+        error = job_remove_lock(prewrite->job, prewrite->key, mutation->key);
     return error;
 }
 
@@ -463,13 +483,13 @@ static int stage_all(struct prewrite *prewrite, bool is_async, uint64_t one_pc_c
     for (uint32_t i = 0; i < command->mutations_count && error == 0; i++) {
         if (prewrite->plans[i].kind != PLAN_WRITE)
             continue;
-        record_key_set(&prewrite->key, command->mutations[i].key);
+        record_key_set(prewrite->key, command->mutations[i].key);
         error = stage_value(prewrite, i);
         if (error == 0 && one_pc_commit_ts != 0) {
             error = stage_version(prewrite, i, one_pc_commit_ts);
         } else if (error == 0) {
             struct lock_record lock = lock_of(prewrite, i, is_async);
-            error = job_put_lock(prewrite->job, &prewrite->key, &lock);
+            error = job_put_lock(prewrite->job, prewrite->key, &lock);
         }
     }
     return error;
@@ -533,7 +553,8 @@ static int write_out(struct prewrite *prewrite)
 static int prewrite_run(struct txn_job *job, struct engine_view *view)
 {
     struct txn_prewrite *command = (struct txn_prewrite *)(void *)job->command;
-    struct prewrite prewrite = {.job = job, .command = command, .view = view};
+    struct record_key key;
+    struct prewrite prewrite = {.job = job, .command = command, .view = view, .key = &key};
     command->errors_count = 0;
     command->min_commit_ts_found = 0;
     command->one_pc_commit_ts = 0;

@@ -45,8 +45,8 @@ struct scan_state {
     struct engine_view *view;
     struct arena scratch; /* of a window */
     /* what is left of the range: below `end` in reverse, from `start` on else */
-    struct record_key start;
-    struct record_key end;
+    struct record_key *start;
+    struct record_key *end;
     uint32_t pairs_room;
     size_t size;
     uint32_t walked;
@@ -248,8 +248,8 @@ static int walk_run(struct version_walk *walk)
     bool reverse = state->scan->reverse;
     struct engine_range range = {.family = ENGINE_FAMILY_TXN_WRITE,
                                  .reverse = reverse,
-                                 .start = record_key_slice(&state->start),
-                                 .end = record_key_slice(&state->end)};
+                                 .start = record_key_slice(state->start),
+                                 .end = record_key_slice(state->end)};
     struct record_key from;
     for (;;) {
         int error = engine_scan(state->view, &range, walk_each, walk);
@@ -444,9 +444,9 @@ static void rest_set(struct scan_state *state, kvs_slice last)
     struct record_key key;
     record_key_set_encoded(&key, last);
     if (state->scan->reverse)
-        state->end = key;
+        *state->end = key;
     else
-        key_behind(&state->start, &key);
+        key_behind(state->start, &key);
 }
 
 /* One window; *ret_is_last: the range ends with it. */
@@ -454,7 +454,12 @@ static int scan_window(struct scan_state *state, struct version_walk *walk, bool
 {
     struct txn_scan *scan = state->scan;
     uint32_t wanted = scan->limit - scan->pairs_count;
-    *walk = (struct version_walk){.state = state};
+    walk->state = state;
+    walk->items = (struct items){0};
+    walk->key.size = 0;
+    walk->in_a_row = 0;
+    walk->is_decided = false;
+    walk->has_candidate = false;
     walk->items_max = wanted < WINDOW_KEYS_MAX ? wanted : WINDOW_KEYS_MAX;
     int error = walk_run(walk);
     if ((error != 0 && error != WALK_CUT) || scan->error.kind != TXN_ERROR_NONE)
@@ -464,8 +469,8 @@ static int scan_window(struct scan_state *state, struct version_walk *walk, bool
     kvs_slice cut = versions_cut ? walk->items.list[walk->items.count - 1].encoded : (kvs_slice){0};
     struct engine_range range = {.family = ENGINE_FAMILY_TXN_LOCK,
                                  .reverse = scan->reverse,
-                                 .start = record_key_slice(&state->start),
-                                 .end = record_key_slice(&state->end)};
+                                 .start = record_key_slice(state->start),
+                                 .end = record_key_slice(state->end)};
     struct record_key bound;
     if (versions_cut && scan->reverse) {
         range.start = cut;
@@ -508,10 +513,12 @@ int read_scan(struct txn_scan *scan, struct engine_view *view)
     scan->error = (struct txn_key_error){0};
     if (!view->may_block && scan->limit > READ_ON_SPOT_COUNT_MAX)
         return ENGINE_WOULD_BLOCK;
-    struct scan_state state = {.scan = scan, .view = view};
+    struct record_key start;
+    struct record_key end;
+    struct scan_state state = {.scan = scan, .view = view, .start = &start, .end = &end};
     struct version_walk walk;
-    bound_set(&state.start, scan->range.start);
-    bound_set(&state.end, scan->range.end);
+    bound_set(&start, scan->range.start);
+    bound_set(&end, scan->range.end);
     bool is_last = scan->limit == 0;
     int error = 0;
     while (error == 0 && !is_last && !state.is_full && scan->error.kind == TXN_ERROR_NONE) {
