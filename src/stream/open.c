@@ -2,7 +2,8 @@
  * stream/open.c: opening and closing the event streams of an engine; statistics.
  *
  * Open: 1. the format is checked, or noted in an engine that has none; 2. the sequencer learns
- * where the log ends; 3. the default rights are read from $settings.
+ * where the log ends; 3. the default rights are read from $settings; 4. the first users are made,
+ * if that is asked for; 5. the groups begin, on the loop.
  * Close: 1. what the streams themselves still do ends; 2. when nothing is on its way, all is freed.
  */
 #include "stream/groups.h"
@@ -107,6 +108,7 @@ static int state_load(struct streams *streams, struct engine_message *message)
 static void streams_free(struct streams *streams)
 {
     groups_free(streams->groups);
+    users_free(streams->users);
     sequencer_deinit(streams);
     watches_deinit(&streams->watches);
     default_acls_deinit(&streams->acls);
@@ -129,13 +131,18 @@ int streams_open_blocking(const struct streams_options *options, struct streams 
     list_init(&streams->sequencer.transactions);
     watches_init(&streams->watches);
     pthread_rwlock_init(&streams->acls_lock, NULL);
-    int error = state_load(streams, ret_message);
-    if (error == 0) {
-        error = groups_open_blocking(streams);
-        if (error != 0)
-            fail(ret_message, error, "cannot load the persistent subscriptions");
-    }
+    int error = users_new(&streams->users);
+    if (error == 0)
+        error = state_load(streams, ret_message);
+    if (error == 0 && options->make_users)
+        error = users_make_defaults_blocking(streams);
+    if (error == 0)
+        error = groups_open_blocking(streams); /* the last: from now on the loop has them */
     if (error != 0) {
+        if (ret_message->text[0] == '\0')
+            fail(ret_message, error, "cannot be opened");
+        while (!sequencer_is_idle(streams))
+            sched_yield();
         streams_free(streams);
         return error;
     }

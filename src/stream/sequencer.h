@@ -10,6 +10,7 @@
 
 /* --- transactions ----------------------------------------------------------------------------- */
 
+#define TRANSACTION_AGE_MS_MAX (24 * 3600 * 1000)
 #define TRANSACTIONS_MAX 1024u /* kept in memory; all are in the state family */
 
 struct transaction {

@@ -65,7 +65,8 @@ struct streams_options {
     struct engine *engine;     /* stays the caller's; families 6 to 9 of it are used */
     struct loop *loop;         /* where groups and timers live; turns until the close is done */
     bool without_derived;      /* no $streams, $ce-, $et- */
-    bool insecure;             /* users are neither made nor asked for: every check passes */
+    bool insecure;             /* every check of rights passes */
+    bool make_users;           /* admin and ops, if there has never been an admin */
     uint64_t (*wall_ms)(void); /* the clock of $maxAge and `created`; NULL: the machine's */
 };
 
@@ -239,9 +240,16 @@ bool stream_user_is_admin(const struct stream_user *user);
  * give the space back. One at a time: BUSY. Reads and writes go on beside it. */
 struct stream_scavenge {
     struct op op;
-    bool stop; /* set by the caller, at any time, on any thread (atomically): ends with CANCELLED */
+    _Atomic bool stop; /* set by the caller, at any time, on any thread: ends with CANCELLED */
+
+    /* the result */
     uint64_t events_removed;
-    uint64_t bytes_removed;
+    uint64_t bytes_removed; /* of them */
+    uint64_t runs_removed;
+
+    /* the streams' own */
+    struct streams *streams;
+    void *state;
 };
 void streams_scavenge(struct streams *streams, struct stream_scavenge *scavenge);
 

@@ -89,4 +89,10 @@ void watches_deinit(struct watches *watches);
 /* A batch is safe: whoever waits for its streams is told. */
 void watches_fire(struct streams *streams, const struct batch *batch);
 
+/* --- users.c ---------------------------------------------------------------------------------- */
+
+int users_new(struct users **ret_users);
+void users_free(struct users *users);
+int users_make_defaults_blocking(struct streams *streams);
+
 #endif

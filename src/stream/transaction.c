@@ -129,6 +129,12 @@ static int transaction_load(struct streams *streams, uint64_t id, struct transac
     return 0;
 }
 
+/* One that may have been scavenged counts as unknown. */
+static bool is_too_old(const struct streams *streams, const struct transaction *transaction)
+{
+    return (int64_t)streams->wall_ms() - transaction->started_ms > TRANSACTION_AGE_MS_MAX;
+}
+
 static int transaction_find(struct streams *streams, uint64_t id, struct transaction **ret)
 {
     struct list *list = &streams->sequencer.transactions;
@@ -389,7 +395,7 @@ int transaction_prepare(struct streams *streams, struct stream_write *write, boo
     kvs_slice name = write->stream;
     if (write->kind != STREAM_WRITE_TRANSACTION_START) {
         int error = transaction_find(streams, write->transaction, &transaction);
-        if (error == KVS_ERR_NOT_FOUND) {
+        if (error == KVS_ERR_NOT_FOUND || (error == 0 && is_too_old(streams, transaction))) {
             write->outcome = STREAM_INVALID_TRANSACTION;
             return 0;
         }

@@ -1,0 +1,583 @@
+/*
+ * stream/scavenge.c: gives the space of events back that nobody can see any more.
+ *
+ *   1. blocks are gone through, oldest first, some at a time: events of deleted streams, those that
+ *      truncation, count or age hide, leave; what is left of neighbours that are small is joined;
+ *   2. then the index: runs at the begin of a stream of which no event is left; never the last one;
+ *   3. transactions that nobody has committed for a day;
+ *   4. the engine compacts.
+ * Each step reads on the pool, in a view of its own, and writes one batch; reads and writes of
+ * others go on. Nobody else changes what a scavenge changes: the newest block, upon whose being
+ * there the next batch of the sequencer depends, is left alone.
+ *
+ * Failure: it ends with the error; what was removed stays removed.
+ */
+#include "stream/streams.h"
+
+#include "base/mem.h"
+
+#define STEP_BYTES_MAX (4u * 1024 * 1024)
+#define STEP_STREAMS_MAX 256u
+#define STEP_RUNS_MAX 4096u
+#define SMALL_BLOCK_SIZE (BLOCK_SIZE_TARGET / 4)
+#define TRANSACTION_MARGIN_MS (3600 * 1000)
+#define SCAN_ENOUGH 3 /* never leaves this file */
+
+enum phase { PHASE_BLOCKS, PHASE_INDEX, PHASE_TRANSACTIONS, PHASE_COMPACT };
+
+/* Blocks that become one. */
+struct joint {
+    struct block_builder builder;
+    struct log_key *keys; /* of what it replaces; the first is its own */
+    uint32_t count, room;
+    bool changed; /* an event has left */
+};
+
+struct scavenger {
+    struct stream_scavenge *scavenge;
+    struct streams *streams;
+    struct engine_read read;
+    struct engine_write write;
+    struct engine_control control;
+    enum phase phase;
+    bool phase_ends;
+    struct log_key next_block, end_block;
+    bool has_end;
+    struct buf next_stream; /* the name behind which the index goes on */
+    struct joint joint;
+    struct arena arena; /* of a step's keys and values */
+    kvs_mutation *mutations;
+    uint32_t count, room;
+    size_t bytes; /* looked at in this step */
+};
+
+static void scavenger_step(struct scavenger *scavenger);
+
+/* --- a step's batch --------------------------------------------------------------------------- */
+
+static int change_add(struct scavenger *scavenger, uint8_t kind, unsigned family, kvs_slice key,
+                      kvs_slice value)
+{
+    if (scavenger->count == scavenger->room) {
+        uint32_t room = scavenger->room > 0 ? scavenger->room * 2 : 64;
+        void *grown = mem_realloc(scavenger->mutations, room * sizeof *scavenger->mutations);
+        if (grown == NULL)
+            return KVS_ERR_NO_MEMORY;
+        scavenger->mutations = grown;
+        scavenger->room = room;
+    }
+    void *key_copy = arena_copy(&scavenger->arena, key);
+    void *value_copy = arena_copy(&scavenger->arena, value);
+    if (key_copy == NULL || value_copy == NULL)
+        return KVS_ERR_NO_MEMORY;
+    scavenger->mutations[scavenger->count++] =
+        (kvs_mutation){.kind = kind,
+                       .family = (uint8_t)family,
+                       .key = slice_make(key_copy, key.size),
+                       .value = slice_make(value_copy, value.size)};
+    return 0;
+}
+
+static kvs_slice log_key_slice(const struct log_key *key)
+{
+    return slice_make(key->bytes, LOG_KEY_SIZE);
+}
+
+/* --- blocks: joining -------------------------------------------------------------------------- */
+
+static void joint_clear(struct joint *joint)
+{
+    block_builder_deinit(&joint->builder);
+    joint->count = 0;
+    joint->changed = false;
+}
+
+/* What has been gathered replaces what it was made of, unless it is the same. */
+static int joint_flush(struct scavenger *scavenger)
+{
+    struct joint *joint = &scavenger->joint;
+    int error = 0;
+    uint32_t removed_from = 0;
+    if (joint->count == 1 && !joint->changed)
+        joint->count = 0;
+    if (joint->count > 0 && joint->builder.count > 0) {
+        removed_from = 1;
+        error = block_finish(&joint->builder);
+        if (error == 0)
+            error = change_add(scavenger, KVS_MUTATION_SET, STREAM_FAMILY_LOG,
+                               log_key_slice(&joint->keys[0]), buf_slice(&joint->builder.bytes));
+    }
+    for (uint32_t i = removed_from; i < joint->count && error == 0; i++)
+        error = change_add(scavenger, KVS_MUTATION_REMOVE, STREAM_FAMILY_LOG,
+                           log_key_slice(&joint->keys[i]), (kvs_slice){0});
+    joint_clear(joint);
+    return error;
+}
+
+static int joint_add_source(struct joint *joint, int64_t position)
+{
+    if (joint->count == joint->room) {
+        uint32_t room = joint->room > 0 ? joint->room * 2 : 16;
+        void *grown = mem_realloc(joint->keys, room * sizeof *joint->keys);
+        if (grown == NULL)
+            return KVS_ERR_NO_MEMORY;
+        joint->keys = grown;
+        joint->room = room;
+    }
+    if (joint->count == 0)
+        joint->builder.position = position;
+    joint->keys[joint->count++] = log_key_make(position);
+    return 0;
+}
+
+static int joint_stream(struct joint *joint, uint64_t id, kvs_slice name, uint32_t *ret_index)
+{
+    struct block_builder *builder = &joint->builder;
+    for (uint32_t i = builder->streams_count; i-- > 0;) {
+        if (get_u64(builder->streams.data + (size_t)i * 16) == id) {
+            *ret_index = i;
+            return 0;
+        }
+    }
+    return block_add_stream(builder, id, name, ret_index);
+}
+
+static int joint_add_event(struct joint *joint, const struct stream_record *record, uint64_t id)
+{
+    uint32_t stream;
+    struct stream_new_event event = {.is_json = record->is_json,
+                                     .type = record->type,
+                                     .data = record->data,
+                                     .metadata = record->metadata};
+    memcpy(event.id, record->id, sizeof event.id);
+    int error = joint_stream(joint, id, record->stream, &stream);
+    return error != 0 ? error
+                      : block_add(&joint->builder, stream, record->number, record->position,
+                                  record->created_100ns, &event);
+}
+
+/* --- blocks: what is dead --------------------------------------------------------------------- */
+
+/* What is alive of one stream. */
+struct alive {
+    kvs_slice name; /* in the block */
+    int64_t min;
+    int64_t created_min;
+    bool only_tombstone;
+};
+
+static int alive_find(struct scavenger *scavenger, struct engine_view *view, kvs_slice name,
+                      struct alive *alive)
+{
+    struct stream_settings settings;
+    int64_t last;
+    bool is_meta = name_is_metastream(name);
+    int64_t base_last = 0;
+    int error = lookup_stream(view, name, &settings, &last);
+    if (error == 0 && is_meta) {
+        struct stream_settings of_base;
+        error = lookup_stream(view, name_of_metastream(name), &of_base, &base_last);
+    }
+    *alive =
+        (struct alive){.name = name, .min = settings.truncate_before, .created_min = INT64_MIN};
+    int64_t max_count = is_meta ? 1 : settings.max_count;
+    if (max_count > 0 && last != STREAM_NUMBER_DELETED && last - max_count + 1 > alive->min)
+        alive->min = last - max_count + 1;
+    if (settings.max_age_s > 0 && settings.max_age_s < INT64_MAX / 10000000)
+        alive->created_min = streams_now_100ns(scavenger->streams) - settings.max_age_s * 10000000;
+    alive->only_tombstone = last == STREAM_NUMBER_DELETED || base_last == STREAM_NUMBER_DELETED;
+    return error;
+}
+
+static bool is_alive(const struct alive *alive, const struct stream_record *record)
+{
+    if (record->number == STREAM_NUMBER_DELETED)
+        return true;
+    return !alive->only_tombstone && record->number >= alive->min &&
+           record->created_100ns >= alive->created_min;
+}
+
+/* One bit for each event: it stays. */
+static int block_judge(struct scavenger *scavenger, struct engine_view *view,
+                       const struct block *block, bool *stays, uint32_t *ret_dead)
+{
+    struct alive alive = {0};
+    *ret_dead = 0;
+    for (uint32_t i = 0; i < block->count; i++) {
+        struct stream_record record;
+        uint64_t id;
+        int error = block_event(block, i, &record, &id);
+        if (error == 0 && !slice_equal(record.stream, alive.name))
+            error = alive_find(scavenger, view, record.stream, &alive);
+        if (error != 0)
+            return error;
+        stays[i] = is_alive(&alive, &record);
+        *ret_dead += !stays[i];
+    }
+    return 0;
+}
+
+static int block_take(struct scavenger *scavenger, const struct block *block, const bool *stays)
+{
+    struct joint *joint = &scavenger->joint;
+    int error = joint_add_source(joint, block->position);
+    for (uint32_t i = 0; i < block->count && error == 0; i++) {
+        struct stream_record record;
+        uint64_t id;
+        error = block_event(block, i, &record, &id);
+        if (error == 0 && stays[i]) {
+            error = joint_add_event(joint, &record, id);
+        } else if (error == 0) {
+            joint->changed = true;
+            scavenger->scavenge->events_removed++;
+            scavenger->scavenge->bytes_removed += BLOCK_EVENT_HEADER_SIZE + record.type.size +
+                                                  record.data.size + record.metadata.size;
+        }
+    }
+    return error;
+}
+
+static int block_scavenge(struct scavenger *scavenger, struct engine_view *view,
+                          const struct block *block)
+{
+    struct joint *joint = &scavenger->joint;
+    uint32_t dead;
+    bool *stays = mem_alloc(block->count * sizeof *stays);
+    if (stays == NULL)
+        return KVS_ERR_NO_MEMORY;
+    int error = block_judge(scavenger, view, block, stays, &dead);
+    bool takes = dead > 0 || block->bytes.size < SMALL_BLOCK_SIZE;
+    bool fits = joint->count == 0 ||
+                (block_builder_size(&joint->builder) + block->bytes.size <= BLOCK_SIZE_TARGET &&
+                 block_last_position(block) - joint->builder.position < UINT32_MAX);
+    if (error == 0 && (!takes || !fits))
+        error = joint_flush(scavenger);
+    if (error == 0 && takes)
+        error = block_take(scavenger, block, stays);
+    mem_free(stays);
+    return error;
+}
+
+/* --- blocks: a step --------------------------------------------------------------------------- */
+
+struct block_copy {
+    struct log_key key;
+    struct buf bytes;
+};
+
+static int block_copy_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct block_copy *copy = arg;
+    if (key.size != LOG_KEY_SIZE)
+        return KVS_ERR_CORRUPTION;
+    memcpy(copy->key.bytes, key.data, LOG_KEY_SIZE);
+    int error = buf_append_slice(&copy->bytes, value);
+    return error != 0 ? error : SCAN_ENOUGH;
+}
+
+/* The next block, copied: its streams are looked up in the same view. */
+static int block_next(struct scavenger *scavenger, struct engine_view *view, bool *ret_found)
+{
+    struct block_copy copy = {.bytes = BUF_INIT};
+    struct block block;
+    struct engine_range range = {.family = STREAM_FAMILY_LOG,
+                                 .start = log_key_slice(&scavenger->next_block),
+                                 .end = log_key_slice(&scavenger->end_block)};
+    int error = engine_scan(view, &range, block_copy_each, &copy);
+    *ret_found = error == SCAN_ENOUGH;
+    if (error == SCAN_ENOUGH)
+        error = block_parse(log_key_slice(&copy.key), buf_slice(&copy.bytes), &block);
+    if (error == 0 && *ret_found) {
+        scavenger->next_block = log_key_make(block.position + 1);
+        scavenger->bytes += copy.bytes.size;
+        error = block_scavenge(scavenger, view, &block);
+    }
+    buf_deinit(&copy.bytes);
+    return error;
+}
+
+static int step_blocks(struct scavenger *scavenger, struct engine_view *view)
+{
+    int error = 0;
+    if (!scavenger->has_end) {
+        int64_t last;
+        error = lookup_last_block(view, &scavenger->end_block, &last);
+        scavenger->has_end = true;
+        scavenger->phase_ends = error == KVS_ERR_NOT_FOUND;
+        if (error != 0)
+            return error == KVS_ERR_NOT_FOUND ? 0 : error;
+    }
+    bool found = true;
+    while (error == 0 && found && scavenger->bytes < STEP_BYTES_MAX)
+        error = block_next(scavenger, view, &found);
+    scavenger->phase_ends = !found;
+    return error != 0 ? error : joint_flush(scavenger);
+}
+
+/* --- the index -------------------------------------------------------------------------------- */
+
+static int nothing_each(void *arg, const struct stream_record *record, uint64_t stream_id)
+{
+    (void)arg;
+    (void)record;
+    (void)stream_id;
+    return 0;
+}
+
+static int event_is_there(struct engine_view *view, int64_t position, bool *ret_there)
+{
+    int error = lookup_event_at(view, position, nothing_each, NULL);
+    *ret_there = error == 0;
+    return error == KVS_ERR_NOT_FOUND ? 0 : error;
+}
+
+/* Events leave a stream from its begin on, so the last one of a run tells; those of a derived
+ * stream leave in any order. */
+static int run_is_dead(struct engine_view *view, const struct run *run, bool derived,
+                       bool *ret_dead)
+{
+    struct run_walk walk;
+    bool there = false;
+    int error = 0;
+    for (run_walk_begin(&walk, run); walk.at < run->count && error == 0 && !there;) {
+        if (derived || walk.at + 1 == run->count)
+            error = event_is_there(view, walk.position, &there);
+        if (error == 0 && !run_walk_next(&walk))
+            error = KVS_ERR_CORRUPTION;
+    }
+    *ret_dead = !there;
+    return error;
+}
+
+struct run_copy {
+    struct run run;
+    struct buf deltas;
+};
+
+static int run_copy_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct run_copy *copy = arg;
+    int error = run_parse(key, value, &copy->run);
+    buf_clear(&copy->deltas);
+    if (error == 0)
+        error = buf_append_slice(&copy->deltas, copy->run.deltas);
+    copy->run.deltas = buf_slice(&copy->deltas);
+    return error != 0 ? error : SCAN_ENOUGH;
+}
+
+/* The run that begins at `from` or behind; NOT_FOUND. */
+static int run_next(struct engine_view *view, uint64_t id, int64_t from, struct run_copy *copy)
+{
+    struct index_key start = index_key_make(id, from);
+    struct index_key end = index_key_make(id + 1, 0);
+    struct engine_range range = {.family = STREAM_FAMILY_INDEX,
+                                 .start = slice_make(start.bytes, INDEX_KEY_SIZE),
+                                 .end = slice_make(end.bytes, INDEX_KEY_SIZE)};
+    int error = engine_scan(view, &range, run_copy_each, copy);
+    if (error == SCAN_ENOUGH)
+        return 0;
+    return error == 0 ? KVS_ERR_NOT_FOUND : error;
+}
+
+static int stream_prune(struct scavenger *scavenger, struct engine_view *view,
+                        const struct stream_settings *settings)
+{
+    struct run last;
+    struct run_copy copy = {.deltas = BUF_INIT};
+    int64_t from = 0;
+    int error = lookup_run(view, settings->id, INT64_MAX, NULL, &last);
+    while (error == 0) {
+        bool dead = false;
+        error = run_next(view, settings->id, from, &copy);
+        if (error == 0 && copy.run.first_number < last.first_number)
+            error = run_is_dead(view, &copy.run, settings->derived, &dead);
+        if (error != 0 || !dead)
+            break;
+        struct index_key key = index_key_make(settings->id, copy.run.first_number);
+        error = change_add(scavenger, KVS_MUTATION_REMOVE, STREAM_FAMILY_INDEX,
+                           slice_make(key.bytes, INDEX_KEY_SIZE), (kvs_slice){0});
+        scavenger->scavenge->runs_removed++;
+        from = copy.run.first_number + 1;
+    }
+    buf_deinit(&copy.deltas);
+    return error == KVS_ERR_NOT_FOUND ? 0 : error;
+}
+
+static int stream_name_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    (void)value;
+    struct buf *name = arg;
+    buf_clear(name);
+    int error = buf_append_slice(name, key);
+    return error != 0 ? error : SCAN_ENOUGH;
+}
+
+/* Does it have what makes events leave? */
+static bool stream_can_shrink(const struct scavenger *scavenger, kvs_slice name,
+                              const struct stream_settings *settings)
+{
+    if (settings->id == 0)
+        return false;
+    if (settings->derived)
+        return scavenger->scavenge->events_removed > 0;
+    return settings->has_tombstone || settings->truncate_before > 0 || settings->max_count > 0 ||
+           settings->max_age_s > 0 || name_is_metastream(name);
+}
+
+static int step_index(struct scavenger *scavenger, struct engine_view *view)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < STEP_STREAMS_MAX && scavenger->count < STEP_RUNS_MAX; i++) {
+        struct engine_range range = {.family = STREAM_FAMILY_STREAMS,
+                                     .keys_only = true,
+                                     .start = buf_slice(&scavenger->next_stream)};
+        struct stream_settings settings;
+        int64_t last;
+        error = engine_scan(view, &range, stream_name_each, &scavenger->next_stream);
+        scavenger->phase_ends = error == 0;
+        if (error != SCAN_ENOUGH)
+            return error;
+        kvs_slice name = buf_slice(&scavenger->next_stream);
+        error = lookup_stream(view, name, &settings, &last);
+        if (error == 0 && stream_can_shrink(scavenger, name, &settings))
+            error = stream_prune(scavenger, view, &settings);
+        if (error == 0)
+            error = buf_append_u8(&scavenger->next_stream, 0); /* the next possible name */
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+/* --- transactions ----------------------------------------------------------------------------- */
+
+static int transaction_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct scavenger *scavenger = arg;
+    if (key.size != 9 || value.size < 17)
+        return 0;
+    int64_t age_ms = (int64_t)scavenger->streams->wall_ms() - (int64_t)get_u64(value.data + 9);
+    if (age_ms < (int64_t)TRANSACTION_AGE_MS_MAX + TRANSACTION_MARGIN_MS)
+        return 0;
+    uint8_t end[9] = {'t'};
+    put_u64_be(end + 1, get_u64_be(key.data + 1) + 1);
+    return change_add(scavenger, KVS_MUTATION_REMOVE_RANGE, STREAM_FAMILY_STATE, key,
+                      slice_make(end, sizeof end));
+}
+
+static int step_transactions(struct scavenger *scavenger, struct engine_view *view)
+{
+    uint8_t start[9] = {'t'}; /* behind it are ids; "transaction" is no such key */
+    struct engine_range range = {.family = STREAM_FAMILY_STATE,
+                                 .start = slice_make(start, sizeof start),
+                                 .end = slice_of_string("tr")};
+    scavenger->phase_ends = true;
+    return engine_scan(view, &range, transaction_each, scavenger);
+}
+
+/* --- steps ------------------------------------------------------------------------------------ */
+
+static void scavenger_end(struct scavenger *scavenger, int error)
+{
+    struct stream_scavenge *scavenge = scavenger->scavenge;
+    struct streams *streams = scavenger->streams;
+    joint_clear(&scavenger->joint);
+    mem_free(scavenger->joint.keys);
+    mem_free(scavenger->mutations);
+    buf_deinit(&scavenger->next_stream);
+    arena_deinit(&scavenger->arena);
+    mem_free(scavenger);
+    /* release: the next one sees all of this one. */
+    atomic_store_explicit(&streams->scavenging, false, memory_order_release);
+    struct completions completions = COMPLETIONS_INIT;
+    completions_add(&completions, &scavenge->op, error);
+    completions_flush(&completions);
+}
+
+static void scavenger_on_compacted(struct task *task)
+{
+    struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, control.op.task);
+    int error = scavenger->control.op.error;
+    scavenger_end(scavenger, error == KVS_ERR_UNSUPPORTED ? 0 : error);
+}
+
+static void scavenger_on_written(struct task *task)
+{
+    struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, write.op.task);
+    int error = scavenger->count > 0 ? scavenger->write.op.error : 0;
+    scavenger->count = 0;
+    scavenger->bytes = 0;
+    arena_reset(&scavenger->arena);
+    if (scavenger->phase_ends)
+        scavenger->phase++;
+    scavenger->phase_ends = false;
+    if (error == 0 && atomic_load_explicit(&scavenger->scavenge->stop, memory_order_relaxed))
+        error = KVS_ERR_CANCELLED;
+    if (error != 0)
+        scavenger_end(scavenger, error);
+    else
+        scavenger_step(scavenger);
+}
+
+static void scavenger_on_read(struct task *task)
+{
+    struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, read.op.task);
+    if (scavenger->read.op.error != 0) {
+        scavenger_end(scavenger, scavenger->read.op.error);
+        return;
+    }
+    if (scavenger->count == 0) {
+        scavenger_on_written(&scavenger->write.op.task);
+        return;
+    }
+    scavenger->write = (struct engine_write){.op.task.run = scavenger_on_written,
+                                             .mutations = scavenger->mutations,
+                                             .mutations_count = scavenger->count};
+    engine_write(scavenger->streams->engine, &scavenger->write);
+}
+
+static int scavenger_run(struct engine_read *read, struct engine_view *view)
+{
+    struct scavenger *scavenger = CONTAINER_OF(read, struct scavenger, read);
+    if (scavenger->phase == PHASE_BLOCKS)
+        return step_blocks(scavenger, view);
+    if (scavenger->phase == PHASE_INDEX)
+        return step_index(scavenger, view);
+    return step_transactions(scavenger, view);
+}
+
+/* All steps run on the pool's and the engine's threads, one after the other. */
+static void scavenger_step(struct scavenger *scavenger)
+{
+    struct engine *engine = scavenger->streams->engine;
+    if (scavenger->phase < PHASE_COMPACT) {
+        scavenger->read =
+            (struct engine_read){.op.task.run = scavenger_on_read, .run = scavenger_run};
+        engine_read(engine, &scavenger->read);
+        return;
+    }
+    scavenger->control = (struct engine_control){.op.task.run = scavenger_on_compacted,
+                                                 .kind = ENGINE_CONTROL_COMPACT};
+    engine_control(engine, &scavenger->control);
+}
+
+void streams_scavenge(struct streams *streams, struct stream_scavenge *scavenge)
+{
+    scavenge->events_removed = 0;
+    scavenge->bytes_removed = 0;
+    scavenge->runs_removed = 0;
+    /* acquire: pairs with the release of the one before. */
+    bool busy = atomic_exchange_explicit(&streams->scavenging, true, memory_order_acquire);
+    struct scavenger *scavenger = busy ? NULL : mem_zalloc(sizeof *scavenger);
+    if (scavenger != NULL) {
+        scavenger->scavenge = scavenge;
+        scavenger->streams = streams;
+        scavenger_step(scavenger);
+        return;
+    }
+    if (!busy)
+        atomic_store_explicit(&streams->scavenging, false, memory_order_release);
+    struct completions completions = COMPLETIONS_INIT;
+    completions_add(&completions, &scavenge->op, busy ? KVS_ERR_BUSY : KVS_ERR_NO_MEMORY);
+    completions_flush(&completions);
+}

@@ -1,0 +1,226 @@
+/* tests/unit/stream/test_stream_scavenge.c: space is given back, and nothing else changes. */
+#include "base/slice.h"
+#include "stream/block.h"
+#include "test.h"
+#include "unit/stream/stream_fixture.h"
+
+#include <stdio.h>
+
+static struct stream_fixture fixture;
+
+static int setup(void **state)
+{
+    int error = stream_fixture_init(&fixture, *state);
+    return error != 0 ? error : stream_fixture_open(&fixture);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stream_fixture_deinit(&fixture);
+    return 0;
+}
+
+static void append(const char *stream, unsigned first, unsigned count)
+{
+    assert_int_equal(append_wait(&fixture, stream, STREAM_ANY, first, count, NULL), STREAM_OK);
+}
+
+struct waited_scavenge {
+    struct stream_scavenge scavenge;
+    struct latch latch;
+};
+
+static void scavenge_on_done(struct task *task)
+{
+    latch_down(&CONTAINER_OF(task, struct waited_scavenge, scavenge.op.task)->latch);
+}
+
+static uint64_t scavenge(void)
+{
+    struct waited_scavenge waited = {
+        .scavenge.op = {.task.run = scavenge_on_done, .loop = &fixture.engine.loop}};
+    latch_init(&waited.latch, 1);
+    streams_scavenge(fixture.streams, &waited.scavenge);
+    latch_wait(&waited.latch);
+    latch_deinit(&waited.latch);
+    assert_int_equal(waited.scavenge.op.error, 0);
+    return waited.scavenge.events_removed;
+}
+
+/* The numbers of a stream's events, as a read gives them. */
+static const char *numbers(const char *stream, int64_t from)
+{
+    static char text[1000];
+    struct stream_read read;
+    size_t size = 0;
+    text[0] = '\0';
+    assert_int_equal(read_forward_wait(&fixture, stream, from, 1000, &read), 0);
+    for (uint32_t i = 0; i < read.events_count; i++)
+        size += (size_t)snprintf(text + size, sizeof text - size, "%s%lld", i > 0 ? " " : "",
+                                 (long long)read.events[i].event.number);
+    stream_read_release(&read);
+    return text;
+}
+
+static unsigned count_all_events(void)
+{
+    struct stream_read read;
+    assert_int_equal(read_all_wait(&fixture, 0, 4096, false, &read), 0);
+    assert_true(read.end);
+    int64_t before = 0;
+    for (uint32_t i = 0; i < read.events_count; i++) {
+        assert_true(read.events[i].event.position > before);
+        before = read.events[i].event.position;
+    }
+    uint32_t count = read.events_count;
+    stream_read_release(&read);
+    return count;
+}
+
+static void test_nothing_to_do(void **state)
+{
+    (void)state;
+    assert_int_equal(scavenge(), 0);
+    append("a", 0, 10);
+    append("b", 10, 10);
+    assert_int_equal(scavenge(), 0);
+    assert_string_equal(numbers("a", 0), "0 1 2 3 4 5 6 7 8 9");
+    assert_int_equal(count_all_events(), 20);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    append("count", 0, 10);
+    append("truncated", 10, 10);
+    append("old", 20, 5);
+    atomic_fetch_add(&fixture_wall_ms, 100000);
+    append("old", 30, 2);
+    append("kept", 40, 5);
+    assert_int_equal(metadata_wait(&fixture, "count", "{\"$maxCount\":3}"), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "truncated", "{\"$tb\":8}"), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "old", "{\"$maxAge\":50}"), STREAM_OK);
+    append("last", 50, 1);
+    assert_int_equal(scavenge(), 7 + 8 + 5);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        assert_string_equal(numbers("count", 7), "7 8 9");
+        assert_string_equal(numbers("truncated", 8), "8 9");
+        assert_string_equal(numbers("old", 5), "5 6");
+        assert_string_equal(numbers("kept", 0), "0 1 2 3 4");
+        assert_int_equal(count_all_events(), 3 + 2 + 2 + 5 + 3 + 1);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+    /* Numbers go on where they were; what was hidden does not come back. */
+    struct stream_write write;
+    assert_int_equal(append_wait(&fixture, "count", 9, 60, 1, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 10);
+    assert_int_equal(metadata_wait(&fixture, "count", "{}"), STREAM_OK);
+    assert_string_equal(numbers("count", 0), "7 8 9 10");
+    assert_int_equal(scavenge(), 1); /* the metadata before */
+}
+
+static void test_deleted(void **state)
+{
+    (void)state;
+    append("soft", 0, 5);
+    append("hard", 10, 5);
+    append("back", 20, 5);
+    assert_int_equal(metadata_wait(&fixture, "hard", "{}"), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "soft", STREAM_ANY, false, NULL), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "hard", STREAM_ANY, true, NULL), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "back", STREAM_ANY, false, NULL), STREAM_OK);
+    append("back", 30, 1);
+    append("last", 40, 1);
+    assert_int_equal(scavenge(), 5 + 6 + 6);
+    assert_int_equal(scavenge(), 0);
+    assert_int_equal(append_wait(&fixture, "hard", STREAM_ANY, 50, 1, NULL), STREAM_DELETED);
+    struct stream_write write;
+    assert_int_equal(append_wait(&fixture, "soft", STREAM_NO_STREAM, 50, 1, &write), STREAM_OK);
+    assert_int_equal(write.first_number, 5);
+    assert_string_equal(numbers("back", 5), "5");
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    assert_string_equal(numbers("soft", 5), "5");
+    assert_int_equal(append_wait(&fixture, "hard", STREAM_ANY, 50, 1, NULL), STREAM_DELETED);
+}
+
+/* Links of derived streams keep their numbers. */
+static void test_derived(void **state)
+{
+    (void)state;
+    append("x-1", 0, 5);
+    append("x-2", 10, 5);
+    assert_int_equal(delete_wait(&fixture, "x-1", STREAM_ANY, false, NULL), STREAM_OK);
+    append("last", 40, 1);
+    assert_int_equal(scavenge(), 5);
+    assert_string_equal(numbers("$ce-x", 0), "5 6 7 8 9");
+    append("x-2", 50, 1);
+    assert_string_equal(numbers("$ce-x", 5), "5 6 7 8 9 10");
+}
+
+/* Blocks of lone events become few. */
+static void test_small_blocks_are_joined(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 200; i++)
+        append("a", i, 1);
+    uint64_t before = count_all(&fixture.engine, STREAM_FAMILY_LOG);
+    assert_int_equal(scavenge(), 0);
+    uint64_t after = count_all(&fixture.engine, STREAM_FAMILY_LOG);
+    assert_true(after < before / 10);
+    assert_int_equal(count_all_events(), 200);
+    struct stream_read read;
+    assert_int_equal(read_forward_wait(&fixture, "a", 0, 500, &read), 0);
+    assert_int_equal(read.events_count, 200);
+    for (uint32_t i = 0; i < 200; i++)
+        assert_int_equal(read.events[i].event.number, i);
+    stream_read_release(&read);
+    append("a", 1000, 1);
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    append("a", 1001, 1);
+    assert_int_equal(count_all_events(), 202);
+}
+
+static void test_space_is_given_back(void **state)
+{
+    if (*state == &stream_engines[0])
+        return; /* memory has no files */
+    for (unsigned i = 0; i < 3000; i++)
+        append(i % 10 == 0 ? "kept" : "gone", i * 64, 64);
+    assert_int_equal(metadata_wait(&fixture, "gone", "{\"$tb\":9223372036854775807}"), STREAM_OK);
+    append("last", 0, 1);
+    uint64_t before = directory_size(fixture.engine.directory);
+    assert_int_equal(scavenge(), 2700 * 64);
+    uint64_t after = directory_size(fixture.engine.directory);
+    assert_true(after < before);
+    if (*state == &stream_engines[2]) /* with segments small enough to see it well */
+        assert_true(after < before / 3);
+    /* Almost nothing is left of the stream in the index. */
+    assert_true(count_all(&fixture.engine, STREAM_FAMILY_INDEX) < 4000);
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    struct stream_read read;
+    int64_t count = 0;
+    int64_t from = 0;
+    do {
+        assert_int_equal(read_forward_wait(&fixture, "kept", from, 4096, &read), 0);
+        count += read.events_count;
+        from = read.next;
+        stream_read_release(&read);
+    } while (!read.end);
+    assert_int_equal(count, 300 * 64);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_nothing_to_do),
+        TEST(test_limits),
+        TEST(test_deleted),
+        TEST(test_derived),
+        TEST(test_small_blocks_are_joined),
+        TEST(test_space_is_given_back),
+    };
+    return stream_tests_run("stream-scavenge", tests, sizeof tests / sizeof tests[0]);
+}
