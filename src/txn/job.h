@@ -52,7 +52,7 @@ struct txn_job {
     const struct txn_rule *rule;
     struct arena *scratch;
     struct arena own; /* `scratch` of commands that run many times */
-    struct task task; /* when it is its turn */
+    struct task task; /* when its wait is over */
     struct latch_claim claim;
     bool latches_all;
     struct engine_write write;
@@ -153,6 +153,11 @@ bool txn_kind_is_read(uint8_t kind);
 int txn_read_check(const struct txn_command *command);
 /* R1 to R3 of txn/pending.h: before the view begins. */
 int txn_read_prepare(struct txn_node *node, struct txn_command *command);
+/* The prewrites under way that R3 met: is it worth waiting for them? Not twice. */
+bool txn_read_should_wait(const struct txn_command *command);
+void txn_read_set_waited(struct txn_command *command);
+/* Their keys; none when it should not wait. 0 or NO_MEMORY. */
+int txn_read_hidden_keys(struct txn_command *command, kvs_slice **ret_keys, uint32_t *ret_count);
 /* R4: 0, ENGINE_WOULD_BLOCK or an error. */
 int txn_read_run(struct txn_command *command, struct engine_view *view);
 

@@ -124,7 +124,7 @@ void latch_release(struct latches *latches, struct latch_claim *claim, struct ta
             continue;
         next->held++;
         if (latch_acquire(latches, next))
-            task_list_push(granted, next->granted);
+            task_list_push(granted, &next->task);
     }
     claim->held = 0;
 }

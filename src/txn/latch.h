@@ -22,9 +22,12 @@
 #define LATCH_SLOTS 4096u
 #define LATCH_SLOTS_OWN 4u
 
+struct loop;
+
 struct latch_claim {
     struct latch_claim *next; /* in the slot's queue */
-    struct task *granted;     /* given out when the last slot was got, see latch_release */
+    struct task task;         /* the owner's: given out when the last slot was got */
+    struct loop *loop;        /* the owner's */
     uint16_t *slots;          /* ascending, each once */
     uint32_t count;
     uint32_t held; /* the first so many */
@@ -52,7 +55,7 @@ int latch_claim_set(struct latch_claim *claim, struct arena *arena, const kvs_sl
 int latch_claim_set_all(struct latch_claim *claim, struct arena *arena);
 
 /* True: all slots are held. Else the claim waits, and its task comes out of somebody's
- * latch_release; it may have done so already when this returns. */
+ * latch_release; it may have run already when this returns. */
 bool latch_acquire(struct latches *latches, struct latch_claim *claim);
 /* Gives all back. `granted` gets the tasks of claims that hold all of theirs now. */
 void latch_release(struct latches *latches, struct latch_claim *claim, struct task_list *granted);

@@ -43,15 +43,20 @@ static void job_step(struct txn_job *job);
 
 /* --- ends ------------------------------------------------------------------------------------- */
 
-static void latches_give_back(struct txn_job *job)
+static void latches_release(struct txn_node *node, struct latch_claim *claim)
 {
     struct task_list granted = {0};
-    latch_release(&job->node->latches, &job->claim, &granted);
+    latch_release(&node->latches, claim, &granted);
     struct task *task;
     while ((task = task_list_pop(&granted)) != NULL) {
-        struct txn_job *next = CONTAINER_OF(task, struct txn_job, task);
-        loop_post(next->command->op.loop, task);
+        struct latch_claim *next = CONTAINER_OF(task, struct latch_claim, task);
+        loop_post(next->loop, task);
     }
+}
+
+static void latches_give_back(struct txn_job *job)
+{
+    latches_release(job->node, &job->claim);
 }
 
 static void job_deinit(struct txn_job *job)
@@ -269,7 +274,7 @@ static void jobs_run(struct task_list *jobs)
     struct engine *engine = NULL;
     struct task *task;
     while ((task = task_list_pop(jobs)) != NULL) {
-        struct txn_job *job = CONTAINER_OF(task, struct txn_job, task);
+        struct txn_job *job = CONTAINER_OF(task, struct txn_job, claim.task);
         engine = job->node->engine;
         job_attempt(job, &outbox);
     }
@@ -289,8 +294,8 @@ static void job_on_latched(struct task *task)
 /* True: it holds its latches now. Else job_on_latched will be called, perhaps already. */
 static bool job_latch(struct txn_job *job)
 {
-    job->task.run = job_on_latched;
-    job->claim.granted = &job->task;
+    job->claim.task.run = job_on_latched;
+    job->claim.loop = job->command->op.loop;
     return latch_acquire(&job->node->latches, &job->claim);
 }
 
@@ -302,7 +307,7 @@ static void job_on_turn(struct task *task)
     case WAIT_WOKEN:
         job->was_woken = true;
         if (job_latch(job))
-            job_on_latched(task);
+            job_on_latched(&job->claim.task);
         break;
     case WAIT_TIMED_OUT:
         job_set_waited(job);
@@ -330,7 +335,7 @@ static void job_on_found(struct task *task)
         error = latch_claim_set(&job->claim, job->scratch, job->keys, job->keys_count);
     if (error == 0 && job->keys_count > 0) {
         if (job_latch(job))
-            job_on_latched(&job->task);
+            job_on_latched(&job->claim.task);
     } else if (error == 0 && job_goes_on(job)) {
         job_step(job);
     } else {
@@ -447,12 +452,62 @@ static void read_on_done(struct task *task)
     op->task.run(&op->task);
 }
 
+/* A read that met the lock of a prewrite under way waits until that is through, which takes one
+ * batch of the engine, instead of sending its client to ask. It does so once: then the lock is
+ * its answer. */
+struct latch_read {
+    struct latch_claim claim;
+    struct txn_node *node;
+    struct txn_command *command;
+};
+
+static void read_submit(struct txn_node *node, struct txn_command *command);
+
+/* On the command's loop. The latches are not for keeping: who had them is through. */
+static void read_on_latched(struct task *task)
+{
+    struct latch_read *mine = CONTAINER_OF(task, struct latch_read, claim.task);
+    struct txn_node *node = mine->node;
+    struct txn_command *command = mine->command;
+    latches_release(node, &mine->claim);
+    read_submit(node, command);
+}
+
+/* True: it waits, or fails. */
+static bool read_wait(struct txn_node *node, struct txn_command *command)
+{
+    kvs_slice *keys;
+    uint32_t count;
+    int error = txn_read_hidden_keys(command, &keys, &count);
+    if (error == 0 && count == 0)
+        return false;
+    struct latch_read *mine = arena_zalloc(&command->arena, sizeof *mine);
+    if (error == 0 && mine == NULL)
+        error = KVS_ERR_NO_MEMORY;
+    if (error == 0)
+        error = latch_claim_set(&mine->claim, &command->arena, keys, count);
+    if (error != 0) {
+        command_fail(command, error);
+        return true;
+    }
+    mine->node = node;
+    mine->command = command;
+    mine->claim.task.run = read_on_latched;
+    mine->claim.loop = command->op.loop;
+    txn_read_set_waited(command);
+    if (latch_acquire(&node->latches, &mine->claim))
+        loop_post(command->op.loop, &mine->claim.task);
+    return true;
+}
+
 static void read_submit(struct txn_node *node, struct txn_command *command)
 {
     if (txn_answer(node, command)) {
         loop_post(command->op.loop, &command->op.task);
         return;
     }
+    if (read_wait(node, command))
+        return;
     struct pool_read *mine = arena_zalloc(&command->arena, sizeof *mine);
     int error = mine != NULL ? txn_read_prepare(node, command) : KVS_ERR_NO_MEMORY;
     if (error != 0) {
@@ -472,6 +527,8 @@ bool txn_answer(struct txn_node *node, struct txn_command *command)
     int error = txn_read_check(command);
     if (error == 0)
         error = txn_read_prepare(node, command);
+    if (error == 0 && txn_read_should_wait(command))
+        return false;
     struct engine_view view;
     if (error == 0)
         error = engine_view_begin(node->engine, NULL, false, &view);
@@ -495,6 +552,8 @@ bool txn_answer_in(struct txn_node *node, struct txn_view *view, struct txn_comm
     /* See txn/pending.h: a lock has gone since the view began, perhaps to where it cannot see. */
     if (error == 0 && pending_departures(&node->pending) != view->departures)
         return txn_answer(node, command);
+    if (error == 0 && txn_read_should_wait(command))
+        return false;
     if (error == 0)
         error = txn_read_run(command, &view->view);
     if (error == ENGINE_WOULD_BLOCK)
@@ -529,7 +588,7 @@ void txn_submit_list(struct txn_node *node, struct task_list *commands)
         else if (rule == NULL)
             command_fail(command, KVS_ERR_INVALID_ARGUMENT);
         else if (job_submit(node, command, rule))
-            task_list_push(&latched, &((struct txn_job *)command->reserved[0])->task);
+            task_list_push(&latched, &((struct txn_job *)command->reserved[0])->claim.task);
     }
     jobs_run(&latched);
 }

@@ -183,6 +183,32 @@ int txn_read_prepare(struct txn_node *node, struct txn_command *command)
     return error;
 }
 
+/* In reserved[1]: it has waited. */
+bool txn_read_should_wait(const struct txn_command *command)
+{
+    bool has_keys = command->kind == TXN_GET || command->kind == TXN_BATCH_GET;
+    return has_keys && command->reserved[0] != NULL && command->reserved[1] == NULL;
+}
+
+void txn_read_set_waited(struct txn_command *command)
+{
+    command->reserved[1] = command;
+}
+
+int txn_read_hidden_keys(struct txn_command *command, kvs_slice **ret_keys, uint32_t *ret_count)
+{
+    *ret_count = 0;
+    if (!txn_read_should_wait(command))
+        return 0;
+    const struct read_hidden *hidden = command->reserved[0];
+    *ret_keys = arena_alloc(&command->arena, hidden->count * sizeof **ret_keys);
+    if (*ret_keys == NULL)
+        return KVS_ERR_NO_MEMORY;
+    for (uint32_t i = 0; i < hidden->count; i++)
+        (*ret_keys)[(*ret_count)++] = hidden->locks[i]->key;
+    return 0;
+}
+
 const struct read_hidden_lock *read_hidden_find(const struct txn_command *command, kvs_slice key)
 {
     const struct read_hidden *hidden = command->reserved[0];

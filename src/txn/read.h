@@ -17,7 +17,7 @@ struct read_hidden_lock {
     struct txn_lock_info lock;
 };
 
-/* In txn_command.reserved[0] of a read: sorted by key. */
+/* In txn_command.reserved[0] of a read, NULL for none: sorted by key. */
 struct read_hidden {
     struct read_hidden_lock **locks;
     uint32_t count;

@@ -294,6 +294,9 @@ static void commit_primary(struct work *work)
     while (kind == TXN_ERROR_COMMIT_TS_EXPIRED) {
         if (!work->async)
             work->commit_ts = bank_ts(bank);
+        /* Readers with later timestamps come by. */
+        for (uint64_t n = rand_below(work->rand, 3) * 20; n > 0; n--)
+            sched_yield();
         if (dies(work)) /* also: the answer is lost */
             return;
         struct txn_commit commit;

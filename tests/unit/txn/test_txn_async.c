@@ -1,9 +1,11 @@
 /* Async commit and one-phase commit: timestamps of the node's own choice. */
 #include "unit/txn/txn_fixture.h"
 
-#include "txn/pending.h"
+#include "runtime/loop.h"
+#include "txn/job.h"
 
 #include <kvs/error.h>
+#include <stdio.h>
 
 #include "test.h"
 
@@ -226,6 +228,97 @@ static void test_pending(struct txn_fixture *f)
     pending_deinit(&table);
 }
 
+/* A prewrite under way, acted by the test: its latch and its lock, which the engine shows late. */
+struct under_way {
+    struct latch_claim claim;
+    struct arena arena;
+    kvs_slice key;
+    struct pending_lock lock;
+};
+
+static void under_way_begin(struct txn_fixture *f, struct under_way *it, kvs_slice key)
+{
+    *it = (struct under_way){.key = key};
+    assert_int_equal(latch_claim_set(&it->claim, &it->arena, &it->key, 1), 0);
+    assert_true(latch_acquire(&f->node->latches, &it->claim));
+    it->lock = (struct pending_lock){
+        .key = key,
+        .lock = {.type = TXN_OP_PUT, .primary = key, .start_ts = 50, .min_commit_ts = 51}};
+    pending_publish(&f->node->pending, &it->lock);
+}
+
+/* Its batch is in the engine. */
+static void under_way_end(struct txn_fixture *f, struct under_way *it)
+{
+    pending_withdraw(&f->node->pending, &it->lock);
+    struct task_list granted = {0};
+    latch_release(&f->node->latches, &it->claim, &granted);
+    while (granted.first != NULL)
+        loop_post(&f->base.loop, task_list_pop(&granted));
+    arena_deinit(&it->arena);
+}
+
+static bool somebody_waits(struct txn_fixture *f, struct under_way *it)
+{
+    struct latch_slot *slot = &f->node->latches.slots[it->claim.slots[0]];
+    pthread_mutex_lock(&slot->mutex);
+    bool waits = slot->first != NULL;
+    pthread_mutex_unlock(&slot->mutex);
+    return waits;
+}
+
+/* A read of a key that is being prewritten waits for that; a scan shows the lock. */
+static void test_reads_meet_prewrites(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("v"), 10, 20), 0);
+    struct under_way it;
+    under_way_begin(f, &it, S("k"));
+    assert_string_equal(txn_see(f, S("k"), 50), "v"); /* it commits later than that */
+    struct txn_scan scan;
+    txn_command_init(&scan.base, TXN_SCAN);
+    scan.read.ts = 60;
+    scan.limit = 10;
+    assert_int_equal(txn_run(f, &scan.base), 0);
+    assert_int_equal(scan.pairs_count, 1);
+    assert_int_equal(scan.pairs[0].error.lock.start_ts, 50);
+    txn_command_deinit(&scan.base);
+    struct txn_scan_lock locks;
+    txn_command_init(&locks.base, TXN_SCAN_LOCK);
+    locks.max_ts = 60;
+    assert_int_equal(txn_run(f, &locks.base), 0);
+    assert_int_equal(locks.locks_count, 1);
+    txn_command_deinit(&locks.base);
+    struct txn_get get;
+    struct txn_pending_run run;
+    txn_make_get(&get, S("k"), 60);
+    assert_false(txn_answer(f->node, &get.base));
+    txn_start(f, &run, &get.base);
+    while (!somebody_waits(f, &it)) {
+    }
+    under_way_end(f, &it);
+    assert_int_equal(txn_finish(&run), 0);
+    assert_int_equal(get.error.kind, 0);
+    assert_slice_equal(get.value, "v");
+    txn_command_deinit(&get.base);
+}
+
+/* After a failed sync nobody knows whether it has happened. */
+static void test_doubt(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("v"), 10, 20), 0);
+    struct under_way it;
+    under_way_begin(f, &it, S("k"));
+    pending_doubt(&f->node->pending, &it.lock);
+    under_way_end(f, &it);
+    char failed[16];
+    snprintf(failed, sizeof failed, "?%d", KVS_ERR_STORAGE_FAILED);
+    assert_string_equal(txn_see(f, S("k"), 50), "v");
+    assert_string_equal(txn_see(f, S("k"), 51), failed);
+    assert_string_equal(txn_see(f, S("other"), TXN_TS_MAX), failed);
+    struct txn_mutation put = txn_put_of(S("new"), S("v"));
+    assert_int_equal(txn_prewrite_one(f, &put, 5), KVS_ERR_STORAGE_FAILED);
+}
+
 int main(void)
 {
     static const struct txn_test tests[] = {
@@ -235,6 +328,8 @@ int main(void)
         {"a commit where a rollback stands", test_commit_over_rollback},
         {"check secondaries", test_check_secondaries},
         {"the table of pending locks", test_pending},
+        {"reads meet prewrites under way", test_reads_meet_prewrites},
+        {"reads after a failure in doubt", test_doubt},
     };
     return txn_tests_run("txn-async", tests, sizeof tests / sizeof tests[0]);
 }
