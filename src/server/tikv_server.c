@@ -179,8 +179,11 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
     }
     struct cluster *cluster = server->cluster;
     cluster->speaks_tls = server->ports[PORT_PD].tls != NULL;
+    /* All earlier timestamps are below, and the first later one is the next: what commits by a
+     * timestamp of its own choice is seen by who begins after it. */
+    uint64_t next = txn_ts_make(tso_given_ms(cluster->tso), 0);
     const struct txn_node_options txn_options = {
-        .max_ts = txn_ts_make(tso_given_ms(cluster->tso), 0), /* all later ones are given above */
+        .max_ts = next > 0 ? next - 1 : 0,
         .value_size_max = server->options.value_size_max,
     };
     error = txn_node_new(engine, &txn_options, &server->txn);

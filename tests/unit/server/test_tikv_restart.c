@@ -1,0 +1,174 @@
+/* Transactions over a restart of the whole server: what was written lasts, and timestamps that
+ * commits choose themselves stay below those that PD gives afterwards. */
+#include "unit/server/grpc_peer.h"
+#include "unit/server/server_fixture.h"
+
+#include "kvrpcpb.pb-c.h"
+#include "pdpb.pb-c.h"
+
+#include "test.h"
+
+#define ASK(peer, method, request, type, ret_reply)                                         \
+    assert_int_equal(                                                                       \
+        grpc_peer_ask(peer, method, &(request).base, &type##__descriptor, ret_reply, NULL), \
+        GRPC_OK)
+#define FREE(message) protobuf_c_message_free_unpacked(&(message)->base, NULL)
+
+/* A server, and a client of its PD and its store. */
+struct world {
+    kvs_server *server;
+    struct grpc_peer pd, store;
+    Kvrpcpb__Context context;
+    Metapb__RegionEpoch epoch;
+    Metapb__Peer peer;
+};
+
+static void world_open(struct world *world, const char *directory)
+{
+    const struct kvs_server_options options = {
+        .tikv = "127.0.0.1:0,127.0.0.1:0", .directory = directory, .engine = "kvs"};
+    world->server = server_start(&options);
+    grpc_peer_open(&world->pd, kvs_server_pd_address(world->server));
+    grpc_peer_open(&world->store, kvs_server_tikv_address(world->server));
+    Pdpb__GetRegionRequest request = PDPB__GET_REGION_REQUEST__INIT;
+    Pdpb__GetRegionResponse *reply;
+    ASK(&world->pd, "/pdpb.PD/GetRegion", request, pdpb__get_region_response, &reply);
+    kvrpcpb__context__init(&world->context);
+    metapb__region_epoch__init(&world->epoch);
+    metapb__peer__init(&world->peer);
+    world->epoch.version = reply->region->region_epoch->version;
+    world->epoch.conf_ver = reply->region->region_epoch->conf_ver;
+    world->peer.id = reply->leader->id;
+    world->peer.store_id = reply->leader->store_id;
+    world->context.region_id = reply->region->id;
+    world->context.region_epoch = &world->epoch;
+    world->context.peer = &world->peer;
+    FREE(reply);
+}
+
+static void world_close(struct world *world)
+{
+    grpc_peer_close(&world->pd);
+    grpc_peer_close(&world->store);
+    server_stop(world->server);
+}
+
+static uint64_t timestamp(struct world *world)
+{
+    struct grpc_peer_call call;
+    Pdpb__TsoRequest request = PDPB__TSO_REQUEST__INIT;
+    request.count = 1;
+    grpc_peer_start(&world->pd, &call, "/pdpb.PD/Tso", 0);
+    grpc_peer_send(&call, &request.base);
+    grpc_peer_half_close(&call);
+    Pdpb__TsoResponse *reply = grpc_peer_next(&call, &pdpb__tso_response__descriptor);
+    assert_non_null(reply);
+    uint64_t ts = (uint64_t)reply->timestamp->physical << 18 | (uint64_t)reply->timestamp->logical;
+    FREE(reply);
+    assert_int_equal(grpc_peer_end(&call), GRPC_OK);
+    return ts;
+}
+
+static ProtobufCBinaryData bytes_of(const char *text)
+{
+    return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+}
+
+/* The commit timestamp, when it is one phase. */
+static uint64_t prewrite(struct world *world, const char *key, uint64_t start_ts, bool one_phase)
+{
+    Kvrpcpb__PrewriteRequest request = KVRPCPB__PREWRITE_REQUEST__INIT;
+    Kvrpcpb__PrewriteResponse *reply;
+    Kvrpcpb__Mutation mutation = KVRPCPB__MUTATION__INIT;
+    Kvrpcpb__Mutation *mutations[] = {&mutation};
+    mutation.key = bytes_of(key);
+    mutation.value = bytes_of("value");
+    request.context = &world->context;
+    request.n_mutations = 1;
+    request.mutations = mutations;
+    request.primary_lock = bytes_of(key);
+    request.start_version = start_ts;
+    request.lock_ttl = 3000;
+    request.try_one_pc = one_phase;
+    ASK(&world->store, "/tikvpb.Tikv/KvPrewrite", request, kvrpcpb__prewrite_response, &reply);
+    assert_null(reply->region_error);
+    assert_int_equal(reply->n_errors, 0);
+    uint64_t commit_ts = reply->one_pc_commit_ts;
+    FREE(reply);
+    return commit_ts;
+}
+
+static Kvrpcpb__GetResponse *get(struct world *world, const char *key, uint64_t ts)
+{
+    Kvrpcpb__GetRequest request = KVRPCPB__GET_REQUEST__INIT;
+    Kvrpcpb__GetResponse *reply;
+    request.context = &world->context;
+    request.key = bytes_of(key);
+    request.version = ts;
+    ASK(&world->store, "/tikvpb.Tikv/KvGet", request, kvrpcpb__get_response, &reply);
+    assert_null(reply->region_error);
+    return reply;
+}
+
+static void test_a_restart_between_the_phases(void **state)
+{
+    (void)state;
+    char directory[64];
+    struct world world;
+    directory_make(directory);
+    world_open(&world, directory);
+    uint64_t start_ts = timestamp(&world);
+    prewrite(&world, "a", start_ts, false);
+    world_close(&world);
+    world_open(&world, directory);
+    Kvrpcpb__GetResponse *reply = get(&world, "a", timestamp(&world));
+    assert_int_equal(reply->error->locked->lock_version, start_ts);
+    FREE(reply);
+    Kvrpcpb__CommitRequest request = KVRPCPB__COMMIT_REQUEST__INIT;
+    Kvrpcpb__CommitResponse *committed;
+    ProtobufCBinaryData keys[] = {bytes_of("a")};
+    request.context = &world.context;
+    request.n_keys = 1;
+    request.keys = keys;
+    request.start_version = start_ts;
+    request.commit_version = timestamp(&world);
+    ASK(&world.store, "/tikvpb.Tikv/KvCommit", request, kvrpcpb__commit_response, &committed);
+    assert_null(committed->error);
+    FREE(committed);
+    reply = get(&world, "a", timestamp(&world));
+    assert_int_equal(reply->value.len, 5);
+    FREE(reply);
+    world_close(&world);
+    directory_remove(directory);
+}
+
+/* The first commit after a restart, before PD is asked for anything. */
+static void test_a_commit_is_seen_by_who_begins_after_it(void **state)
+{
+    (void)state;
+    char directory[64];
+    struct world world;
+    directory_make(directory);
+    world_open(&world, directory);
+    uint64_t start_ts = timestamp(&world);
+    world_close(&world);
+    world_open(&world, directory);
+    uint64_t commit_ts = prewrite(&world, "a", start_ts, true);
+    assert_true(commit_ts > start_ts);
+    uint64_t next_ts = timestamp(&world);
+    assert_true(next_ts >= commit_ts);
+    Kvrpcpb__GetResponse *reply = get(&world, "a", next_ts);
+    assert_int_equal(reply->value.len, 5);
+    FREE(reply);
+    world_close(&world);
+    directory_remove(directory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_restart_between_the_phases),
+        cmocka_unit_test(test_a_commit_is_seen_by_who_begins_after_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
