@@ -141,9 +141,9 @@ class Program:
         self.arguments = arguments
         self.errors = BUILD / f"{name}.err"
 
-    def start(self, *arguments):
+    def start(self, *arguments, out=subprocess.PIPE):
         return subprocess.Popen([*self.arguments, *map(str, arguments)], stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=self.errors.open("ab"), text=True,
+                                stdout=out, stderr=self.errors.open("ab"), text=True,
                                 errors="replace", start_new_session=True)
 
     def run(self, results, what, *arguments):

@@ -1,23 +1,32 @@
 """The published TiKV clients' transactions against our server: lists of calls, reading crosswise, clients that die."""
+import os
 import signal
 import time
 import urllib.request
+from random import Random
 
 import tikv
 from harness import Failure, Server
+from history import check
 
-CLIENTS = {name: tikv.CLIENTS[name] for name in ("rust", "go", "go-2.0.7")}
-STAGES = {  # where a client dies -> what others find afterwards; README.md has who can
+CLIENTS = {name: tikv.CLIENTS[name] for name in ("rust", "go", "go-2.0.7", "python", "java")}
+V1_ONLY = ("python", "java")
+STAGES = {  # where a client dies -> what others find afterwards
     "locked": "old",
     "prewritten": "old",
     "committing": "locked",
 }
-CANNOT = {("rust", "committing")}
+CANNOT = {("rust", "committing"), ("python", "prewritten"), ("python", "committing"), ("java", "locked")}
 GC_SECONDS_MAX = 30
+HISTORIANS = "rust", "go", "go-2.0.7"
+HISTORY_SECONDS = 30
+HISTORY_CLIENTS = 4  # at once, each with four workers
+HISTORY_KILLS = 0.3  # of a client, each second or so
+HISTORY_RESTARTS = 2
 
 
 def spaces(program):
-    return ("v1",) if program.name in tikv.V1_ONLY else ("v1", "v2")
+    return ("v1",) if program.name in V1_ONLY else ("v1", "v2")
 
 
 def lists(results, programs, pd):
@@ -77,6 +86,48 @@ def collected(results, server):
     results.result("server, garbage collection", None if removed > 0 else "no version was removed")
 
 
+def history(results, programs, server, directory, seed):
+    """Random transactions of several clients at once; some are killed, and the server is, too. Then all that they
+    told is held against all versions of all keys."""
+    able = [program for program in programs if program.name in HISTORIANS]
+    teller = next((program for program in able if program.name.startswith("go")), None)
+    if teller is None:
+        results.skip("history", "the Go client is what lists all versions")
+        return
+    print(f"# history: seed {seed}", flush=True)
+    prefix = f"history/{seed}/"
+    random = Random(seed)
+    teller.run(results, "a history begins", "txn-history-begin", server.pd, "v1", prefix)
+    files, running, started, kills = [], [], time.monotonic(), 0
+    restarts = sorted(random.uniform(0.2, 0.8) * HISTORY_SECONDS for _ in range(HISTORY_RESTARTS))
+    while (elapsed := time.monotonic() - started) < HISTORY_SECONDS:
+        running = [process for process in running if process.poll() is None]
+        while len(running) < HISTORY_CLIENTS:
+            files.append(directory / f"history-{seed}-{len(files)}")
+            with files[-1].open("wb") as out:
+                running.append(random.choice(able).start("txn-history", server.pd, "v1", prefix, seed + len(files),
+                                                         HISTORY_SECONDS, out=out))
+        time.sleep(random.uniform(0.2, 1.5))
+        if random.random() < HISTORY_KILLS:
+            running.pop(random.randrange(len(running))).kill()
+            kills += 1
+        if restarts and elapsed > restarts[0]:
+            restarts.pop(0)
+            server.stop(signal.SIGKILL)
+            server.start()
+    for process in running:
+        process.kill()
+        process.wait()
+    lines = teller.run(results, "all versions", "txn-versions", server.pd, "v1", prefix)
+    versions = directory / f"history-{seed}-versions"
+    versions.write_text("\n".join(lines) + "\n")
+    wrong, summary = check(versions, files)
+    print(f"# {summary}; {len(files)} clients, {kills} killed, {HISTORY_RESTARTS} times the server", flush=True)
+    for line in wrong:
+        print(f"# {line}", flush=True)
+    results.result(f"history, seed {seed}", wrong[0] if wrong else None)
+
+
 def run(results, arguments, directory):
     programs = tikv.programs_of(results, [name for name in arguments.clients if name in CLIENTS])
     if arguments.pd:
@@ -91,6 +142,7 @@ def run(results, arguments, directory):
         crosswise(results, programs, server.pd)
         crashes(results, programs, server.pd)
         collected(results, server)
+        history(results, programs, server, directory, int(os.environ.get("KVS_TEST_SEED", time.time_ns() % 10**6)))
         status = server.stop()
         results.result("server, ends", None if status == 0 else f"exit status {status}")
     except Failure as failure:

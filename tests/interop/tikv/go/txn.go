@@ -671,6 +671,12 @@ func runTxn(command, pd, space, prefix, stage string, workers, seconds int) {
 		t.run(command, func(context.Context) { t.crash(context.Background(), stage) })
 	case "txn-after":
 		t.run(command, func(ctx context.Context) { t.after(ctx, stage) })
+	case "txn-history-begin":
+		t.run(command, t.historyBegin)
+	case "txn-history":
+		t.history(stage, seconds)
+	case "txn-versions":
+		t.run(command, t.versions)
 	case "txn-one", "txn-five":
 		keys := map[string]int{"txn-one": 1, "txn-five": 5}[command]
 		t.run(command, func(context.Context) { t.measureTxn(keys, workers, seconds) })

@@ -6,6 +6,8 @@ import time
 
 from tikv_client.asynchronous import RawClient
 
+import txn
+
 SHARED_COUNT = 300
 CALL_SECONDS_MAX = 40
 MIB = 1024 * 1024
@@ -235,6 +237,8 @@ async def main(command, pd, space, prefix, worker_count="16", seconds="5"):
     if space == "v2":
         print(f"ok - {command} # SKIP this client has API V1 only")
         return 0
+    if command.startswith("txn-"):
+        return await txn.run(command, pd, lambda client: Test(client, prefix), worker_count)
     try:
         client = await asyncio.wait_for(RawClient.connect([pd]), CALL_SECONDS_MAX)
     except Exception as error:

@@ -21,6 +21,7 @@ macro_rules! check {
     };
 }
 
+mod history;
 mod txn;
 
 struct Test {

@@ -11,7 +11,7 @@ use tikv_client::{
     TransactionOptions,
 };
 
-use crate::{shared, Outcome, CALL_SECONDS_MAX, MIB};
+use crate::{history, shared, Outcome, CALL_SECONDS_MAX, MIB};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -32,11 +32,11 @@ fn patient(options: TransactionOptions) -> TransactionOptions {
     options.drop_check(CheckLevel::None).retry_options(RetryOptions::new(backoff(), backoff()))
 }
 
-fn optimistic() -> TransactionOptions {
+pub fn optimistic() -> TransactionOptions {
     patient(TransactionOptions::new_optimistic())
 }
 
-fn pessimistic() -> TransactionOptions {
+pub fn pessimistic() -> TransactionOptions {
     TransactionOptions::new_pessimistic().drop_check(CheckLevel::None)
 }
 
@@ -55,7 +55,11 @@ fn has(error: &Error, is: &dyn Fn(&tikv_client::ProtoKeyError) -> bool) -> bool 
     }
 }
 
-fn is_conflict(error: &Error) -> bool {
+pub fn is_deadlock(error: &Error) -> bool {
+    has(error, &|e| e.deadlock.is_some())
+}
+
+pub fn is_conflict(error: &Error) -> bool {
     has(error, &|e| e.conflict.is_some())
 }
 
@@ -82,7 +86,7 @@ impl Txns {
         println!("not ok - {name}: {}", why.replace('\n', " "));
     }
 
-    fn key(&self, name: &str) -> Vec<u8> {
+    pub fn key(&self, name: &str) -> Vec<u8> {
         [self.prefix.as_bytes(), name.as_bytes()].concat()
     }
 
@@ -90,7 +94,7 @@ impl Txns {
         self.key(&format!("{name}/"))..self.key(&format!("{name}0"))
     }
 
-    async fn begin(&self, options: TransactionOptions) -> tikv_client::Result<Transaction> {
+    pub async fn begin(&self, options: TransactionOptions) -> tikv_client::Result<Transaction> {
         self.client.begin_with_options(options).await
     }
 
@@ -335,7 +339,6 @@ async fn deadlock(t: &Txns) -> Outcome {
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
     let ended = two.lock_keys([t.key("deadlock/a")]).await;
-    let is_deadlock = |e: &Error| has(e, &|k| k.deadlock.is_some());
     check!(matches!(&ended, Err(e) if is_deadlock(e)), "the circle ends with {ended:?}");
     two.rollback().await?;
     let (mut one, ended) = waiting.await?;
@@ -571,6 +574,7 @@ pub async fn main(command: &str, pd: &str, space: &str, prefix: String, stage: &
         "txn-before" => before(&t).await,
         "txn-crash" => crash(&t, stage).await,
         "txn-after" => after(&t, stage).await,
+        "txn-history" => history::run(&t, stage, seconds).await.map_err(|error| error.to_string().into()),
         "txn-one" => measure(&t, 1, workers, seconds).await,
         "txn-five" => measure(&t, 5, workers, seconds).await,
         _ => Err("unknown command".into()),

@@ -36,22 +36,22 @@ public final class Interop {
         this.prefix = prefix;
     }
 
-    private interface Body {
+    interface Body {
         void run() throws Exception;
     }
 
-    private static void check(boolean condition, String otherwise, Object... arguments) {
+    static void check(boolean condition, String otherwise, Object... arguments) {
         if (!condition) {
             throw new AssertionError(String.format(otherwise, arguments));
         }
     }
 
-    private static void say(String line) {
+    static void say(String line) {
         System.out.println(line.replaceAll("\\s+", " "));
         System.out.flush();
     }
 
-    private void run(String name, Body body) {
+    void run(String name, Body body) {
         Future<Void> done = threads.submit(() -> {
             body.run();
             return null;
@@ -74,7 +74,7 @@ public final class Interop {
         return ByteString.copyFromUtf8(text);
     }
 
-    private ByteString key(String name) {
+    ByteString key(String name) {
         return text(prefix + name);
     }
 
@@ -343,7 +343,7 @@ public final class Interop {
         return ByteString.copyFrom(value);
     }
 
-    private List<KvPair> shared() {
+    List<KvPair> shared() {
         List<KvPair> pairs = new ArrayList<>();
         for (int i = 0; i < SHARED_COUNT; i++) {
             ByteString end = ByteString.copyFrom(new byte[] {0, (byte) 0xff, (byte) i});
@@ -423,7 +423,9 @@ public final class Interop {
     public static void main(String[] arguments) throws Exception {
         String command = arguments[0];
         String space = arguments[2];
-        TiConfiguration configuration = TiConfiguration.createRawDefault(arguments[1]);
+        boolean isTxn = command.startsWith("txn-");
+        TiConfiguration configuration = isTxn ? TiConfiguration.createDefault(arguments[1])
+            : TiConfiguration.createRawDefault(arguments[1]);
         configuration.setEnableAtomicForCAS(true);
         configuration.setTimeout(10_000);
         configuration.setRawKVWriteTimeoutInMS(10_000);
@@ -432,12 +434,16 @@ public final class Interop {
         configuration.setWarmUpEnable(command.equals("list"));
         configuration.setApiVersion(
             space.equals("v2") ? TiConfiguration.ApiVersion.V2 : TiConfiguration.ApiVersion.V1);
-        int workers = arguments.length > 4 ? Integer.parseInt(arguments[4]) : 16;
-        int seconds = arguments.length > 5 ? Integer.parseInt(arguments[5]) : 5;
+        int workers = !isTxn && arguments.length > 4 ? Integer.parseInt(arguments[4]) : 16;
+        int seconds = !isTxn && arguments.length > 5 ? Integer.parseInt(arguments[5]) : 5;
         Interop interop;
         try {
             TiSession session = TiSession.create(configuration);
-            interop = new Interop(session.createRawClient(), space, arguments[3]);
+            interop = new Interop(isTxn ? null : session.createRawClient(), space, arguments[3]);
+            if (isTxn) {
+                Txns.run(command, session, interop, arguments.length > 4 ? arguments[4] : "");
+                System.exit(interop.failed ? 1 : 0);
+            }
         } catch (Exception error) {
             say("not ok - connect: " + error);
             System.exit(1);
