@@ -1,26 +1,13 @@
 /* Transactions over a restart of the whole server: what was written lasts, and timestamps that
  * commits choose themselves stay below those that PD gives afterwards. */
-#include "unit/server/grpc_peer.h"
 #include "unit/server/server_fixture.h"
-
-#include "kvrpcpb.pb-c.h"
-#include "pdpb.pb-c.h"
+#include "unit/server/txn_world.h"
 
 #include "test.h"
 
-#define ASK(peer, method, request, type, ret_reply)                                         \
-    assert_int_equal(                                                                       \
-        grpc_peer_ask(peer, method, &(request).base, &type##__descriptor, ret_reply, NULL), \
-        GRPC_OK)
-#define FREE(message) protobuf_c_message_free_unpacked(&(message)->base, NULL)
-
-/* A server, and a client of its PD and its store. */
 struct world {
     kvs_server *server;
-    struct grpc_peer pd, store;
-    Kvrpcpb__Context context;
-    Metapb__RegionEpoch epoch;
-    Metapb__Peer peer;
+    struct txn_world client;
 };
 
 static void world_open(struct world *world, const char *directory)
@@ -28,50 +15,19 @@ static void world_open(struct world *world, const char *directory)
     const struct kvs_server_options options = {
         .tikv = "127.0.0.1:0,127.0.0.1:0", .directory = directory, .engine = "kvs"};
     world->server = server_start(&options);
-    grpc_peer_open(&world->pd, kvs_server_pd_address(world->server));
-    grpc_peer_open(&world->store, kvs_server_tikv_address(world->server));
-    Pdpb__GetRegionRequest request = PDPB__GET_REGION_REQUEST__INIT;
-    Pdpb__GetRegionResponse *reply;
-    ASK(&world->pd, "/pdpb.PD/GetRegion", request, pdpb__get_region_response, &reply);
-    kvrpcpb__context__init(&world->context);
-    metapb__region_epoch__init(&world->epoch);
-    metapb__peer__init(&world->peer);
-    world->epoch.version = reply->region->region_epoch->version;
-    world->epoch.conf_ver = reply->region->region_epoch->conf_ver;
-    world->peer.id = reply->leader->id;
-    world->peer.store_id = reply->leader->store_id;
-    world->context.region_id = reply->region->id;
-    world->context.region_epoch = &world->epoch;
-    world->context.peer = &world->peer;
-    FREE(reply);
+    txn_world_open(&world->client, kvs_server_pd_address(world->server),
+                   kvs_server_tikv_address(world->server));
 }
 
 static void world_close(struct world *world)
 {
-    grpc_peer_close(&world->pd);
-    grpc_peer_close(&world->store);
+    txn_world_close(&world->client);
     server_stop(world->server);
 }
 
 static uint64_t timestamp(struct world *world)
 {
-    struct grpc_peer_call call;
-    Pdpb__TsoRequest request = PDPB__TSO_REQUEST__INIT;
-    request.count = 1;
-    grpc_peer_start(&world->pd, &call, "/pdpb.PD/Tso", 0);
-    grpc_peer_send(&call, &request.base);
-    grpc_peer_half_close(&call);
-    Pdpb__TsoResponse *reply = grpc_peer_next(&call, &pdpb__tso_response__descriptor);
-    assert_non_null(reply);
-    uint64_t ts = (uint64_t)reply->timestamp->physical << 18 | (uint64_t)reply->timestamp->logical;
-    FREE(reply);
-    assert_int_equal(grpc_peer_end(&call), GRPC_OK);
-    return ts;
-}
-
-static ProtobufCBinaryData bytes_of(const char *text)
-{
-    return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+    return txn_world_timestamp(&world->client);
 }
 
 /* The commit timestamp, when it is one phase. */
@@ -83,14 +39,15 @@ static uint64_t prewrite(struct world *world, const char *key, uint64_t start_ts
     Kvrpcpb__Mutation *mutations[] = {&mutation};
     mutation.key = bytes_of(key);
     mutation.value = bytes_of("value");
-    request.context = &world->context;
+    request.context = &world->client.context;
     request.n_mutations = 1;
     request.mutations = mutations;
     request.primary_lock = bytes_of(key);
     request.start_version = start_ts;
     request.lock_ttl = 3000;
     request.try_one_pc = one_phase;
-    ASK(&world->store, "/tikvpb.Tikv/KvPrewrite", request, kvrpcpb__prewrite_response, &reply);
+    ASK(&world->client.store, "/tikvpb.Tikv/KvPrewrite", request, kvrpcpb__prewrite_response,
+        &reply);
     assert_null(reply->region_error);
     assert_int_equal(reply->n_errors, 0);
     uint64_t commit_ts = reply->one_pc_commit_ts;
@@ -102,10 +59,10 @@ static Kvrpcpb__GetResponse *get(struct world *world, const char *key, uint64_t 
 {
     Kvrpcpb__GetRequest request = KVRPCPB__GET_REQUEST__INIT;
     Kvrpcpb__GetResponse *reply;
-    request.context = &world->context;
+    request.context = &world->client.context;
     request.key = bytes_of(key);
     request.version = ts;
-    ASK(&world->store, "/tikvpb.Tikv/KvGet", request, kvrpcpb__get_response, &reply);
+    ASK(&world->client.store, "/tikvpb.Tikv/KvGet", request, kvrpcpb__get_response, &reply);
     assert_null(reply->region_error);
     return reply;
 }
@@ -127,12 +84,13 @@ static void test_a_restart_between_the_phases(void **state)
     Kvrpcpb__CommitRequest request = KVRPCPB__COMMIT_REQUEST__INIT;
     Kvrpcpb__CommitResponse *committed;
     ProtobufCBinaryData keys[] = {bytes_of("a")};
-    request.context = &world.context;
+    request.context = &world.client.context;
     request.n_keys = 1;
     request.keys = keys;
     request.start_version = start_ts;
     request.commit_version = timestamp(&world);
-    ASK(&world.store, "/tikvpb.Tikv/KvCommit", request, kvrpcpb__commit_response, &committed);
+    ASK(&world.client.store, "/tikvpb.Tikv/KvCommit", request, kvrpcpb__commit_response,
+        &committed);
     assert_null(committed->error);
     FREE(committed);
     reply = get(&world, "a", timestamp(&world));
