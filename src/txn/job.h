@@ -60,6 +60,7 @@ struct txn_job {
     /* what it latches; of a range: of this step */
     const kvs_slice *keys;
     uint32_t keys_count;
+    int run_error; /* of the rule */
     /* staged */
     kvs_mutation *mutations;
     uint32_t mutations_count;

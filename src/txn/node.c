@@ -30,13 +30,6 @@
 
 #define WAIT_DEFAULT_MS 1000u
 
-/* What one call gathers for the engine. */
-struct outbox {
-    struct task_list writes;
-    struct engine_view view; /* of jobs that hold all their latches */
-    bool has_view;
-};
-
 static void jobs_run(struct task_list *jobs);
 static void job_on_turn(struct task *task);
 static void job_step(struct txn_job *job);
@@ -248,40 +241,53 @@ static void job_on_run_on_pool(struct task *task)
         engine_write_list(node->engine, &writes);
 }
 
-static void job_attempt(struct txn_job *job, struct outbox *outbox)
+static void job_run_again_on_pool(struct txn_job *job)
 {
-    int error = 0;
-    if (!outbox->has_view) {
-        error = engine_view_begin(job->node->engine, NULL, false, &outbox->view);
-        outbox->has_view = error == 0;
-    }
-    job_reset(job);
-    if (error == 0)
-        error = job->rule->run(job, &outbox->view);
-    if (error != ENGINE_WOULD_BLOCK) {
-        job_ran(job, error, &outbox->writes);
-        return;
-    }
     job_reset(job);
     job->read = (struct engine_read){.op.task.run = job_on_run_on_pool, .run = job_run_on_pool};
     engine_read(job->node->engine, &job->read);
 }
 
-/* Jobs that hold all their latches. One view for all: it begins after that. */
-static void jobs_run(struct task_list *jobs)
+/* The rules of all jobs; *ran gets them, in order. One view for all, since they hold all their
+ * latches; it ends before any of them completes, and with the last perhaps the engine. */
+static void rules_run(struct task_list *jobs, struct task_list *ran)
 {
-    struct outbox outbox = {0};
-    struct engine *engine = NULL;
+    struct engine_view view;
+    bool has_view = false;
     struct task *task;
     while ((task = task_list_pop(jobs)) != NULL) {
         struct txn_job *job = CONTAINER_OF(task, struct txn_job, claim.task);
-        engine = job->node->engine;
-        job_attempt(job, &outbox);
+        job->run_error = 0;
+        if (!has_view)
+            job->run_error = engine_view_begin(job->node->engine, NULL, false, &view);
+        has_view = job->run_error == 0;
+        job_reset(job);
+        if (has_view)
+            job->run_error = job->rule->run(job, &view);
+        task_list_push(ran, task);
     }
-    if (outbox.has_view)
-        engine_view_end(&outbox.view);
-    if (outbox.writes.first != NULL)
-        engine_write_list(engine, &outbox.writes);
+    if (has_view)
+        engine_view_end(&view);
+}
+
+/* Jobs that hold all their latches. */
+static void jobs_run(struct task_list *jobs)
+{
+    struct task_list ran = {0};
+    struct task_list writes = {0};
+    struct engine *engine = NULL;
+    rules_run(jobs, &ran);
+    struct task *task;
+    while ((task = task_list_pop(&ran)) != NULL) {
+        struct txn_job *job = CONTAINER_OF(task, struct txn_job, claim.task);
+        engine = job->node->engine;
+        if (job->run_error == ENGINE_WOULD_BLOCK)
+            job_run_again_on_pool(job);
+        else
+            job_ran(job, job->run_error, &writes);
+    }
+    if (writes.first != NULL)
+        engine_write_list(engine, &writes);
 }
 
 static void job_on_latched(struct task *task)
