@@ -8,6 +8,7 @@
 #include <kvs/runtime.h>
 #include <kvs/store.h>
 #include <kvs/thread_pool.h>
+#include <kvs/txn.h>
 
 #ifdef __cplusplus
 extern "C" {

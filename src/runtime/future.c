@@ -103,6 +103,18 @@ void future_set_message(kvs_future *future, const char *message)
     future->message = message;
 }
 
+void future_set_details(kvs_future *future, const void *details)
+{
+    future->details = details;
+}
+
+const void *future_details(const kvs_future *future)
+{
+    if (future == NULL || !kvs_future_is_ready(future))
+        return NULL;
+    return future->source != NULL ? future->source->details : future->details;
+}
+
 void future_complete(kvs_future *future, int error)
 {
     future->error = error;

@@ -61,6 +61,10 @@ void future_set_value(kvs_future *future, kvs_slice value);
 void future_set_number(kvs_future *future, int64_t number);
 void future_set_pairs(kvs_future *future, const kvs_pair *pairs, size_t count);
 void future_set_pointer(kvs_future *future, void *pointer);
+/* More about the error, for a getter of the producer's own; in all futures of one type: a
+ * kvs_txn_conflict. NULL: nothing. */
+void future_set_details(kvs_future *future, const void *details);
+const void *future_details(const kvs_future *future);
 /* What kvs_future_error_message says; "" or not set: the text of the error. */
 void future_set_message(kvs_future *future, const char *message);
 

@@ -57,6 +57,7 @@ struct kvs_future {
     unsigned results;
     const kvs_future *source; /* an input whose results stand for ours */
     const char *message;
+    const void *details;
     int64_t number;
     void *pointer;
     kvs_slice value;

@@ -10,6 +10,7 @@
 #include <kvs/store.h>
 
 struct engine;
+struct local_engine;
 
 struct store_methods {
     /* May be NULL: answers a read at once, when nothing has to be waited for; see store_answer. */
@@ -28,6 +29,7 @@ struct kvs_store {
     kvs_runtime *runtime;  /* NULL in the server */
     struct loop *loop;     /* where callbacks of this store run, in libkvs */
     struct engine *engine; /* local stores: for reads that are answered on the spot; else NULL */
+    struct local_engine *local; /* of log: and memory: URLs: who else uses the engine; else NULL */
 };
 
 /*

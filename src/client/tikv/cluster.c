@@ -119,22 +119,27 @@ static void call_backoff(struct cluster_call *call, enum backoff_kind kind, uint
     call->state = CALL_BACKOFF;
 }
 
-static void call_go_to(struct cluster_call *call, const struct region *region)
+static void call_go_to_store(struct cluster_call *call, uint64_t store_id)
 {
-    const struct region_peer *peer = region_leader(region);
-    struct tikv_node *node = node_get(call->cluster, peer->store_id);
+    struct tikv_node *node = node_get(call->cluster, store_id);
     if (node == NULL) {
         cluster_call_fail(call, KVS_ERR_NO_MEMORY, "no memory for a store");
         return;
     }
     call->node_of_region = node;
+    call->store_id = store_id;
+    call->state = CALL_QUEUED;
+    list_append(&node->calls, &call->node);
+}
+
+static void call_go_to(struct cluster_call *call, const struct region *region)
+{
+    const struct region_peer *peer = region_leader(region);
     call->region_id = region->id;
     call->conf_ver = region->conf_ver;
     call->version = region->version;
     call->peer_id = peer->id;
-    call->store_id = peer->store_id;
-    call->state = CALL_QUEUED;
-    list_append(&node->calls, &call->node);
+    call_go_to_store(call, peer->store_id);
 }
 
 static int lookup_start(struct cluster_call *call);
@@ -143,6 +148,10 @@ static int lookup_start(struct cluster_call *call);
 static bool call_route(struct cluster_call *call)
 {
     struct tikv_cluster *cluster = call->cluster;
+    if (call->to_store != 0) {
+        call_go_to_store(call, call->to_store);
+        return true;
+    }
     const struct region *region = find_region(call);
     if (region != NULL) {
         call_go_to(call, region);
@@ -352,8 +361,9 @@ static int lookup_start(struct cluster_call *call)
 int cluster_call_write(struct cluster_call *call, struct buf *message, bool as_command,
                        uint64_t now_ms)
 {
-    const struct region *region = find_region(call);
-    if (region == NULL || region->id != call->region_id || region->version != call->version) {
+    const struct region *region = call->to_store == 0 ? find_region(call) : NULL;
+    if (call->to_store == 0 &&
+        (region == NULL || region->id != call->region_id || region->version != call->version)) {
         call_arrive(call); /* the cache has learnt something since */
         return KVS_ERR_BUSY;
     }
@@ -397,6 +407,11 @@ static void call_learn(struct cluster_call *call, const struct retry_decision *d
                        const Errorpb__Error *error)
 {
     struct tikv_cluster *cluster = call->cluster;
+    if (call->to_store != 0) {
+        if (decision->drop_store)
+            node_drop_address(call->node_of_region);
+        return;
+    }
     kvs_slice key = region_key(call, find_region(call));
     bool drop = decision->drop_region;
     if (decision->take_leader) {
@@ -501,10 +516,12 @@ void cluster_call_on_no_store(struct cluster_call *call, enum backoff_kind kind,
                               const char *why)
 {
     struct tikv_cluster *cluster = call->cluster;
-    kvs_slice key = region_key(call, find_region(call));
-    if (kind != BACKOFF_TIKV_RPC ||
-        !region_cache_switch_peer(&cluster->regions, key, call->region_id, call->store_id))
-        forget_region(call);
+    if (call->to_store == 0) {
+        kvs_slice key = region_key(call, find_region(call));
+        if (kind != BACKOFF_TIKV_RPC ||
+            !region_cache_switch_peer(&cluster->regions, key, call->region_id, call->store_id))
+            forget_region(call);
+    }
     call_backoff(call, kind, 0, error, why);
 }
 

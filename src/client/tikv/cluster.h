@@ -47,7 +47,7 @@ enum cluster_call_state {
 
 /* Where an attempt goes. */
 struct call_place {
-    const struct region *region; /* borrowed for the call */
+    const struct region *region; /* borrowed for the call; NULL: the call names its store */
     uint64_t max_execution_ms;
 };
 
@@ -84,6 +84,7 @@ struct cluster_call {
     struct backoff backoff;
     kvs_slice key; /* routes it; without the prefix unless key_is_full */
     bool key_is_full;
+    uint64_t to_store; /* not 0: to this store, whatever the region; there is no key then */
     /* of the attempt */
     struct tikv_node *node_of_region;
     uint64_t region_id;

@@ -361,8 +361,20 @@ void pd_client_start(struct pd_client *pd)
 /* --- turns --------------------------------------------------------------------------------------
  */
 
+void pd_client_on_refused(struct pd_client *pd, const char *why)
+{
+    if (pd->state != PD_READY)
+        return;
+    pd->refused = true;
+    snprintf(pd->refused_why, sizeof pd->refused_why, "%s", why);
+}
+
 void pd_client_run(struct pd_client *pd, uint64_t now_ms)
 {
+    if (pd->refused) {
+        pd->refused = false;
+        pd_lose_leader(pd, KVS_ERR_CONNECT, pd->refused_why);
+    }
     if (pd->state == PD_WAITING && now_ms >= pd->wait_until_ms)
         pd_search(pd);
     if (pd->state == PD_READY)

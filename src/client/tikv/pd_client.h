@@ -56,6 +56,8 @@ struct pd_client {
     uint64_t wait_until_ms;
     struct rand rand;
     bool first_told;
+    bool refused; /* the leader's connection has to be given up */
+    char refused_why[128];
     bool noting; /* trouble is of this search */
     int trouble_error;
     char trouble[320]; /* of the last search; "" when READY */
@@ -77,6 +79,10 @@ void pd_client_init(struct pd_client *pd, struct loop *loop, kvs_thread_pool *po
                     struct tls_context *tls_context, uint32_t connect_timeout_ms,
                     const struct pd_events *events);
 void pd_client_start(struct pd_client *pd);
+
+/* Somebody who used the leader's connection himself was refused: the leader is looked for anew. Not
+ * inside: in a later turn, and only if the connection is still the leader's. */
+void pd_client_on_refused(struct pd_client *pd, const char *why);
 
 /* Requests must have been cancelled; on_closed comes in a later turn. */
 void pd_client_close(struct pd_client *pd);

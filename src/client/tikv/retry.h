@@ -1,47 +1,19 @@
 /*
- * client/tikv/retry.h: what to do about a request that failed, and how long to wait before the next
- * attempt. Pure: errors in, decisions out.
+ * client/tikv/retry.h: what to do about a request that failed. Pure: errors in, decisions out.
  *
  * The rules are client-go's. A region error says that the request was not carried out (but for
- * UndeterminedResult); a failed connection leaves it open. Waits of a kind grow from its base to
- * its cap, independent of other kinds; together they may not pass the budget of the operation.
+ * UndeterminedResult); a failed connection leaves it open. How long to wait: client/backoff.h.
  */
 #ifndef CLIENT_TIKV_RETRY_H
 #define CLIENT_TIKV_RETRY_H
 
-#include "base/rand.h"
+#include "client/backoff.h"
 #include "errorpb.pb-c.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum backoff_kind {
-    BACKOFF_TIKV_RPC,
-    BACKOFF_PD_RPC,
-    BACKOFF_REGION_MISS,
-    BACKOFF_REGION_SCHEDULING,
-    BACKOFF_SERVER_BUSY,
-    BACKOFF_DISK_FULL,
-    BACKOFF_RECOVERY,
-    BACKOFF_STALE_COMMAND,
-    BACKOFF_MAX_TS,
-    BACKOFF_NOT_INITIALIZED,
-    BACKOFF_WITNESS,
-    BACKOFF_KINDS,
-};
-
-#define RETRY_BUDGET_MS 20000u /* all waits of one request: client-go's for raw */
-#define RETRY_AT_ONCE_MAX 3u   /* attempts in a row without a wait */
-
-struct backoff {
-    uint32_t slept_ms;
-    uint8_t attempts[BACKOFF_KINDS];
-    uint8_t at_once; /* attempts without a wait since the last wait */
-};
-
-/* The next wait, at least at_least_ms; -1 when the budget is used up. */
-int64_t backoff_next(struct backoff *backoff, enum backoff_kind kind, struct rand *rand,
-                     uint64_t at_least_ms);
+#define RETRY_AT_ONCE_MAX 3u /* attempts in a row without a wait */
 
 enum retry_what {
     RETRY_AT_ONCE, /* as often as RETRY_AT_ONCE_MAX; then as RETRY_AFTER */

@@ -1,0 +1,41 @@
+/*
+ * client/tikv/pd_tso.h: timestamps from PD: one stream, and one message for all who ask in a turn.
+ *
+ *   1. pd_tso_ask: the request waits for the end of the turn;
+ *   2. pd_tso_run: when PD's leader is there, all that wait become one message that asks for as
+ *      many timestamps; at most MESSAGES_MAX are under way, what comes meanwhile gathers;
+ *   3. an answer names the last one of its message; each request gets its own.
+ * Failures: the stream ends (PD's leader moves, a connection breaks): those who were not answered
+ * ask again, before the others. Whoever waits longer than his time: TIMEOUT, and what PD's trouble
+ * is. Thread: the loop's.
+ */
+#ifndef CLIENT_TIKV_PD_TSO_H
+#define CLIENT_TIKV_PD_TSO_H
+
+#include "client/tikv/pd_client.h"
+#include "client/txn/transport.h"
+
+#define PD_TSO_MESSAGES_MAX 2u
+
+struct pd_tso {
+    struct pd_client *pd;
+    struct channel_stream stream;
+    struct list waiting; /* struct txn_timestamp */
+    struct list sent;
+    uint32_t counts[PD_TSO_MESSAGES_MAX]; /* of the messages under way, the oldest first */
+    unsigned messages;
+    uint32_t timeout_ms;
+    struct buf message;
+    bool closing;
+};
+
+void pd_tso_init(struct pd_tso *tso, struct pd_client *pd, uint32_t timeout_ms);
+/* request->done is called later. */
+void pd_tso_ask(struct pd_tso *tso, struct txn_timestamp *request);
+/* At the end of each turn, before pd_client_run. */
+void pd_tso_run(struct pd_tso *tso, uint64_t now_ms);
+uint64_t pd_tso_timer(const struct pd_tso *tso);
+/* Nobody asks any more. */
+void pd_tso_deinit(struct pd_tso *tso);
+
+#endif

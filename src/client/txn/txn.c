@@ -1,0 +1,313 @@
+/* client/txn/txn.c: the life of a transaction, and the queue of its operations; see
+ * client/txn/txn_parts.h. */
+#include "client/txn/txn_parts.h"
+
+#include "base/mem.h"
+#include "runtime/runtime.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+static void txn_on_task(struct task *task);
+
+/* --- life ---------------------------------------------------------------------------------------
+ */
+
+static void check_options(kvs_txn *txn, const struct kvs_txn_options *given)
+{
+    struct kvs_txn_options *options = &txn->options;
+    if (given != NULL && given->size < sizeof given->size) {
+        txn->refused = "options: size is not set";
+    } else if (given != NULL) {
+        memcpy(options, given, given->size < sizeof *options ? given->size : sizeof *options);
+    }
+    if (options->priority > KVS_TXN_PRIORITY_HIGH || options->on_drop > KVS_TXN_DROP_LEAVE ||
+        options->lock_wait_ms < KVS_TXN_LOCK_NO_WAIT)
+        txn->refused = "options: priority, on_drop or lock_wait_ms is none of those there are";
+    if (options->lock_wait_ms == 0)
+        options->lock_wait_ms = TXN_LOCK_WAIT_DEFAULT_MS;
+    if (options->timeout_ms == 0)
+        options->timeout_ms = txn->shard->timeout_ms;
+    if (options->size_bytes_max == 0)
+        options->size_bytes_max = TXN_SIZE_DEFAULT_MAX;
+    if (options->count_max == 0)
+        options->count_max = TXN_COUNT_DEFAULT_MAX;
+}
+
+/* Has the queue looked at on the loop. The mutex is held, or nobody else knows the transaction. */
+static void txn_post(kvs_txn *txn)
+{
+    if (txn->posted)
+        return;
+    txn->posted = true;
+    txn->refs++;
+    shard_enter(txn->shard);
+    runtime_hold(txn->client->runtime);
+    loop_post(txn->shard->loop, &txn->task);
+}
+
+kvs_txn *txn_new(kvs_txn_client *client, const struct kvs_txn_options *options, uint64_t start_ts)
+{
+    kvs_txn *txn = mem_zalloc(sizeof *txn);
+    if (txn == NULL)
+        return NULL;
+    txn_client_ref(client);
+    txn->client = client;
+    txn->shard = txn_client_shard(client);
+    txn->refs = 1;
+    txn->task.run = txn_on_task;
+    pthread_mutex_init(&txn->mutex, NULL);
+    list_init(&txn->queue);
+    list_init(&txn->running);
+    write_buffer_init(&txn->writes, (uintptr_t)txn);
+    check_options(txn, options);
+    txn->view.priority = txn->options.priority;
+    txn->view.ts = start_ts;
+    txn->has_start = start_ts != 0;
+    if (txn->refused != NULL || txn->has_start || txn_client_is_closing(client))
+        return txn;
+    struct txn_transport *transport = txn->shard->transport;
+    if (transport->methods->now != NULL && transport->methods->now(transport, &txn->view.ts))
+        txn->has_start = true;
+    else
+        txn_post(txn);
+    return txn;
+}
+
+static void txn_free(kvs_txn *txn)
+{
+    assert(list_empty(&txn->queue) && list_empty(&txn->running) && !txn->heartbeat.runs);
+    pthread_mutex_destroy(&txn->mutex);
+    write_buffer_deinit(&txn->writes);
+    ts_list_deinit(&txn->view.resolved);
+    ts_list_deinit(&txn->view.committed);
+    txn_client_unref(txn->client);
+    mem_free(txn);
+}
+
+void txn_ref(kvs_txn *txn)
+{
+    pthread_mutex_lock(&txn->mutex);
+    txn->refs++;
+    pthread_mutex_unlock(&txn->mutex);
+}
+
+void txn_unref(kvs_txn *txn)
+{
+    pthread_mutex_lock(&txn->mutex);
+    bool last = --txn->refs == 0;
+    pthread_mutex_unlock(&txn->mutex);
+    if (last)
+        txn_free(txn);
+}
+
+void txn_drop(kvs_txn *txn)
+{
+    pthread_mutex_lock(&txn->mutex);
+    txn->freed = true;
+    bool has_more = txn->asks_start || !list_empty(&txn->queue) || !list_empty(&txn->running) ||
+                    txn->primary.size > 0;
+    if (has_more && !txn_client_is_closing(txn->client))
+        txn_post(txn);
+    pthread_mutex_unlock(&txn->mutex);
+    txn_unref(txn);
+}
+
+/* --- the end of operations ----------------------------------------------------------------------
+ */
+
+static bool request_is_exclusive(const struct txn_request *op)
+{
+    return op->kind >= OP_COMMIT || (op->txn->options.pessimistic && op->kind >= OP_GET_FOR_UPDATE);
+}
+
+static bool request_is_lock(const struct txn_request *op)
+{
+    return request_is_exclusive(op) && op->kind <= OP_LOCK;
+}
+
+static void request_leave(struct txn_request *op, int error)
+{
+    kvs_txn *txn = op->txn;
+    struct txn_shard *shard = txn->shard;
+    pthread_mutex_lock(&txn->mutex);
+    list_remove(&op->node);
+    if (op->runs && request_is_exclusive(op))
+        txn->exclusive = false;
+    if (error == KVS_ERR_CANCELLED && request_is_lock(op))
+        txn->spoiled = error;
+    if (op->kind == OP_COMMIT || op->kind == OP_ROLLBACK)
+        txn->state = TXN_ENDED;
+    if (!list_empty(&txn->queue) || txn->freed)
+        txn_post(txn);
+    pthread_mutex_unlock(&txn->mutex);
+    request_complete(op, error);
+    txn_unref(txn);
+    shard_leave(shard);
+}
+
+void request_end(struct txn_request *op, int error)
+{
+    request_leave(op, error);
+}
+
+void request_fail(struct txn_request *op, int error, const char *why)
+{
+    if (op->message != why)
+        snprintf(op->message, sizeof op->message, "%s", why);
+    request_end(op, error);
+}
+
+/* --- the queue ----------------------------------------------------------------------------------
+ */
+
+void txn_enqueue(struct txn_request *op)
+{
+    kvs_txn *txn = op->txn;
+    op->before_start = !txn->has_start && !txn->asks_start;
+    list_append(&txn->queue, &op->node);
+    txn->refs++;
+    shard_enter(txn->shard);
+    if (txn->has_start || txn->start_error != 0 || !txn->asks_start)
+        txn_post(txn);
+}
+
+/* The next operation whose turn it is; the mutex is held. */
+static struct txn_request *txn_next_op(kvs_txn *txn)
+{
+    if (list_empty(&txn->queue) || txn->exclusive)
+        return NULL;
+    struct txn_request *op = list_entry(txn->queue.next, struct txn_request, node);
+    if (!txn->has_start && txn->start_error == 0)
+        return NULL;
+    if (request_is_exclusive(op) && !list_empty(&txn->running))
+        return NULL;
+    list_remove(&op->node);
+    list_append(&txn->running, &op->node);
+    op->runs = true;
+    txn->exclusive = request_is_exclusive(op);
+    return op;
+}
+
+static void txn_run_queue(kvs_txn *txn)
+{
+    struct txn_request *op;
+    pthread_mutex_lock(&txn->mutex);
+    while ((op = txn_next_op(txn)) != NULL) {
+        int error = txn->start_error;
+        pthread_mutex_unlock(&txn->mutex);
+        op->deadline_ms = shard_now_ms(txn->shard) + txn->options.timeout_ms;
+        if (error != 0)
+            request_fail(op, error, txn->start_why);
+        else
+            request_begin(op);
+        pthread_mutex_lock(&txn->mutex);
+    }
+    pthread_mutex_unlock(&txn->mutex);
+}
+
+static void txn_on_start(struct txn_timestamp *request, int error, const char *why)
+{
+    kvs_txn *txn = CONTAINER_OF(request, struct kvs_txn, start_request);
+    struct txn_shard *shard = txn->shard;
+    pthread_mutex_lock(&txn->mutex);
+    txn->asks_start = false;
+    txn->view.ts = request->ts;
+    txn->has_start = error == 0;
+    txn->start_error = error;
+    snprintf(txn->start_why, sizeof txn->start_why, "%s", why);
+    pthread_mutex_unlock(&txn->mutex);
+    txn_run_queue(txn);
+    txn_unref(txn);
+    shard_leave(shard);
+}
+
+static void txn_ask_start(kvs_txn *txn)
+{
+    pthread_mutex_lock(&txn->mutex);
+    bool is_wanted = !txn->freed || !list_empty(&txn->queue);
+    bool asks = !txn->has_start && txn->start_error == 0 && !txn->asks_start && is_wanted;
+    if (asks) {
+        txn->asks_start = true;
+        txn->refs++;
+    }
+    pthread_mutex_unlock(&txn->mutex);
+    if (!asks)
+        return;
+    shard_enter(txn->shard);
+    shard_ask_time(txn->shard, &txn->start_request, txn_on_start);
+}
+
+static void request_cancel_running(struct txn_request *op)
+{
+    op->cancelled = true;
+    if (op->locker != NULL)
+        lock_cancel(op);
+    else if (op->scanner != NULL)
+        scan_cancel(op);
+    else if (op->kind == OP_COMMIT)
+        commit_cancel(op);
+    else if (op->reader.shard != NULL)
+        reader_cancel(&op->reader);
+}
+
+/* The user has freed it: what is in the queue is given up, but a commit is left to end. */
+static void txn_give_up(kvs_txn *txn)
+{
+    struct list waiting;
+    list_init(&waiting);
+    pthread_mutex_lock(&txn->mutex);
+    bool ends = txn->state != TXN_ACTIVE;
+    if (!ends) {
+        list_move(&waiting, &txn->queue);
+        for (struct list *at = txn->running.next; at != &txn->running;) {
+            struct txn_request *op = list_entry(at, struct txn_request, node);
+            at = at->next;
+            if (!op->cancelled)
+                request_cancel_running(op);
+        }
+    }
+    bool releases = !ends && list_empty(&txn->running);
+    if (releases)
+        txn->state = TXN_ENDED;
+    pthread_mutex_unlock(&txn->mutex);
+    while (!list_empty(&waiting))
+        request_end(list_entry(waiting.next, struct txn_request, node), KVS_ERR_CANCELLED);
+    if (!releases || txn->primary.size == 0)
+        return;
+    heartbeat_stop(txn);
+    if (txn->options.on_drop == KVS_TXN_DROP_ROLLBACK)
+        txn_release_locks(txn, NULL, 0);
+}
+
+static void txn_on_task(struct task *task)
+{
+    kvs_txn *txn = CONTAINER_OF(task, struct kvs_txn, task);
+    struct txn_shard *shard = txn->shard;
+    kvs_runtime *runtime = txn->client->runtime;
+    pthread_mutex_lock(&txn->mutex);
+    txn->posted = false;
+    bool freed = txn->freed;
+    pthread_mutex_unlock(&txn->mutex);
+    txn_ask_start(txn);
+    if (freed)
+        txn_give_up(txn);
+    txn_run_queue(txn);
+    txn_unref(txn);
+    shard_leave(shard);
+    runtime_release(runtime);
+}
+
+void request_on_cancel(kvs_future *future)
+{
+    struct txn_request *op = future_payload(future);
+    kvs_txn *txn = op->txn;
+    pthread_mutex_lock(&txn->mutex);
+    bool runs = op->runs;
+    pthread_mutex_unlock(&txn->mutex);
+    if (runs)
+        request_cancel_running(op);
+    else
+        request_end(op, KVS_ERR_CANCELLED);
+}
