@@ -110,6 +110,20 @@ class Server:
             self.kill()
 
 
+ANY = "--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"
+PD = re.compile(r"PD on (\S+), store")
+
+
+def pd_of(server):
+    """The address of PD of a server that was started with ANY."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:  # the line comes right behind the one that tells readiness
+        found = PD.search(server.log())
+        if found:
+            return found[1]
+    raise AssertionError(server.log())
+
+
 class Terminal:
     """A program on a pseudo terminal: type into it, wait for what it shows."""
 

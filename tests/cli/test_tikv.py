@@ -2,7 +2,6 @@
 """tests/cli/test_tikv.py: kvs-server --tikv, and clients of it, from outside."""
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,21 +10,9 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from harness import CLIENT, SECONDS_MAX, SERVER, Server, one_line, run  # noqa: E402
+from harness import (ANY, CLIENT, SECONDS_MAX, SERVER, Server, one_line, pd_of,  # noqa: E402
+                     run)
 import tap  # noqa: E402
-
-ANY = "--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"
-PD = re.compile(r"PD on (\S+), store")
-
-
-def pd_of(server):
-    deadline = time.monotonic() + SECONDS_MAX
-    while time.monotonic() < deadline:  # the line comes right behind the one that tells readiness
-        found = PD.search(server.log())
-        if found:
-            return found[1]
-    raise AssertionError(server.log())
-
 
 def regions(server):
     with urllib.request.urlopen(f"http://{pd_of(server)}/pd/api/v1/regions") as answer:

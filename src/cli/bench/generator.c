@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "cli/bench/worker_txn.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -92,6 +93,16 @@ static int prepare(struct generator *generator, char *text)
     generator->load.values = generator->values;
     generator->load.timeout_ns = options->timeout_ms * 1000000u;
     generator->load.depth_max = fill_depth(options);
+    if (options->workload < WORKLOAD_TXN)
+        return error;
+    if (error == 0 && !generator->target.methods->is_store) {
+        snprintf(text, TARGET_TEXT_MAX, "transactions are for tikv:// and log:");
+        return KVS_ERR_UNSUPPORTED;
+    }
+    generator->txn.kind = (enum txn_load_kind)(options->workload - WORKLOAD_TXN);
+    generator->txn.keys = options->workload == WORKLOAD_BANK ? 2 : (uint32_t)options->txn_keys;
+    generator->txn.pessimistic = options->pessimistic;
+    generator->load.txn = &generator->txn;
     return error;
 }
 
@@ -306,4 +317,46 @@ int generator_run(struct generator *generator, enum stage stage, struct result *
     if (error == 0)
         result_collect(generator, start_ns, ret_result);
     return error;
+}
+
+/* --- what must hold of sums ---- */
+
+static bool keeps_sums(const struct generator *generator)
+{
+    return generator->load.txn != NULL && generator->txn.kind != TXN_LOAD_PUT;
+}
+
+int generator_check_begin(struct generator *generator, char *text)
+{
+    atomic_store(&generator->txn.committed, 0);
+    atomic_store(&generator->txn.unknown, 0);
+    for (size_t i = 0; generator->load.txn != NULL && i < generator->worker_count; i++) {
+        int error = worker_txn_open(&generator->workers[i], text);
+        if (error != 0)
+            return error;
+    }
+    if (!keeps_sums(generator))
+        return 0;
+    return worker_txn_sum(&generator->workers[0], &generator->sum_before, text);
+}
+
+int generator_check_end(struct generator *generator, char *text)
+{
+    int64_t sum = 0;
+    if (!keeps_sums(generator))
+        return 0;
+    int error = worker_txn_sum(&generator->workers[0], &sum, text);
+    if (error != 0)
+        return error;
+    bool is_bank = generator->txn.kind == TXN_LOAD_BANK;
+    int64_t keys = is_bank ? 0 : (int64_t)generator->txn.keys;
+    int64_t least = generator->sum_before + keys * (int64_t)atomic_load(&generator->txn.committed);
+    int64_t most = least + keys * (int64_t)atomic_load(&generator->txn.unknown);
+    if (sum >= least && sum <= most)
+        return 0;
+    snprintf(text, TARGET_TEXT_MAX,
+             "the sum of all numbers is %lld, and should be %lld to %lld: transactions were lost "
+             "or done twice",
+             (long long)sum, (long long)least, (long long)most);
+    return KVS_ERR_CORRUPTION;
 }

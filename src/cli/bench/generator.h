@@ -16,6 +16,8 @@ struct generator {
     struct target target;
     struct keyspace keyspace;
     struct load load;
+    struct txn_load txn;
+    int64_t sum_before; /* of the numbers that transactions keep */
     struct worker *workers;
     size_t worker_count;
     uint8_t *values;
@@ -47,6 +49,11 @@ void generator_close(struct generator *generator);
  * called, or all connections are lost. Returns 0, or a negative error when it could not start. */
 int generator_run(struct generator *generator, enum stage stage, struct result *ret_result,
                   generator_watch_fn watch, void *context);
+
+/* For rmw and bank: takes the sum before the phases whose transactions are counted, and compares it
+ * with that after them. Return 0, or an error with a message. Block. */
+int generator_check_begin(struct generator *generator, char *text);
+int generator_check_end(struct generator *generator, char *text);
 
 /* Ends the phase that runs and all later ones soon. Async-signal-safe. */
 void generator_stop(struct generator *generator);

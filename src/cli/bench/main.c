@@ -32,7 +32,7 @@ static int complain(const char *text)
     return EXIT_FAILURE;
 }
 
-static int stages_run(const struct bench_options *options, struct report *report)
+static int stages_run(const struct bench_options *options, struct report *report, char *text)
 {
     static struct result unused; /* of the warm-up */
     generator_watch_fn watch = isatty(STDERR_FILENO) ? report_watch : NULL;
@@ -41,12 +41,18 @@ static int stages_run(const struct bench_options *options, struct report *report
         error = generator_run(&generator, STAGE_FILL, &fill_result, watch, NULL);
         report->fill = &fill_result;
     }
+    snprintf(text, TARGET_TEXT_MAX, "%s", kvs_error_text(error));
+    if (error == 0 && !options->only_load)
+        error = generator_check_begin(&generator, text);
     if (error == 0 && !options->only_load) {
         if (options->warm_up_ms > 0)
             error = generator_run(&generator, STAGE_WARM_UP, &unused, watch, NULL);
         if (error == 0)
             error = generator_run(&generator, STAGE_MEASURE, &measure_result, watch, NULL);
         report->measure = &measure_result;
+        snprintf(text, TARGET_TEXT_MAX, "%s", kvs_error_text(error));
+        if (error == 0)
+            error = generator_check_end(&generator, text);
     }
     if (watch != NULL)
         report_watch_clear();
@@ -74,10 +80,10 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    int error = stages_run(&options, &report);
+    int error = stages_run(&options, &report, text);
     generator_close(&generator);
     if (error != 0)
-        return complain(kvs_error_text(error));
+        return complain(text);
     bool printed = true;
     if (options.json)
         printed = report_print_json(&report, stdout);

@@ -5,12 +5,13 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { WORDS_MAX = 128, CONNECTIONS_MAX = 1000000, PIPELINE_MAX = 65536, THREADS_MAX = 256 };
 
 static const char *const distributions[] = {"uniform", "zipfian", NULL};
-static const char *const workloads[] = {"set", "get", "mixed", NULL};
+static const char *const workloads[] = {"set", "get", "mixed", "txn", "rmw", "bank", NULL};
 
 #define AT(field) offsetof(struct bench_options, field)
 
@@ -25,6 +26,9 @@ static const struct arguments_option rows[] = {
      workloads},
     {"read-ratio", 0, ARGUMENTS_REAL, AT(read_ratio), "R", "share of gets in mixed, 0 to 1 (0.5)",
      0, 0, NULL},
+    {"txn-keys", 0, ARGUMENTS_NUMBER, AT(txn_keys), "N", "keys of a txn or rmw (1)", 1, 1000, NULL},
+    {"pessimistic", 0, ARGUMENTS_FLAG, AT(pessimistic), NULL,
+     "transactions lock what they read (rmw, bank)", 0, 0, NULL},
     {"keys", 'k', ARGUMENTS_NUMBER, AT(keys), "N", "different keys (100000)", 1, KEY_COUNT_MAX,
      NULL},
     {"distribution", 0, ARGUMENTS_CHOICE, AT(distribution), NULL, "how keys are drawn (uniform)", 0,
@@ -70,8 +74,12 @@ static const struct arguments_command commands[] = {
         .description =
             "Sends sets and gets to URL, kvs://HOST:PORT or redis://HOST:PORT (default\n"
             "kvs://127.0.0.1:4000), and prints throughput and latencies. Both protocols are\n"
-            "driven by the same generator. tikv://PD[,PD...] goes through the client of libkvs,\n"
-            "without --rate.\n"
+            "driven by the same generator. tikv://PD[,PD...], and log:DIR in this process, go "
+            "through\n"
+            "libkvs, without --rate; for them there are workloads of transactions: txn puts\n"
+            "--txn-keys keys, rmw adds one to the numbers in as many, bank moves money between "
+            "two\n"
+            "accounts. What must hold of the sum of rmw and bank is checked at the end.\n"
             "\n"
             "Without --rate the load is a closed loop: every connection keeps --pipeline requests\n"
             "in flight, and a slow server is sent less. Latency then runs from the moment a\n"
@@ -85,6 +93,7 @@ static const struct arguments_command commands[] = {
             "with errors; 2 for a wrong command line.\n",
         .examples = "kvs-bench --load --workload get --pipeline 16\n"
                     "kvs-bench redis://127.0.0.1:6379 --rate 50000 --duration 30\n"
+                    "kvs-bench tikv://127.0.0.1 --load --workload bank --connections 64\n"
                     "kvs-bench --distribution zipfian --read-ratio 0.95 --json > result.json\n",
         .options = rows,
     },
@@ -113,6 +122,10 @@ static int options_check(struct bench_options *options, char message[ARGUMENTS_M
         if (!(options->read_ratio >= 0.0 && options->read_ratio <= 1.0))
             return fail(message, "--read-ratio is a number from 0 to 1");
     }
+    if (options->workload >= WORKLOAD_TXN && options->txn_keys > options->keys)
+        return fail(message, "--txn-keys is more than --keys");
+    if (options->workload == WORKLOAD_BANK && options->keys < 2)
+        return fail(message, "--workload bank needs two --keys");
     if (!(options->rate <= 1e9))
         return fail(message, "--rate is at most 1000000000 requests per second");
     if (!keyspace_init(&keyspace, options->keys, (size_t)options->key_size, DISTRIBUTION_UNIFORM))
@@ -123,13 +136,16 @@ static int options_check(struct bench_options *options, char message[ARGUMENTS_M
 static void options_complete(struct bench_options *options)
 {
     static const double ratios[] = {
-        [WORKLOAD_SET] = 0.0, [WORKLOAD_GET] = 1.0, [WORKLOAD_MIXED] = 0.5};
+        [WORKLOAD_SET] = 0.0, [WORKLOAD_GET] = 1.0, [WORKLOAD_MIXED] = 0.5,
+        [WORKLOAD_TXN] = 0.0, [WORKLOAD_RMW] = 0.0, [WORKLOAD_BANK] = 0.0};
     if (isnan(options->read_ratio))
         options->read_ratio = ratios[options->workload];
     if (options->threads == 0) {
         long processors = sysconf(_SC_NPROCESSORS_ONLN);
         options->threads = processors >= 4 ? (uint64_t)processors / 2 : 1;
     }
+    if (strncmp(options->url, "log:", 4) == 0)
+        options->threads = 1; /* a directory is for one client */
     if (options->threads > options->connections)
         options->threads = options->connections;
 }
@@ -142,6 +158,7 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv,
         .connections = 50,
         .pipeline = 1,
         .workload = WORKLOAD_MIXED,
+        .txn_keys = 1,
         .read_ratio = NAN,
         .keys = 100000,
         .key_size = 16,

@@ -6,7 +6,14 @@
 #include "cli/bench/keyspace.h"
 #include "cli/bench/target.h"
 
-enum workload { WORKLOAD_SET, WORKLOAD_GET, WORKLOAD_MIXED };
+enum workload {
+    WORKLOAD_SET,
+    WORKLOAD_GET,
+    WORKLOAD_MIXED,
+    WORKLOAD_TXN, /* from here on: transactions */
+    WORKLOAD_RMW,
+    WORKLOAD_BANK,
+};
 
 struct bench_options {
     const char *url;
@@ -18,6 +25,8 @@ struct bench_options {
     unsigned distribution; /* enum distribution */
     uint64_t key_size, value_size;
     unsigned workload; /* enum workload */
+    uint64_t txn_keys;
+    bool pessimistic;
     double read_ratio; /* of gets; NAN on the command line: what the workload says */
     double rate;       /* requests per second, 0: closed loop */
     uint64_t warm_up_ms, duration_ms;

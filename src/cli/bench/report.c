@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 
-static const char *const operation_names[OPERATION_COUNT] = {"set", "get"};
+static const char *const operation_names[OPERATION_COUNT] = {"set", "get", "txn"};
 
 static const struct {
     double percent;

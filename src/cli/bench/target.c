@@ -18,7 +18,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static const struct target_methods *const kinds[] = {&target_kvs, &target_redis, &target_tikv};
+static const struct target_methods *const kinds[] = {&target_kvs, &target_redis,
+                                                     &target_tikv}; /* log: has no // */
 
 static const struct target_methods *kind_find(const char *url, const char **ret_rest)
 {
@@ -70,7 +71,7 @@ int target_open(struct target *target, const char *url, const struct target_tls 
     if (tls != NULL)
         target->tls = *tls;
     const char *rest = NULL;
-    target->methods = kind_find(url, &rest);
+    target->methods = strncmp(url, "log:", 4) == 0 ? &target_log : kind_find(url, &rest);
     if (target->methods != NULL && target->methods->is_store && strlen(url) < sizeof target->url) {
         memcpy(target->url, url, strlen(url) + 1); /* fits */
         return worker_store_check(target, text);
@@ -81,7 +82,8 @@ int target_open(struct target *target, const char *url, const struct target_tls 
     }
     if (target->methods == NULL || !address_split(target, rest)) {
         snprintf(text, TARGET_TEXT_MAX,
-                 "%.150s: want kvs://HOST:PORT, redis://HOST:PORT or tikv://PD[,PD...]", url);
+                 "%.150s: want kvs://HOST:PORT, redis://HOST:PORT, tikv://PD[,PD...] or log:DIR",
+                 url);
         return KVS_ERR_ADDRESS;
     }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
@@ -104,7 +106,7 @@ bool target_prepare(struct target *target, size_t key_size, size_t value_size)
     return target->methods->prepare(target);
 }
 
-static bool tikv_prepare(struct target *target)
+static bool store_prepare(struct target *target)
 {
     return target->value_size <= KVS_VALUE_SIZE_MAX;
 }
@@ -112,7 +114,13 @@ static bool tikv_prepare(struct target *target)
 const struct target_methods target_tikv = {
     .kind = "tikv",
     .is_store = true,
-    .prepare = tikv_prepare,
+    .prepare = store_prepare,
+};
+
+const struct target_methods target_log = {
+    .kind = "log",
+    .is_store = true,
+    .prepare = store_prepare,
 };
 
 static int socket_connect(const struct target *target, unsigned timeout_ms, int *ret_fd)

@@ -27,7 +27,7 @@ enum {
     TARGET_TEXT_MAX = 256,  /* room for a message */
 };
 
-enum operation { OPERATION_SET, OPERATION_GET, OPERATION_COUNT };
+enum operation { OPERATION_SET, OPERATION_GET, OPERATION_TXN, OPERATION_COUNT };
 
 enum outcome { OUTCOME_OK, OUTCOME_MISS, OUTCOME_ERROR };
 
@@ -98,6 +98,7 @@ struct target {
 extern const struct target_methods target_redis;
 extern const struct target_methods target_kvs;
 extern const struct target_methods target_tikv;
+extern const struct target_methods target_log; /* in this process */
 
 /* Returns 0 or a negative error with a message in text (TARGET_TEXT_MAX bytes). Blocks for the
  * name look-up. tls may be NULL; its texts are borrowed. */

@@ -21,6 +21,7 @@
 #include "cli/bench/worker.h"
 
 #include "cli/bench/worker_store.h"
+#include "cli/bench/worker_txn.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -114,6 +115,7 @@ int worker_init(struct worker *worker, const struct load *load, size_t busy, siz
 
 void worker_deinit(struct worker *worker)
 {
+    worker_txn_close(worker);
     for (size_t i = 0; i < worker->count; i++) {
         struct connection *connection = &worker->connections[i];
         if (connection->fd >= 0)
@@ -288,7 +290,9 @@ static void *worker_main(void *arg)
     worker->last_reply_ns = worker->phase.start_ns;
     tally->end_ns = worker->phase.start_ns;
     sleep_until(worker->phase.start_ns);
-    if (worker->load->target->methods->is_store)
+    if (worker->load->txn != NULL)
+        worker_txn_run(worker);
+    else if (worker->load->target->methods->is_store)
         worker_store_run(worker);
     else
         run(worker);

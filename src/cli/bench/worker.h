@@ -15,6 +15,18 @@
 
 struct connection;
 
+enum txn_load_kind { TXN_LOAD_PUT, TXN_LOAD_RMW, TXN_LOAD_BANK };
+
+/* What transactions do, and what came of them; see worker_txn.c. */
+struct txn_load {
+    enum txn_load_kind kind;
+    uint32_t keys; /* of each */
+    bool pessimistic;
+    _Atomic uint64_t committed;
+    _Atomic uint64_t unknown;   /* may be committed */
+    _Atomic uint64_t conflicts; /* attempts that lost */
+};
+
 /* What all workers of a run share and none changes. */
 struct load {
     const struct target *target;
@@ -22,6 +34,7 @@ struct load {
     const uint8_t *values; /* random bytes: VALUES_SPREAD and one value more */
     uint64_t timeout_ns;   /* without any reply for so long, what is in flight is given up */
     unsigned depth_max;    /* slots of a busy connection */
+    struct txn_load *txn;  /* NULL: single operations */
     _Atomic bool stop;     /* set at any time: send nothing more, end when all is answered */
 };
 
@@ -65,6 +78,7 @@ struct worker {
     struct phase phase;
     struct tally tally;
 
+    void *kept; /* worker_txn.c's */
     pthread_t thread;
     int done_fd; /* an eventfd: +1 when a phase has ended */
     int poll_fd;

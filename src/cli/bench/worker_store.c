@@ -15,10 +15,10 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/slice.h"
+#include "cli/bench/polled.h"
 #include "runtime/task.h"
 
 #include <kvs/kvs.h>
-#include <poll.h>
 #include <stdio.h>
 
 struct lane {
@@ -31,7 +31,7 @@ struct lane {
 
 struct store_run {
     struct worker *worker;
-    kvs_runtime *runtime;
+    struct polled polled;
     kvs_store *store;
     struct lane *lanes;
     uint8_t *keys;
@@ -99,47 +99,18 @@ static void lane_issue(struct lane *lane, uint64_t now)
     kvs_store_submit(lane->run->store, &lane->op);
 }
 
-/* --- the runtime, turned by this thread ---------------------------------------------------------
+/* --- the phase ----------------------------------------------------------------------------------
  */
-
-static void turn(struct store_run *run)
-{
-    struct pollfd descriptor = {.fd = kvs_runtime_fd(run->runtime), .events = POLLIN};
-    int timeout_ms = kvs_runtime_poll_timeout_ms(run->runtime);
-    run->worker->tally.polls++;
-    if (timeout_ms != 0)
-        poll(&descriptor, 1, timeout_ms);
-    kvs_runtime_poll(run->runtime);
-}
-
-static int finish(struct store_run *run, kvs_future *future, void **ret_pointer, char *text)
-{
-    while (future != NULL && !kvs_future_is_ready(future))
-        turn(run);
-    int error = kvs_future_error(future);
-    if (error != 0)
-        snprintf(text, TARGET_TEXT_MAX, "%s", kvs_future_error_message(future));
-    else if (ret_pointer != NULL)
-        kvs_future_get_pointer(future, ret_pointer);
-    kvs_future_free(future);
-    return error;
-}
 
 static int run_open(struct store_run *run, const struct target *target, char *text)
 {
-    const struct kvs_store_options options = {
-        .size = sizeof options,
-        .tls_ca = target->tls.ca,
-        .tls_certificate = target->tls.certificate,
-        .tls_key = target->tls.key,
-    };
-    int error = kvs_runtime_new_polled(NULL, &run->runtime);
-    if (error != 0) {
-        snprintf(text, TARGET_TEXT_MAX, "%s", kvs_error_text(error));
+    const struct kvs_store_options options = polled_options(target);
+    int error = polled_open(&run->polled, text);
+    if (error != 0)
         return error;
-    }
     void *store = NULL;
-    error = finish(run, kvs_store_open(run->runtime, target->url, &options), &store, text);
+    error = polled_finish(&run->polled, kvs_store_open(run->polled.runtime, target->url, &options),
+                          &store, NULL, text);
     run->store = store;
     return error;
 }
@@ -148,8 +119,9 @@ static void run_close(struct store_run *run)
 {
     char text[TARGET_TEXT_MAX];
     if (run->store != NULL)
-        finish(run, kvs_store_close(run->store), NULL, text);
-    kvs_runtime_free(run->runtime);
+        polled_finish(&run->polled, kvs_store_close(run->store), NULL, NULL, text);
+    run->worker->tally.polls += run->polled.turns;
+    polled_close(&run->polled);
     mem_free(run->lanes);
     mem_free(run->keys);
 }
@@ -197,7 +169,7 @@ void worker_store_run(struct worker *worker)
     for (size_t i = 0; error == 0 && i < run.count && may_issue(worker, now); i++)
         lane_issue(&run.lanes[i], now);
     while (error == 0 && worker->in_flight > 0)
-        turn(&run);
+        polled_turn(&run.polled);
     if (error != 0) {
         histogram_bump(&worker->tally.errors, 1);
         note(worker, text);

@@ -89,10 +89,9 @@ static int start_runtime(struct client *client)
     return error;
 }
 
-int client_connect(struct client *client, bool must_exist)
+/* The URL and the options to open it with; starts the runtime. */
+static int prepare_open(struct client *client, bool must_exist, struct kvs_store_options *options)
 {
-    if (client->store != NULL)
-        return 0;
     const struct client_options *given = &client->options;
     int size = given->url != NULL
                    ? snprintf(client->url, sizeof client->url, "%s", given->url)
@@ -100,33 +99,67 @@ int client_connect(struct client *client, bool must_exist)
                               given->address != NULL ? given->address : ADDRESS_DEFAULT);
     if (size < 0 || (size_t)size >= sizeof client->url)
         return client_misuse(client, "the URL is longer than %zu bytes", sizeof client->url - 1);
-    int error = start_runtime(client);
+    int error = client->runtime == NULL ? start_runtime(client) : 0;
     if (error != 0)
         return client_fail(client, "cannot start: %s", kvs_error_text(error));
-    struct kvs_store_options options = {.size = sizeof options,
-                                        .must_exist = must_exist,
-                                        .timeout_ms = (uint32_t)given->timeout_ms,
-                                        .connect_timeout_ms = (uint32_t)given->timeout_ms,
-                                        .tls_ca = given->tls_ca,
-                                        .tls_certificate = given->tls_certificate,
-                                        .tls_key = given->tls_key};
-    kvs_future *open = kvs_store_open(client->runtime, client->url, &options);
+    *options = (struct kvs_store_options){.size = sizeof *options,
+                                          .must_exist = must_exist,
+                                          .timeout_ms = (uint32_t)given->timeout_ms,
+                                          .connect_timeout_ms = (uint32_t)given->timeout_ms,
+                                          .tls_ca = given->tls_ca,
+                                          .tls_certificate = given->tls_certificate,
+                                          .tls_key = given->tls_key};
+    return 0;
+}
+
+/* Waits for what opens, and frees the future. */
+static int finish_open(struct client *client, kvs_future *open, void **ret_opened)
+{
     if (open == NULL)
         return client_fail(client, "out of memory");
     int status = 0;
-    void *store;
-    error = kvs_future_wait(open, -1);
+    int error = kvs_future_wait(open, -1);
     if (error == 0)
-        error = kvs_future_get_pointer(open, &store);
-    if (error == 0)
-        client->store = store;
-    else
+        error = kvs_future_get_pointer(open, ret_opened);
+    if (error != 0)
         status = client_fail_operation(client, error, kvs_future_error_message(open));
     kvs_future_free(open);
     if (error == KVS_ERR_INVALID_ARGUMENT)
         status = CLIENT_USAGE;
     if (status == 0)
         catch_interrupt();
+    return status;
+}
+
+int client_connect(struct client *client, bool must_exist)
+{
+    if (client->store != NULL)
+        return 0;
+    struct kvs_store_options options;
+    void *store = NULL;
+    int status = prepare_open(client, must_exist, &options);
+    if (status == 0)
+        status =
+            finish_open(client, kvs_store_open(client->runtime, client->url, &options), &store);
+    client->store = store;
+    return status;
+}
+
+int client_connect_txn(struct client *client, kvs_txn_client **ret_txn_client)
+{
+    struct kvs_store_options options;
+    void *opened = NULL;
+    int status;
+    bool is_local = strncmp(client->url, "log:", 4) == 0 || strncmp(client->url, "memory:", 7) == 0;
+    if (client->store != NULL && is_local) {
+        status = finish_open(client, kvs_txn_client_on_store(client->store), &opened);
+    } else {
+        status = prepare_open(client, false, &options);
+        if (status == 0)
+            status = finish_open(
+                client, kvs_txn_client_open(client->runtime, client->url, &options), &opened);
+    }
+    *ret_txn_client = opened;
     return status;
 }
 

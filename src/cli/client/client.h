@@ -33,7 +33,7 @@ struct client_options {
     const char *address, *url;
     const char *tls_ca, *tls_certificate, *tls_key;
     uint64_t timeout_ms;
-    bool escaped, raw, json, null, keys_only, reverse, absent, all, yes, dry_run;
+    bool escaped, raw, json, null, keys_only, reverse, absent, all, yes, dry_run, pessimistic;
     kvs_slice prefix, start, end;
     uint64_t limit, ttl_ms, count, interval_ms, batch;
     const char *file;
@@ -69,6 +69,8 @@ int client_fail_operation(const struct client *client, int error, const char *me
 struct client_options client_options_default(void);
 /* Opens the store of the options unless it is open; `must_exist`: does not make a directory. */
 int client_connect(struct client *client, bool must_exist);
+/* Opens a client of transactions on the same data; the caller closes it. */
+int client_connect_txn(struct client *client, kvs_txn_client **ret_txn_client);
 /* Closes it and ends the runtime. Returns the status, or CLIENT_FAILED after a message. */
 int client_disconnect(struct client *client, int status);
 /* Parses one line's words (after the command's name) and runs the command. */
@@ -161,6 +163,7 @@ int command_count(void *client);
 int command_checksum(void *client);
 int command_ttl(void *client);
 int command_rm_range(void *client);
+int command_txn(void *client);
 int command_import(void *client);
 int command_export(void *client);
 int command_stats(void *client);

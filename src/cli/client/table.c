@@ -186,6 +186,12 @@ static const struct arguments_option import_options[] = {
     OPTIONS_END};
 static const struct arguments_option export_options[] = {OPTIONS_RANGE, OPTION_LIMIT, OPTION_FORMAT,
                                                          OPTION_ESCAPED, OPTIONS_END};
+static const struct arguments_option txn_options[] = {
+    {.name = "pessimistic",
+     .kind = ARGUMENTS_FLAG,
+     .offset = FIELD(pessimistic),
+     .text = "lock each key when it is written, or read with get-for-update"},
+    OPTIONS_END};
 static const struct arguments_option stats_options[] = {OPTION_JSON, OPTIONS_END};
 static const struct arguments_option ping_options[] = {{.name = "count",
                                                         .letter = 'c',
@@ -315,6 +321,29 @@ static const struct arguments_command commands[] = {
                  "  kvs-client --url tikv://127.0.0.1:2379 checksum",
      .options = count_options,
      .run = command_checksum},
+    {.name = "txn",
+     .operands = "[STATEMENT...]",
+     .operands_max = KVS_BATCH_COUNT_MAX,
+     .summary = "several statements in one transaction",
+     .description =
+         "Runs the statements, each an argument of its own, or the lines of standard input, in one "
+         "transaction, and commits it; when one fails, or the last one is rollback, nothing is "
+         "written. For --url tikv://, log: and memory:. Words are quoted as in the shell; # begins "
+         "a comment.\n"
+         "\n"
+         "  get KEY                 prints the value, or \"Key not found\"\n"
+         "  get-for-update KEY      the same, and no other transaction may change the key\n"
+         "  exists KEY              prints true or false\n"
+         "  scan [START [END [N]]]  prints keys and values with a tab between; N: at most so many\n"
+         "  put KEY VALUE           writes\n"
+         "  insert KEY VALUE        writes; fails when the key exists\n"
+         "  delete KEY\n"
+         "  lock KEY...             as get-for-update, without reading\n"
+         "  commit, rollback        end it; nothing may follow",
+     .examples = "  kvs-client --url tikv://127.0.0.1 txn 'get a' 'put a 2' 'delete b'\n"
+                 "  kvs-client --url log:./data txn --pessimistic < transfer.txt",
+     .options = txn_options,
+     .run = command_txn},
     {.name = "ttl",
      .operands = "KEY",
      .operands_min = 1,

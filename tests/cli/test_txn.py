@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""tests/cli/test_txn.py: kvs-client txn and the transactions of kvs-bench, in process and on
+kvs-server --tikv."""
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from harness import ANY, CLIENT, Server, one_line, pd_of, run  # noqa: E402
+import tap  # noqa: E402
+
+BENCH = str(tap.BUILD_DIR / "kvs-bench")
+
+
+def txn(url, *statements, stdin=b""):
+    return run(CLIENT, "--url", url, "txn", *statements, stdin=stdin)
+
+
+def check_statements(url):
+    done = txn(url, "put a 1", 'put b "x y"', "get a", "get nothing", "exists b", "scan a c")
+    assert done == (0, b"1\nKey not found\ntrue\na\t1\nb\tx y\n", b""), done
+    # What fails leaves nothing behind, and says one line.
+    done = txn(url, "put a 2", "insert b 2")
+    assert done.status == 1 and 'key already exists: "b"' in one_line(done.err), done
+    done = txn(url, "put a 2", "rollback")
+    assert done == (0, b"", b""), done
+    done = txn(url, "get a", "delete a", "get a", "commit")
+    assert done == (0, b"1\nKey not found\n", b""), done
+    script = b"# a comment\nput c 3\n\nlock a b\nget-for-update b\nscan a z 1\n"
+    done = txn(url, "--pessimistic", stdin=script)
+    assert done == (0, b"x y\nb\tx y\n", b""), done
+    assert txn(url, "scan").out == b"b\tx y\nc\t3\n"
+    for wrong in (["foo"], ["get"], ["put a"], ["scan a b 0"], ['get "a'], ["rollback", "get a"]):
+        done = txn(url, *wrong)
+        assert done.status == 2 and "statement" in one_line(done.err), done
+    assert txn(url, "scan").out == b"b\tx y\nc\t3\n"
+
+
+def check_bench(url):
+    for workload in (["txn", "--txn-keys", "5"], ["rmw", "--txn-keys", "2"],
+                     ["bank"], ["bank", "--pessimistic"]):
+        done = run(BENCH, url, "--load", "--workload", *workload, "--keys", "200", "--connections",
+                   "8", "--warm-up", "0", "--requests", "300", "--json")
+        assert done.status == 0 and done.err == b"", (workload, done)
+        measured = json.loads(done.out)["measured"]
+        assert measured["txn"]["answered"] == 300 and measured["errors"] == 0, measured
+
+
+def test_statements_in_process(directory):
+    check_statements(f"log:{directory}/data")
+
+
+def test_statements_on_a_server(directory):
+    with Server(directory, ANY) as server:
+        check_statements(f"tikv://{pd_of(server)}")
+        check_statements(f"tikv://{pd_of(server)}/DEFAULT")
+        done = server.client("txn", "get a")
+        assert done.status == 1 and "tikv://" in one_line(done.err), done
+
+
+def test_bench_in_process(directory):
+    check_bench(f"log:{directory}/data")
+
+
+def test_bench_on_a_server(directory):
+    with Server(directory, ANY, "--split-keys", "60") as server:
+        check_bench(f"tikv://{pd_of(server)}")
+
+
+def test_bench_says_what_it_cannot_do(directory):
+    done = run(BENCH, f"log:{directory}/data", "--workload", "bank", "--keys", "1")
+    assert done.status == 2 and "two --keys" in one_line(done.err), done
+    with Server(directory) as server:
+        done = run(BENCH, f"kvs://{server.addr}", "--workload", "bank")
+        assert done.status == 1 and "transactions" in one_line(done.err), done
+
+
+if __name__ == "__main__":
+    tap.run(globals())
