@@ -49,6 +49,16 @@ def test_on_a_server(directory):
         server.remove()
 
 
+def test_transactions(directory):
+    for url in ("memory:", f"log:{directory / 'data'}"):
+        result = example("transactions", url)
+        assert result.stdout == "transactions: 100 transfers, 1000 in 10 accounts\n", result
+        assert result.returncode == 0 and result.stderr == "", result
+    result = example("transactions", "kvs://127.0.0.1")
+    assert result.returncode == 1 and "tikv://" in result.stderr, result
+    assert example("transactions").returncode == 2
+
+
 def test_failures_are_told():
     with socket.socket() as unused:  # bound, but nobody listens
         unused.bind(("127.0.0.1", 0))
