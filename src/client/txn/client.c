@@ -32,7 +32,7 @@ void shard_leave(struct txn_shard *shard)
 {
     /* acq_rel: all that was done before is seen by the turn that closes. */
     if (atomic_fetch_sub_explicit(&shard->busy, 1, memory_order_acq_rel) == 1 &&
-        txn_client_is_closing(shard->client))
+        txn_client_is_closing(shard->client) && !shard->closed)
         shard_wake(shard);
 }
 

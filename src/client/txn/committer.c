@@ -117,8 +117,8 @@ static void committer_free(struct committer *committer)
     assert(committer->op == NULL && list_empty(&committer->calls));
     arena_deinit(&committer->arena);
     mem_free(committer);
-    txn_unref(txn);
     shard_leave(shard);
+    txn_unref(txn);
 }
 
 static struct committer *committer_new(kvs_txn *txn, struct txn_request *op)
@@ -300,7 +300,7 @@ static uint64_t ttl_of_size(uint64_t bytes)
 static uint64_t lock_ttl_ms(const struct committer *committer)
 {
     const kvs_txn *txn = committer->txn;
-    uint64_t elapsed_ms = shard_now_ms(txn->shard) - txn->began_ms;
+    uint64_t elapsed_ms = txn_elapsed_ms(txn);
     if (txn->heartbeat.runs)
         return elapsed_ms + TXN_LOCK_TTL_MS;
     return elapsed_ms +
@@ -819,8 +819,6 @@ void commit_begin(struct txn_request *op)
     committer->deadline_ms = op->deadline_ms;
     committer->backoff.budget_ms = PREWRITE_BUDGET_MS;
     committer->min_commit_ts = (txn->options.pessimistic ? txn->for_update_ts : txn->view.ts) + 1;
-    if (txn->began_ms == 0)
-        txn->began_ms = shard_now_ms(txn->shard);
     if (committer->count == 0) {
         tell(committer, 0);
         committer_free(committer);

@@ -27,7 +27,7 @@ static int heartbeat_fit(struct txn_call *call, const struct txn_bounds *bounds)
     struct txn_heartbeat *command = &call->command.heartbeat;
     command->primary = call->key;
     command->start_ts = txn->view.ts;
-    command->advise_ttl_ms = shard_now_ms(txn->shard) - txn->began_ms + TXN_LOCK_TTL_MS;
+    command->advise_ttl_ms = txn_elapsed_ms(txn) + TXN_LOCK_TTL_MS;
     return 0;
 }
 
@@ -45,8 +45,8 @@ static void heartbeat_done(struct txn_call *call, int error)
         else
             heartbeat_wait(txn);
     }
-    txn_unref(txn);
     shard_leave(shard);
+    txn_unref(txn);
 }
 
 static const struct txn_call_methods heartbeat_methods = {
@@ -57,8 +57,7 @@ static const struct txn_call_methods heartbeat_methods = {
 static void heartbeat_on_timer(struct txn_timer *timer)
 {
     kvs_txn *txn = CONTAINER_OF(timer, struct kvs_txn, heartbeat.timer);
-    uint64_t life_ms = shard_now_ms(txn->shard) - txn->began_ms;
-    if (txn_client_is_closing(txn->client) || life_ms > HEARTBEAT_TXN_LIFE_MAX_MS) {
+    if (txn_client_is_closing(txn->client) || txn_elapsed_ms(txn) > HEARTBEAT_TXN_LIFE_MAX_MS) {
         heartbeat_end(txn);
         return;
     }

@@ -166,7 +166,7 @@ static int lock_fit(struct txn_call *call, const struct txn_bounds *bounds)
     struct txn_pessimistic_lock *command = &call->command.lock;
     command->primary = txn->primary.size > 0 ? txn->primary : locker->op->locks[0].key;
     command->start_ts = txn->view.ts;
-    command->lock_ttl_ms = shard_now_ms(txn->shard) - txn->began_ms + TXN_LOCK_TTL_MS;
+    command->lock_ttl_ms = txn_elapsed_ms(txn) + TXN_LOCK_TTL_MS;
     command->for_update_ts = locker->for_update_ts;
     command->min_commit_ts = locker->for_update_ts + 1;
     command->wait_timeout_ms = wait_left(locker);
@@ -428,8 +428,6 @@ void lock_begin(struct txn_request *op, bool want_values,
         done(op, KVS_ERR_NO_MEMORY);
         return;
     }
-    if (txn->began_ms == 0)
-        txn->began_ms = shard_now_ms(txn->shard);
     int32_t wait_ms = op->wait_ms != 0 ? op->wait_ms : txn->options.lock_wait_ms;
     op->locker = locker;
     locker->op = op;

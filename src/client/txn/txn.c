@@ -2,6 +2,7 @@
  * client/txn/txn_parts.h. */
 #include "client/txn/txn_parts.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "runtime/runtime.h"
 
@@ -56,6 +57,7 @@ kvs_txn *txn_new(kvs_txn_client *client, const struct kvs_txn_options *options, 
     txn->client = client;
     txn->shard = txn_client_shard(client);
     txn->refs = 1;
+    txn->began_ms = clock_now_ms();
     txn->task.run = txn_on_task;
     pthread_mutex_init(&txn->mutex, NULL);
     list_init(&txn->queue);
@@ -73,6 +75,11 @@ kvs_txn *txn_new(kvs_txn_client *client, const struct kvs_txn_options *options, 
     else
         txn_post(txn);
     return txn;
+}
+
+uint64_t txn_elapsed_ms(const kvs_txn *txn)
+{
+    return clock_now_ms() - txn->began_ms;
 }
 
 static void txn_free(kvs_txn *txn)
@@ -143,8 +150,8 @@ static void request_leave(struct txn_request *op, int error)
         txn_post(txn);
     pthread_mutex_unlock(&txn->mutex);
     request_complete(op, error);
-    txn_unref(txn);
     shard_leave(shard);
+    txn_unref(txn);
 }
 
 void request_end(struct txn_request *op, int error)
@@ -198,7 +205,9 @@ static void txn_run_queue(kvs_txn *txn)
         int error = txn->start_error;
         pthread_mutex_unlock(&txn->mutex);
         op->deadline_ms = shard_now_ms(txn->shard) + txn->options.timeout_ms;
-        if (error != 0)
+        if (txn->shard->closed) /* it was called while the client was being closed */
+            request_fail(op, KVS_ERR_CLOSED, "the client was closed");
+        else if (error != 0)
             request_fail(op, error, txn->start_why);
         else
             request_begin(op);
@@ -219,13 +228,15 @@ static void txn_on_start(struct txn_timestamp *request, int error, const char *w
     snprintf(txn->start_why, sizeof txn->start_why, "%s", why);
     pthread_mutex_unlock(&txn->mutex);
     txn_run_queue(txn);
-    txn_unref(txn);
     shard_leave(shard);
+    txn_unref(txn); /* the last: it may hold the client */
 }
 
 static void txn_ask_start(kvs_txn *txn)
 {
     pthread_mutex_lock(&txn->mutex);
+    if (txn->shard->closed && !txn->has_start)
+        txn->start_error = KVS_ERR_CLOSED;
     bool is_wanted = !txn->freed || !list_empty(&txn->queue);
     bool asks = !txn->has_start && txn->start_error == 0 && !txn->asks_start && is_wanted;
     if (asks) {
@@ -274,7 +285,7 @@ static void txn_give_up(kvs_txn *txn)
     pthread_mutex_unlock(&txn->mutex);
     while (!list_empty(&waiting))
         request_end(list_entry(waiting.next, struct txn_request, node), KVS_ERR_CANCELLED);
-    if (!releases || txn->primary.size == 0)
+    if (!releases || txn->primary.size == 0 || txn->shard->closed)
         return;
     heartbeat_stop(txn);
     if (txn->options.on_drop == KVS_TXN_DROP_ROLLBACK)
@@ -294,8 +305,8 @@ static void txn_on_task(struct task *task)
     if (freed)
         txn_give_up(txn);
     txn_run_queue(txn);
-    txn_unref(txn);
     shard_leave(shard);
+    txn_unref(txn);
     runtime_release(runtime);
 }
 

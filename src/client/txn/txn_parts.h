@@ -116,7 +116,7 @@ struct kvs_txn {
     struct task task;    /* looks at the queue */
     bool posted;
     struct write_buffer writes;
-    uint64_t began_ms;
+    uint64_t began_ms; /* of the clock, before it had its start */
     /* pessimistic; the loop's */
     kvs_slice primary; /* in the writes' memory */
     uint64_t for_update_ts;
@@ -132,6 +132,9 @@ void txn_ref(kvs_txn *txn);
 void txn_unref(kvs_txn *txn);
 /* Its user gives it up. */
 void txn_drop(kvs_txn *txn);
+
+/* Since before its start: the lives of locks count from there. */
+uint64_t txn_elapsed_ms(const kvs_txn *txn);
 
 /* An operation ends, on the loop; the mutex is not held. */
 void request_end(struct txn_request *op, int error);
