@@ -60,10 +60,12 @@ int settings_parse(kvs_slice record, struct stream_settings *ret_settings)
     };
     kvs_slice acl = settings.acl;
     kvs_slice names;
-    for (unsigned i = 0; acl.size > 0 && i < STREAM_RIGHTS; i++) {
+    for (unsigned i = 0; settings.acl.size > 0 && i < STREAM_RIGHTS; i++) {
         if (acl_take(&acl, &names) < 0)
             return KVS_ERR_CORRUPTION;
     }
+    if (acl.size > 0)
+        return KVS_ERR_CORRUPTION;
     *ret_settings = settings;
     return 0;
 }
