@@ -118,6 +118,8 @@ void group_free(struct group *group)
     list_remove(&group->node);
     group->groups->count--;
     atomic_fetch_sub_explicit(&group->streams->stat_groups, 1, memory_order_relaxed);
+    stream_read_release(&group->load);
+    stream_read_release(&group->replay_read);
     mem_free(group->names);
     mem_free(group);
 }
