@@ -3,8 +3,8 @@
  * the disk is full, for every k (or every n-th): once, or from then on.
  *
  * Everything that was handed over completes. After that, with nothing failing any more, what was
- * acknowledged is there, whole and once; what was refused with an error that says so is not; numbers
- * have no gaps; and more can be written.
+ * acknowledged is there, whole and once; what was refused with an error that says so is not;
+ * numbers have no gaps; and more can be written.
  *
  * KVS_TEST_FAULT="KIND K once|on" repeats one case, as a failure prints it.
  */

@@ -246,9 +246,18 @@ static void answer(struct consumer *consumer, uint32_t first, uint32_t count, in
     on_loop(&fixture, do_answer, &answering);
 }
 
+static uint32_t count_of(struct consumer *consumer)
+{
+    pthread_mutex_lock(&consumer->lock);
+    uint32_t count = consumer->count;
+    pthread_mutex_unlock(&consumer->lock);
+    return count;
+}
+
+/* What has been counted does not change any more. */
 static void assert_received(struct consumer *consumer, uint32_t i, int64_t number, int32_t retries)
 {
-    assert_true(i < consumer->count);
+    assert_true(i < count_of(consumer));
     assert_int_equal(consumer->received[i].number, number);
     assert_int_equal(consumer->received[i].retries, retries);
 }
@@ -342,11 +351,11 @@ static void test_slots(void **state)
     struct consumer *consumer = consume("a", 3, NO_ANSWER);
     wait_count(consumer, 3);
     assert_int_equal(info_of("a").in_flight, 3);
-    assert_int_equal(consumer->count, 3);
+    assert_int_equal(count_of(consumer), 3);
     answer(consumer, 1, 1, ACK);
     wait_count(consumer, 4);
     assert_int_equal(info_of("a").in_flight, 3);
-    assert_int_equal(consumer->count, 4);
+    assert_int_equal(count_of(consumer), 4);
     /* Unknown ids are nothing. */
     answer(consumer, 1, 1, ACK);
     assert_int_equal(info_of("a").in_flight, 3);
@@ -524,7 +533,7 @@ static void test_pinned(void **state)
         snprintf(name, sizeof name, "x-%u", i % 12);
         append(name, i, 1);
     }
-    while (consumers[0]->count + consumers[1]->count + consumers[2]->count < 60)
+    while (count_of(consumers[0]) + count_of(consumers[1]) + count_of(consumers[2]) < 60)
         (void)info_of("$ce-x");
     /* Each stream's events at one consumer, in order. */
     for (unsigned i = 0; i < 12; i++) {
@@ -595,7 +604,7 @@ static void test_nothing_is_left_out(void **state)
         appended += 10;
         struct consumer *consumer = consume("a", (int32_t)(1 + rand_below(&rand, 20)), NO_ANSWER);
         uint32_t seen = 0;
-        for (uint64_t i = rand_below(&rand, 30); i > 0 && seen < consumer->count; i--, seen++) {
+        for (uint64_t i = rand_below(&rand, 30); i > 0 && seen < count_of(consumer); i--, seen++) {
             static const int answers[] = {
                 ACK, ACK, ACK, STREAM_NAK_RETRY, STREAM_NAK_SKIP, STREAM_NAK_PARK, NO_ANSWER};
             int what = answers[rand_below(&rand, sizeof answers / sizeof answers[0])];
