@@ -20,6 +20,7 @@ int batch_new(struct streams *streams, struct batch **ret_batch)
         return KVS_ERR_NO_MEMORY;
     batch->streams = streams;
     batch->serial = ++streams->sequencer.next_serial;
+    batch->created_100ns = streams_now_100ns(streams);
     *ret_batch = batch;
     return 0;
 }
@@ -160,7 +161,7 @@ int batch_append(struct batch *batch, struct head *head, const struct stream_new
         error = block_name_head(batch->last_block, head);
     if (error == 0)
         error = block_add(&batch->last_block->builder, head->block_index, number, position,
-                          streams_now_100ns(batch->streams), event);
+                          batch->created_100ns, event);
     if (error == 0)
         error = head_extend(batch, head, number, position);
     if (error == 0)

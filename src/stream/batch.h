@@ -48,6 +48,7 @@ struct batch {
     kvs_mutation *mutations;
     struct task_list writes; /* that complete with it */
     uint64_t serial;
+    int64_t created_100ns; /* of all its events */
     int64_t last_position; /* 0: it has no event */
     size_t size;
     uint32_t events_count;

@@ -315,6 +315,7 @@ static void group_begin(struct group *group)
     group->last_known = group->next_number - 1;
     group->checkpoint_ms = loop_now_ms(group->streams->loop);
     group_subscribe(group);
+    group_replay_asked(group);
 }
 
 static void group_subscribe(struct group *group)

@@ -300,10 +300,8 @@ static void replay_on_truncated(struct task *task)
         group->replaying = false;
     }
     group_stop_continue(group);
-    if (group->phase != GROUP_RUNNING || group->replaying || !group->replay_again)
-        return;
-    group->replay_again = false;
-    group_replay(group, group->replay_again_limit);
+    if (group->phase == GROUP_RUNNING && !group->replaying)
+        group_replay_asked(group);
 }
 
 static void replay_truncate(struct group *group)
@@ -338,9 +336,17 @@ void group_replay_continue(struct group *group)
         replay_truncate(group);
 }
 
+void group_replay_asked(struct group *group)
+{
+    if (!group->replay_again)
+        return;
+    group->replay_again = false;
+    group_replay(group, group->replay_again_limit);
+}
+
 void group_replay(struct group *group, int64_t limit)
 {
-    if (group->replaying) {
+    if (group->replaying || group->phase == GROUP_LOADING) {
         group->replay_again = true;
         group->replay_again_limit = limit;
         return;

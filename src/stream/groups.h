@@ -233,6 +233,8 @@ void group_park(struct group *group, struct message *message, kvs_slice reason);
 /* What could not be parked is tried again. */
 void group_park_tick(struct group *group);
 void group_replay(struct group *group, int64_t limit);
+/* The one that was asked for while it could not begin. */
+void group_replay_asked(struct group *group);
 void group_replay_continue(struct group *group);
 bool group_park_is_idle(struct group *group);
 /* The group stops: what waits to be parked is left to the checkpoint. */

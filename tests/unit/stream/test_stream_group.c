@@ -462,10 +462,8 @@ static void test_replay(void **state)
         ;
     leave(consumer);
     assert_int_equal(stream_fixture_reopen(&fixture), 0);
-    while (info_of("a").parked < 6)
-        ;
+    replay(2); /* perhaps before the group has found out what is parked */
     consumer = consume("a", 100, ACK);
-    replay(2);
     wait_count(consumer, 2);
     assert_received(consumer, 0, 0, 0);
     assert_received(consumer, 1, 1, 0);
