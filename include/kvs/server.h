@@ -58,6 +58,11 @@ struct kvs_server_options {
     const char *tls_certificate;
     const char *tls_key;
     const char *tls_ca;
+    /* Serve event streams to EventStoreDB's TCP clients, and what they ask over HTTP, at these
+     * addresses; "": 127.0.0.1:1113 and 127.0.0.1:2113; port 0: any free one. NULL: no. */
+    const char *eventstore;
+    const char *http;
+    bool insecure; /* event streams: nobody is asked who he is, everything is allowed */
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a
@@ -72,6 +77,10 @@ const char *kvs_server_address(const kvs_server *server);
 const char *kvs_server_pd_address(const kvs_server *server);
 const char *kvs_server_tikv_address(const kvs_server *server);
 const char *kvs_server_tikv_status_address(const kvs_server *server);
+
+/* With eventstore, with http: their addresses; "" without. Likewise. */
+const char *kvs_server_eventstore_address(const kvs_server *server);
+const char *kvs_server_http_address(const kvs_server *server);
 
 /* Stops accepting, finishes what was accepted (at most `grace_ms`), syncs, frees. Returns the error
  * of the last sync, if any. */

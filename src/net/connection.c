@@ -537,6 +537,7 @@ void connection_flush(struct connection *connection)
     int wrote = uv_try_write((uv_stream_t *)&connection->tcp, &all, 1);
     if (wrote == UV_EAGAIN)
         wrote = 0;
+    connection->sent += out->size;
     if (wrote < 0)
         connection_close(connection);
     else if ((size_t)wrote == out->size)

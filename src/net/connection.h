@@ -61,6 +61,7 @@ struct connection {
     struct tls *tls;    /* NULL: none */
     struct buf sealed;  /* of TLS, to be written */
     uint64_t opened_ms;
+    uint64_t sent;      /* bytes given to the socket since the connection began */
     uint64_t finish_ms; /* when connection_finish was called */
     uint32_t refs;
     bool dirty, checked;
@@ -132,6 +133,13 @@ static inline size_t connection_unwritten(const struct connection *connection)
                         ? uv_stream_get_write_queue_size((const uv_stream_t *)&connection->tcp)
                         : 0;
     return connection->out.size + connection->sealed.size + queued;
+}
+
+/* Bytes since the connection began that the socket has taken. */
+static inline uint64_t connection_written(const struct connection *connection)
+{
+    size_t waiting = connection->out.size + connection->sealed.size;
+    return connection->sent - (connection_unwritten(connection) - waiting);
 }
 
 /* Looks soon whether the protocol wants bytes again. */

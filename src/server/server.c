@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/listener.h"
+#include "server/eventstore_server.h"
 #include "server/kvs_service.h"
 #include "server/remote_engine.h"
 #include "server/tikv_server.h"
@@ -33,6 +34,7 @@
 #define ADDRESS_DEFAULT "127.0.0.1:4000"
 #define CONNECTIONS_MAX_DEFAULT 20000u
 #define SLOW_TIMEOUT_MS_DEFAULT 60000u
+#define EVENTS_SLOW_TIMEOUT_MS_DEFAULT 300000u /* subscribers may think long */
 #define IN_FLIGHT_BYTES_DEFAULT (64ull * 1024 * 1024)
 #define IN_FLIGHT_MAX 4096u
 #define SCANS_MAX 64u
@@ -58,11 +60,13 @@ struct kvs_server {
     struct engine *engine; /* NULL: the store is elsewhere */
     struct remote_engine remote;
     struct kv_service service;
-    struct tikv_server *tikv; /* NULL: without --tikv */
+    struct tikv_server *tikv;         /* NULL: without --tikv */
+    struct eventstore_server *events; /* NULL: without --eventstore and --http */
     struct server_loop *loops;
     unsigned loops_made;
     unsigned next_loop;  /* for the next connection; of the first loop */
     uint64_t refused_ms; /* when that was last logged; likewise */
+    uint32_t events_slow_timeout_ms;
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* of the monotonic clock */
     unsigned waited_for;    /* under mutex: what close waits for */
@@ -191,6 +195,11 @@ static void fill_options(struct kvs_server_options *to, const struct kvs_server_
         to->in_flight_bytes_max != 0 ? to->in_flight_bytes_max : IN_FLIGHT_BYTES_DEFAULT;
 }
 
+static bool serves_events(const struct kvs_server_options *options)
+{
+    return options->eventstore != NULL || options->http != NULL;
+}
+
 static int check_options(const struct kvs_server_options *options, char message[256])
 {
     const char *wrong = NULL;
@@ -216,6 +225,8 @@ static int check_options(const struct kvs_server_options *options, char message[
         wrong = "TLS needs both a certificate (--tls-cert) and its key (--tls-key)";
     else if (options->tls_ca != NULL && options->tls_certificate == NULL)
         wrong = "--tls-ca asks clients for certificates; give this server's with --tls-cert";
+    else if (remote_engine_is_meant(options) && serves_events(options))
+        wrong = "--eventstore and --http serve an engine of this machine, not engine tikv";
     if (wrong == NULL)
         return 0;
     snprintf(message, 256, "cannot start: %s", wrong);
@@ -356,6 +367,8 @@ static int make_loops(kvs_server *server)
             connections_use_tls(&at->connections, server->tls, handshake_ms(options));
         if (server->tikv != NULL)
             tikv_server_add_loop(server->tikv, &at->loop);
+        if (server->events != NULL)
+            eventstore_server_add_loop(server->events, &at->loop);
         server->loops_made++;
     }
     return 0;
@@ -378,6 +391,8 @@ static int start_loops(kvs_server *server)
     int error = listener_start(&server->listener, &server->loops[0].loop, on_accept, server);
     if (error == 0 && server->tikv != NULL)
         error = tikv_server_start(server->tikv);
+    if (error == 0 && server->events != NULL)
+        error = eventstore_server_start(server->events);
     for (unsigned i = 0; i < server->options.threads && error == 0; i++) {
         char name[16];
         snprintf(name, sizeof name, "kvs-net-%u", (uint8_t)i);
@@ -394,6 +409,9 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
     if (server == NULL)
         return KVS_ERR_NO_MEMORY;
     fill_options(&server->options, options);
+    server->events_slow_timeout_ms = options != NULL && options->slow_timeout_ms != 0
+                                         ? options->slow_timeout_ms
+                                         : EVENTS_SLOW_TIMEOUT_MS_DEFAULT;
     server->listener.descriptor = -1;
     remote_engine_init(&server->remote);
     pthread_mutex_init(&server->mutex, NULL);
@@ -406,6 +424,25 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
     return 0;
 }
 
+static int bind_events(kvs_server *server, char message[256])
+{
+    const struct kvs_server_options *options = &server->options;
+    const struct eventstore_server_options events = {
+        .tcp = options->eventstore,
+        .http = options->http,
+        .insecure = options->insecure,
+        .loops = options->threads,
+        .connections_max = options->connections_max,
+        .slow_timeout_ms = server->events_slow_timeout_ms,
+        .in_flight_bytes_max = options->in_flight_bytes_max,
+        .tls_certificate = options->tls_certificate,
+        .tls_key = options->tls_key,
+        .tls_ca = options->tls_ca,
+        .handshake_ms_max = handshake_ms(options),
+    };
+    return eventstore_server_bind(&events, &server->events, message);
+}
+
 static int bind_listeners(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
@@ -415,6 +452,8 @@ static int bind_listeners(kvs_server *server, char message[256])
                                        options->tls_key, &server->tls, message);
     if (error == 0)
         error = listener_bind(&server->listener, options->address, message);
+    if (error == 0 && serves_events(options))
+        error = bind_events(server, message);
     if (error != 0 || options->tikv == NULL)
         return error;
     const struct tikv_server_options tikv = {
@@ -450,6 +489,10 @@ static void log_ready(const kvs_server *server)
         log_info("serving TiKV's clients: PD on %s, store on %s, status on %s",
                  kvs_server_pd_address(server), kvs_server_tikv_address(server),
                  kvs_server_tikv_status_address(server));
+    if (kvs_server_eventstore_address(server)[0] != '\0')
+        log_info("serving EventStoreDB's clients on %s", kvs_server_eventstore_address(server));
+    if (kvs_server_http_address(server)[0] != '\0')
+        log_info("serving HTTP on %s", kvs_server_http_address(server));
 }
 
 int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_server,
@@ -470,6 +513,9 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
         fill_service(server);
         error = make_loops(server);
     }
+    if (error == 0 && server->events != NULL)
+        error = eventstore_server_open_blocking(server->events, server->engine,
+                                                &server->loops[0].loop, message);
     if (error == 0)
         error = open_store(server, message);
     if (error == 0)
@@ -480,6 +526,7 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
         log_ready(server);
         server->options.address = server->options.directory = server->options.engine = NULL;
         server->options.tikv = server->options.keyspaces = server->options.pd = NULL;
+        server->options.eventstore = server->options.http = NULL;
         server->options.pd_ca = server->options.pd_certificate = server->options.pd_key = NULL;
         server->options.tls_ca = server->options.tls_certificate = server->options.tls_key = NULL;
         *ret_server = server;
@@ -522,6 +569,16 @@ const char *kvs_server_tikv_status_address(const kvs_server *server)
     return cluster != NULL ? cluster->status_address : "";
 }
 
+const char *kvs_server_eventstore_address(const kvs_server *server)
+{
+    return server->events != NULL ? eventstore_server_tcp_address(server->events) : "";
+}
+
+const char *kvs_server_http_address(const kvs_server *server)
+{
+    return server->events != NULL ? eventstore_server_http_address(server->events) : "";
+}
+
 /* --- closing ------------------------------------------------------------------------------------
  */
 
@@ -538,7 +595,7 @@ static void on_listener_closed(void *arg)
     wait_one_done(arg);
 }
 
-static void on_tikv_done(void *arg)
+static void on_part_done(void *arg)
 {
     wait_one_done(arg);
 }
@@ -549,7 +606,9 @@ static void on_drain(struct task *task)
     kv_service_loop_drain(&at->server->service.loops[at->loop.index]);
     connections_close(&at->connections, on_connections_empty, at);
     if (at->server->tikv != NULL)
-        tikv_server_drain_loop(at->server->tikv, at->loop.index, on_tikv_done, at->server);
+        tikv_server_drain_loop(at->server->tikv, at->loop.index, on_part_done, at->server);
+    if (at->server->events != NULL)
+        eventstore_server_drain_loop(at->server->events, at->loop.index, on_part_done, at->server);
     if (at->loop.index == 0 && at->server->listener.handles > 0)
         listener_close(&at->server->listener, on_listener_closed);
     else if (at->loop.index == 0)
@@ -562,12 +621,20 @@ static void on_cut(struct task *task)
     kv_service_loop_cut(&at->server->service.loops[at->loop.index]);
     if (at->server->tikv != NULL)
         tikv_server_cut_loop(at->server->tikv, at->loop.index);
+    if (at->server->events != NULL)
+        eventstore_server_cut_loop(at->server->events, at->loop.index);
 }
 
-static void on_settle(struct task *task)
+static void on_settle_tikv(struct task *task)
 {
     struct server_loop *at = CONTAINER_OF(task, struct server_loop, close_task);
-    tikv_server_settle(at->server->tikv, on_tikv_done, at->server);
+    tikv_server_settle(at->server->tikv, on_part_done, at->server);
+}
+
+static void on_settle_events(struct task *task)
+{
+    struct server_loop *at = CONTAINER_OF(task, struct server_loop, close_task);
+    eventstore_server_settle(at->server->events, on_part_done, at->server);
 }
 
 static void on_store_closed(void *arg, int error)
@@ -610,8 +677,8 @@ static void wait_for_all(kvs_server *server)
 
 static void drain_loops(kvs_server *server, uint32_t grace_ms)
 {
-    unsigned parts = server->tikv != NULL ? 2 : 1;      /* of each loop */
-    wait_begin(server, server->loops_made * parts + 1); /* and the listener */
+    unsigned parts = 1u + (server->tikv != NULL) + (server->events != NULL); /* of each loop */
+    wait_begin(server, server->loops_made * parts + 1);                      /* and the listener */
     for (unsigned i = 0; i < server->loops_made; i++)
         run_on(&server->loops[i], &server->loops[i].drain_task, on_drain);
     if (grace_ms > 0 && !wait_end(server, clock_now_ms() + grace_ms))
@@ -621,17 +688,11 @@ static void drain_loops(kvs_server *server, uint32_t grace_ms)
     wait_for_all(server);
 }
 
-static void settle_tikv(kvs_server *server)
+/* What closes on the first loop when no connection is left. */
+static void close_on_first_loop(kvs_server *server, task_fn *close)
 {
     wait_begin(server, 1);
-    run_on(&server->loops[0], &server->loops[0].close_task, on_settle);
-    wait_for_all(server);
-}
-
-static void close_store(kvs_server *server)
-{
-    wait_begin(server, 1);
-    run_on(&server->loops[0], &server->loops[0].close_task, on_close_store);
+    run_on(&server->loops[0], &server->loops[0].close_task, close);
     wait_for_all(server);
 }
 
@@ -665,12 +726,15 @@ static int take_down(kvs_server *server, uint32_t grace_ms)
     if (server->loops_made > 0)
         drain_loops(server, grace_ms);
     if (server->loops_made > 0 && server->tikv != NULL)
-        settle_tikv(server);
+        close_on_first_loop(server, on_settle_tikv);
+    if (server->loops_made > 0 && server->events != NULL)
+        close_on_first_loop(server, on_settle_events);
     if (server->service.store != NULL)
-        close_store(server);
+        close_on_first_loop(server, on_close_store);
     for (unsigned i = 0; i < server->loops_made; i++)
         loop_stop(&server->loops[i].loop);
     tikv_server_free(server->tikv);
+    eventstore_server_free(server->events);
     free_loops(server);
     return free_server(server);
 }

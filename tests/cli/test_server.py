@@ -27,6 +27,21 @@ def test_the_start_is_told(directory):
         assert server.stop() == 0
 
 
+def test_event_streams_are_told_and_warned_of(directory):
+    ports = ("--eventstore=127.0.0.1:0", "--http=127.0.0.1:0")
+    with Server(directory, *ports) as server:
+        assert server.stop() == 0
+        text = server.log()
+        for word in ("serving EventStoreDB's clients on 127.0.0.1:", "serving HTTP on 127.0.0.1:", "changeit"):
+            assert word in text, text
+    with Server(directory, *ports, "--insecure") as server:
+        assert server.stop() == 0
+        text = server.log()
+        assert "--insecure" in text and "changeit" not in text, text
+    refuses("--dir", directory, "--eventstore=nonsense", says=("nonsense",))
+    refuses("--engine", "tikv", "--pd", "127.0.0.1:1", "--eventstore", says=("--eventstore", "tikv"))
+
+
 def test_values_survive_a_restart(directory):
     with Server(directory) as server:
         server.ok("set", "key1", "value1")

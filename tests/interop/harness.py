@@ -77,9 +77,9 @@ def copy_sources(folder, name):
     return BUILD / name
 
 
-def build_rust(folder, name):
+def build_rust(folder, name, **env):
     copy = copy_sources(folder, name)
-    command("cargo", "build", "--release", cwd=copy, name=name, CARGO_TARGET_DIR=str(BUILD / f"{name}-target"))
+    command("cargo", "build", "--release", cwd=copy, name=name, CARGO_TARGET_DIR=str(BUILD / f"{name}-target"), **env)
     return [str(BUILD / f"{name}-target" / "release" / "interop")]
 
 

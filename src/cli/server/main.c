@@ -110,6 +110,9 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .split_keys = settings->split_keys,
         .split_bytes = settings->split_size,
         .split_raw = settings->split_raw,
+        .eventstore = settings->eventstore,
+        .http = settings->http,
+        .insecure = settings->insecure,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);

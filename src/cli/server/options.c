@@ -53,7 +53,7 @@ static const struct arguments_option rows[] = {
     {"idle-timeout", 0, ARGUMENTS_SECONDS, AT(idle_timeout_ms), "SECONDS",
      "close connections that ask nothing for so long (0: never)", 0, 365 * DAY, NULL},
     {"slow-timeout", 0, ARGUMENTS_SECONDS, AT(slow_timeout_ms), "SECONDS",
-     "close connections that do not read for so long (60)", 1, DAY, NULL},
+     "close connections that do not read for so long (60; of event streams 300)", 1, DAY, NULL},
     {"tls-cert", 0, ARGUMENTS_STRING, AT(tls_certificate), "FILE",
      "speak TLS on every port, with this certificate (PEM)", 0, 0, NULL},
     {"tls-key", 0, ARGUMENTS_STRING, AT(tls_key), "FILE", "with --tls-cert: its key (PEM)", 0, 0,
@@ -70,6 +70,12 @@ static const struct arguments_option rows[] = {
      "with --tikv: cut regions that are larger than this (never)", 1024, 0, NULL},
     {"split-raw", 0, ARGUMENTS_FLAG, AT(split_raw), NULL,
      "with these: cut at any raw key; clients of transactions cannot read that", 0, 0, NULL},
+    {"eventstore", 0, ARGUMENTS_OPTIONAL, AT(eventstore), "IP:PORT",
+     "serve event streams to EventStoreDB's TCP clients, too (127.0.0.1:1113)", 0, 0, NULL},
+    {"http", 0, ARGUMENTS_OPTIONAL, AT(http), "IP:PORT",
+     "and gossip, health and statistics over HTTP (127.0.0.1:2113)", 0, 0, NULL},
+    {"insecure", 0, ARGUMENTS_FLAG, AT(insecure), NULL,
+     "with --eventstore: ask nobody who he is, allow everything; for tests", 0, 0, NULL},
     {"pd", 0, ARGUMENTS_STRING, AT(pd), "PD[,PD...]",
      "with --engine tikv: addresses of the cluster's PD", 0, 0, NULL},
     {"pd-ca", 0, ARGUMENTS_STRING, AT(pd_ca), "FILE",
@@ -119,6 +125,7 @@ static const struct arguments_command command[] = {
                     "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"
                     "kvs-server --engine memory --addr 127.0.0.1:0\n"
                     "kvs-server --tikv\n"
+                    "kvs-server --eventstore --http --insecure\n"
                     "kvs-server --engine tikv --pd 10.0.0.1:2379,10.0.0.2:2379\n"
                     "kvs-server --tikv=127.0.0.1:2379,127.0.0.1:20160 --keyspaces app,test\n",
         .options = rows,

@@ -19,6 +19,8 @@ struct server_settings {
     const char *tls_certificate;
     const char *tls_key;
     const char *tls_ca;
+    const char *eventstore;
+    const char *http;
     const char *test_faults; /* in builds with faults */
     uint64_t threads;
     uint64_t pool_threads;
@@ -36,6 +38,7 @@ struct server_settings {
     unsigned sync;      /* enum kvs_sync */
     unsigned log_level; /* enum log_level */
     bool split_raw;
+    bool insecure;
     bool help;
     bool version;
     struct settings_word *words; /* of the file, which texts point into */

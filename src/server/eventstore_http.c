@@ -1,0 +1,185 @@
+/*
+ * server/eventstore_http.c: the pages; see the header.
+ *
+ * They have the names and members that clients look for. A cluster of one: this server is its
+ * leader. Gossip gives members by their names of both generations, since clients differ in which
+ * they read.
+ */
+#include "server/eventstore_http.h"
+
+#include "base/clock.h"
+#include "proto/eventstore/frame.h"
+#include "server/eventstore_service.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What clients may take us for: the last version that spoke this protocol by itself. */
+#define ES_VERSION "21.10.11"
+
+static struct es_service *service_of(const struct grpc_port_loop *at)
+{
+    const struct es_service_loop *loop = at->state;
+    return loop->service;
+}
+
+static int status_of(int error)
+{
+    return error == 0 ? 200 : 500;
+}
+
+static int ping_page(struct grpc_port_loop *at, struct buf *body)
+{
+    (void)at;
+    return status_of(buf_printf(body, "{\"text\":\"kvs-server is here\"}\n"));
+}
+
+static int health_page(struct grpc_port_loop *at, struct buf *body)
+{
+    (void)at;
+    (void)body;
+    return 204;
+}
+
+static int info_page(struct grpc_port_loop *at, struct buf *body)
+{
+    const struct es_service *service = service_of(at);
+    return status_of(buf_printf(
+        body,
+        "{\"esVersion\":\"" ES_VERSION "\",\"kvsVersion\":\"" KVS_VERSION "\",\"state\":\"leader\","
+        "\"features\":{\"projections\":false,\"userManagement\":false,\"atomPub\":false},"
+        "\"authentication\":{\"type\":\"%s\",\"properties\":null}}\n",
+        service->options.insecure ? "insecure" : "internal"));
+}
+
+/* --- gossip ----------------------------------------------------------------------------------- */
+
+struct endpoint {
+    char host[ADDRESS_TEXT_SIZE]; /* without the brackets of IPv6 */
+    unsigned port;                /* 0: not served */
+};
+
+static void split_address(const char *address, struct endpoint *ret)
+{
+    const char *colon = strrchr(address, ':');
+    size_t size = colon != NULL ? (size_t)(colon - address) : 0;
+    *ret = (struct endpoint){{0}, 0};
+    if (colon == NULL || sscanf(colon + 1, "%u", &ret->port) != 1)
+        return;
+    bool brackets = size >= 2 && address[0] == '[' && address[size - 1] == ']';
+    snprintf(ret->host, sizeof ret->host, "%.*s", (int)(brackets ? size - 2 : size),
+             address + brackets);
+}
+
+static void iso_time(uint64_t wall_ms, char text[32])
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm parts;
+    gmtime_r(&seconds, &parts);
+    size_t size = strftime(text, 32, "%Y-%m-%dT%H:%M:%S", &parts);
+    snprintf(text + size, 32 - size, ".%03uZ", (unsigned)(wall_ms % 1000));
+}
+
+static int gossip_page(struct grpc_port_loop *at, struct buf *body)
+{
+    const struct es_service *service = service_of(at);
+    struct endpoint tcp, http;
+    char now[32], id[ES_ID_TEXT_SIZE];
+    split_address(service->tcp_address, &tcp);
+    split_address(service->http_address, &http);
+    iso_time(clock_wall_ms(), now);
+    es_id_format(&service->instance, id);
+    const char *tcp_host = tcp.port != 0 ? tcp.host : http.host;
+    bool secure = service->tls != NULL;
+    int64_t position = streams_last_position(service->streams);
+    return status_of(
+        buf_printf(body,
+                   "{\"members\":[{\"instanceId\":\"%s\",\"timeStamp\":\"%s\",\"state\":\"Leader\","
+                   "\"isAlive\":true,"
+                   "\"internalTcpIp\":\"%s\",\"internalTcpPort\":0,\"internalSecureTcpPort\":0,"
+                   "\"externalTcpIp\":\"%s\",\"externalTcpPort\":%u,\"externalSecureTcpPort\":%u,"
+                   "\"httpEndPointIp\":\"%s\",\"httpEndPointPort\":%u,"
+                   "\"internalHttpIp\":\"%s\",\"internalHttpPort\":%u,"
+                   "\"externalHttpIp\":\"%s\",\"externalHttpPort\":%u,"
+                   "\"lastCommitPosition\":%" PRId64 ",\"writerCheckpoint\":%" PRId64
+                   ",\"chaserCheckpoint\":%" PRId64 ",\"epochPosition\":0,\"epochNumber\":0,"
+                   "\"epochId\":\"%s\",\"nodePriority\":0,\"isReadOnlyReplica\":false}],"
+                   "\"serverIp\":\"%s\",\"serverPort\":%u}\n",
+                   id, now, tcp_host, tcp_host, secure ? 0 : tcp.port, secure ? tcp.port : 0,
+                   http.host, http.port, http.host, http.port, http.host, http.port, position,
+                   position, position, id, http.host, http.port));
+}
+
+/* --- statistics ------------------------------------------------------------------------------- */
+
+struct totals {
+    uint64_t requests, received, sent, unwritten, events_sent;
+};
+
+static struct totals add_up(struct es_service *service)
+{
+    struct totals totals = {0};
+    for (unsigned i = 0; i < service->loops_count; i++) {
+        struct es_service_counters *counters = service->counters[i];
+        /* relaxed: recent numbers for people, ordered with nothing. */
+        totals.requests += atomic_load_explicit(&counters->requests, memory_order_relaxed);
+        totals.received += atomic_load_explicit(&counters->received, memory_order_relaxed);
+        totals.sent += atomic_load_explicit(&counters->sent, memory_order_relaxed);
+        totals.unwritten += atomic_load_explicit(&counters->unwritten, memory_order_relaxed);
+        totals.events_sent += atomic_load_explicit(&counters->events_sent, memory_order_relaxed);
+    }
+    return totals;
+}
+
+static int append_process(struct es_service *service, struct buf *body)
+{
+    struct rusage usage = {0};
+    char started[32];
+    struct totals totals = add_up(service);
+    getrusage(RUSAGE_SELF, &usage);
+    iso_time(service->started_wall_ms, started);
+    return buf_printf(
+        body,
+        "\"proc\":{\"startTime\":\"%s\",\"id\":%d,\"memPeak\":%ld,\"cpuSeconds\":%ld.%02ld,"
+        "\"tcp\":{\"connections\":%u,\"connectionsOpened\":%" PRIu64
+        ",\"connectionsRefused\":%" PRIu64 ",\"receivedBytes\":%" PRIu64 ",\"sentBytes\":%" PRIu64
+        ",\"unwrittenBytes\":%" PRIu64 ",\"requests\":%" PRIu64 ",\"eventsSent\":%" PRIu64 "}}",
+        started, (int)getpid(), usage.ru_maxrss * 1024, usage.ru_utime.tv_sec,
+        usage.ru_utime.tv_usec / 10000,
+        atomic_load_explicit(&service->connections, memory_order_relaxed),
+        atomic_load_explicit(&service->connections_opened, memory_order_relaxed),
+        atomic_load_explicit(&service->connections_refused, memory_order_relaxed), totals.received,
+        totals.sent, totals.unwritten, totals.requests, totals.events_sent);
+}
+
+static int stats_page(struct grpc_port_loop *at, struct buf *body)
+{
+    struct es_service *service = service_of(at);
+    struct streams_stats stats;
+    streams_stats(service->streams, &stats);
+    int error = buf_printf(body, "{");
+    if (error == 0)
+        error = append_process(service, body);
+    if (error == 0)
+        error = buf_printf(body,
+                           ",\"es\":{\"appends\":%" PRIu64 ",\"eventsAppended\":%" PRIu64
+                           ",\"batches\":%" PRIu64 ",\"reads\":%" PRIu64 ",\"eventsRead\":%" PRIu64
+                           ",\"retriesFound\":%" PRIu64 ",\"subscriptions\":%" PRIu64
+                           ",\"persistentSubscriptions\":%" PRIu64 ",\"streamsCached\":%" PRIu64
+                           ",\"lastPosition\":%" PRId64 "}}\n",
+                           stats.appends, stats.events, stats.batches, stats.reads,
+                           stats.events_read, stats.retries_found, stats.subscriptions,
+                           stats.groups, stats.streams_cached, stats.last_position);
+    return status_of(error);
+}
+
+#define JSON "application/json; charset=utf-8"
+
+const struct http_route eventstore_routes[] = {
+    {"/ping", JSON, ping_page},     {"/health/live", JSON, health_page}, {"/info", JSON, info_page},
+    {"/gossip", JSON, gossip_page}, {"/stats", JSON, stats_page},
+};
+const size_t eventstore_routes_count = sizeof eventstore_routes / sizeof eventstore_routes[0];

@@ -1,0 +1,360 @@
+/* The server of event streams against peers that misbehave, are silent, or send in odd pieces. */
+#include "base/bytes.h"
+#include "base/mem.h"
+#include "base/rand.h"
+#include "unit/server/es_peer.h"
+#include "unit/server/server_fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "test.h"
+
+#define S(text) slice_of_string(text)
+#define SEED 20260216u
+#define ID "0123456789abcdef"
+
+static kvs_server *server;
+
+static int begin(void **state)
+{
+    (void)state;
+    const struct kvs_server_options options = {
+        .eventstore = "127.0.0.1:0", .http = "127.0.0.1:0", .insecure = true};
+    server = server_start(&options);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    server_stop(server);
+    return 0;
+}
+
+static void connect_peer(struct es_peer *peer)
+{
+    es_peer_connect(peer, kvs_server_eventstore_address(server));
+}
+
+static void ping(struct es_peer *peer)
+{
+    struct es_id id = es_peer_ask(peer, ES_PING, NULL);
+    es_peer_expect(peer, ES_PONG, &id, NULL);
+}
+
+static void still_serves(void)
+{
+    struct es_peer peer;
+    connect_peer(&peer);
+    ping(&peer);
+    es_peer_close(&peer);
+}
+
+/* --- pieces ---- */
+
+/* Another connection is served in between: so the first piece has been read, alone. */
+static void serve_another(void)
+{
+    for (unsigned i = 0; i < 2; i++) /* one for each loop */
+        still_serves();
+}
+
+static void frames_are_put_together(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    struct es_write_events_completed wrote;
+    connect_peer(&peer);
+    struct es_id id = es_peer_ask_write(&peer, "pieces", ES_VERSION_ANY, 1, S("data"));
+    size_t size = peer.out.size;
+    es_peer_expect(&peer, ES_WRITE_EVENTS_COMPLETED, &id, &wrote);
+    for (size_t cut = 1; cut < size; cut++) {
+        id = es_peer_ask_write(&peer, "pieces", ES_VERSION_ANY, 1, S("data"));
+        es_peer_send_bytes(&peer, peer.out.data, cut);
+        serve_another();
+        buf_consume(&peer.out, cut);
+        es_peer_expect(&peer, ES_WRITE_EVENTS_COMPLETED, &id, &wrote);
+        assert_int_equal(wrote.first_event_number, (int64_t)cut);
+    }
+    es_peer_close(&peer);
+}
+
+static void frames_are_taken_apart(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    struct rand rand = rand_seed(SEED);
+    struct es_id ids[500];
+    connect_peer(&peer);
+    for (unsigned i = 0; i < 500; i++)
+        ids[i] = es_peer_ask_write(&peer, "merged", ES_VERSION_ANY, (unsigned)rand_below(&rand, 4),
+                                   slice_make("some data", rand_below(&rand, 10)));
+    for (size_t sent = 0; sent < peer.out.size;) {
+        size_t piece = 1 + (size_t)rand_below(&rand, 3000);
+        if (piece > peer.out.size - sent)
+            piece = peer.out.size - sent;
+        es_peer_send_bytes(&peer, peer.out.data + sent, piece);
+        sent += piece;
+    }
+    buf_clear(&peer.out);
+    int64_t next = 0;
+    for (unsigned i = 0; i < 500; i++) {
+        struct es_write_events_completed wrote;
+        es_peer_expect(&peer, ES_WRITE_EVENTS_COMPLETED, &ids[i], &wrote);
+        assert_int_equal(wrote.result, ES_SUCCESS);
+        assert_int_equal(wrote.first_event_number, next);
+        next = wrote.last_event_number + 1;
+    }
+    es_peer_close(&peer);
+}
+
+/* --- what is wrong ---- */
+
+static void assert_ends_with_zero_id(const char *bytes, size_t size)
+{
+    struct es_peer peer;
+    const struct es_id zero = {{0}};
+    connect_peer(&peer);
+    es_peer_send_bytes(&peer, bytes, size);
+    es_peer_expect(&peer, ES_BAD_REQUEST, &zero, NULL);
+    assert_true(es_peer_read_end(&peer)); /* an end, not a reset: the reason must arrive */
+    es_peer_close(&peer);
+}
+
+static void what_is_no_frame_ends_the_connection(void **state)
+{
+    (void)state;
+    assert_ends_with_zero_id("\x00\x00\x00\x00", 4);
+    assert_ends_with_zero_id("\x11\x00\x00\x00", 4);
+    assert_ends_with_zero_id("\x01\x00\x00\x04", 4);
+    assert_ends_with_zero_id("GET / HTTP/1.1\r\n\r\n", 18);
+    assert_ends_with_zero_id("\x14\x00\x00\x00\xf2\x01" ID "\x09x", 24);
+    static char flood[300000] = {'\xff', '\xff', '\xff', '\xff'};
+    assert_ends_with_zero_id(flood, sizeof flood);
+    still_serves();
+}
+
+static void assert_refused(struct es_peer *peer, uint8_t command, const char *body, size_t size)
+{
+    struct es_id id = {"refused"};
+    assert_int_equal(es_frame_append(&peer->out, command, &id, NULL, slice_make(body, size)), 0);
+    es_peer_expect(peer, ES_BAD_REQUEST, &id, NULL);
+}
+
+static void what_cannot_be_answered_is_refused_and_the_connection_stays(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    connect_peer(&peer);
+    for (unsigned command = 0; command < 256; command++) {
+        const struct es_command_info *info = es_command_info((uint8_t)command);
+        if (info == NULL || !info->from_client)
+            assert_refused(&peer, (uint8_t)command, "", 0);
+        else if (info->body != NULL)
+            assert_refused(&peer, (uint8_t)command, "\x0a\xff", 2);
+    }
+    assert_refused(&peer, ES_WRITE_EVENTS, "\x0a\x00\x10\x01", 4);                    /* no name */
+    assert_refused(&peer, ES_WRITE_EVENTS, "\x0a\x01s\x10\x00\x1a\x03\x0a\x01x", 10); /* its id */
+    assert_refused(&peer, ES_READ_STREAM_FORWARD,
+                   "\x0a\x01s\x10\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01\x18\x01", 16); /* -2 */
+    ping(&peer);
+    es_peer_close(&peer);
+}
+
+/* Millions of events of two bytes: refused before memory is taken for them. */
+static void false_counts_cost_nothing(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    size_t size = 4u * 1024 * 1024;
+    char *body = mem_alloc(size);
+    assert_non_null(body);
+    for (size_t i = 0; i < size; i += 2) {
+        body[i] = 0x1a;
+        body[i + 1] = 0;
+    }
+    memcpy(body, "\x0a\x02ss", 4);
+    connect_peer(&peer);
+    assert_refused(&peer, ES_WRITE_EVENTS, body, size);
+    mem_free(body);
+    ping(&peer);
+    es_peer_close(&peer);
+}
+
+static void trusted_writes_are_for_nodes(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    struct es_frame frame;
+    connect_peer(&peer);
+    es_peer_send_bytes(&peer, "\x12\x00\x00\x00\x82\x02" ID, 22);
+    assert_true(es_peer_frame(&peer, &frame));
+    assert_int_equal(frame.command, ES_BAD_REQUEST);
+    assert_true(es_peer_read_end(&peer));
+    es_peer_close(&peer);
+}
+
+static void odds_and_ends(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    connect_peer(&peer);
+    const struct es_identify_client identify = {.version = 1, .connection_name = S("test")};
+    struct es_id id = es_peer_ask(&peer, ES_IDENTIFY_CLIENT, &identify);
+    es_peer_expect(&peer, ES_CLIENT_IDENTIFIED, &id, NULL);
+    id = es_peer_ask(&peer, ES_HEARTBEAT_REQUEST, NULL);
+    es_peer_expect(&peer, ES_HEARTBEAT_RESPONSE, &id, NULL);
+    /* An end to what is not there is answered: the client waits for it. */
+    struct es_subscription_dropped dropped;
+    id = es_peer_ask(&peer, ES_UNSUBSCRIBE_FROM_STREAM, NULL);
+    es_peer_expect(&peer, ES_SUBSCRIPTION_DROPPED, &id, &dropped);
+    assert_int_equal(dropped.reason, ES_DROP_UNSUBSCRIBED);
+    /* Acknowledgements of a group that is not there are passed over. */
+    const struct es_persistent_subscription_ack_events ack = {.subscription_id = S("s::g")};
+    es_peer_ask(&peer, ES_GROUP_ACK_EVENTS, &ack);
+    ping(&peer);
+    es_peer_close(&peer);
+}
+
+/* Connections that go away in the middle of everything. */
+static void cut_connections_are_cleaned_up(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 40; round++) {
+        struct es_peer peer;
+        connect_peer(&peer);
+        for (unsigned i = 0; i < 20; i++) {
+            const struct es_subscribe_to_stream subscribe = {.event_stream_id =
+                                                                 i % 2 == 0 ? S("cut") : S("")};
+            es_peer_ask_write(&peer, "cut", ES_VERSION_ANY, 3, S("data"));
+            es_peer_ask(&peer, ES_SUBSCRIBE_TO_STREAM, &subscribe);
+        }
+        es_peer_send_bytes(&peer, peer.out.data, peer.out.size - round);
+        if (round % 2 == 0) {
+            const struct linger reset = {.l_onoff = 1};
+            setsockopt(peer.descriptor, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        }
+        es_peer_close(&peer);
+    }
+    still_serves();
+}
+
+/* --- time ---- */
+
+static void the_silent_are_asked_and_closed(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    struct es_frame frame;
+    connect_peer(&peer);
+    peer.keeps_heartbeats = true;
+    assert_true(es_peer_frame(&peer, &frame));
+    assert_int_equal(frame.command, ES_HEARTBEAT_REQUEST);
+    assert_true(es_peer_read_end(&peer));
+    es_peer_close(&peer);
+}
+
+/* --- pages ---- */
+
+static void get_page(const char *path, struct buf *answer)
+{
+    struct es_peer peer;
+    char request[128];
+    es_peer_connect(&peer, kvs_server_http_address(server));
+    int size =
+        snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nConnection: close\r\n\r\n", path);
+    es_peer_send_bytes(&peer, request, (size_t)size);
+    assert_int_equal(buf_reserve(answer, 65536), 0);
+    ssize_t got;
+    while ((got = recv(peer.descriptor, answer->data + answer->size, 65535 - answer->size, 0)) > 0)
+        answer->size += (size_t)got;
+    answer->data[answer->size] = '\0';
+    es_peer_close(&peer);
+}
+
+static void page_says(const char *path, const char *status, const char *text)
+{
+    struct buf answer = BUF_INIT;
+    get_page(path, &answer);
+    assert_non_null(strstr((const char *)answer.data, status));
+    assert_non_null(strstr((const char *)answer.data, text));
+    buf_deinit(&answer);
+}
+
+/* Of bytes that wait for peers, in all connections. */
+static uint64_t unwritten(void)
+{
+    static const char name[] = "\"unwrittenBytes\":";
+    struct buf answer = BUF_INIT;
+    get_page("/stats", &answer);
+    const char *found = strstr((const char *)answer.data, name);
+    assert_non_null(found);
+    uint64_t bytes = strtoull(found + sizeof name - 1, NULL, 10);
+    buf_deinit(&answer);
+    return bytes;
+}
+
+#define SLOW_EVENTS 2000u
+#define SLOW_EVENT_SIZE 16384u /* 31 MiB in all */
+
+/* While a subscriber does not read, a page of what is written waits for it, and not all of it; then
+ * it gets everything. */
+static void slow_subscribers_cost_little(void **state)
+{
+    (void)state;
+    static uint8_t data[SLOW_EVENT_SIZE];
+    struct es_peer peer, writer;
+    struct es_subscription_confirmation confirmed;
+    const struct es_subscribe_to_stream subscribe = {.event_stream_id = S("slow")};
+    connect_peer(&peer);
+    connect_peer(&writer);
+    struct es_id id = es_peer_ask(&peer, ES_SUBSCRIBE_TO_STREAM, &subscribe);
+    es_peer_expect(&peer, ES_SUBSCRIPTION_CONFIRMATION, &id, &confirmed);
+    for (unsigned i = 0; i < SLOW_EVENTS / 10; i++)
+        assert_int_equal(
+            es_peer_write(&writer, "slow", ES_VERSION_ANY, 10, slice_make(data, sizeof data)),
+            ES_SUCCESS);
+    while (unwritten() == 0) /* until a tick has looked */
+        ping(&writer);
+    assert_true(unwritten() <= 4u * 1024 * 1024);
+    for (int64_t number = 0; number < SLOW_EVENTS; number++) {
+        struct es_stream_event_appeared message;
+        es_peer_expect(&peer, ES_STREAM_EVENT_APPEARED, &id, &message);
+        assert_int_equal(message.event.event.event_number, number);
+    }
+    es_peer_close(&peer);
+    es_peer_close(&writer);
+}
+
+static void pages(void **state)
+{
+    (void)state;
+    page_says("/ping", "200 OK", "\"text\"");
+    page_says("/info", "200 OK", "\"state\":\"leader\"");
+    page_says("/health/live", "204 ", "");
+    page_says("/gossip?format=json", "200 OK", "\"state\":\"Leader\"");
+    page_says("/gossip", "200 OK", strrchr(kvs_server_eventstore_address(server), ':') + 1);
+    page_says("/stats", "200 OK", "\"requests\"");
+    page_says("/streams/s", "404 ", "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frames_are_put_together),
+        cmocka_unit_test(frames_are_taken_apart),
+        cmocka_unit_test(what_is_no_frame_ends_the_connection),
+        cmocka_unit_test(what_cannot_be_answered_is_refused_and_the_connection_stays),
+        cmocka_unit_test(false_counts_cost_nothing),
+        cmocka_unit_test(trusted_writes_are_for_nodes),
+        cmocka_unit_test(odds_and_ends),
+        cmocka_unit_test(cut_connections_are_cleaned_up),
+        cmocka_unit_test(the_silent_are_asked_and_closed),
+        cmocka_unit_test(pages),
+        cmocka_unit_test(slow_subscribers_cost_little),
+    };
+    return cmocka_run_group_tests_name("server/eventstore limits", tests, begin, end);
+}
