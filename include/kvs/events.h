@@ -1,7 +1,8 @@
 /*
  * kvs/events.h: event streams, asynchronously; where they live is chosen by a URL.
  *
- *   log:DIR, memory:   in this process; not in this version: UNSUPPORTED
+ *   log:DIR            in this process, durable, in the directory DIR (made when missing)
+ *   memory:            in this process, gone when closed
  *   esdb://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][?NAME=VALUE[&...]]
  *                      on a kvs-server or an EventStoreDB, by its TCP protocol (port 1113 when left
  *                      out); several are tried in turn until one takes the connection
@@ -18,6 +19,9 @@
  * Every call may come from any thread, none blocks. Inputs are copied before the call returns.
  * Results are futures (kvs/future.h); "gives a T" means that kvs_future_get_pointer gives a pointer
  * to a constant T that the future owns. Subscriptions stand in kvs/subscription.h.
+ *
+ * In process nobody is asked who he is: logins are for servers. Scavenging is not there yet:
+ * UNSUPPORTED.
  *
  * A connection is kept by itself: lost, it is made again, with back-off, also to another node. What
  * is under way then goes on by itself as far as that is right:

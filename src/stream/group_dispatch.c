@@ -425,12 +425,15 @@ static void member_tell_confirmed(struct task *task)
         consumer->on_confirmed(consumer);
 }
 
-/* The group as it is now: it may have gone while the rights were read. */
-static struct group *member_group(struct member *member)
+/* The group as it is now: it may have gone while the rights were read. One that is being changed or
+ * deleted drops whoever comes as it dropped all others: joining again tells which it was. */
+static struct group *member_group(struct member *member, enum stream_drop *ret_drop)
 {
     struct stream_consumer *consumer = member->consumer;
     struct group *group = groups_find(member->groups, consumer->stream, consumer->group);
-    return group != NULL && group->phase != GROUP_STOPPING ? group : NULL;
+    bool stopping = group != NULL && group->phase == GROUP_STOPPING;
+    *ret_drop = stopping ? STREAM_DROP_UNSUBSCRIBED : STREAM_DROP_NOT_FOUND;
+    return stopping ? NULL : group;
 }
 
 static void member_join(struct member *member, struct group *group)
@@ -456,14 +459,15 @@ static void member_join(struct member *member, struct group *group)
 static void member_on_read(struct task *task)
 {
     struct member *member = CONTAINER_OF(task, struct member, read.op.task);
-    struct group *group = member_group(member);
+    enum stream_drop drop;
+    struct group *group = member_group(member, &drop);
     int32_t limit = group != NULL ? group->settings.subscriber_max_count : 0;
     if (member->read.op.error != 0)
         member_drop(member, STREAM_DROP_FAILED, member->read.op.error);
     else if (member->leaves)
         member_drop(member, STREAM_DROP_CLOSED, 0);
     else if (group == NULL)
-        member_drop(member, STREAM_DROP_NOT_FOUND, 0);
+        member_drop(member, drop, 0);
     else if (member->read.outcome == STREAM_ACCESS_DENIED)
         member_drop(member, STREAM_DROP_ACCESS_DENIED, 0);
     else if (limit > 0 && group->members_count >= (uint32_t)limit)
@@ -496,8 +500,9 @@ static void member_connect(struct task *task)
     const struct stream_consumer *consumer = member->consumer;
     bool anonymous =
         consumer->user != NULL && consumer->user->login.size == 0 && !streams->insecure;
-    if (member_group(member) == NULL) {
-        member_drop(member, STREAM_DROP_NOT_FOUND, 0);
+    enum stream_drop drop;
+    if (member_group(member, &drop) == NULL) {
+        member_drop(member, drop, 0);
         return;
     }
     if (anonymous) {

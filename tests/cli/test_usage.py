@@ -125,7 +125,8 @@ def test_help_of_every_command():
         text = run(CLIENT, "help", name)
         assert text.status == 0 and text.err == b"", text
         assert text.out.startswith(f"usage: kvs-client {name}".encode()), text
-        assert b"\nExamples:\n  " in text.out and b"--addr IP:PORT" in text.out, text
+        if name != "events":  # has commands of its own: test_events.py
+            assert b"\nExamples:\n  " in text.out and b"--addr IP:PORT" in text.out, text
         assert all(len(line) <= 100 for line in text.out.splitlines()), text
         assert run(CLIENT, name, "--help") == text == run(CLIENT, name, "-h")
 

@@ -59,6 +59,19 @@ def test_transactions(directory):
     assert example("transactions").returncode == 2
 
 
+def assert_events_are_seen(url):
+    result = example("events", url)
+    assert result.stdout == "events: appended 1000, seen 1000, sum 499500\n", result
+    assert result.returncode == 0 and result.stderr == "", result
+
+
+def test_event_streams(directory):
+    assert_events_are_seen("memory:")
+    assert_events_are_seen(f"log:{directory}/streams")
+    result = example("events", "esdb://127.0.0.1:1")
+    assert result.returncode == 1 and "cannot connect" in result.stderr, result
+
+
 def test_failures_are_told():
     with socket.socket() as unused:  # bound, but nobody listens
         unused.bind(("127.0.0.1", 0))

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "cli/bench/worker_store.h"
 #include "cli/bench/worker_txn.h"
 
 #include <errno.h>
@@ -73,6 +74,12 @@ static int prepare(struct generator *generator, char *text)
     int error = target_open(&generator->target, options->url, &options->tls, text);
     if (error != 0)
         return error;
+    generator->target.events = (struct target_events){
+        .kind = (enum target_events_kind)(options->workload - WORKLOAD_APPEND),
+        .batch = (uint32_t)options->batch,
+        .page = (uint32_t)options->page,
+        .stream = options->stream,
+    };
     if (!target_prepare(&generator->target, (size_t)options->key_size,
                         (size_t)options->value_size)) {
         snprintf(text, TARGET_TEXT_MAX, "the value is too large for the protocol");
@@ -93,9 +100,9 @@ static int prepare(struct generator *generator, char *text)
     generator->load.values = generator->values;
     generator->load.timeout_ns = options->timeout_ms * 1000000u;
     generator->load.depth_max = fill_depth(options);
-    if (options->workload < WORKLOAD_TXN)
+    if (!workload_is_transactions(options->workload))
         return error;
-    if (error == 0 && !generator->target.methods->is_store) {
+    if (error == 0 && generator->target.methods->check != worker_store_check) {
         snprintf(text, TARGET_TEXT_MAX, "transactions are for tikv:// and log:");
         return KVS_ERR_UNSUPPORTED;
     }
@@ -272,6 +279,7 @@ static void tally_add(struct tally *into, const struct tally *from)
     into->lost_connections += from->lost_connections;
     into->timed_out += from->timed_out;
     into->unsent += from->unsent;
+    into->events += from->events;
     into->bytes_in += from->bytes_in;
     into->bytes_out += from->bytes_out;
     into->reads += from->reads;

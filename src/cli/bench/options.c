@@ -2,6 +2,7 @@
 #include "cli/bench/options.h"
 
 #include <kvs/error.h>
+#include <kvs/events.h>
 
 #include <math.h>
 #include <stddef.h>
@@ -11,7 +12,8 @@
 enum { WORDS_MAX = 128, CONNECTIONS_MAX = 1000000, PIPELINE_MAX = 65536, THREADS_MAX = 256 };
 
 static const char *const distributions[] = {"uniform", "zipfian", NULL};
-static const char *const workloads[] = {"set", "get", "mixed", "txn", "rmw", "bank", NULL};
+static const char *const workloads[] = {"set",  "get",    "mixed", "txn",       "rmw",
+                                        "bank", "append", "read",  "subscribe", NULL};
 
 #define AT(field) offsetof(struct bench_options, field)
 
@@ -22,8 +24,14 @@ static const struct arguments_option rows[] = {
      "requests in flight on each connection, at most (1)", 1, PIPELINE_MAX, NULL},
     {"threads", 't', ARGUMENTS_NUMBER, AT(threads), "N",
      "threads of the generator (half the processors)", 1, THREADS_MAX, NULL},
-    {"workload", 'w', ARGUMENTS_CHOICE, AT(workload), NULL, "what is sent (mixed)", 0, 0,
-     workloads},
+    {"workload", 'w', ARGUMENTS_CHOICE, AT(workload), NULL,
+     "what is sent (mixed); of event streams the last three (append)", 0, 0, workloads},
+    {"batch", 'b', ARGUMENTS_NUMBER, AT(batch), "N", "events of an append (1)", 1,
+     KVS_APPEND_COUNT_MAX, NULL},
+    {"page", 0, ARGUMENTS_NUMBER, AT(page), "N", "events of a read (512)", 1, KVS_EVENTS_PAGE_MAX,
+     NULL},
+    {"stream", 0, ARGUMENTS_STRING, AT(stream), "NAME", "the stream of events (kvs-bench)", 0, 0,
+     NULL},
     {"read-ratio", 0, ARGUMENTS_REAL, AT(read_ratio), "R", "share of gets in mixed, 0 to 1 (0.5)",
      0, 0, NULL},
     {"txn-keys", 0, ARGUMENTS_NUMBER, AT(txn_keys), "N", "keys of a txn or rmw (1)", 1, 1000, NULL},
@@ -74,12 +82,13 @@ static const struct arguments_command commands[] = {
         .description =
             "Sends sets and gets to URL, kvs://HOST:PORT or redis://HOST:PORT (default\n"
             "kvs://127.0.0.1:4000), and prints throughput and latencies. Both protocols are\n"
-            "driven by the same generator. tikv://PD[,PD...], and log:DIR in this process, go "
-            "through\n"
-            "libkvs, without --rate; for them there are workloads of transactions: txn puts\n"
-            "--txn-keys keys, rmw adds one to the numbers in as many, bank moves money between "
-            "two\n"
-            "accounts. What must hold of the sum of rmw and bank is checked at the end.\n"
+            "driven by the same generator. tikv://PD[,PD...], and log:DIR in this process, go\n"
+            "through libkvs, without --rate; for them there are workloads of transactions: txn\n"
+            "puts --txn-keys keys, rmw adds one to the numbers in as many, bank moves money "
+            "between\n"
+            "two accounts. What must hold of the sum of rmw and bank is checked at the end.\n"
+            "So does esdb://HOST:PORT: append writes events to one stream, read reads it page by\n"
+            "page, subscribe follows it from its begin; --load appends --keys events before.\n"
             "\n"
             "Without --rate the load is a closed loop: every connection keeps --pipeline requests\n"
             "in flight, and a slow server is sent less. Latency then runs from the moment a\n"
@@ -94,6 +103,7 @@ static const struct arguments_command commands[] = {
         .examples = "kvs-bench --load --workload get --pipeline 16\n"
                     "kvs-bench redis://127.0.0.1:6379 --rate 50000 --duration 30\n"
                     "kvs-bench tikv://127.0.0.1 --load --workload bank --connections 64\n"
+                    "kvs-bench esdb://127.0.0.1:1113 --workload append --batch 100\n"
                     "kvs-bench --distribution zipfian --read-ratio 0.95 --json > result.json\n",
         .options = rows,
     },
@@ -116,13 +126,17 @@ static int fail(char message[ARGUMENTS_MESSAGE_SIZE], const char *text)
 static int options_check(struct bench_options *options, char message[ARGUMENTS_MESSAGE_SIZE])
 {
     struct keyspace keyspace;
+    bool of_events = workload_is_events(options->workload);
+    if (options->workload != WORKLOAD_DEFAULT && of_events != target_is_events(options->url))
+        return fail(message, of_events ? "append, read and subscribe are for esdb:// only"
+                                       : "esdb:// takes the workloads append, read, subscribe");
     if (!isnan(options->read_ratio)) {
-        if (options->workload != WORKLOAD_MIXED)
+        if (options->workload != WORKLOAD_MIXED && options->workload != WORKLOAD_DEFAULT)
             return fail(message, "--read-ratio goes with --workload mixed only");
         if (!(options->read_ratio >= 0.0 && options->read_ratio <= 1.0))
             return fail(message, "--read-ratio is a number from 0 to 1");
     }
-    if (options->workload >= WORKLOAD_TXN && options->txn_keys > options->keys)
+    if (workload_is_transactions(options->workload) && options->txn_keys > options->keys)
         return fail(message, "--txn-keys is more than --keys");
     if (options->workload == WORKLOAD_BANK && options->keys < 2)
         return fail(message, "--workload bank needs two --keys");
@@ -136,8 +150,11 @@ static int options_check(struct bench_options *options, char message[ARGUMENTS_M
 static void options_complete(struct bench_options *options)
 {
     static const double ratios[] = {
-        [WORKLOAD_SET] = 0.0, [WORKLOAD_GET] = 1.0, [WORKLOAD_MIXED] = 0.5,
-        [WORKLOAD_TXN] = 0.0, [WORKLOAD_RMW] = 0.0, [WORKLOAD_BANK] = 0.0};
+        [WORKLOAD_SET] = 0.0,    [WORKLOAD_GET] = 1.0,  [WORKLOAD_MIXED] = 0.5,
+        [WORKLOAD_TXN] = 0.0,    [WORKLOAD_RMW] = 0.0,  [WORKLOAD_BANK] = 0.0,
+        [WORKLOAD_APPEND] = 0.0, [WORKLOAD_READ] = 1.0, [WORKLOAD_SUBSCRIBE] = 1.0};
+    if (options->workload == WORKLOAD_DEFAULT)
+        options->workload = target_is_events(options->url) ? WORKLOAD_APPEND : WORKLOAD_MIXED;
     if (isnan(options->read_ratio))
         options->read_ratio = ratios[options->workload];
     if (options->threads == 0) {
@@ -157,8 +174,11 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv,
         .url = "kvs://127.0.0.1:4000",
         .connections = 50,
         .pipeline = 1,
-        .workload = WORKLOAD_MIXED,
+        .workload = WORKLOAD_DEFAULT,
         .txn_keys = 1,
+        .batch = 1,
+        .page = 512,
+        .stream = "kvs-bench",
         .read_ratio = NAN,
         .keys = 100000,
         .key_size = 16,
@@ -178,12 +198,12 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv,
     if (error != 0 || options->help || options->version)
         return error;
     error = arguments_check_operands(commands, words, operands, message);
+    if (error == 0 && operands == 1)
+        options->url = (const char *)words[0].data;
     if (error == 0)
         error = options_check(options, message);
     if (error != 0)
         return error;
-    if (operands == 1)
-        options->url = (const char *)words[0].data;
     options_complete(options);
     return 0;
 }

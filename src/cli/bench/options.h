@@ -13,7 +13,21 @@ enum workload {
     WORKLOAD_TXN, /* from here on: transactions */
     WORKLOAD_RMW,
     WORKLOAD_BANK,
+    WORKLOAD_APPEND, /* from here on: of event streams */
+    WORKLOAD_READ,
+    WORKLOAD_SUBSCRIBE,
+    WORKLOAD_DEFAULT, /* on the command line: mixed, or append */
 };
+
+static inline bool workload_is_transactions(unsigned workload)
+{
+    return workload >= WORKLOAD_TXN && workload <= WORKLOAD_BANK;
+}
+
+static inline bool workload_is_events(unsigned workload)
+{
+    return workload >= WORKLOAD_APPEND && workload <= WORKLOAD_SUBSCRIBE;
+}
 
 struct bench_options {
     const char *url;
@@ -27,6 +41,9 @@ struct bench_options {
     unsigned workload; /* enum workload */
     uint64_t txn_keys;
     bool pessimistic;
+    uint64_t batch; /* events of an append */
+    uint64_t page;  /* events of a read */
+    const char *stream;
     double read_ratio; /* of gets; NAN on the command line: what the workload says */
     double rate;       /* requests per second, 0: closed loop */
     uint64_t warm_up_ms, duration_ms;

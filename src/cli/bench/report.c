@@ -4,7 +4,16 @@
 #include <inttypes.h>
 #include <jansson.h>
 
-static const char *const operation_names[OPERATION_COUNT] = {"set", "get", "txn"};
+/* By workload: the rows of tables and objects. */
+static const char *operation_name(const struct bench_options *options, int operation)
+{
+    static const char *const names[OPERATION_COUNT] = {"set", "get", "txn"};
+    static const char *const of_events[] = {"append", "page", "event"};
+    if (!workload_is_events(options->workload))
+        return names[operation];
+    bool is_append = operation == OPERATION_SET;
+    return is_append ? of_events[0] : of_events[options->workload == WORKLOAD_SUBSCRIBE ? 2 : 1];
+}
 
 static const struct {
     double percent;
@@ -83,7 +92,8 @@ static void print_row(const char *name, const struct histogram *latency, double 
     fprintf(file, " %9.1f\n", microseconds(number(&latency->max)));
 }
 
-static void print_table(const struct result *result, FILE *file)
+static void print_table(const struct bench_options *options, const struct result *result,
+                        FILE *file)
 {
     static struct histogram all; /* too large for a stack; one main thread */
     double elapsed_s = seconds(result->elapsed_ns);
@@ -98,11 +108,18 @@ static void print_table(const struct result *result, FILE *file)
         histogram_add(&all, latency);
         if (number(&latency->count) == 0)
             continue;
-        print_row(operation_names[i], latency, elapsed_s, file);
+        print_row(operation_name(options, i), latency, elapsed_s, file);
         kinds++;
     }
     if (kinds != 1)
         print_row("all", &all, elapsed_s, file);
+}
+
+static void print_events(const struct result *result, FILE *file)
+{
+    if (result->tally.events > 0)
+        fprintf(file, "%" PRIu64 " events, %.0f per second\n", result->tally.events,
+                per((double)result->tally.events, seconds(result->elapsed_ns)));
 }
 
 static void print_troubles(const struct result *result, FILE *file)
@@ -149,7 +166,8 @@ void report_print_text(const struct report *report, FILE *file)
             print_troubles(report->fill, file);
     }
     if (report->measure != NULL) {
-        print_table(report->measure, file);
+        print_table(report->options, report->measure, file);
+        print_events(report->measure, file);
         print_troubles(report->measure, file);
         print_cost(report->measure, file);
     }
@@ -221,7 +239,7 @@ static json_t *cost_json(const struct tally *tally, double count)
     return json;
 }
 
-static json_t *result_json(const struct result *result)
+static json_t *result_json(const struct bench_options *options, const struct result *result)
 {
     const struct tally *tally = &result->tally;
     double elapsed_s = seconds(result->elapsed_ns);
@@ -230,7 +248,7 @@ static json_t *result_json(const struct result *result)
     put(&json, "answered", json_number(answered(result)));
     put(&json, "per_second", json_real(per((double)answered(result), elapsed_s)));
     for (int i = 0; i < OPERATION_COUNT; i++)
-        put(&json, operation_names[i], latency_json(&tally->latency[i], elapsed_s));
+        put(&json, operation_name(options, i), latency_json(&tally->latency[i], elapsed_s));
     put(&json, "errors", json_number(number(&tally->errors)));
     put(&json, "first_error", json_string(tally->first_error));
     put(&json, "missing_keys", json_number(number(&tally->misses)));
@@ -239,6 +257,7 @@ static json_t *result_json(const struct result *result)
     put(&json, "lost_connections", json_number(tally->lost_connections));
     put(&json, "lost_idle_connections", json_number(result->idle_lost));
     put(&json, "unsent_requests", json_number(tally->unsent));
+    put(&json, "events", json_number(tally->events));
     put(&json, "bytes_in", json_number(tally->bytes_in));
     put(&json, "bytes_out", json_number(tally->bytes_out));
     put(&json, "generator", cost_json(tally, (double)answered(result)));
@@ -251,8 +270,10 @@ bool report_print_json(const struct report *report, FILE *file)
     put(&json, "version", json_string(KVS_VERSION));
     put(&json, "target", json_string(report->options->url));
     put(&json, "setting", setting_json(report->options));
-    put(&json, "fill", report->fill != NULL ? result_json(report->fill) : json_null());
-    put(&json, "measured", report->measure != NULL ? result_json(report->measure) : json_null());
+    put(&json, "fill",
+        report->fill != NULL ? result_json(report->options, report->fill) : json_null());
+    put(&json, "measured",
+        report->measure != NULL ? result_json(report->options, report->measure) : json_null());
     if (json == NULL)
         return false;
     int status = json_dumpf(json, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

@@ -5,9 +5,11 @@
 #include "cli/bench/target.h"
 
 #include "base/error.h"
+#include "cli/bench/worker_events.h"
 #include "cli/bench/worker_store.h"
 
 #include <errno.h>
+#include <kvs/events.h>
 #include <kvs/store.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -18,8 +20,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static const struct target_methods *const kinds[] = {&target_kvs, &target_redis,
-                                                     &target_tikv}; /* log: has no // */
+static const struct target_methods *const kinds[] = {
+    &target_kvs, &target_redis, /* log: has no // */
+    &target_tikv, &target_esdb, &target_esdb_discover};
 
 static const struct target_methods *kind_find(const char *url, const char **ret_rest)
 {
@@ -72,17 +75,19 @@ int target_open(struct target *target, const char *url, const struct target_tls 
         target->tls = *tls;
     const char *rest = NULL;
     target->methods = strncmp(url, "log:", 4) == 0 ? &target_log : kind_find(url, &rest);
-    if (target->methods != NULL && target->methods->is_store && strlen(url) < sizeof target->url) {
+    if (target->methods != NULL && target->methods->run != NULL &&
+        strlen(url) < sizeof target->url) {
         memcpy(target->url, url, strlen(url) + 1); /* fits */
-        return worker_store_check(target, text);
+        return target->methods->check(target, text);
     }
     if (has_tls(target)) {
-        snprintf(text, TARGET_TEXT_MAX, "%.150s: TLS is for tikv:// only, here", url);
+        snprintf(text, TARGET_TEXT_MAX, "%.150s: TLS is for tikv:// and esdb:// only, here", url);
         return KVS_ERR_UNSUPPORTED;
     }
     if (target->methods == NULL || !address_split(target, rest)) {
         snprintf(text, TARGET_TEXT_MAX,
-                 "%.150s: want kvs://HOST:PORT, redis://HOST:PORT, tikv://PD[,PD...] or log:DIR",
+                 "%.120s: want kvs://HOST:PORT, redis://HOST:PORT, tikv://PD[,PD...], log:DIR or "
+                 "esdb://HOST:PORT",
                  url);
         return KVS_ERR_ADDRESS;
     }
@@ -113,15 +118,43 @@ static bool store_prepare(struct target *target)
 
 const struct target_methods target_tikv = {
     .kind = "tikv",
-    .is_store = true,
+    .check = worker_store_check,
+    .run = worker_store_run,
     .prepare = store_prepare,
 };
 
 const struct target_methods target_log = {
     .kind = "log",
-    .is_store = true,
+    .check = worker_store_check,
+    .run = worker_store_run,
     .prepare = store_prepare,
 };
+
+static bool esdb_prepare(struct target *target)
+{
+    return target->value_size <= KVS_EVENT_SIZE_MAX - KVS_EVENT_TYPE_SIZE_MAX;
+}
+
+const struct target_methods target_esdb = {
+    .kind = "esdb",
+    .check = worker_events_check,
+    .run = worker_events_run,
+    .prepare = esdb_prepare,
+};
+
+const struct target_methods target_esdb_discover = {
+    .kind = "esdb+discover",
+    .check = worker_events_check,
+    .run = worker_events_run,
+    .prepare = esdb_prepare,
+};
+
+bool target_is_events(const char *url)
+{
+    const char *rest;
+    const struct target_methods *methods = kind_find(url, &rest);
+    return methods == &target_esdb || methods == &target_esdb_discover;
+}
 
 static int socket_connect(const struct target *target, unsigned timeout_ms, int *ret_fd)
 {
@@ -147,7 +180,7 @@ static int socket_connect(const struct target *target, unsigned timeout_ms, int 
 int target_connect(const struct target *target, unsigned timeout_ms, int *ret_fd, char *text)
 {
     int fd = -1;
-    if (target->methods->is_store) { /* only a place in the worker: the store connects */
+    if (target->methods->run != NULL) { /* only a place in the worker: the store connects */
         *ret_fd = eventfd(0, EFD_CLOEXEC);
         return *ret_fd >= 0 ? 0 : error_from_errno(errno);
     }

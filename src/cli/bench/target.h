@@ -46,11 +46,17 @@ struct parser {
 };
 
 struct target;
+struct worker;
 
 struct target_methods {
     const char *kind;
-    bool ordered;  /* replies come in the order of the requests and carry no id */
-    bool is_store; /* no table of bytes: the load goes through libkvs, see worker_store.h */
+    bool ordered; /* replies come in the order of the requests and carry no id */
+
+    /* Instead of a table of bytes: the load goes through libkvs, see worker_store.h and
+     * worker_events.h. check opens and closes, and returns 0 or an error with a message in text
+     * (TARGET_TEXT_MAX bytes). */
+    int (*check)(const struct target *target, char *text);
+    void (*run)(struct worker *worker);
 
     /* Fills target->parts; false when key or value is too large for the protocol. */
     bool (*prepare)(struct target *target);
@@ -82,9 +88,20 @@ struct target_tls {
     const char *ca, *certificate, *key;
 };
 
+enum target_events_kind { TARGET_EVENTS_APPEND, TARGET_EVENTS_READ, TARGET_EVENTS_SUBSCRIBE };
+
+/* What is done with event streams. */
+struct target_events {
+    enum target_events_kind kind;
+    uint32_t batch; /* events of an append */
+    uint32_t page;  /* events of a read */
+    const char *stream;
+};
+
 struct target {
     const struct target_methods *methods;
     char url[512]; /* of a store */
+    struct target_events events;
     struct target_tls tls;
     char host[256];
     char port[8];
@@ -99,6 +116,11 @@ extern const struct target_methods target_redis;
 extern const struct target_methods target_kvs;
 extern const struct target_methods target_tikv;
 extern const struct target_methods target_log; /* in this process */
+extern const struct target_methods target_esdb;
+extern const struct target_methods target_esdb_discover;
+
+/* Is it a URL of event streams? */
+bool target_is_events(const char *url);
 
 /* Returns 0 or a negative error with a message in text (TARGET_TEXT_MAX bytes). Blocks for the
  * name look-up. tls may be NULL; its texts are borrowed. */

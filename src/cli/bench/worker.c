@@ -20,7 +20,6 @@
  */
 #include "cli/bench/worker.h"
 
-#include "cli/bench/worker_store.h"
 #include "cli/bench/worker_txn.h"
 
 #include "base/clock.h"
@@ -292,8 +291,8 @@ static void *worker_main(void *arg)
     sleep_until(worker->phase.start_ns);
     if (worker->load->txn != NULL)
         worker_txn_run(worker);
-    else if (worker->load->target->methods->is_store)
-        worker_store_run(worker);
+    else if (worker->load->target->methods->run != NULL)
+        worker->load->target->methods->run(worker);
     else
         run(worker);
     count_unsent(worker);

@@ -1,6 +1,8 @@
 /* cli/client/client.c: running a command, its store, and its reports; see cli/client/client.h. */
 #include "cli/client/client.h"
 
+#include "cli/client/events.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -14,7 +16,13 @@ static volatile sig_atomic_t interrupted;
 
 struct client_options client_options_default(void)
 {
-    return (struct client_options){.count = 1, .interval_ms = 1000, .batch = 1000};
+    return (struct client_options){.count = 1,
+                                   .interval_ms = 1000,
+                                   .batch = 1000,
+                                   .last = 10,
+                                   .in_flight = 10,
+                                   .message_timeout_ms = 30000,
+                                   .retries = 10};
 }
 
 int client_run(struct client *client, const struct arguments_command *command, kvs_slice *words,
@@ -22,8 +30,11 @@ int client_run(struct client *client, const struct arguments_command *command, k
 {
     char message[ARGUMENTS_MESSAGE_SIZE];
     struct client_options *options = &client->options;
+    client->program = NULL;
     client->command = command;
     client->operands = words;
+    if (command->run == command_events)
+        return events_run(client, words, count);
     if (arguments_parse(&client_program, command, words, count, options, &client->operands_count,
                         message) != 0)
         return client_misuse(client, "%s", message);
@@ -77,7 +88,7 @@ void client_interrupt_reset(void)
 }
 
 /* The runtime's threads leave SIGINT to the main thread, whose waits it must end. */
-static int start_runtime(struct client *client)
+int client_start_runtime(struct client *client)
 {
     struct kvs_runtime_options options = {.size = sizeof options, .loops = 1, .pool_threads = 1};
     sigset_t interrupts, before;
@@ -99,7 +110,7 @@ static int prepare_open(struct client *client, bool must_exist, struct kvs_store
                               given->address != NULL ? given->address : ADDRESS_DEFAULT);
     if (size < 0 || (size_t)size >= sizeof client->url)
         return client_misuse(client, "the URL is longer than %zu bytes", sizeof client->url - 1);
-    int error = client->runtime == NULL ? start_runtime(client) : 0;
+    int error = client->runtime == NULL ? client_start_runtime(client) : 0;
     if (error != 0)
         return client_fail(client, "cannot start: %s", kvs_error_text(error));
     *options = (struct kvs_store_options){.size = sizeof *options,
@@ -174,6 +185,11 @@ int client_disconnect(struct client *client, int status)
                                            closed != NULL ? kvs_future_error_message(closed) : "");
         kvs_future_free(closed);
     }
+    if (client->events != NULL) {
+        kvs_future *closed = kvs_events_close(client->events);
+        kvs_future_wait(closed, -1);
+        kvs_future_free(closed);
+    }
     kvs_runtime_free(client->runtime);
     return status;
 }
@@ -184,9 +200,10 @@ int client_disconnect(struct client *client, int status)
 static void print_line(const struct client *client, const char *text, const char *more)
 {
     char line[LINE_SIZE_MAX];
+    const char *program = client->program != NULL ? client->program : client_program.name;
     int size = client->in_shell
                    ? snprintf(line, sizeof line, "%s%s", text, more)
-                   : snprintf(line, sizeof line, "kvs-client%s%s: %s%s",
+                   : snprintf(line, sizeof line, "%s%s%s: %s%s", program,
                               client->command != NULL ? " " : "",
                               client->command != NULL ? client->command->name : "", text, more);
     for (int i = 0; i < size && line[i] != '\0'; i++)
@@ -214,9 +231,13 @@ int client_misuse(const struct client *client, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (client->command != NULL)
+    const char *command = client->command != NULL ? client->command->name : "";
+    if (client->program != NULL)
+        snprintf(more, sizeof more, "; see: %s %s%s--help", client->program, command,
+                 command[0] != '\0' ? " " : "");
+    else if (client->command != NULL)
         snprintf(more, sizeof more, "; see: %shelp %s", client->in_shell ? "" : "kvs-client ",
-                 client->command->name);
+                 command);
     else
         snprintf(more, sizeof more, "; see: %s", client->in_shell ? "help" : "kvs-client --help");
     print_line(client, text, more);

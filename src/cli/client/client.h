@@ -38,9 +38,16 @@ struct client_options {
     uint64_t limit, ttl_ms, count, interval_ms, batch;
     const char *file;
     unsigned format;
+    /* kvs-client events */
+    const char *expect, *from, *type, *strategy, *full_name, *groups;
+    const char *stream_prefix, *stream_regex, *type_prefix, *type_regex;
+    kvs_slice data;
+    bool hard, resolve;
+    uint64_t last, in_flight, message_timeout_ms, retries, subscribers;
 };
 
 struct client {
+    const char *program;                     /* for messages; NULL: kvs-client */
     const struct arguments_command *command; /* NULL before one was chosen */
     struct client_options options;
     kvs_slice *operands;
@@ -48,6 +55,7 @@ struct client {
     bool in_shell;
     kvs_runtime *runtime;
     kvs_store *store;
+    kvs_events *events;
     char url[512]; /* of the open store */
 };
 
@@ -67,6 +75,8 @@ int client_fail_operation(const struct client *client, int error, const char *me
 
 /* All options as they are when none is given. */
 struct client_options client_options_default(void);
+/* The runtime, whose threads leave signals to the main thread. Returns 0 or an error. */
+int client_start_runtime(struct client *client);
 /* Opens the store of the options unless it is open; `must_exist`: does not make a directory. */
 int client_connect(struct client *client, bool must_exist);
 /* Opens a client of transactions on the same data; the caller closes it. */
@@ -172,5 +182,6 @@ int command_sync(void *client);
 int command_compact(void *client);
 int command_shell(void *client);
 int command_help(void *client);
+int command_events(void *client); /* has a table of its own: events_table.c */
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "cli/client/client.h"
 #include "cli/client/encoding.h"
+#include "cli/client/events.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -28,7 +29,10 @@ int command_help(void *context)
                              (const char *)client->operands[0].data,
                              near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
                              near != NULL ? "'?" : "");
-    arguments_print_command(&client_program, command, stdout);
+    if (command->run == command_events)
+        arguments_print_program(&events_program, stdout);
+    else
+        arguments_print_command(&client_program, command, stdout);
     return CLIENT_OK;
 }
 

@@ -441,6 +441,18 @@ static const struct arguments_command commands[] = {
      .examples = "  kvs-client shell\n"
                  "  printf 'set a \"two words\"\\nget a\\n' | kvs-client shell",
      .run = command_shell},
+    {.name = "events",
+     .operands = "COMMAND ...",
+     .operands_min = 1,
+     .operands_max = 4,
+     .summary = "event streams: append, read, follow, ...",
+     .description =
+         "Event streams of a kvs-server or an EventStoreDB, with commands of their own: append, "
+         "read, follow, subscribe, delete, metadata, groups, users, scavenge, ping. See "
+         "'kvs-client events --help'.",
+     .examples = "  kvs-client events read order-7\n"
+                 "  kvs-client events follow '$all' --url esdb://admin:changeit@127.0.0.1",
+     .run = command_events},
     {.name = "help",
      .operands = "[COMMAND]",
      .operands_max = 1,

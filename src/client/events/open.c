@@ -1,14 +1,18 @@
 /*
  * client/events/open.c: kvs_events_open and kvs_events_close: from a URL to a kvs_events and back.
  *
+ * log: and memory: a pool thread opens the engine and the streams over it, and closes the engine.
  * esdb://: the client starts; the future is ready when the greeting is done, or the first attempt
  * has failed; then the client is closed before the future says so. A future that was freed or
  * cancelled before it was ready leaves nothing behind.
  */
 #include "client/events/events.h"
+#include "client/events/local.h"
 #include "client/events/url.h"
 #include "client/eventstore/client.h"
+#include "runtime/thread_pool.h"
 
+#include <kvs/store.h>
 #include <stdio.h>
 
 #define LOGIN_SIZE_MAX 255u
@@ -51,6 +55,7 @@ static int check_options(const struct kvs_events_options *options, char *why, si
         return KVS_ERR_INVALID_ARGUMENT;
     }
     if (strlen(options->connection_name) > LOGIN_SIZE_MAX ||
+        (unsigned)options->sync > KVS_SYNC_NEVER ||
         (unsigned)options->node_preference > KVS_NODE_RANDOM || options->in_flight_max > 65536) {
         snprintf(why, size,
                  "options: connection_name has at most %u bytes, in_flight_max is at "
@@ -65,6 +70,9 @@ static int check_options(const struct kvs_events_options *options, char *why, si
  */
 
 struct events_open {
+    struct task task;
+    struct local_options local;
+    char path[4096];
     kvs_events *events;
     int error;
     char message[400];
@@ -104,6 +112,42 @@ static void events_open_on_opened(void *arg, int error, const char *why)
     future_complete(future, 0);
 }
 
+static void events_open_on_local(struct task *task)
+{
+    struct events_open *open = CONTAINER_OF(task, struct events_open, task);
+    if (open->error != 0)
+        events_open_fail(open, open->error);
+    else
+        events_open_on_opened(open, 0, "");
+}
+
+static void events_open_run_blocking(struct task *task)
+{
+    struct events_open *open = CONTAINER_OF(task, struct events_open, task);
+    struct engine_message message = {0};
+    open->error = local_open_blocking(&open->local, &open->events, &message);
+    if (open->error != 0)
+        snprintf(open->message, sizeof open->message, "%s", message.text);
+    open->task.run = events_open_on_local;
+    loop_post(open->local.loop, &open->task);
+}
+
+static void events_open_start_local(kvs_runtime *runtime, const struct events_url *url,
+                                    const struct kvs_events_options *options,
+                                    struct events_open *open)
+{
+    memcpy(open->path, url->path, sizeof open->path);
+    open->local = (struct local_options){
+        .runtime = runtime,
+        .loop = future_loop(future_of_payload(open)),
+        .in_memory = url->scheme == EVENTS_URL_MEMORY,
+        .directory = open->path,
+        .sync = (enum kvs_sync)options->sync,
+    };
+    open->task.run = events_open_run_blocking;
+    pool_submit_task(kvs_runtime_pool(runtime), &open->task);
+}
+
 static int events_open_start(kvs_runtime *runtime, const char *text,
                              const struct kvs_events_options *given, struct events_open *open)
 {
@@ -123,8 +167,10 @@ static int events_open_start(kvs_runtime *runtime, const char *text,
     error = check_options(&options, open->message, sizeof open->message);
     if (error != 0)
         return error;
-    if (url.scheme == EVENTS_URL_LOG || url.scheme == EVENTS_URL_MEMORY)
-        return KVS_ERR_UNSUPPORTED;
+    if (url.scheme == EVENTS_URL_LOG || url.scheme == EVENTS_URL_MEMORY) {
+        events_open_start_local(runtime, &url, &options, open);
+        return 0;
+    }
     return es_client_new(runtime, &url, &options, events_open_on_opened, open, &open->events,
                          open->message);
 }

@@ -20,6 +20,8 @@ static enum reply_step done_because(struct events_call *call, int error, const c
 {
     char shown[TEXT_SHOWN_MAX + 1];
     size_t size = text.size < TEXT_SHOWN_MAX ? text.size : TEXT_SHOWN_MAX;
+    while (size > 0 && (text.data[size - 1] == '.' || text.data[size - 1] == '\n'))
+        size--; /* ours may go on */
     for (size_t i = 0; i < size; i++)
         shown[i] = text.data[i] >= ' ' && text.data[i] != 0x7f ? (char)text.data[i] : '?';
     shown[size] = '\0';

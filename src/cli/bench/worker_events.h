@@ -1,0 +1,13 @@
+/* cli/bench/worker_events.h: a phase of load on event streams, through libkvs: esdb://. */
+#ifndef CLI_BENCH_WORKER_EVENTS_H
+#define CLI_BENCH_WORKER_EVENTS_H
+
+#include "cli/bench/worker.h"
+
+/* Connects and closes. Returns 0 or an error with a message. Blocks. */
+int worker_events_check(const struct target *target, char text[TARGET_TEXT_MAX]);
+
+/* The phase, from first to last request; what fails is in the tally. */
+void worker_events_run(struct worker *worker);
+
+#endif

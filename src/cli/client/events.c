@@ -1,0 +1,150 @@
+/* cli/client/events.c: see the header. Main thread. */
+#include "cli/client/events.h"
+
+#include <string.h>
+
+#define URL_DEFAULT "esdb://127.0.0.1:1113"
+
+static int run_command(struct client *client, kvs_slice *words, size_t count)
+{
+    char message[ARGUMENTS_MESSAGE_SIZE];
+    struct client_options *options = &client->options;
+    const struct arguments_command *command = client->command;
+    client->operands = words;
+    if (arguments_parse(&events_program, command, words, count, options, &client->operands_count,
+                        message) != 0)
+        return client_misuse(client, "%s", message);
+    if (options->help) {
+        arguments_print_command(&events_program, command, stdout);
+        return CLIENT_OK;
+    }
+    if (arguments_check_operands(command, words, client->operands_count, message) != 0)
+        return client_misuse(client, "%s", message);
+    return command->run(client);
+}
+
+int events_run(struct client *client, kvs_slice *words, size_t count)
+{
+    char message[ARGUMENTS_MESSAGE_SIZE];
+    const char *near = NULL;
+    client->program = events_program.name;
+    client->command = NULL;
+    if (arguments_parse(&events_program, NULL, words, count, &client->options, &count, message))
+        return client_misuse(client, "%s", message);
+    bool wants_help =
+        client->options.help || (count > 0 && slice_equal(words[0], slice_of_string("help")));
+    if (wants_help) {
+        arguments_print_program(&events_program, stdout);
+        return client_flush_output(client, CLIENT_OK);
+    }
+    if (count == 0)
+        return client_misuse(client, "no command given, such as: append STREAM, read STREAM");
+    client->command = arguments_find_command(&events_program, words[0], &near);
+    if (client->command == NULL)
+        return client_misuse(client, "unknown command '%.40s'%s%s%s", (const char *)words[0].data,
+                             near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
+                             near != NULL ? "'?" : "");
+    int status = run_command(client, words + 1, count - 1);
+    return client_flush_output(client, status);
+}
+
+int command_events(void *context)
+{
+    (void)context; /* client_run hands its words to events_run */
+    return CLIENT_USAGE;
+}
+
+int events_connect(struct client *client)
+{
+    if (client->events != NULL)
+        return 0;
+    const struct client_options *given = &client->options;
+    const char *url = given->url != NULL ? given->url : URL_DEFAULT;
+    if (strlen(url) >= sizeof client->url)
+        return client_misuse(client, "the URL is longer than %zu bytes", sizeof client->url - 1);
+    /* For messages, which should not show a password. */
+    const char *at = strrchr(url, '@');
+    const char *scheme_end = strstr(url, "//");
+    if (at != NULL && scheme_end != NULL)
+        snprintf(client->url, sizeof client->url, "%.*s%s", (int)(scheme_end + 2 - url), url,
+                 at + 1);
+    else
+        snprintf(client->url, sizeof client->url, "%s", url);
+    int error = client->runtime == NULL ? client_start_runtime(client) : 0;
+    if (error != 0)
+        return client_fail(client, "cannot start: %s", kvs_error_text(error));
+    const struct kvs_events_options options = {
+        .size = sizeof options,
+        .timeout_ms = (uint32_t)given->timeout_ms,
+        .connect_timeout_ms = (uint32_t)given->timeout_ms,
+        .connection_name = "kvs-client",
+        .tls = given->tls_ca != NULL || given->tls_certificate != NULL,
+        .tls_ca = given->tls_ca,
+        .tls_certificate = given->tls_certificate,
+        .tls_key = given->tls_key,
+    };
+    kvs_future *open = kvs_events_open(client->runtime, url, &options);
+    int status = events_wait(client, open);
+    void *events = NULL;
+    if (status == 0 && kvs_future_get_pointer(open, &events) == 0)
+        client->events = events;
+    if (kvs_future_error(open) == KVS_ERR_INVALID_ARGUMENT)
+        status = CLIENT_USAGE;
+    kvs_future_free(open);
+    return status;
+}
+
+int events_wait(const struct client *client, kvs_future *future)
+{
+    int error = kvs_future_wait(future, -1);
+    if (error == 0)
+        return 0;
+    return client_fail_operation(client, error, kvs_future_error_message(future));
+}
+
+int events_wait_and_free(const struct client *client, kvs_future *future)
+{
+    int status = events_wait(client, future);
+    kvs_future_free(future);
+    return status;
+}
+
+/* --- words -------------------------------------------------------------------------------------
+ */
+
+int64_t events_number(kvs_slice word)
+{
+    int64_t number = 0;
+    if (word.size == 0 || word.size > 18)
+        return -1;
+    for (size_t i = 0; i < word.size; i++) {
+        if (word.data[i] < '0' || word.data[i] > '9')
+            return -1;
+        number = number * 10 + (word.data[i] - '0');
+    }
+    return number;
+}
+
+int events_expected(const struct client *client, int64_t *ret_version)
+{
+    const char *text = client->options.expect;
+    *ret_version = KVS_EXPECT_ANY;
+    if (text == NULL || strcmp(text, "any") == 0)
+        return 0;
+    int64_t number = events_number(slice_of_string(text));
+    if (strcmp(text, "none") == 0)
+        *ret_version = KVS_EXPECT_NO_STREAM;
+    else if (strcmp(text, "exists") == 0)
+        *ret_version = KVS_EXPECT_EXISTS;
+    else if (number >= 0)
+        *ret_version = number;
+    else
+        return client_misuse(client, "--expect takes any, none, exists or a number, not '%.40s'",
+                             text);
+    return 0;
+}
+
+bool events_is_all(kvs_slice stream)
+{
+    return slice_equal(stream, slice_of_string("$all"));
+}

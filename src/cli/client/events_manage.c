@@ -1,0 +1,281 @@
+/* cli/client/events_manage.c: `kvs-client events` for what is around the events: deleting,
+ * metadata, groups, users, upkeep. Main thread. */
+#include "base/clock.h"
+#include "cli/client/encoding.h"
+#include "cli/client/events.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+
+static bool is_word(kvs_slice word, const char *text)
+{
+    return slice_equal(word, slice_of_string(text));
+}
+
+int command_events_delete(void *context)
+{
+    struct client *client = context;
+    int64_t expected;
+    int status = events_expected(client, &expected);
+    if (status == 0)
+        status = events_connect(client);
+    if (status != 0)
+        return status;
+    return events_wait_and_free(client, kvs_events_delete(client->events, client->operands[0],
+                                                          expected, client->options.hard, NULL));
+}
+
+/* --- metadata ----------------------------------------------------------------------------------
+ */
+
+static int print_metadata(const struct client *client, const kvs_stream_metadata *metadata)
+{
+    if (metadata->is_deleted)
+        return client_fail(client, "the stream is deleted");
+    if (metadata->json.size == 0) {
+        printf("{}\n");
+        return 0;
+    }
+    json_t *parsed = json_loadb((const char *)metadata->json.data, metadata->json.size, 0, NULL);
+    char *text = json_dumps(parsed, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    json_decref(parsed);
+    if (text == NULL)
+        return client_fail(client, "the stream's metadata is no JSON object");
+    printf("%s\n", text);
+    free(text);
+    return 0;
+}
+
+int command_events_metadata(void *context)
+{
+    struct client *client = context;
+    kvs_slice stream = client->operands[0];
+    int64_t expected;
+    int status = events_expected(client, &expected);
+    if (status == 0)
+        status = events_connect(client);
+    if (status != 0)
+        return status;
+    if (client->operands_count > 1)
+        return events_wait_and_free(
+            client,
+            kvs_events_set_metadata(client->events, stream, expected, client->operands[1], NULL));
+    void *pointer = NULL;
+    kvs_future *future = kvs_events_get_metadata(client->events, stream, NULL);
+    status = events_wait(client, future);
+    if (status == 0 && kvs_future_get_pointer(future, &pointer) == 0)
+        status = print_metadata(client, pointer);
+    kvs_future_free(future);
+    return status;
+}
+
+/* --- groups ------------------------------------------------------------------------------------
+ */
+
+static int take_settings(const struct client *client, kvs_group_settings *ret_settings)
+{
+    const struct client_options *options = &client->options;
+    kvs_group_settings settings = KVS_GROUP_SETTINGS_INIT;
+    settings.resolve_links = options->resolve;
+    settings.strategy = options->strategy;
+    if (options->from != NULL && strcmp(options->from, "end") != 0) {
+        settings.start_from =
+            strcmp(options->from, "start") == 0 ? 0 : events_number(slice_of_string(options->from));
+        if (settings.start_from < 0)
+            return client_misuse(client, "--from takes start, end or a number");
+    }
+    settings.message_timeout_ms = (uint32_t)options->message_timeout_ms;
+    settings.retries_max = (uint32_t)options->retries;
+    settings.subscribers_max = (uint32_t)options->subscribers;
+    *ret_settings = settings;
+    return 0;
+}
+
+int command_events_groups(void *context)
+{
+    struct client *client = context;
+    kvs_slice action = client->operands[0];
+    kvs_slice stream = client->operands[1], group = client->operands[2];
+    kvs_group_settings settings;
+    bool creates = is_word(action, "create"), updates = is_word(action, "update");
+    bool deletes = is_word(action, "delete"), replays = is_word(action, "replay");
+    if (!creates && !updates && !deletes && !replays)
+        return client_misuse(client, "groups takes create, update, delete or replay");
+    int status = take_settings(client, &settings);
+    if (status == 0)
+        status = events_connect(client);
+    if (status != 0)
+        return status;
+    kvs_events *events = client->events;
+    kvs_future *future = creates   ? kvs_events_create_group(events, stream, group, &settings, NULL)
+                         : updates ? kvs_events_update_group(events, stream, group, &settings, NULL)
+                         : deletes ? kvs_events_delete_group(events, stream, group, NULL)
+                                   : kvs_events_replay_parked(events, stream, group, NULL);
+    return events_wait_and_free(client, future);
+}
+
+/* --- users -------------------------------------------------------------------------------------
+ */
+
+#define GROUPS_MAX 64u
+#define PASSWORD_SIZE_MAX 255u
+
+struct user_words {
+    char groups_text[1024];
+    const char *groups[GROUPS_MAX];
+    char password[PASSWORD_SIZE_MAX + 2];
+    kvs_user user;
+};
+
+static int take_groups(const struct client *client, struct user_words *words)
+{
+    const char *text = client->options.groups;
+    if (text == NULL)
+        return 0;
+    if (strlen(text) >= sizeof words->groups_text)
+        return client_misuse(client, "--groups is too long");
+    memcpy(words->groups_text, text, strlen(text) + 1);
+    char *rest = words->groups_text;
+    char *group;
+    while ((group = strsep(&rest, ",")) != NULL) {
+        if (group[0] == '\0')
+            continue;
+        if (words->user.groups_count == GROUPS_MAX)
+            return client_misuse(client, "--groups has more than %u groups", GROUPS_MAX);
+        words->groups[words->user.groups_count++] = group;
+    }
+    words->user.groups = words->groups;
+    return 0;
+}
+
+/* The first line of a file, so that no list of processes shows it. */
+static int take_password(const struct client *client, struct user_words *words)
+{
+    const char *path = client->options.file;
+    if (path == NULL)
+        return client_misuse(client, "give the password as a file's first line: --file FILE, - for "
+                                     "standard input");
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+    if (file == NULL)
+        return client_fail(client, "%s: cannot be read", path);
+    char *line = fgets(words->password, sizeof words->password, file);
+    if (file != stdin)
+        fclose(file);
+    if (line == NULL || strcspn(line, "\r\n") == 0 || line[strcspn(line, "\n")] == '\0')
+        return client_fail(client, "%s: its first line is no password of 1 to %u bytes", path,
+                           PASSWORD_SIZE_MAX);
+    line[strcspn(line, "\r\n")] = '\0';
+    words->user.password = words->password;
+    return 0;
+}
+
+static int print_user(const struct client *client, const kvs_user *user)
+{
+    json_t *groups = json_array();
+    for (size_t i = 0; i < user->groups_count; i++)
+        json_array_append_new(groups, json_string(user->groups[i]));
+    json_t *object =
+        json_pack("{s:s, s:s, s:o, s:b}", "login", user->login, "fullName", user->full_name,
+                  "groups", groups, "disabled", (int)user->is_disabled);
+    char *text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    if (text == NULL)
+        return client_fail(client, "out of memory");
+    printf("%s\n", text);
+    free(text);
+    return 0;
+}
+
+static int list_users(struct client *client, const char *login)
+{
+    void *pointer = NULL;
+    kvs_future *future = kvs_events_get_users(client->events, login, NULL);
+    int status = events_wait(client, future);
+    if (status == 0 && kvs_future_get_pointer(future, &pointer) == 0) {
+        const kvs_user_list *list = pointer;
+        for (size_t i = 0; i < list->count && status == 0; i++)
+            status = print_user(client, &list->users[i]);
+    }
+    kvs_future_free(future);
+    return status;
+}
+
+static const struct {
+    const char *word;
+    enum kvs_user_change change;
+} user_changes[] = {
+    {"create", KVS_USER_CREATE}, {"update", KVS_USER_UPDATE},   {"password", KVS_USER_PASSWORD},
+    {"enable", KVS_USER_ENABLE}, {"disable", KVS_USER_DISABLE}, {"delete", KVS_USER_DELETE},
+};
+
+static int change_user(struct client *client, enum kvs_user_change change, const char *login)
+{
+    struct user_words words = {.user = {.login = login, .full_name = client->options.full_name}};
+    int status = take_groups(client, &words);
+    if (status == 0 && (change == KVS_USER_CREATE || change == KVS_USER_PASSWORD))
+        status = take_password(client, &words);
+    if (status == 0)
+        status = events_connect(client);
+    if (status == 0)
+        status = events_wait_and_free(
+            client, kvs_events_change_user(client->events, change, &words.user, NULL));
+    explicit_bzero(words.password, sizeof words.password);
+    return status;
+}
+
+int command_events_users(void *context)
+{
+    struct client *client = context;
+    kvs_slice action = client->operands[0];
+    const char *login = NULL;
+    if (client->operands_count > 1) {
+        int status = client_path(client, client->operands[1], &login); /* a word without zeros */
+        if (status != 0)
+            return status;
+    }
+    if (is_word(action, "list")) {
+        int status = events_connect(client);
+        return status != 0 ? status : list_users(client, login);
+    }
+    for (size_t i = 0; i < sizeof user_changes / sizeof user_changes[0]; i++) {
+        if (!is_word(action, user_changes[i].word))
+            continue;
+        if (login == NULL)
+            return client_misuse(client, "whose? users %s LOGIN", user_changes[i].word);
+        return change_user(client, user_changes[i].change, login);
+    }
+    return client_misuse(client,
+                         "users takes list, create, update, password, enable, disable or delete");
+}
+
+/* --- upkeep ------------------------------------------------------------------------------------
+ */
+
+int command_events_scavenge(void *context)
+{
+    struct client *client = context;
+    kvs_slice id;
+    int status = events_connect(client);
+    if (status != 0)
+        return status;
+    kvs_future *future = kvs_events_scavenge(client->events, NULL);
+    status = events_wait(client, future);
+    if (status == 0 && kvs_future_get_value(future, &id) == 0)
+        printf("%.*s\n", (int)id.size, (const char *)id.data);
+    kvs_future_free(future);
+    return status;
+}
+
+int command_events_ping(void *context)
+{
+    struct client *client = context;
+    int status = events_connect(client);
+    if (status != 0)
+        return status;
+    uint64_t begin_ns = clock_now_ns();
+    status = events_wait_and_free(client, kvs_events_ping(client->events, NULL));
+    if (status == 0)
+        printf("%s: %.3f ms\n", client->url, (double)(clock_now_ns() - begin_ns) / 1e6);
+    return status;
+}

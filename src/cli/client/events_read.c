@@ -1,0 +1,391 @@
+/*
+ * cli/client/events_read.c: events onto standard output: pages of them (read), and as they come
+ * (follow, subscribe).
+ *
+ * As they come: the loop's handler leaves its batch to the main thread, which prints it, flushes,
+ * and lets the subscription go on. So a reader of our output that is slow holds the flow, down to
+ * the server; and an event of a group is acknowledged when it has been written.
+ */
+#include "cli/client/events.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define PAGE_COUNT 512u
+
+static int print_events(const struct client *client, const kvs_resolved_event *events, size_t count)
+{
+    struct buf lines = BUF_INIT;
+    int error = 0;
+    for (size_t i = 0; i < count && error == 0; i++)
+        error = events_print(&lines, &events[i]);
+    if (error == 0)
+        fwrite(lines.data, 1, lines.size, stdout);
+    buf_deinit(&lines);
+    return error != 0 ? client_fail(client, "out of memory") : 0;
+}
+
+/* --- where from --------------------------------------------------------------------------------
+ */
+
+struct place {
+    int64_t number;
+    kvs_position position;
+};
+
+/* "C/P" or "C". */
+static bool take_position(kvs_slice text, kvs_position *ret_position)
+{
+    const uint8_t *slash = text.size > 0 ? memchr(text.data, '/', text.size) : NULL;
+    size_t size = slash != NULL ? (size_t)(slash - text.data) : text.size;
+    int64_t commit = events_number(slice_make(text.data, size));
+    int64_t prepare =
+        slash != NULL ? events_number(slice_make(slash + 1, text.size - size - 1)) : commit;
+    *ret_position = (kvs_position){commit, prepare};
+    return commit >= 0 && prepare >= 0 && prepare <= commit;
+}
+
+static int take_from(const struct client *client, bool backward, struct place *ret_place)
+{
+    const char *from = client->options.from;
+    if (from == NULL)
+        from = backward ? "end" : "start";
+    kvs_slice text = slice_of_string(from);
+    *ret_place = (struct place){0, KVS_POSITION_START};
+    if (strcmp(from, "start") == 0)
+        return 0;
+    if (strcmp(from, "end") == 0) {
+        *ret_place = (struct place){KVS_EVENT_LAST, KVS_POSITION_END};
+        return 0;
+    }
+    bool ok;
+    if (events_is_all(client->operands[0])) {
+        ok = take_position(text, &ret_place->position);
+    } else {
+        ret_place->number = events_number(text);
+        ok = ret_place->number >= 0;
+    }
+    return ok ? 0
+              : client_misuse(client,
+                              "--from takes start, end, a number, or for $all a position "
+                              "COMMIT/PREPARE, not '%.40s'",
+                              from);
+}
+
+/* --filter and --regex, of the stream's name or, with --filter-type, the event's type. */
+static int take_filter(const struct client *client, kvs_slice *pattern, kvs_event_filter *filter,
+                       const kvs_event_filter **ret_filter)
+{
+    const struct client_options *options = &client->options;
+    const struct {
+        const char *text;
+        enum kvs_filter_on on;
+        enum kvs_filter_kind kind;
+    } given[] = {
+        {options->stream_prefix, KVS_FILTER_ON_STREAM, KVS_FILTER_PREFIX},
+        {options->stream_regex, KVS_FILTER_ON_STREAM, KVS_FILTER_REGEX},
+        {options->type_prefix, KVS_FILTER_ON_TYPE, KVS_FILTER_PREFIX},
+        {options->type_regex, KVS_FILTER_ON_TYPE, KVS_FILTER_REGEX},
+    };
+    *ret_filter = NULL;
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        if (given[i].text == NULL)
+            continue;
+        if (*ret_filter != NULL || !events_is_all(client->operands[0]))
+            return client_misuse(client, "one filter can be given, and only for $all");
+        *pattern = slice_of_string(given[i].text);
+        *filter = (kvs_event_filter){
+            .on = given[i].on, .kind = given[i].kind, .patterns = pattern, .patterns_count = 1};
+        *ret_filter = filter;
+    }
+    return 0;
+}
+
+/* --- read --------------------------------------------------------------------------------------
+ */
+
+struct reader {
+    struct client *client;
+    struct place place;
+    unsigned flags;
+    const kvs_event_filter *filter;
+    uint64_t left;
+    bool ended;
+};
+
+static kvs_future *read_page(struct reader *reader)
+{
+    struct client *client = reader->client;
+    kvs_slice stream = client->operands[0];
+    uint32_t count = reader->left < PAGE_COUNT ? (uint32_t)reader->left : PAGE_COUNT;
+    return events_is_all(stream)
+               ? kvs_events_read_all(client->events, reader->place.position, count, reader->flags,
+                                     reader->filter, NULL)
+               : kvs_events_read_stream(client->events, stream, reader->place.number, count,
+                                        reader->flags, NULL);
+}
+
+static int read_pages(struct reader *reader)
+{
+    int status = 0;
+    while (status == 0 && reader->left > 0 && !reader->ended) {
+        void *pointer = NULL;
+        kvs_future *future = read_page(reader);
+        status = events_wait(reader->client, future);
+        if (status == 0 && kvs_future_get_pointer(future, &pointer) == 0) {
+            const kvs_event_page *page = pointer;
+            status = print_events(reader->client, page->events, page->count);
+            reader->left -= page->count < reader->left ? page->count : reader->left;
+            reader->place = (struct place){page->next_number, page->next_position};
+            reader->ended = page->is_end;
+        }
+        kvs_future_free(future);
+        if (status == 0)
+            status = client_flush_output(reader->client, 0);
+    }
+    return status;
+}
+
+int command_events_read(void *context)
+{
+    struct client *client = context;
+    kvs_slice pattern;
+    kvs_event_filter filter;
+    bool backward = client->options.reverse;
+    struct reader reader = {
+        .client = client,
+        .flags = (backward ? KVS_READ_BACKWARD : 0) |
+                 (client->options.resolve ? KVS_READ_RESOLVE_LINKS : 0),
+        .left = client->options.limit != 0 ? client->options.limit : UINT64_MAX,
+    };
+    int status = take_from(client, backward, &reader.place);
+    if (status == 0)
+        status = take_filter(client, &pattern, &filter, &reader.filter);
+    if (status == 0 && !backward && reader.place.number == KVS_EVENT_LAST)
+        return client_misuse(client, "nothing stands behind the end; give --reverse with it");
+    if (status == 0)
+        status = events_connect(client);
+    return status != 0 ? status : read_pages(&reader);
+}
+
+/* --- as they come ------------------------------------------------------------------------------
+ */
+
+struct follower {
+    struct client *client;
+    kvs_subscription *subscription;
+    sem_t wake;
+    pthread_mutex_t lock;
+    const kvs_resolved_event *events; /* of the batch that is kept; NULL: none */
+    size_t count;
+    bool dropped;
+    int error;
+    char why[300];
+};
+
+static bool follower_on_events(kvs_subscription *subscription, const kvs_resolved_event *events,
+                               size_t count, void *arg)
+{
+    struct follower *follower = arg;
+    (void)subscription;
+    pthread_mutex_lock(&follower->lock);
+    follower->events = events;
+    follower->count = count;
+    pthread_mutex_unlock(&follower->lock);
+    sem_post(&follower->wake);
+    return false;
+}
+
+static void follower_on_dropped(kvs_subscription *subscription, int error, const char *why,
+                                void *arg)
+{
+    struct follower *follower = arg;
+    (void)subscription;
+    pthread_mutex_lock(&follower->lock);
+    follower->dropped = true;
+    follower->error = error;
+    snprintf(follower->why, sizeof follower->why, "%s", why);
+    pthread_mutex_unlock(&follower->lock);
+    sem_post(&follower->wake);
+}
+
+static const struct kvs_subscription_handlers follower_handlers = {
+    .on_events = follower_on_events, .on_dropped = follower_on_dropped};
+
+/* Waits for a batch. False: it was dropped. */
+static bool follower_next(struct follower *follower, const kvs_resolved_event **ret_events,
+                          size_t *ret_count)
+{
+    for (;;) {
+        pthread_mutex_lock(&follower->lock);
+        *ret_events = follower->events;
+        *ret_count = follower->count;
+        follower->events = NULL;
+        bool dropped = follower->dropped;
+        pthread_mutex_unlock(&follower->lock);
+        if (*ret_events != NULL || dropped)
+            return *ret_events != NULL;
+        while (sem_wait(&follower->wake) != 0 && errno == EINTR)
+            ;
+    }
+}
+
+static void follower_stop(struct follower *follower)
+{
+    const kvs_resolved_event *events;
+    size_t count;
+    kvs_subscription_stop(follower->subscription);
+    while (follower_next(follower, &events, &count))
+        ;
+    kvs_subscription_free(follower->subscription);
+}
+
+/* Prints until `left` events have been, or the subscription ends. */
+static int follower_run(struct follower *follower, uint64_t left)
+{
+    const kvs_resolved_event *events;
+    size_t count;
+    int status = 0;
+    bool stopped = false;
+    while (status == 0 && left > 0 && follower_next(follower, &events, &count)) {
+        size_t shown = count < left ? count : (size_t)left;
+        status = print_events(follower->client, events, shown);
+        if (status == 0)
+            status = client_flush_output(follower->client, 0);
+        left -= shown;
+        /* The last of a group's batch that was not shown is not to be acknowledged. */
+        if (status == 0 && shown == count)
+            kvs_subscription_resume(follower->subscription);
+    }
+    stopped = status != 0 || left == 0;
+    follower_stop(follower);
+    if (!stopped)
+        status = client_fail_operation(follower->client, follower->error, follower->why);
+    return status;
+}
+
+static void follower_init(struct follower *follower, struct client *client)
+{
+    *follower = (struct follower){.client = client};
+    sem_init(&follower->wake, 0, 0);
+    pthread_mutex_init(&follower->lock, NULL);
+}
+
+static void follower_deinit(struct follower *follower)
+{
+    sem_destroy(&follower->wake);
+    pthread_mutex_destroy(&follower->lock);
+}
+
+/* --- follow ------------------------------------------------------------------------------------
+ */
+
+/* Like tail: the last events first. They are read backwards, and printed forwards. */
+static int show_last(struct client *client, struct kvs_subscribe_options *options, uint64_t *left)
+{
+    bool is_all = options->stream.size == 0;
+    unsigned flags = KVS_READ_BACKWARD | (options->resolve_links ? KVS_READ_RESOLVE_LINKS : 0);
+    uint32_t count = client->options.last > 0 ? (uint32_t)client->options.last : 1;
+    kvs_future *future = is_all ? kvs_events_read_all(client->events, KVS_POSITION_END, count,
+                                                      flags, options->filter, NULL)
+                                : kvs_events_read_stream(client->events, options->stream,
+                                                         KVS_EVENT_LAST, count, flags, NULL);
+    void *pointer = NULL;
+    int status = 0;
+    options->from = KVS_SUBSCRIBE_FROM_START;
+    if (kvs_future_wait(future, -1) == KVS_ERR_NO_STREAM) {
+        kvs_future_free(future);
+        return 0; /* it may come to be */
+    }
+    status = events_wait(client, future);
+    if (status == 0 && kvs_future_get_pointer(future, &pointer) == 0) {
+        const kvs_event_page *page = pointer;
+        for (size_t i = page->count; i-- > 0 && *left > 0 && status == 0;) {
+            if (client->options.last == 0)
+                continue;
+            status = print_events(client, &page->events[i], 1);
+            --*left;
+        }
+        if (page->count > 0) {
+            options->from = KVS_SUBSCRIBE_AFTER;
+            options->after_number = kvs_original_event(&page->events[0])->number;
+            options->after_position = page->events[0].position;
+        }
+    }
+    kvs_future_free(future);
+    return status != 0 ? status : client_flush_output(client, 0);
+}
+
+static int take_follow_from(struct client *client, struct kvs_subscribe_options *options,
+                            uint64_t *left)
+{
+    struct place place;
+    int status = take_from(client, false, &place);
+    if (status != 0)
+        return status;
+    if (client->options.from == NULL)
+        return show_last(client, options, left);
+    if (place.number == KVS_EVENT_LAST) {
+        options->from = KVS_SUBSCRIBE_FROM_END;
+    } else if (options->stream.size == 0 && place.position.commit > 0) {
+        options->from = KVS_SUBSCRIBE_AFTER; /* positions are those that were printed */
+        options->after_position = place.position;
+    } else if (place.number > 0) {
+        options->from = KVS_SUBSCRIBE_AFTER;
+        options->after_number = place.number - 1;
+    }
+    return 0;
+}
+
+int command_events_follow(void *context)
+{
+    struct client *client = context;
+    kvs_slice pattern;
+    kvs_event_filter filter;
+    struct kvs_subscribe_options options = {
+        .size = sizeof options,
+        .stream = events_is_all(client->operands[0]) ? (kvs_slice){0} : client->operands[0],
+        .resolve_links = client->options.resolve,
+    };
+    uint64_t left = client->options.limit != 0 ? client->options.limit : UINT64_MAX;
+    struct follower follower;
+    int status = take_filter(client, &pattern, &filter, &options.filter);
+    if (status == 0)
+        status = events_connect(client);
+    if (status == 0)
+        status = take_follow_from(client, &options, &left);
+    if (status != 0 || left == 0)
+        return status;
+    follower_init(&follower, client);
+    int error = kvs_events_subscribe(client->events, &options, &follower_handlers, &follower,
+                                     &follower.subscription);
+    status = error != 0 ? client_fail_operation(client, error, "") : follower_run(&follower, left);
+    follower_deinit(&follower);
+    return status;
+}
+
+/* --- subscribe: as a member of a group ---------------------------------------------------------
+ */
+
+int command_events_subscribe(void *context)
+{
+    struct client *client = context;
+    const struct kvs_group_subscribe_options options = {
+        .size = sizeof options,
+        .stream = client->operands[0],
+        .group = client->operands[1],
+        .in_flight = (uint32_t)client->options.in_flight,
+    };
+    struct follower follower;
+    int status = events_connect(client);
+    if (status != 0)
+        return status;
+    uint64_t left = client->options.limit != 0 ? client->options.limit : UINT64_MAX;
+    follower_init(&follower, client);
+    int error = kvs_events_subscribe_group(client->events, &options, &follower_handlers, &follower,
+                                           &follower.subscription);
+    status = error != 0 ? client_fail_operation(client, error, "") : follower_run(&follower, left);
+    follower_deinit(&follower);
+    return status;
+}

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""kvs-client events, on event streams in a directory: exact outputs and exit statuses."""
+import json
+import re
+import subprocess
+
+from harness import CLIENT, environment, one_line, run, tap
+
+ID = "00112233-4455-6677-8899-aabbccddeeff"
+
+
+class Streams:
+    def __init__(self, directory):
+        self.url = f"log:{directory}/streams"
+
+    def run(self, *arguments, stdin=b""):
+        return run(CLIENT, "events", *arguments, "--url", self.url, stdin=stdin)
+
+    def ok(self, *arguments, stdin=b""):
+        done = self.run(*arguments, stdin=stdin)
+        assert done.status == 0 and done.err == b"", done
+        return done.out
+
+    def lines(self, *arguments, stdin=b""):
+        return [json.loads(line) for line in self.ok(*arguments, stdin=stdin).splitlines()]
+
+    def fails(self, *arguments, status=1, stdin=b""):
+        done = self.run(*arguments, stdin=stdin)
+        assert done.status == status and done.out == b"", done
+        return one_line(done.err)
+
+
+def numbered(count, first=0):
+    return "".join(json.dumps({"type": "counted", "data": i}) + "\n"
+                   for i in range(first, first + count)).encode()
+
+
+def test_append_and_read(directory):
+    streams = Streams(directory)
+    lines = (f'{{"type":"placed","data":{{"id":7}},"id":"{ID}"}}\n\n'
+             '{"type":"paid","data":[1,2],"metadata":{"m":1}}\n'
+             '{"type":"text","bytes":"plain"}\n{"type":"raw","bytes64":"AAH/"}\n').encode()
+    appended, = streams.lines("append", "order-7", stdin=lines)
+    assert (appended["first"], appended["last"]) == (0, 3), appended
+    events = streams.lines("read", "order-7")
+    assert [event["number"] for event in events] == [0, 1, 2, 3]
+    assert [event["type"] for event in events] == ["placed", "paid", "text", "raw"]
+    assert events[0]["id"] == ID and events[0]["data"] == {"id": 7}
+    assert events[1]["data"] == [1, 2] and events[1]["metadata"] == {"m": 1}
+    assert events[2]["bytes"] == "plain" and events[3]["bytes64"] == "AAH/"
+    assert all(event["stream"] == "order-7" and event["created"] > 1600000000000
+               for event in events)
+    # What was printed can be appended, and is known again by its ids.
+    again, = streams.lines("append", "order-7", stdin=streams.ok("read", "order-7"))
+    assert again["last"] == 3, again
+
+
+def test_expectations(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", "--type", "one", "--expect", "none")
+    streams.ok("append", "s", "--type", "two", "--data", '{"a":"b"}', "--expect", "0")
+    said = streams.fails("append", "s", "--type", "three", "--expect", "0")
+    assert "expected version" in said, said
+    assert "no such stream" in streams.fails("read", "missing")
+    # Each append of several expects what the one before it wrote.
+    results = streams.lines("append", "s", "--expect", "1", "--batch", "2", stdin=numbered(5))
+    assert [result["first"] for result in results] == [2, 4, 6], results
+
+
+def test_reading_forwards_and_backwards(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", stdin=numbered(1200))
+    numbers = [event["number"] for event in streams.lines("read", "s")]
+    assert numbers == list(range(1200))
+    numbers = [event["number"] for event in streams.lines("read", "s", "--from", "1190")]
+    assert numbers == list(range(1190, 1200))
+    numbers = [event["number"] for event in streams.lines("read", "s", "--reverse", "-n", "3")]
+    assert numbers == [1199, 1198, 1197]
+    some = streams.lines("read", "$all", "--type-prefix", "count", "--limit", "5")
+    assert [event["data"] for event in some] == [0, 1, 2, 3, 4]
+    assert some[0]["commit"] < some[1]["commit"]
+    behind = f'{some[4]["commit"]}/{some[4]["prepare"]}'
+    on = streams.lines("read", "$all", "--from", behind, "--stream-regex", "^s$", "--limit", "2")
+    assert [event["data"] for event in on] == [4, 5], on
+
+
+def test_follow(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", stdin=numbered(20))
+    numbers = [event["number"] for event in streams.lines("follow", "s", "--limit", "10")]
+    assert numbers == list(range(10, 20))
+    numbers = [event["number"] for event in streams.lines("follow", "s", "-f", "start", "-n", "20")]
+    assert numbers == list(range(20))
+    numbers = [event["number"] for event in streams.lines("follow", "s", "-f", "5", "-n", "15")]
+    assert numbers == list(range(5, 20))
+
+
+def test_groups(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", stdin=numbered(6))
+    assert streams.ok("groups", "create", "s", "g", "--from", "start") == b""
+    assert "exists" in streams.fails("groups", "create", "s", "g")
+    got = streams.lines("subscribe", "s", "g", "--limit", "4", "--in-flight", "2")
+    assert sorted(event["number"] for event in got) == [0, 1, 2, 3], got
+    assert streams.ok("groups", "replay", "s", "g") == b""
+    assert streams.ok("groups", "delete", "s", "g") == b""
+    assert "no such group" in streams.fails("subscribe", "s", "g")
+    assert "no such group" in streams.fails("groups", "delete", "s", "g")
+
+
+def test_metadata_and_deleting(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", stdin=numbered(6))
+    assert streams.ok("metadata", "s") == b"{}\n"
+    assert streams.ok("metadata", "s", '{"$maxCount": 2}') == b""
+    assert streams.ok("metadata", "s") == b'{"$maxCount":2}\n'
+    assert [event["number"] for event in streams.lines("read", "s")] == [4, 5]
+    assert "JSON object" in streams.fails("metadata", "s", "[]")
+    assert streams.ok("delete", "s", "--expect", "5") == b""
+    assert "no such stream" in streams.fails("read", "s")
+    assert streams.ok("delete", "s", "--hard") == b""
+    assert "deleted" in streams.fails("append", "s", "--type", "t")
+    assert "deleted" in streams.fails("metadata", "s")
+
+
+def test_users(directory):
+    streams = Streams(directory)
+    create = ["users", "create", "joe", "--full-name", "Joe", "--groups", "$ops,others"]
+    assert "--file" in streams.fails(*create, status=2)
+    assert streams.ok(*create, "--file", "-", stdin=b"secret\n") == b""
+    joe, = streams.lines("users", "list", "joe")
+    assert joe == {"login": "joe", "fullName": "Joe", "groups": ["$ops", "others"],
+                   "disabled": False}, joe
+    assert streams.ok("users", "disable", "joe") == b""
+    assert joe["login"] in [user["login"] for user in streams.lines("users", "list")]
+    assert streams.lines("users", "list", "joe")[0]["disabled"]
+    assert streams.ok("users", "delete", "joe") == b""
+    assert "not" in streams.fails("users", "list", "joe")
+
+
+def test_lines_that_make_no_sense(directory):
+    streams = Streams(directory)
+    for line, said in ((b"{", "line 1"), (b"[]", "\"type\""), (b'{"type":""}', "\"type\""),
+                       (b'{"type":"t","id":"x"}', "UUID"),
+                       (b'{"type":"t","data":1,"bytes":"x"}', "two ways"),
+                       (b'{"type":"t","bytes64":"?"}', "base64")):
+        assert said in streams.fails("append", "s", stdin=line), line
+    for arguments in (["append"], ["reed", "s"], ["read", "s", "--from", "x"],
+                      ["append", "s", "--expect", "x"], ["append", "s", "--data", "1"],
+                      ["append", "s", "--type", "t", "--data", "x"], ["groups", "make", "s", "g"],
+                      ["users", "create"], ["read", "s", "--type-prefix", "t"],
+                      ["read", "s", "--from", "end"], []):
+        said = streams.fails(*arguments, status=2)
+        assert "see: kvs-client events" in said, said
+
+
+def test_nobody_is_there():
+    done = run(CLIENT, "events", "ping", "--url", "esdb://admin:secret@127.0.0.1:1")
+    assert done.status == 1 and done.out == b"", done
+    assert "cannot connect" in one_line(done.err) and b"secret" not in done.err, done
+
+
+def test_help_and_the_manual():
+    text = run(CLIENT, "events", "--help")
+    assert text.status == 0 and text.err == b"", text
+    assert text == run(CLIENT, "help", "events") == run(CLIENT, "events", "help"), text
+    manual = (tap.SOURCE_DIR / "docs" / "man" / "kvs-client.1").read_text()
+    listed = text.out.decode().split("Commands:\n")[1].split("\n\n")[0]
+    names = [line.split()[0] for line in listed.splitlines() if line[2] != " "]
+    assert len(names) == 10, names
+    for name in names:
+        help_text = run(CLIENT, "events", name, "--help").out.decode()
+        assert help_text.startswith(f"usage: kvs-client events {name}"), help_text
+        assert "\nExamples:\n  " in help_text, help_text
+        assert re.search(rf"Cm {name}\b", manual), name
+        for option in re.findall(r"^  .{4}--([a-z-]+)", help_text, re.M):
+            assert re.search(rf"Fl -{option}\b", manual), (name, option)
+
+
+def test_a_reader_that_goes_away(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", stdin=numbered(5000))
+    with subprocess.Popen([CLIENT, "events", "read", "s", "--url", streams.url],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=environment()) as reader:
+        assert reader.stdout.readline().startswith(b'{"stream":"s"')
+        reader.stdout.close()
+        assert reader.stderr.read() == b""
+        reader.wait(60)
+
+
+tap.run(globals())
