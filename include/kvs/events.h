@@ -20,8 +20,7 @@
  * Results are futures (kvs/future.h); "gives a T" means that kvs_future_get_pointer gives a pointer
  * to a constant T that the future owns. Subscriptions stand in kvs/subscription.h.
  *
- * In process nobody is asked who he is: logins are for servers. Scavenging is not there yet:
- * UNSUPPORTED.
+ * In process nobody is asked who he is: logins are for servers.
  *
  * A connection is kept by itself: lost, it is made again, with back-off, also to another node. What
  * is under way then goes on by itself as far as that is right:
@@ -253,8 +252,8 @@ kvs_future *kvs_events_change_user(kvs_events *events, enum kvs_user_change chan
 kvs_future *kvs_events_get_users(kvs_events *events, const char *login,
                                  const kvs_call_options *call);
 
-/* Starts to give back the space of what is deleted; gives a value, the id of the scavenge. BUSY:
- * one is running. */
+/* Gives back the space of what is deleted: a server has begun when the future is ready, in process
+ * it is done. Gives a value, the id of the scavenge, or what it did. BUSY: one is running. */
 kvs_future *kvs_events_scavenge(kvs_events *events, const kvs_call_options *call);
 
 /* A round trip. */

@@ -5,6 +5,7 @@
 #include "runtime/runtime.h"
 #include "runtime/thread_pool.h"
 #include "stream/group.h"
+#include "stream/users.h"
 
 #include <stdio.h>
 
@@ -20,6 +21,9 @@ struct local_call {
     struct stream_filter *filter;
     struct stream_group_call group;
     bool grouping;
+    struct stream_user_call user;
+    bool using;
+    struct stream_scavenge scavenge;
 };
 
 static void local_call_free(void *payload)
@@ -30,6 +34,8 @@ static void local_call_free(void *payload)
         stream_read_release(&call->read);
     if (call->grouping)
         stream_group_call_release(&call->group);
+    if (call->using)
+        stream_user_call_release(&call->user);
     stream_filter_free(call->filter);
     arena_deinit(&call->inputs);
 }
@@ -338,6 +344,131 @@ static void start_group(struct local_call *call, const struct events_request *re
     streams_group_call(call->local->streams, &call->group);
 }
 
+/* --- users -------------------------------------------------------------------------------------
+ */
+
+/* A list in one piece: the list, the users, their groups, all texts. */
+static kvs_user_list *list_users(const struct stream_user_call *from)
+{
+    size_t groups = 0, texts = 0;
+    for (uint32_t i = 0; i < from->details_count; i++) {
+        const struct stream_user_details *details = &from->details[i];
+        groups += details->groups_count;
+        texts += details->login.size + details->full_name.size + 2;
+        for (uint32_t j = 0; j < details->groups_count; j++)
+            texts += details->groups[j].size + 1;
+    }
+    kvs_user_list *list = mem_alloc(sizeof *list + from->details_count * sizeof(kvs_user) +
+                                    groups * sizeof(char *) + texts);
+    if (list == NULL)
+        return NULL;
+    kvs_user *users = (kvs_user *)(list + 1);
+    const char **names = (const char **)(users + from->details_count);
+    char *at = (char *)(names + groups);
+    *list = (kvs_user_list){users, from->details_count};
+    for (uint32_t i = 0; i < from->details_count; i++) {
+        const struct stream_user_details *details = &from->details[i];
+        users[i] = (kvs_user){.groups = names,
+                              .groups_count = details->groups_count,
+                              .is_disabled = details->disabled};
+        users[i].login = at;
+        at += snprintf(at, details->login.size + 1, "%.*s", (int)details->login.size,
+                       (const char *)details->login.data) +
+              1;
+        users[i].full_name = at;
+        at += snprintf(at, details->full_name.size + 1, "%.*s", (int)details->full_name.size,
+                       (const char *)details->full_name.data) +
+              1;
+        for (uint32_t j = 0; j < details->groups_count; j++) {
+            *names++ = at;
+            at += snprintf(at, details->groups[j].size + 1, "%.*s", (int)details->groups[j].size,
+                           (const char *)details->groups[j].data) +
+                  1;
+        }
+    }
+    return list;
+}
+
+static void call_on_user(struct task *task)
+{
+    struct local_call *call = CONTAINER_OF(task, struct local_call, user.op.task);
+    static const int errors[] = {
+        [STREAM_USER_OK] = 0,
+        [STREAM_USER_WRONG] = KVS_ERR_NOT_AUTHENTICATED,
+        [STREAM_USER_NOT_FOUND] = KVS_ERR_NOT_FOUND,
+        [STREAM_USER_EXISTS] = KVS_ERR_ALREADY_EXISTS,
+        [STREAM_USER_ACCESS_DENIED] = KVS_ERR_ACCESS_DENIED,
+        [STREAM_USER_BAD_REQUEST] = KVS_ERR_INVALID_ARGUMENT,
+    };
+    int error = call->user.op.error != 0 ? call->user.op.error : errors[call->user.outcome];
+    if (error == 0 && call->base.kind == EVENTS_GET_USERS) {
+        call->base.users = list_users(&call->user);
+        error = call->base.users != NULL ? 0 : KVS_ERR_NO_MEMORY;
+    }
+    const char *message = error == KVS_ERR_NOT_FOUND        ? "no such user"
+                          : error == KVS_ERR_ALREADY_EXISTS ? "the user exists"
+                                                            : NULL;
+    call_finish(call, error, message);
+}
+
+static bool copy_user(struct local_call *call, const kvs_user *user)
+{
+    const char *full_name = user->full_name != NULL ? user->full_name : "";
+    const char *password = user->password != NULL ? user->password : "";
+    kvs_slice *groups = arena_alloc(&call->inputs, user->groups_count * sizeof *groups + 1);
+    if (groups == NULL)
+        return false;
+    for (size_t i = 0; i < user->groups_count; i++) {
+        if (!copy_slice(call, slice_of_string(user->groups[i]), &groups[i]))
+            return false;
+    }
+    call->user.groups = groups;
+    call->user.groups_count = (uint32_t)user->groups_count;
+    return copy_slice(call, slice_of_string(user->login), &call->user.login) &&
+           copy_slice(call, slice_of_string(full_name), &call->user.full_name) &&
+           copy_slice(call, slice_of_string(password), &call->user.password);
+}
+
+static void start_user(struct local_call *call, const struct events_request *request)
+{
+    static const enum stream_user_action actions[] = {
+        [KVS_USER_CREATE] = STREAM_USER_CREATE,           [KVS_USER_UPDATE] = STREAM_USER_UPDATE,
+        [KVS_USER_PASSWORD] = STREAM_USER_RESET_PASSWORD, [KVS_USER_ENABLE] = STREAM_USER_ENABLE,
+        [KVS_USER_DISABLE] = STREAM_USER_DISABLE,         [KVS_USER_DELETE] = STREAM_USER_DELETE,
+    };
+    call->user = (struct stream_user_call){
+        .op = {.task.run = call_on_user, .loop = call->local->base.loop},
+        .action =
+            request->kind == EVENTS_GET_USERS ? STREAM_USER_DETAILS : actions[request->user_change],
+    };
+    if (request->user != NULL && !copy_user(call, request->user)) {
+        call_refuse(call, KVS_ERR_NO_MEMORY);
+        return;
+    }
+    call->user.new_password = call->user.password;
+    call->using = true;
+    streams_user_call(call->local->streams, &call->user);
+}
+
+/* --- upkeep ------------------------------------------------------------------------------------
+ */
+
+static void call_on_scavenge(struct task *task)
+{
+    struct local_call *call = CONTAINER_OF(task, struct local_call, scavenge.op.task);
+    snprintf(call->base.text, sizeof call->base.text, "%llu events, %llu bytes",
+             (unsigned long long)call->scavenge.events_removed,
+             (unsigned long long)call->scavenge.bytes_removed);
+    call_finish(call, call->scavenge.op.error, NULL);
+}
+
+static void start_scavenge(struct local_call *call)
+{
+    call->scavenge = (struct stream_scavenge){
+        .op = {.task.run = call_on_scavenge, .loop = call->local->base.loop}};
+    streams_scavenge(call->local->streams, &call->scavenge);
+}
+
 static void local_start(kvs_events *events, struct events_call *base,
                         const struct events_request *request)
 {
@@ -363,11 +494,16 @@ static void local_start(kvs_events *events, struct events_call *base,
     case EVENTS_REPLAY_PARKED:
         start_group(call, request);
         break;
+    case EVENTS_CHANGE_USER:
+    case EVENTS_GET_USERS:
+        start_user(call, request);
+        break;
+    case EVENTS_SCAVENGE:
+        start_scavenge(call);
+        break;
     case EVENTS_PING:
         call_refuse(call, 0); /* there is nobody to ask */
         break;
-    default:
-        call_refuse(call, KVS_ERR_UNSUPPORTED);
     }
 }
 
@@ -437,6 +573,7 @@ static void local_close(kvs_events *events, void (*closed)(void *arg), void *arg
 
 static const struct events_methods local_methods = {
     .call_methods = &local_call_methods,
+    .has_users = true,
     .start = local_start,
     .subscribe = local_subscribe,
     .subscribe_group = local_subscribe_group,

@@ -74,12 +74,10 @@ struct events_open {
     struct local_options local;
     char path[4096];
     kvs_events *events;
+    bool is_client; /* of a server: can be given up */
+    bool told;      /* how it went; all on the future's loop */
     int error;
     char message[400];
-};
-
-static const struct future_methods events_open_methods = {
-    .payload_size = sizeof(struct events_open),
 };
 
 static void events_open_fail(struct events_open *open, int error)
@@ -100,6 +98,9 @@ static void events_open_on_opened(void *arg, int error, const char *why)
 {
     struct events_open *open = arg;
     kvs_future *future = future_of_payload(open);
+    if (open->told)
+        return;
+    open->told = true;
     if (error == 0 && future_is_cancelled(future))
         error = KVS_ERR_CANCELLED; /* nobody would close it */
     if (error != 0) {
@@ -111,6 +112,19 @@ static void events_open_on_opened(void *arg, int error, const char *why)
     future_set_pointer(future, open->events);
     future_complete(future, 0);
 }
+
+/* Without it, a cluster that is not there would be looked for to the end. */
+static void events_open_cancel(kvs_future *future)
+{
+    struct events_open *open = future_payload(future);
+    if (open->is_client)
+        events_open_on_opened(open, KVS_ERR_CANCELLED, "");
+}
+
+static const struct future_methods events_open_methods = {
+    .payload_size = sizeof(struct events_open),
+    .cancel = events_open_cancel,
+};
 
 static void events_open_on_local(struct task *task)
 {
@@ -171,8 +185,11 @@ static int events_open_start(kvs_runtime *runtime, const char *text,
         events_open_start_local(runtime, &url, &options, open);
         return 0;
     }
-    return es_client_new(runtime, &url, &options, events_open_on_opened, open, &open->events,
-                         open->message);
+    open->is_client = true;
+    error = es_client_new(runtime, future_loop(future_of_payload(open)), &url, &options,
+                          events_open_on_opened, open, &open->events, open->message);
+    open->is_client = error == 0;
+    return error;
 }
 
 kvs_future *kvs_events_open(kvs_runtime *runtime, const char *url,

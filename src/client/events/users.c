@@ -53,6 +53,10 @@ static void user_call_free(void *pointer)
 
 static kvs_future *fail(struct user_call *call, int error)
 {
+    if (error == KVS_ERR_NOT_FOUND)
+        return events_refuse(call->events, error, "no such user");
+    if (error == KVS_ERR_ALREADY_EXISTS)
+        return events_refuse(call->events, error, "the user exists");
     return kvs_future_ready(call->events->runtime, error, NULL, NULL);
 }
 

@@ -5,7 +5,6 @@
 #include "client/eventstore/catch_up.h"
 #include "client/eventstore/member.h"
 #include "net/tls.h"
-#include "runtime/runtime.h"
 
 #include <stdio.h>
 
@@ -395,7 +394,7 @@ static void client_configure(struct es_client *client, const struct kvs_events_o
     es_connection_start(&client->connection, &config);
 }
 
-int es_client_new(kvs_runtime *runtime, const struct events_url *url,
+int es_client_new(kvs_runtime *runtime, struct loop *loop, const struct events_url *url,
                   const struct kvs_events_options *options,
                   void (*opened)(void *arg, int error, const char *why), void *arg,
                   kvs_events **ret_events, char ret_why[256])
@@ -403,8 +402,7 @@ int es_client_new(kvs_runtime *runtime, const struct events_url *url,
     struct es_client *client = mem_zalloc(sizeof *client);
     if (client == NULL)
         return KVS_ERR_NO_MEMORY;
-    client->base = (kvs_events){
-        .methods = &client_methods, .runtime = runtime, .loop = runtime_pick_loop(runtime)};
+    client->base = (kvs_events){.methods = &client_methods, .runtime = runtime, .loop = loop};
     client->url = *url;
     client->on_connection = options->on_connection;
     client->on_connection_arg = options->on_connection_arg;

@@ -10,10 +10,10 @@
 #include "client/events/events.h"
 #include "client/events/url.h"
 
-/* `options` has defaults filled in. `opened` is called once: 0 when the greeting is done, else why
- * the first attempt failed; then the client has to be closed. Returns 0, NO_MEMORY, or
- * INVALID_ARGUMENT (the files of TLS) with a line in ret_why; then `opened` is not called. */
-int es_client_new(kvs_runtime *runtime, const struct events_url *url,
+/* `options` has defaults filled in. `opened` is called once, on `loop`: 0 when the greeting is
+ * done, else why the first attempt failed; then the client has to be closed. Returns 0, NO_MEMORY,
+ * or INVALID_ARGUMENT (the files of TLS) with a line in ret_why; then `opened` is not called. */
+int es_client_new(kvs_runtime *runtime, struct loop *loop, const struct events_url *url,
                   const struct kvs_events_options *options,
                   void (*opened)(void *arg, int error, const char *why), void *arg,
                   kvs_events **ret_events, char ret_why[256]);

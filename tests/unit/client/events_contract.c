@@ -411,6 +411,21 @@ static void test_users(void **state)
     expect_error(kvs_events_get_users(events, "joe", NULL), KVS_ERR_NOT_FOUND);
 }
 
+static void test_scavenging(void **state)
+{
+    (void)state;
+    fill("swept", 5);
+    expect_error(kvs_events_delete(events, kvs_slice_of("swept"), KVS_EXPECT_ANY, true, NULL), 0);
+    kvs_future *future = kvs_events_scavenge(events, NULL);
+    kvs_slice told = {0};
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    assert_int_equal(kvs_future_get_value(future, &told), 0);
+    assert_true(told.size > 0);
+    kvs_future_free(future);
+    expect_error(kvs_events_read_stream(events, kvs_slice_of("swept"), 0, 10, 0, NULL),
+                 KVS_ERR_STREAM_DELETED);
+}
+
 /* --- subscriptions -----------------------------------------------------------------------------
  */
 
@@ -715,6 +730,7 @@ int events_contract_main(const struct events_kind *the_kind)
         cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_transactions),
         cmocka_unit_test(test_users),
+        cmocka_unit_test(test_scavenging),
         cmocka_unit_test(test_a_subscription_catches_up_and_goes_on),
         cmocka_unit_test(test_subscriptions_begin_where_they_are_told),
         cmocka_unit_test(test_a_kept_batch_holds_the_flow),
