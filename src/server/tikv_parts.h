@@ -86,6 +86,8 @@ void tikv_answer_message(struct tikv_command *command, const ProtobufCMessage *m
 /* An error text, where this kind of answer has it; in a KeyError it is `abort`. */
 void tikv_answer_error(struct tikv_command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Nobody could take it; a shorter one would look like the end. */
+void tikv_answer_too_large(struct tikv_command *command);
 /* Ends the call with a status. */
 void tikv_fail(struct tikv_command *command, enum grpc_code code, const char *text);
 void tikv_fail_no_memory(struct tikv_command *command);

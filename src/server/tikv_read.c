@@ -105,8 +105,7 @@ static int put_pair(struct tikv_read *read, kvs_slice key, kvs_slice value)
 static void answer_error(struct tikv_command *command, int error)
 {
     if (error == KVS_ERR_TOO_LARGE)
-        tikv_answer_error(command, "the answer is over %u bytes: ask for less",
-                          TIKV_ANSWER_SIZE_MAX);
+        tikv_answer_too_large(command);
     else
         tikv_answer_engine_error(command, error);
 }

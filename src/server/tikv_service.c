@@ -362,6 +362,10 @@ void tikv_answer_message(struct tikv_command *command, const ProtobufCMessage *m
     struct buf *scratch = &command_at(command)->scratch;
     buf_clear(scratch);
     size_t size = protobuf_c_message_get_packed_size(message);
+    if (size > TIKV_ANSWER_SIZE_MAX) {
+        tikv_answer_too_large(command);
+        return;
+    }
     if (buf_reserve(scratch, size) != 0) {
         tikv_fail_no_memory(command);
         return;
@@ -439,6 +443,11 @@ void tikv_answer_error(struct tikv_command *command, const char *format, ...)
     Kvrpcpb__KeyError error = KVRPCPB__KEY_ERROR__INIT;
     error.abort = text;
     tikv_answer_key_error(command, &error);
+}
+
+void tikv_answer_too_large(struct tikv_command *command)
+{
+    tikv_answer_error(command, "the answer is over %u bytes: ask for less", TIKV_ANSWER_SIZE_MAX);
 }
 
 void tikv_answer_engine_error(struct tikv_command *command, int error)

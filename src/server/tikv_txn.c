@@ -20,8 +20,7 @@ static void answer_error(struct tikv_txn *txn, int error)
     else if (error == KVS_ERR_TOO_LARGE && txn->is_write)
         tikv_answer_entry_too_large(command, txn->region_id, TIKV_ENTRY_SIZE_MAX);
     else if (error == KVS_ERR_TOO_LARGE)
-        tikv_answer_error(command, "the answer is over %u bytes: ask for less",
-                          TIKV_ANSWER_SIZE_MAX);
+        tikv_answer_too_large(command);
     else if (is_disk && txn->is_write)
         tikv_answer_undetermined(command, kvs_error_text(error));
     else

@@ -6,6 +6,7 @@
 
 /* What a loop does by itself. */
 #define LOOP_KEYS_MAX 512u
+#define LOCKS_MAX (256u * 1024) /* of one answer */
 
 /* False: it has answered. */
 static bool fill_read(struct tikv_place *place, struct txn_read *read, uint64_t ts,
@@ -127,8 +128,7 @@ static void answer_scan(struct tikv_txn *txn)
     if (tikv_txn_answer_error(txn, &scan->error))
         return;
     if (scan->more && scan->pairs_count < scan->limit) { /* it would look like the end */
-        tikv_answer_error(txn->command, "the answer is over %u bytes: ask for less",
-                          TIKV_ANSWER_SIZE_MAX);
+        tikv_answer_too_large(txn->command);
         return;
     }
     answer.n_pairs = scan->pairs_count;
@@ -173,9 +173,19 @@ void tikv_kv_scan(struct tikv_command *command)
 /* --- locks --------------------------------------------------------------------------------------
  */
 
+/* The node was asked for one more than there may be. */
+static bool has_too_many_locks(const struct tikv_txn *txn)
+{
+    return txn->of.scan_lock.locks_count > LOCKS_MAX;
+}
+
 static void answer_scan_lock(struct tikv_txn *txn)
 {
     const struct txn_scan_lock *scan = &txn->of.scan_lock;
+    if (has_too_many_locks(txn)) {
+        tikv_answer_too_large(txn->command);
+        return;
+    }
     Kvrpcpb__ScanLockResponse answer = KVRPCPB__SCAN_LOCK_RESPONSE__INIT;
     answer.n_locks = scan->locks_count;
     answer.locks = tikv_lock_messages(command_arena(txn->command), scan->locks, scan->locks_count);
@@ -195,7 +205,7 @@ static void start_scan_lock(struct tikv_place *place, const struct txn_range *ra
         return;
     txn->of.scan_lock.range = *range;
     txn->of.scan_lock.max_ts = max_ts;
-    txn->of.scan_lock.limit = limit;
+    txn->of.scan_lock.limit = limit > 0 && limit <= LOCKS_MAX ? limit : LOCKS_MAX + 1;
     if (txn_range_is_empty(range))
         answer(txn);
     else
@@ -217,6 +227,10 @@ void tikv_kv_scan_lock(struct tikv_command *command)
 static void answer_physical_scan(struct tikv_txn *txn)
 {
     const struct txn_scan_lock *scan = &txn->of.scan_lock;
+    if (has_too_many_locks(txn)) {
+        tikv_answer_too_large(txn->command);
+        return;
+    }
     Kvrpcpb__PhysicalScanLockResponse answer = KVRPCPB__PHYSICAL_SCAN_LOCK_RESPONSE__INIT;
     answer.n_locks = scan->locks_count;
     answer.locks = tikv_lock_messages(command_arena(txn->command), scan->locks, scan->locks_count);
