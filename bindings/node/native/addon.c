@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What nghttp2's function for debugging, which nobody calls, would print to; see meson.build. */
-void *addon_nghttp2_stderr;
+/* What functions of libraries that nobody calls here would read and print to; see meson.build. */
+void *addon_no_stdin, *addon_no_stderr;
 
 struct addon *addon_of(napi_env env)
 {
@@ -186,7 +186,7 @@ NAPI_MODULE_INIT()
     if (!make_wake(env, addon) || napi_set_instance_data(env, addon, finalize, NULL) != napi_ok ||
         napi_add_env_cleanup_hook(env, stop, addon) != napi_ok ||
         !define_functions(env, exports, functions, sizeof functions / sizeof functions[0]) ||
-        !store_define(env, exports)) {
+        !store_define(env, exports) || !txn_define(env, exports)) {
         napi_throw_error(env, "NO_MEMORY", "cannot set up the addon");
         return NULL;
     }

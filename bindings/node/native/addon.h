@@ -147,6 +147,9 @@ void write_keys(struct writer *writer, const kvs_pair *pairs, size_t count);
 void write_values(struct writer *writer, const kvs_pair *pairs, size_t count);
 /* A resource that the call has made; takes it. */
 void write_resource(struct writer *writer, struct resource *resource);
+/* The same for what an open has given; closes it when there is no memory. */
+void write_new_resource(struct call *call, struct writer *writer, const struct resource_kind *kind,
+                        void *pointer);
 
 /* --- resource.c --- */
 
@@ -193,9 +196,26 @@ bool argument_string(struct arguments *arguments, unsigned i, const char *what, 
 /* The named property; false: it is missing, null or undefined. */
 bool option_get(napi_env env, napi_value object, const char *name, napi_value *ret_value);
 
-/* --- store.c --- */
+bool take_text_option(napi_env env, napi_value object, const char *name, char **ret_text);
+bool take_u64_option(napi_env env, napi_value object, const char *name, uint64_t *ret_value);
+bool take_u32_option(napi_env env, napi_value object, const char *name, uint32_t *ret_value);
+bool take_i32_option(napi_env env, napi_value object, const char *name, int32_t *ret_value);
+bool take_flag_option(napi_env env, napi_value object, const char *name, bool *ret_value);
+
+/* Copies arguments first, first + 1, ... (at most 4; null: empty) into the call's memory. */
+bool call_take_bytes(struct call *call, struct arguments *arguments, unsigned first, unsigned count,
+                     kvs_slice *slices[]);
+/* An array of keys; NULL: an exception is pending. */
+kvs_slice *call_take_keys(struct call *call, struct arguments *arguments, unsigned i,
+                          uint32_t *ret_count);
+/* Three arguments: kinds (a Uint8Array, or one number), keys, values. */
+kvs_mutation *call_take_mutations(struct call *call, struct arguments *arguments, unsigned i,
+                                  uint32_t *ret_count);
+
+/* --- store.c, txn.c --- */
 
 bool store_define(napi_env env, napi_value exports);
+bool txn_define(napi_env env, napi_value exports);
 /* From an object with the names of the struct in camel case; false: an exception is pending. Frees
  * nothing: store_options_free does, in either case. */
 bool store_options_take(napi_env env, napi_value object, struct kvs_store_options *options);

@@ -1,6 +1,7 @@
 /* native/arguments.c: from JavaScript's values to C's, with clear TypeErrors; see addon.h. */
 #include "addon.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -117,4 +118,166 @@ bool option_get(napi_env env, napi_value object, const char *name, napi_value *r
     return napi_get_named_property(env, object, name, ret_value) == napi_ok &&
            napi_typeof(env, *ret_value, &type) == napi_ok && type != napi_undefined &&
            type != napi_null;
+}
+
+/* --- options: false with an exception pending when one is of another type --- */
+
+bool take_text_option(napi_env env, napi_value object, const char *name, char **ret_text)
+{
+    struct arguments one = {.env = env};
+    return !option_get(env, object, name, &one.values[0]) ||
+           argument_string(&one, 0, name, ret_text);
+}
+
+bool take_u64_option(napi_env env, napi_value object, const char *name, uint64_t *ret_value)
+{
+    struct arguments one = {.env = env};
+    return !option_get(env, object, name, &one.values[0]) || argument_u64(&one, 0, ret_value);
+}
+
+bool take_u32_option(napi_env env, napi_value object, const char *name, uint32_t *ret_value)
+{
+    struct arguments one = {.env = env};
+    return !option_get(env, object, name, &one.values[0]) || argument_u32(&one, 0, ret_value);
+}
+
+bool take_flag_option(napi_env env, napi_value object, const char *name, bool *ret_value)
+{
+    napi_value value;
+    return !option_get(env, object, name, &value) ||
+           napi_get_value_bool(env, value, ret_value) == napi_ok ||
+           type_error(env, name, "true or false");
+}
+
+bool take_i32_option(napi_env env, napi_value object, const char *name, int32_t *ret_value)
+{
+    napi_value value;
+    double number;
+    if (!option_get(env, object, name, &value))
+        return true;
+    if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= INT32_MIN) ||
+        !(number <= INT32_MAX))
+        return type_error(env, name, "a whole number of 32 bits");
+    *ret_value = (int32_t)number;
+    return true;
+}
+
+/* --- arguments into a call's memory --- */
+
+bool call_take_bytes(struct call *call, struct arguments *arguments, unsigned first, unsigned count,
+                     kvs_slice *slices[])
+{
+    size_t sizes[4];
+    size_t total = 0;
+    for (unsigned i = 0; i < count; i++) {
+        sizes[i] = 0;
+        if (!argument_is_nullish(arguments, first + i) &&
+            !bytes_size(arguments->env, arguments->values[first + i], "a key or value", &sizes[i]))
+            return false;
+        total += sizes[i] + 1; /* a copied string ends with a NUL */
+    }
+    if (!call_reserve(call, total))
+        return false;
+    uint8_t *to = call->memory;
+    for (unsigned i = 0; i < count; i++) {
+        *slices[i] = (kvs_slice){to, sizes[i]};
+        if (!argument_is_nullish(arguments, first + i))
+            bytes_copy(arguments->env, arguments->values[first + i], to, sizes[i]);
+        to += sizes[i] + 1;
+    }
+    return true;
+}
+
+static bool array_length(struct arguments *arguments, unsigned i, uint32_t *ret_length)
+{
+    if (napi_get_array_length(arguments->env, arguments->values[i], ret_length) != napi_ok) {
+        napi_throw_type_error(arguments->env, "ERR_INVALID_ARG_TYPE",
+                              "the argument must be an array");
+        return false;
+    }
+    if (*ret_length <= KVS_BATCH_COUNT_MAX)
+        return true;
+    napi_throw_range_error(arguments->env, "TOO_LARGE", "a batch has at most 65536 keys");
+    return false;
+}
+
+/* The bytes of each element of an array, behind each other in the call's memory; null is empty. The
+ * slices are offsets until place_slices: the memory may move while it grows. */
+static bool gather(struct call *call, struct arguments *arguments, unsigned i, uint32_t length,
+                   size_t *used, kvs_slice *slices)
+{
+    for (uint32_t index = 0; index < length; index++) {
+        napi_value value;
+        if (napi_get_element(arguments->env, arguments->values[i], index, &value) != napi_ok ||
+            !call_append(call, value, used, &slices[index]))
+            return false;
+    }
+    return true;
+}
+
+static void place_slices(struct call *call, uint32_t length, kvs_slice *slices)
+{
+    for (uint32_t index = 0; index < length; index++)
+        slices[index].data = call->memory + (size_t)slices[index].data;
+}
+
+kvs_slice *call_take_keys(struct call *call, struct arguments *arguments, unsigned i,
+                          uint32_t *ret_count)
+{
+    size_t used = 0;
+    kvs_slice *keys = NULL;
+    if (!array_length(arguments, i, ret_count) ||
+        (keys = call_table(call, *ret_count * sizeof *keys)) == NULL ||
+        !gather(call, arguments, i, *ret_count, &used, keys))
+        return NULL;
+    place_slices(call, *ret_count, keys);
+    return keys;
+}
+
+/* Kinds of mutations: a Uint8Array of enum kvs_mutation_kind, or a number for all. */
+static bool take_kinds(struct arguments *arguments, unsigned i, uint32_t length,
+                       kvs_mutation *mutations)
+{
+    napi_typedarray_type type;
+    size_t count;
+    void *data;
+    uint32_t kind = 0;
+    bool is_array = napi_get_typedarray_info(arguments->env, arguments->values[i], &type, &count,
+                                             &data, NULL, NULL) == napi_ok;
+    if (is_array ? type != napi_uint8_array || count != length
+                 : !argument_u32(arguments, i, &kind)) {
+        napi_throw_type_error(arguments->env, "ERR_INVALID_ARG_TYPE",
+                              "there must be one kind for each key");
+        return false;
+    }
+    for (uint32_t index = 0; index < length; index++)
+        mutations[index].kind = is_array ? ((const uint8_t *)data)[index] : (uint8_t)kind;
+    return true;
+}
+
+kvs_mutation *call_take_mutations(struct call *call, struct arguments *arguments, unsigned i,
+                                  uint32_t *ret_count)
+{
+    uint32_t length, values_length;
+    size_t used = 0;
+    kvs_mutation *mutations;
+    if (!array_length(arguments, i + 1, &length) || !array_length(arguments, i + 2, &values_length))
+        return NULL;
+    if (values_length < length)
+        length = values_length;
+    mutations = call_table(call, length * (sizeof *mutations + 2 * sizeof(kvs_slice)));
+    if (mutations == NULL)
+        return NULL;
+    kvs_slice *slices = (kvs_slice *)(void *)(mutations + length);
+    if (!gather(call, arguments, i + 1, length, &used, slices) ||
+        !gather(call, arguments, i + 2, length, &used, slices + length) ||
+        !take_kinds(arguments, i, length, mutations))
+        return NULL;
+    place_slices(call, 2 * length, slices);
+    for (uint32_t index = 0; index < length; index++) {
+        mutations[index].key = slices[index];
+        mutations[index].value = slices[length + index];
+    }
+    *ret_count = length;
+    return mutations;
 }

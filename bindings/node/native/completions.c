@@ -5,7 +5,8 @@
  * other, in the order in which words speak of them. A result in words:
  *
  *   id, error, then
- *   after an error: size of its message; (then what the call adds, as below)
+ *   after an error: size of its message; 0, or 1 and what a transaction met: sizes of key and
+ *                   primary, then start_ts, conflict_ts, conflict_commit_ts, lock_ttl_ms
  *   SHAPE_NOTHING
  *   SHAPE_BOOLEAN   0 or 1
  *   SHAPE_NUMBER    low, high (signed)
@@ -22,6 +23,7 @@
  */
 #include "addon.h"
 
+#include <kvs/txn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -221,6 +223,37 @@ void write_resource(struct writer *writer, struct resource *resource)
         napi_set_element(env, writer->resources, writer->resources_count++, external);
 }
 
+void write_new_resource(struct call *call, struct writer *writer, const struct resource_kind *kind,
+                        void *pointer)
+{
+    struct resource *resource = resource_new(call->addon, kind, pointer, NULL);
+    if (resource != NULL) {
+        write_resource(writer, resource);
+        return;
+    }
+    kvs_future *closed = kind->close(pointer);
+    kvs_future_wait(closed, -1);
+    kvs_future_free(closed);
+    writer->failed = true;
+}
+
+static void write_conflict(struct writer *writer, const kvs_txn_conflict *conflict)
+{
+    const uint64_t numbers[] = {conflict->start_ts, conflict->conflict_ts,
+                                conflict->conflict_commit_ts, conflict->lock_ttl_ms};
+    uint32_t *words = add_words(writer, 2 + 2 * 4);
+    if (words == NULL)
+        return;
+    words[0] = (uint32_t)conflict->key.size;
+    words[1] = (uint32_t)conflict->primary.size;
+    for (unsigned i = 0; i < 4; i++) {
+        words[2 + 2 * i] = (uint32_t)numbers[i];
+        words[3 + 2 * i] = (uint32_t)(numbers[i] >> 32);
+    }
+    add_bytes(writer, conflict->key);
+    add_bytes(writer, conflict->primary);
+}
+
 static void write_error(struct writer *writer, struct call *call, int error)
 {
     const char *text =
@@ -228,13 +261,19 @@ static void write_error(struct writer *writer, struct call *call, int error)
     if (text[0] == 0)
         text = kvs_error_text(error);
     kvs_slice message = kvs_slice_of(text);
-    uint32_t *words = add_words(writer, 3);
+    uint32_t *words = add_words(writer, 4);
     if (words == NULL)
         return;
     words[0] = call->id;
     words[1] = (uint32_t)error;
     words[2] = (uint32_t)message.size;
+    words[3] = 0;
     add_bytes(writer, message);
+    kvs_txn_conflict conflict;
+    if (call->future != NULL && kvs_future_get_txn_conflict(call->future, &conflict) == 0) {
+        words[3] = 1;
+        write_conflict(writer, &conflict);
+    }
 }
 
 /* One result; whatever was written of it is taken back when memory runs out. */
@@ -261,12 +300,12 @@ static void write_call(struct writer *writer, struct call *call)
     writer->failed = false;
     writer->words_count = words_count;
     writer->bytes_count = bytes_count;
-    uint32_t *words = add_words(writer, 3);
+    uint32_t *words = add_words(writer, 4);
     if (words == NULL)
         napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "out of memory", NAPI_AUTO_LENGTH);
     words[0] = call->id;
     words[1] = (uint32_t)KVS_ERR_NO_MEMORY;
-    words[2] = 0;
+    words[2] = words[3] = 0;
 }
 
 struct call *completions_take(struct addon *addon)

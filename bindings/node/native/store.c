@@ -83,31 +83,6 @@ static struct call *begin(struct arguments *arguments, napi_env env, napi_callba
     return call_new(arguments->addon, id, store, write);
 }
 
-/* Copies the arguments first, first + 1, ... into the call's memory. */
-static bool take_bytes(struct call *call, struct arguments *arguments, unsigned first,
-                       unsigned count, kvs_slice *slices[])
-{
-    size_t sizes[4];
-    size_t total = 0;
-    for (unsigned i = 0; i < count; i++) {
-        sizes[i] = 0;
-        if (!argument_is_nullish(arguments, first + i) &&
-            !bytes_size(arguments->env, arguments->values[first + i], "a key or value", &sizes[i]))
-            return false;
-        total += sizes[i] + 1; /* a copied string ends with a NUL */
-    }
-    if (!call_reserve(call, total))
-        return false;
-    uint8_t *to = call->memory;
-    for (unsigned i = 0; i < count; i++) {
-        *slices[i] = (kvs_slice){to, sizes[i]};
-        if (!argument_is_nullish(arguments, first + i))
-            bytes_copy(arguments->env, arguments->values[first + i], to, sizes[i]);
-        to += sizes[i] + 1;
-    }
-    return true;
-}
-
 /* ..., family, timeout_ms */
 static bool take_routing(struct call *call, struct arguments *arguments, unsigned first)
 {
@@ -138,9 +113,9 @@ static napi_value one_key(napi_env env, napi_callback_info info, enum kvs_op_kin
         return NULL;
     kvs_slice *slices[] = {&call->op.key};
     call->accepted_error = KVS_ERR_NOT_FOUND;
-    return finish(call,
-                  take_bytes(call, &arguments, 2, 1, slices) && take_routing(call, &arguments, 3),
-                  kind);
+    return finish(
+        call, call_take_bytes(call, &arguments, 2, 1, slices) && take_routing(call, &arguments, 3),
+        kind);
 }
 
 static napi_value store_get_js(napi_env env, napi_callback_info info)
@@ -167,7 +142,8 @@ static napi_value store_set_js(napi_env env, napi_callback_info info)
         return NULL;
     kvs_slice *slices[] = {&call->op.key, &call->op.value};
     return finish(call,
-                  take_bytes(call, &arguments, 2, 2, slices) && take_routing(call, &arguments, 4) &&
+                  call_take_bytes(call, &arguments, 2, 2, slices) &&
+                      take_routing(call, &arguments, 4) &&
                       argument_u64(&arguments, 6, &call->op.ttl_ms),
                   KVS_OP_SET);
 }
@@ -195,7 +171,8 @@ static napi_value store_cas_js(napi_env env, napi_callback_info info)
         call->op.flags = KVS_OP_FLAG_EXPECT_ABSENT;
     call->accepted_error = KVS_ERR_CONDITION_FAILED;
     return finish(call,
-                  take_bytes(call, &arguments, 2, 3, slices) && take_routing(call, &arguments, 5) &&
+                  call_take_bytes(call, &arguments, 2, 3, slices) &&
+                      take_routing(call, &arguments, 5) &&
                       argument_u64(&arguments, 7, &call->op.ttl_ms),
                   KVS_OP_CAS);
 }
@@ -210,7 +187,7 @@ static napi_value store_scan_js(napi_env env, napi_callback_info info)
     if (call == NULL)
         return NULL;
     kvs_slice *slices[] = {&call->op.key, &call->op.end_key};
-    bool ok = take_bytes(call, &arguments, 2, 2, slices) &&
+    bool ok = call_take_bytes(call, &arguments, 2, 2, slices) &&
               argument_u32(&arguments, 4, &call->op.limit) && argument_u32(&arguments, 5, &flags) &&
               take_routing(call, &arguments, 6);
     call->op.flags = (uint16_t)flags;
@@ -225,9 +202,9 @@ static napi_value one_range(napi_env env, napi_callback_info info, enum kvs_op_k
     if (call == NULL)
         return NULL;
     kvs_slice *slices[] = {&call->op.key, &call->op.end_key};
-    return finish(call,
-                  take_bytes(call, &arguments, 2, 2, slices) && take_routing(call, &arguments, 4),
-                  kind);
+    return finish(
+        call, call_take_bytes(call, &arguments, 2, 2, slices) && take_routing(call, &arguments, 4),
+        kind);
 }
 
 static napi_value store_count_js(napi_env env, napi_callback_info info)
@@ -273,57 +250,16 @@ static napi_value store_compact_js(napi_env env, napi_callback_info info)
 
 /* --- batches --- */
 
-static bool array_length(struct arguments *arguments, unsigned i, uint32_t *ret_length)
-{
-    if (napi_get_array_length(arguments->env, arguments->values[i], ret_length) != napi_ok) {
-        napi_throw_type_error(arguments->env, "ERR_INVALID_ARG_TYPE",
-                              "the argument must be an array");
-        return false;
-    }
-    if (*ret_length <= KVS_BATCH_COUNT_MAX)
-        return true;
-    napi_throw_range_error(arguments->env, "TOO_LARGE", "a batch has at most 65536 keys");
-    return false;
-}
-
-/* The bytes of each element of an array, behind each other in the call's memory; null is empty. The
- * slices are offsets until place_slices: the memory may move while it grows. */
-static bool gather(struct call *call, struct arguments *arguments, unsigned i, uint32_t length,
-                   size_t *used, kvs_slice *slices)
-{
-    for (uint32_t index = 0; index < length; index++) {
-        napi_value value;
-        if (napi_get_element(arguments->env, arguments->values[i], index, &value) != napi_ok ||
-            !call_append(call, value, used, &slices[index]))
-            return false;
-    }
-    return true;
-}
-
-static void place_slices(struct call *call, uint32_t length, kvs_slice *slices)
-{
-    for (uint32_t index = 0; index < length; index++)
-        slices[index].data = call->memory + (size_t)slices[index].data;
-}
-
 /* (id, store, keys, family, timeout) */
 static napi_value store_batch_get_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
-    uint32_t length;
-    size_t used = 0;
     struct call *call = begin(&arguments, env, info, write_op_values);
     if (call == NULL)
         return NULL;
-    kvs_slice *keys = NULL;
-    bool ok = array_length(&arguments, 2, &length) &&
-              (keys = call_table(call, length * sizeof *keys)) != NULL &&
-              gather(call, &arguments, 2, length, &used, keys) && take_routing(call, &arguments, 3);
-    if (ok)
-        place_slices(call, length, keys);
-    call->op.keys = keys;
-    call->op.count = length;
-    return finish(call, ok, KVS_OP_BATCH_GET);
+    call->op.keys = call_take_keys(call, &arguments, 2, &call->op.count);
+    return finish(call, call->op.keys != NULL && take_routing(call, &arguments, 3),
+                  KVS_OP_BATCH_GET);
 }
 
 /* Times to live: one number for all, or a Float64Array with one for each. */
@@ -355,58 +291,20 @@ static bool take_ttls(struct arguments *arguments, unsigned i, uint32_t length,
     return true;
 }
 
-/* Kinds of mutations: a Uint8Array of enum kvs_mutation_kind, or a number for all. */
-static bool take_kinds(struct arguments *arguments, unsigned i, uint32_t length,
-                       kvs_mutation *mutations)
-{
-    napi_typedarray_type type;
-    size_t count;
-    void *data;
-    uint32_t kind = 0;
-    bool is_array = napi_get_typedarray_info(arguments->env, arguments->values[i], &type, &count,
-                                             &data, NULL, NULL) == napi_ok;
-    if (is_array ? type != napi_uint8_array || count != length
-                 : !argument_u32(arguments, i, &kind)) {
-        napi_throw_type_error(arguments->env, "ERR_INVALID_ARG_TYPE",
-                              "there must be one kind for each key");
-        return false;
-    }
-    for (uint32_t index = 0; index < length; index++)
-        mutations[index].kind = is_array ? ((const uint8_t *)data)[index] : (uint8_t)kind;
-    return true;
-}
-
 /* (id, store, kinds, keys, values, ttls, family, timeout) */
 static napi_value store_batch_write_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
-    uint32_t length, values_length = 0;
-    size_t used = 0;
     struct call *call = begin(&arguments, env, info, write_none);
     if (call == NULL)
         return NULL;
-    kvs_mutation *mutations = NULL;
-    kvs_slice *slices = NULL;
-    bool ok =
-        array_length(&arguments, 3, &length) && array_length(&arguments, 4, &values_length) &&
-        (mutations = call_table(call, length * (sizeof *mutations + 2 * sizeof *slices))) != NULL;
-    if (ok && values_length < length)
-        length = values_length;
-    slices = (kvs_slice *)(mutations + length);
-    ok = ok && gather(call, &arguments, 3, length, &used, slices) &&
-         gather(call, &arguments, 4, length, &used, slices + length) &&
-         take_routing(call, &arguments, 6) && take_kinds(&arguments, 2, length, mutations) &&
-         take_ttls(&arguments, 5, length, mutations);
-    for (uint32_t i = 0; ok && i < length; i++) {
+    kvs_mutation *mutations = call_take_mutations(call, &arguments, 2, &call->op.count);
+    bool ok = mutations != NULL && take_ttls(&arguments, 5, call->op.count, mutations) &&
+              take_routing(call, &arguments, 6);
+    for (uint32_t i = 0; ok && i < call->op.count; i++)
         mutations[i].family = call->op.family;
-        mutations[i].key = slices[i];
-        mutations[i].value = slices[length + i];
-        place_slices(call, 1, &mutations[i].key);
-        place_slices(call, 1, &mutations[i].value);
-    }
     call->op.family = 0;
     call->op.mutations = mutations;
-    call->op.count = length;
     return finish(call, ok, KVS_OP_BATCH_WRITE);
 }
 
@@ -416,44 +314,10 @@ static void write_opened(struct call *call, struct writer *writer)
 {
     void *store = NULL;
     kvs_future_get_pointer(call->future, &store);
-    struct resource *resource = resource_new(call->addon, &store_kind, store, NULL);
-    if (resource != NULL) {
-        write_resource(writer, resource);
-        return;
-    }
-    kvs_future *closed = kvs_store_close(store);
-    kvs_future_wait(closed, -1);
-    kvs_future_free(closed);
-    write_nothing(writer);
+    write_new_resource(call, writer, &store_kind, store);
 }
 
-/* Text options of struct kvs_store_options; freed after the open, which copies them. */
-static bool take_text_option(napi_env env, napi_value object, const char *name, char **ret_text)
-{
-    struct arguments one = {.env = env};
-    return !option_get(env, object, name, &one.values[0]) ||
-           argument_string(&one, 0, name, ret_text);
-}
-
-static bool take_u64_option(napi_env env, napi_value object, const char *name, uint64_t *ret_value)
-{
-    struct arguments one = {.env = env};
-    return !option_get(env, object, name, &one.values[0]) || argument_u64(&one, 0, ret_value);
-}
-
-static bool take_u32_option(napi_env env, napi_value object, const char *name, uint32_t *ret_value)
-{
-    struct arguments one = {.env = env};
-    return !option_get(env, object, name, &one.values[0]) || argument_u32(&one, 0, ret_value);
-}
-
-static bool take_flag_option(napi_env env, napi_value object, const char *name, bool *ret_value)
-{
-    napi_value value;
-    return !option_get(env, object, name, &value) ||
-           napi_get_value_bool(env, value, ret_value) == napi_ok;
-}
-
+/* Strings are freed after the open, which copies them. */
 bool store_options_take(napi_env env, napi_value object, struct kvs_store_options *options)
 {
     uint32_t sync = 0;

@@ -2,7 +2,7 @@
  * Calls under way: a promise for each, settled in batches. The addon delivers many results at once in
  * two arrays (native/completions.c says how they are written); this reads them.
  */
-import { asKvsError, errorOf } from "./errors";
+import { asKvsError, errorOf, KvsError } from "./errors";
 import { Handle, native } from "./native";
 
 /** What a call's promise becomes, read from its result. */
@@ -54,6 +54,33 @@ export class Results {
     const from = this.byte;
     this.byte = from + size;
     return this.bytes.toString(encoding, from, from + size);
+  }
+
+  /** An error's message, and what it was about. */
+  error(errno: number): KvsError {
+    const size = this.next();
+    const hasDetails = this.next() !== 0;
+    const message = this.text(size);
+    if (!hasDetails) return errorOf(errno, message);
+    const keySize = this.next();
+    const primarySize = this.next();
+    const long = () => BigInt(this.next()) | (BigInt(this.next()) << 32n);
+    const [startTimestamp, conflictTimestamp, conflictCommitTimestamp, lockTtlMs] = [
+      long(),
+      long(),
+      long(),
+      Number(long()),
+    ];
+    const key = Buffer.from(this.take(keySize));
+    const primary = Buffer.from(this.take(primarySize));
+    return errorOf(errno, message, {
+      key,
+      primary,
+      startTimestamp,
+      conflictTimestamp,
+      conflictCommitTimestamp,
+      lockTtlMs,
+    });
   }
 
   nothing(): undefined {
@@ -175,7 +202,7 @@ function deliver(words: Uint32Array, bytes: Buffer, handles: Handle[] | undefine
     waiting[id] = undefined;
     free.push(id);
     if (error !== 0) {
-      call.reject(errorOf(error, results.text(results.next())));
+      call.reject(results.error(error));
       continue;
     }
     try {

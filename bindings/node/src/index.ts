@@ -4,10 +4,17 @@ export { ColumnFamily, FamilyOptions, RawClient, TikvOptions } from "./raw_clien
 export { KvsClient, KvsOptions, Change } from "./kvs_client";
 export {
   CallOptions,
-  KeyRange,
   Pair,
   ReadOptions,
   ScanOptions,
   Value,
   WriteOptions,
 } from "./store_client";
+export { KeyRange } from "./ranges";
+export {
+  RunOptions,
+  Snapshot,
+  Transaction,
+  TransactionClient,
+  TransactionOptions,
+} from "./transaction_client";

@@ -1,8 +1,8 @@
 import { call } from "./calls";
 import { Bytes, native } from "./native";
+import { KeyRange } from "./ranges";
 import {
   CallOptions,
-  KeyRange,
   Pair,
   ReadOptions,
   ScanOptions,

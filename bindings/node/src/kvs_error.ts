@@ -1,8 +1,15 @@
 import * as flags from "./error_flags";
 
-/** What an error was about, where the other side told. */
+/** What an error of a transaction was about; empty or 0 where the other side did not tell. */
 export interface ErrorDetails {
-  [name: string]: unknown;
+  key: Buffer;
+  /** First key of the other transaction. */
+  primary: Buffer;
+  startTimestamp: bigint;
+  /** Start of the other transaction. */
+  conflictTimestamp: bigint;
+  conflictCommitTimestamp: bigint;
+  lockTtlMs: number;
 }
 
 /**

@@ -97,6 +97,66 @@ export interface Native {
   storeStats(id: number, store: Handle, timeoutMs: number): void;
   storeSync(id: number, store: Handle, timeoutMs: number): void;
   storeCompact(id: number, store: Handle, timeoutMs: number): void;
+
+  txnClientOpen(id: number, url: string, options: StoreOptions): void;
+  txnClientClose(id: number, client: Handle): void;
+  txnClientTimestamp(id: number, client: Handle): void;
+  txnClientGc(id: number, client: Handle, safePoint: bigint): void;
+  txnClientCleanupLocks(
+    id: number,
+    client: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    timestamp: bigint,
+  ): void;
+  txnClientUnsafeDestroyRange(
+    id: number,
+    client: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+  ): void;
+  txnBegin(client: Handle, options: object): Handle;
+  txnClose(id: number, txn: Handle): void;
+  txnGet(id: number, txn: Handle, key: Bytes): void;
+  txnExists(id: number, txn: Handle, key: Bytes): void;
+  txnBatchGet(id: number, txn: Handle, keys: Bytes[]): void;
+  txnScan(
+    id: number,
+    txn: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    limit: number,
+    flags: number,
+  ): void;
+  txnGetForUpdate(id: number, txn: Handle, key: Bytes): void;
+  txnBatchGetForUpdate(id: number, txn: Handle, keys: Bytes[]): void;
+  txnPut(id: number, txn: Handle, key: Bytes, value: Bytes): void;
+  txnInsert(id: number, txn: Handle, key: Bytes, value: Bytes): void;
+  txnDelete(id: number, txn: Handle, key: Bytes): void;
+  txnMutate(
+    id: number,
+    txn: Handle,
+    kinds: Uint8Array,
+    keys: Bytes[],
+    values: (Bytes | null)[],
+  ): void;
+  txnLock(id: number, txn: Handle, keys: Bytes[], waitMs: number): void;
+  txnCommit(id: number, txn: Handle): void;
+  txnRollback(id: number, txn: Handle): void;
+  txnTimestamp(id: number, txn: Handle): void;
+  snapshotNew(client: Handle, timestamp: bigint): Handle;
+  snapshotGet(id: number, snapshot: Handle, key: Bytes): void;
+  snapshotExists(id: number, snapshot: Handle, key: Bytes): void;
+  snapshotBatchGet(id: number, snapshot: Handle, keys: Bytes[]): void;
+  snapshotScan(
+    id: number,
+    snapshot: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    limit: number,
+    flags: number,
+  ): void;
+  snapshotTimestamp(id: number, snapshot: Handle): void;
 }
 
 /** The addon: one built here, or the one that came with the package for this kind of machine. */

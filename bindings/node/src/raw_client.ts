@@ -1,9 +1,8 @@
 import { call } from "./calls";
 import { Bytes, native } from "./native";
+import { collect, KeyRange, positionalRange } from "./ranges";
 import {
   CallOptions,
-  keyAfter,
-  KeyRange,
   Pair,
   ReadOptions,
   ScanOptions,
@@ -59,7 +58,7 @@ export function tikvStoreOptions(options: TikvOptions) {
 }
 
 /** Rejects instead of throwing. */
-function attempt<T>(run: () => Promise<T>): Promise<T> {
+export function attempt<T>(run: () => Promise<T>): Promise<T> {
   try {
     return run();
   } catch (error) {
@@ -278,23 +277,6 @@ export class RawClient extends StoreClient {
       ...positionalRange(start, end, includeStart, includeEnd),
       limit,
     });
-    const found: unknown[] = [];
-    for await (const one of this.scanRange<unknown>(all, familyOf(family), keysOnly))
-      found.push(one);
-    return found;
+    return collect(this.scanRange<unknown>(all, familyOf(family), keysOnly));
   }
-}
-
-/** A range of positional arguments: without an end it has none. */
-export function positionalRange(
-  start: Bytes | undefined | null,
-  end: Bytes | undefined | null,
-  includeStart = true,
-  includeEnd = false,
-): KeyRange {
-  const none = (bound: Bytes | undefined | null) => bound == null || bound.length === 0;
-  return {
-    start: none(start) ? undefined : includeStart ? start! : keyAfter(start!),
-    end: none(end) ? undefined : includeEnd ? keyAfter(end!) : end!,
-  };
 }

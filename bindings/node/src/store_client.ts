@@ -1,6 +1,7 @@
 /** What every client of keys and values has, whatever the cluster behind it is called. */
 import { call } from "./calls";
 import { Bytes, Handle, native } from "./native";
+import { KeyRange, rangeOf, scanPages } from "./ranges";
 
 /** Options of every call. */
 export interface CallOptions {
@@ -21,13 +22,6 @@ export interface WriteOptions extends CallOptions {
   ttlMs?: number | undefined;
 }
 
-/** Which keys: from `start` up to, not with, `end`; or all that begin with `prefix`. */
-export interface KeyRange {
-  start?: Bytes | undefined;
-  end?: Bytes | undefined;
-  prefix?: Bytes | undefined;
-}
-
 export interface ScanOptions extends ReadOptions, KeyRange {
   /** At most so many; default: all of the range. */
   limit?: number | undefined;
@@ -41,37 +35,10 @@ export interface ScanOptions extends ReadOptions, KeyRange {
 export type Value<O> = O extends { encoding: BufferEncoding } ? string : Buffer;
 export type Pair<O> = [key: Value<O>, value: Value<O>];
 
-const FLAG_REVERSE = 1;
-const FLAG_KEYS_ONLY = 2;
-const FLAG_PAGE = 256;
 const MUTATION_SET = 1;
 const MUTATION_REMOVE = 2;
 
-/** The first bytes behind all that begin with the prefix; undefined: there are none. */
-export function prefixEnd(prefix: Bytes): Buffer | undefined {
-  const end = Buffer.from(prefix as string);
-  for (let i = end.length - 1; i >= 0; i--) {
-    if (end[i]! !== 0xff) {
-      end[i]!++;
-      return end.subarray(0, i + 1);
-    }
-  }
-  return undefined;
-}
-
-/** The first key behind this one. */
-export function keyAfter(key: Bytes): Buffer {
-  return Buffer.concat([Buffer.from(key as string), Buffer.of(0)]);
-}
-
-export function rangeOf(range: KeyRange): [start: Bytes | null, end: Bytes | null] {
-  if (range.prefix === undefined) return [range.start ?? null, range.end ?? null];
-  if (range.start !== undefined || range.end !== undefined)
-    throw new TypeError("a range has a prefix, or a start and an end");
-  return [range.prefix, prefixEnd(range.prefix) ?? null];
-}
-
-function checkKey(key: unknown, what: string): void {
+export function checkKey(key: unknown, what: string): void {
   if (typeof key !== "string" && !(key instanceof Uint8Array))
     throw new TypeError(`${what} must be a Buffer, a Uint8Array or a string`);
 }
@@ -277,42 +244,15 @@ export class StoreClient implements AsyncDisposable {
     );
   }
 
-  /** @internal Page after page, each when the one before has been taken. */
-  protected async *scanRange<T>(
+  /** @internal */
+  protected scanRange<T>(
     options: ScanOptions,
     family: number,
     keysOnly: boolean,
   ): AsyncGenerator<T, void, undefined> {
-    let [start, end] = rangeOf(options);
-    let left = options.limit ?? Infinity;
-    const flags =
-      FLAG_PAGE | (options.reverse ? FLAG_REVERSE : 0) | (keysOnly ? FLAG_KEYS_ONLY : 0);
-    while (left > 0) {
-      const limit = Math.min(left, options.pageSize ?? 65536, 65536);
-      const [page, last, more] = await call(
-        (id) =>
-          native.storeScan(
-            id,
-            this.handle,
-            start,
-            end,
-            limit,
-            flags,
-            family,
-            options.timeoutMs ?? 0,
-          ),
-        (r): [T[], Buffer | undefined, boolean] => {
-          const all = keysOnly ? r.keys(options.encoding) : r.pairs(options.encoding);
-          return [all as T[], r.lastKey(), r.boolean()];
-        },
-        options.signal,
-      );
-      yield* page;
-      left -= page.length;
-      if (!more || last === undefined) return;
-      if (options.reverse) end = last;
-      else start = keyAfter(last);
-    }
+    return scanPages(options, keysOnly, (id, start, end, limit, flags) =>
+      native.storeScan(id, this.handle, start, end, limit, flags, family, options.timeoutMs ?? 0),
+    );
   }
 
   /** @internal */

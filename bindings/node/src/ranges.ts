@@ -1,0 +1,93 @@
+/** Ranges of keys, and scans of them page by page. */
+import { call } from "./calls";
+import { Bytes } from "./native";
+import type { ScanOptions } from "./store_client";
+
+/** Which keys: from `start` up to, not with, `end`; or all that begin with `prefix`. */
+export interface KeyRange {
+  start?: Bytes | undefined;
+  end?: Bytes | undefined;
+  prefix?: Bytes | undefined;
+}
+
+const FLAG_REVERSE = 1;
+const FLAG_KEYS_ONLY = 2;
+const FLAG_PAGE = 256;
+
+/** The first bytes behind all that begin with the prefix; undefined: there are none. */
+export function prefixEnd(prefix: Bytes): Buffer | undefined {
+  const end = Buffer.from(prefix as string);
+  for (let i = end.length - 1; i >= 0; i--) {
+    if (end[i]! !== 0xff) {
+      end[i]!++;
+      return end.subarray(0, i + 1);
+    }
+  }
+  return undefined;
+}
+
+/** The first key behind this one. */
+export function keyAfter(key: Bytes): Buffer {
+  return Buffer.concat([Buffer.from(key as string), Buffer.of(0)]);
+}
+
+export function rangeOf(range: KeyRange): [start: Bytes | null, end: Bytes | null] {
+  if (range.prefix === undefined) return [range.start ?? null, range.end ?? null];
+  if (range.start !== undefined || range.end !== undefined)
+    throw new TypeError("a range has a prefix, or a start and an end");
+  return [range.prefix, prefixEnd(range.prefix) ?? null];
+}
+
+/** A range of positional arguments: without an end it has none. */
+export function positionalRange(
+  start: Bytes | undefined | null,
+  end: Bytes | undefined | null,
+  includeStart = true,
+  includeEnd = false,
+): KeyRange {
+  const none = (bound: Bytes | undefined | null) => bound == null || bound.length === 0;
+  return {
+    start: none(start) ? undefined : includeStart ? start! : keyAfter(start!),
+    end: none(end) ? undefined : includeEnd ? keyAfter(end!) : end!,
+  };
+}
+
+/** Page after page, each when the one before has been taken; `ask` asks for one. */
+export async function* scanPages<T>(
+  options: ScanOptions,
+  keysOnly: boolean,
+  ask: (
+    id: number,
+    start: Bytes | null,
+    end: Bytes | null,
+    limit: number,
+    flags: number,
+  ) => void,
+): AsyncGenerator<T, void, undefined> {
+  let [start, end] = rangeOf(options);
+  let left = options.limit ?? Infinity;
+  const flags = FLAG_PAGE | (options.reverse ? FLAG_REVERSE : 0) | (keysOnly ? FLAG_KEYS_ONLY : 0);
+  while (left > 0) {
+    const limit = Math.min(left, options.pageSize ?? 65536, 65536);
+    const [page, last, more] = await call(
+      (id) => ask(id, start, end, limit, flags),
+      (r): [T[], Buffer | undefined, boolean] => {
+        const all = keysOnly ? r.keys(options.encoding) : r.pairs(options.encoding);
+        return [all as T[], r.lastKey(), r.boolean()];
+      },
+      options.signal,
+    );
+    yield* page;
+    left -= page.length;
+    if (!more || last === undefined) return;
+    if (options.reverse) end = Buffer.from(last);
+    else start = keyAfter(last);
+  }
+}
+
+/** All that an iterator gives. */
+export async function collect<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const one of source) found.push(one);
+  return found;
+}

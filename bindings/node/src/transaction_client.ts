@@ -1,0 +1,515 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { call } from "./calls";
+import { InvalidArgumentError, KvsError } from "./errors";
+import { Bytes, Handle, native } from "./native";
+import { collect, KeyRange, positionalRange, rangeOf, scanPages } from "./ranges";
+import { attempt, TikvOptions, tikvStoreOptions, tikvUrl } from "./raw_client";
+import { CallOptions, checkKey, Pair, ReadOptions, ScanOptions, Value } from "./store_client";
+
+/** How a transaction behaves; without a field its default. */
+export interface TransactionOptions {
+  /** Locks each key when it is written or read for update; else conflicts are found at commit. */
+  pessimistic?: boolean;
+  /** Writes and locks are refused. */
+  readOnly?: boolean;
+  /** Without these a commit takes the classic two phases. */
+  asyncCommit?: boolean;
+  onePc?: boolean;
+  /** Commits may be ordered before earlier ones that it did not read from. */
+  causalOnly?: boolean;
+  priority?: "normal" | "low" | "high";
+  /** Pessimistic: how long a call waits for the locks of others; default 20000, "none": not at all. */
+  lockWaitMs?: number | "none";
+  /** Of each call, commit included. */
+  timeoutMs?: number;
+  /** Of all that it writes; default 100 MiB, and 300000 keys. */
+  sizeBytesMax?: number;
+  countMax?: number;
+}
+
+/** How often and how long `run` tries. */
+export interface RunOptions extends TransactionOptions {
+  /** Default 20. */
+  attemptsMax?: number;
+  signal?: AbortSignal;
+}
+
+/** One change of a transaction. */
+export type Mutation = { put: Bytes; value: Bytes } | { delete: Bytes };
+
+const PRIORITIES = { normal: 0, low: 1, high: 2 };
+const RETRY_DELAY_MS = 2;
+const RETRY_DELAY_MS_MAX = 500;
+
+function nativeOptions(options: TransactionOptions) {
+  const { asyncCommit, onePc, priority, lockWaitMs, ...rest } = options;
+  if (priority !== undefined && !(priority in PRIORITIES))
+    throw new TypeError('the priority must be "normal", "low" or "high"');
+  return {
+    ...rest,
+    noAsyncCommit: asyncCommit === false,
+    noOnePc: onePc === false,
+    priority: PRIORITIES[priority ?? "normal"],
+    lockWaitMs: lockWaitMs === "none" ? -1 : lockWaitMs,
+  };
+}
+
+/** The functions of the addon by which a transaction, or a snapshot, reads. */
+interface Reads {
+  get(id: number, of: Handle, key: Bytes): void;
+  exists(id: number, of: Handle, key: Bytes): void;
+  batchGet(id: number, of: Handle, keys: Bytes[]): void;
+  scan(
+    id: number,
+    of: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    limit: number,
+    flags: number,
+  ): void;
+  timestamp(id: number, of: Handle): void;
+}
+
+const txnReads: Reads = {
+  get: native.txnGet,
+  exists: native.txnExists,
+  batchGet: native.txnBatchGet,
+  scan: native.txnScan,
+  timestamp: native.txnTimestamp,
+};
+
+const snapshotReads: Reads = {
+  get: native.snapshotGet,
+  exists: native.snapshotExists,
+  batchGet: native.snapshotBatchGet,
+  scan: native.snapshotScan,
+  timestamp: native.snapshotTimestamp,
+};
+
+/** Reads of the database as of one moment. */
+abstract class Reader {
+  /** @internal */
+  constructor(
+    /** @internal */
+    protected readonly handle: Handle,
+    private readonly reads: Reads,
+    /** @internal */
+    protected readonly encoding: BufferEncoding | undefined,
+  ) {}
+
+  /** The value; undefined: there is none. */
+  get<O extends ReadOptions>(key: Bytes, options?: O): Promise<Value<O> | undefined> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        this.reads.get(id, this.handle, key);
+      },
+      (r) => r.value(options?.encoding ?? this.encoding) as Value<O> | undefined,
+      options?.signal,
+    );
+  }
+
+  exists(key: Bytes, options?: CallOptions): Promise<boolean> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        this.reads.exists(id, this.handle, key);
+      },
+      (r) => r.boolean(),
+      options?.signal,
+    );
+  }
+
+  /** Values in the order of the keys; undefined where there is none. */
+  batchGet<O extends ReadOptions>(
+    keys: Iterable<Bytes>,
+    options?: O,
+  ): Promise<(Value<O> | undefined)[]> {
+    return call(
+      (id) => this.reads.batchGet(id, this.handle, [...keys]),
+      (r) => r.values(options?.encoding ?? this.encoding) as (Value<O> | undefined)[],
+      options?.signal,
+    );
+  }
+
+  /** Keys and values in order, page by page. */
+  scan<O extends ScanOptions>(options?: O): AsyncGenerator<Pair<O>, void, undefined>;
+  /** @deprecated */
+  scan(
+    start: Bytes | undefined,
+    end: Bytes | undefined,
+    limit: number,
+    includeStart: boolean,
+    includeEnd: boolean,
+  ): Promise<[string, string][]>;
+  scan(first?: any, ...rest: any[]): any {
+    if (rest.length > 0) return this.positional(false, first, rest as any);
+    return this.pages(first ?? {}, false);
+  }
+
+  scanKeys<O extends ScanOptions>(options: O = {} as O): AsyncGenerator<Value<O>, void, undefined> {
+    return this.pages(options, true);
+  }
+
+  private pages<T>(options: ScanOptions, keysOnly: boolean): AsyncGenerator<T, void, undefined> {
+    const all = { encoding: this.encoding, ...options };
+    return scanPages(all, keysOnly, (id, start, end, limit, flags) =>
+      this.reads.scan(id, this.handle, start, end, limit, flags),
+    );
+  }
+
+  private positional(
+    keysOnly: boolean,
+    start: Bytes | undefined,
+    [end, limit, includeStart, includeEnd]: [Bytes | undefined, number, boolean?, boolean?],
+  ): Promise<unknown[]> {
+    return attempt(() => {
+      if (typeof limit !== "number") throw new TypeError("the limit must be a number");
+      const range = positionalRange(start, end, includeStart, includeEnd);
+      return collect(this.pages<unknown>({ ...range, limit }, keysOnly));
+    });
+  }
+
+  /** Of the moment that is read: milliseconds since 1970 << 18, and a number within the millisecond. */
+  timestamp(): Promise<bigint> {
+    return call((id) => this.reads.timestamp(id, this.handle), (r) => r.bigint());
+  }
+
+  /* --- as in the first client --- */
+
+  /** @deprecated use exists */
+  key_exists(key: string): Promise<boolean> {
+    return this.exists(key);
+  }
+
+  /** @deprecated use batchGet */
+  async batch_get(keys: string[]): Promise<[string, string][]> {
+    return found(keys, await this.batchGet(keys));
+  }
+
+  /** @deprecated use scanKeys */
+  scan_keys(
+    start: Bytes | undefined,
+    end: Bytes | undefined,
+    limit: number,
+    includeStart: boolean,
+    includeEnd: boolean,
+  ): Promise<string[]> {
+    return this.positional(true, start, [end, limit, includeStart, includeEnd]) as Promise<
+      string[]
+    >;
+  }
+}
+
+function found(keys: string[], values: unknown[]): [string, string][] {
+  const pairs = keys.map((key, i) => [key, values[i]]);
+  return pairs.filter(([, value]) => value !== undefined) as [string, string][];
+}
+
+/** The database as of a timestamp. */
+export class Snapshot extends Reader {
+  /** @internal */
+  constructor(handle: Handle, encoding: BufferEncoding | undefined) {
+    super(handle, snapshotReads, encoding);
+  }
+}
+
+/**
+ * Reads and writes that happen all at once at its commit, or not at all. Reads see the database as of
+ * the begin, and the transaction's own writes. One that is forgotten, or left by `await using` without
+ * a commit, is rolled back.
+ */
+export class Transaction extends Reader implements AsyncDisposable {
+  private ended = false;
+
+  /** @internal */
+  constructor(handle: Handle, encoding: BufferEncoding | undefined) {
+    super(handle, txnReads, encoding);
+  }
+
+  /** Reads, and no other transaction changes the key before this one has ended. */
+  getForUpdate<O extends ReadOptions>(key: Bytes, options?: O): Promise<Value<O> | undefined> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        native.txnGetForUpdate(id, this.handle, key);
+      },
+      (r) => r.value(options?.encoding ?? this.encoding) as Value<O> | undefined,
+      options?.signal,
+    );
+  }
+
+  batchGetForUpdate<O extends ReadOptions>(
+    keys: Iterable<Bytes>,
+    options?: O,
+  ): Promise<(Value<O> | undefined)[]> {
+    return call(
+      (id) => native.txnBatchGetForUpdate(id, this.handle, [...keys]),
+      (r) => r.values(options?.encoding ?? this.encoding) as (Value<O> | undefined)[],
+      options?.signal,
+    );
+  }
+
+  put(key: Bytes, value: Bytes, options?: CallOptions): Promise<void> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        checkKey(value, "the value");
+        native.txnPut(id, this.handle, key, value);
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** Puts a key that must not exist: AlreadyExistsError, at once or at commit. */
+  insert(key: Bytes, value: Bytes, options?: CallOptions): Promise<void> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        checkKey(value, "the value");
+        native.txnInsert(id, this.handle, key, value);
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  delete(key: Bytes, options?: CallOptions): Promise<void> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        native.txnDelete(id, this.handle, key);
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** Puts and deletes, with one round of locks. */
+  mutate(mutations: Iterable<Mutation>, options?: CallOptions): Promise<void> {
+    return call(
+      (id) => {
+        const kinds: number[] = [];
+        const keys: Bytes[] = [];
+        const values: (Bytes | null)[] = [];
+        for (const mutation of mutations) {
+          const isPut = "put" in mutation;
+          kinds.push(isPut ? 1 : 2);
+          keys.push(isPut ? mutation.put : mutation.delete);
+          values.push(isPut ? mutation.value : null);
+        }
+        native.txnMutate(id, this.handle, Uint8Array.from(kinds), keys, values);
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** Locks keys, there or not. waitMs: as lockWaitMs of the transaction, which is the default. */
+  lockKeys(
+    keys: Iterable<Bytes>,
+    options?: CallOptions & { waitMs?: number | "none" },
+  ): Promise<void> {
+    const wait = options?.waitMs === "none" ? -1 : (options?.waitMs ?? 0);
+    return call(
+      (id) => native.txnLock(id, this.handle, [...keys], wait),
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /**
+   * Commits: the timestamp, or undefined when nothing was written. After OutcomeUnknownError it has
+   * happened or not; after every other error it has not.
+   */
+  async commit(options?: CallOptions): Promise<bigint | undefined> {
+    this.ended = true;
+    const timestamp = await call(
+      (id) => native.txnCommit(id, this.handle),
+      (r) => r.bigint(),
+      options?.signal,
+    );
+    return timestamp === 0n ? undefined : timestamp;
+  }
+
+  rollback(): Promise<void> {
+    this.ended = true;
+    return call((id) => native.txnRollback(id, this.handle), (r) => r.nothing());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.ended) await this.rollback();
+    await call((id) => native.txnClose(id, this.handle), (r) => r.nothing());
+  }
+
+  /* --- as in the first client --- */
+
+  /** @deprecated use getForUpdate */
+  get_for_update(key: string): Promise<string | undefined> {
+    return this.getForUpdate(key) as Promise<string | undefined>;
+  }
+
+  /** @deprecated use batchGetForUpdate */
+  async batch_get_for_update(keys: string[]): Promise<[string, string][]> {
+    return found(keys, await this.batchGetForUpdate(keys));
+  }
+
+  /** @deprecated use lockKeys */
+  lock_keys(keys: string[]): Promise<void> {
+    return this.lockKeys(keys);
+  }
+}
+
+const CONNECTED = Symbol("made by connect");
+
+/**
+ * Transactions with snapshot isolation: on a TiKV cluster, or in this process (`log:DIR`, `memory:`).
+ *
+ * `new TransactionClient(pd)` gives a promise of a client, as the first TiKV client for Node.js did; such
+ * a client gives strings.
+ *
+ * @example
+ * const client = await TransactionClient.connect("127.0.0.1:2379");
+ * await client.run(async (txn) => {
+ *   const count = Number((await txn.get("count", { encoding: "utf8" })) ?? 0);
+ *   await txn.put("count", String(count + 1));
+ * });
+ * await client.close();
+ */
+export class TransactionClient implements AsyncDisposable {
+  private handle!: Handle;
+  private encoding: BufferEncoding | undefined;
+  private closing: Promise<void> | undefined;
+
+  /** @deprecated a promise of a client that gives strings; use TransactionClient.connect. */
+  constructor(pd: string | readonly string[]);
+  /** @internal */
+  constructor(pd: string | readonly string[] | symbol) {
+    if (pd !== CONNECTED)
+      return attempt(() =>
+        TransactionClient.connect(pd as string, { encoding: "utf8" }),
+      ) as unknown as TransactionClient;
+  }
+
+  /** `where`: HOST[:PORT] of any of PD's members, or several of them; or log:DIR, memory:. */
+  static async connect(
+    where: string | readonly string[],
+    options: TikvOptions = {},
+  ): Promise<TransactionClient> {
+    const client = new TransactionClient(CONNECTED as unknown as string);
+    const isLocal = typeof where === "string" && /^(log|rocksdb|memory):/.test(where);
+    client.encoding = options.encoding;
+    client.handle = await call(
+      (id) =>
+        native.txnClientOpen(id, isLocal ? where : tikvUrl(where), tikvStoreOptions(options)),
+      (r) => r.handle(),
+    );
+    return client;
+  }
+
+  /** At once. An old program says true for pessimistic. */
+  begin(options: TransactionOptions | boolean = {}): Transaction {
+    const all = typeof options === "boolean" ? { pessimistic: options } : options;
+    return new Transaction(native.txnBegin(this.handle, nativeOptions(all)), this.encoding);
+  }
+
+  /** Reads as of the timestamp; without one as of now. */
+  snapshot(timestamp: bigint | number = 0n, _pessimistic?: boolean): Snapshot {
+    return new Snapshot(native.snapshotNew(this.handle, BigInt(timestamp)), this.encoding);
+  }
+
+  /**
+   * Has `work` do its reads and writes in a transaction, and commits it. Where that is right, all of it
+   * is tried again: then `work` runs anew. What it returns is the result.
+   */
+  async run<T>(work: (txn: Transaction) => Promise<T>, options: RunOptions = {}): Promise<T> {
+    const { attemptsMax = 20, signal, ...of } = options;
+    for (let attempts = 1; ; attempts++) {
+      signal?.throwIfAborted();
+      const txn = this.begin(of);
+      try {
+        const result = await work(txn);
+        await txn.commit();
+        return result;
+      } catch (error) {
+        if (!(error instanceof KvsError && error.retryTransaction) || attempts >= attemptsMax)
+          throw error;
+      } finally {
+        await txn[Symbol.asyncDispose]().catch(() => {});
+      }
+      const most = Math.min(RETRY_DELAY_MS * 2 ** attempts, RETRY_DELAY_MS_MAX);
+      await sleep(Math.random() * most);
+    }
+  }
+
+  /** No transaction that begins later has a smaller one. */
+  currentTimestamp(options?: CallOptions): Promise<bigint> {
+    return call(
+      (id) => native.txnClientTimestamp(id, this.handle),
+      (r) => r.bigint(),
+      options?.signal,
+    );
+  }
+
+  /** Gives up what only reads before the safe point can see; the safe point that holds. */
+  garbageCollect(safePoint: bigint | number, options?: CallOptions): Promise<bigint> {
+    return call(
+      (id) => native.txnClientGc(id, this.handle, BigInt(safePoint)),
+      (r) => r.bigint(),
+      options?.signal,
+    );
+  }
+
+  /** Ends the locks of dead transactions that began at or before the timestamp: how many. */
+  cleanupLocks(
+    range: KeyRange,
+    timestamp: bigint | number,
+    options?: CallOptions,
+  ): Promise<number> {
+    return call(
+      (id) => {
+        const [start, end] = rangeOf(range);
+        native.txnClientCleanupLocks(id, this.handle, start, end, BigInt(timestamp));
+      },
+      (r) => r.number(),
+      options?.signal,
+    );
+  }
+
+  /** Removes every version of the range, past snapshots and locks notwithstanding. */
+  unsafeDestroyRange(range: KeyRange, options?: CallOptions): Promise<void> {
+    return call(
+      (id) => {
+        const [start, end] = rangeOf(range);
+        if (start === null || end === null)
+          throw new InvalidArgumentError("the range must have a start and an end");
+        native.txnClientUnsafeDestroyRange(id, this.handle, start, end);
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** Lets what is under way and in the background end, then closes. */
+  close(): Promise<void> {
+    this.closing ??= call((id) => native.txnClientClose(id, this.handle), (r) => r.nothing());
+    return this.closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /* --- as in the first client --- */
+
+  /** @deprecated use currentTimestamp; this one is a bigint, too: a number would lose the low bits */
+  current_timestamp(): Promise<bigint> {
+    return this.currentTimestamp();
+  }
+
+  /** @deprecated use garbageCollect */
+  async gc(safePoint: bigint | number): Promise<boolean> {
+    return (await this.garbageCollect(safePoint)) === BigInt(safePoint);
+  }
+}
