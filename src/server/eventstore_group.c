@@ -302,6 +302,18 @@ static struct es_consumer *find(struct es_connection *connection, const struct e
     return consumer;
 }
 
+/*
+ * Whom an acknowledgement is of: the consumer with its correlation id. The Rust client gives each
+ * package an id of its own: then those of the connection with the name that it says; ids that one of
+ * them does not have are passed over.
+ */
+static bool is_meant(const struct es_consumer *consumer, const struct es_consumer *own,
+                     kvs_slice name)
+{
+    bool takes = consumer->confirmed && !consumer->closing;
+    return takes && (own != NULL ? consumer == own : slice_equal(subscription_id(consumer), name));
+}
+
 /* The ids as one array; NULL: they are none, or there is no memory, and it was answered. */
 static uint8_t *take_ids(const struct es_call *call, struct es_list list)
 {
@@ -328,14 +340,15 @@ void es_take_group_ack(const struct es_call *call)
     struct es_persistent_subscription_ack_events message;
     if (!es_call_decode(call, &message))
         return;
-    struct es_consumer *consumer = find(call->connection, &call->frame->correlation);
-    if (consumer == NULL || !consumer->confirmed || consumer->closing)
-        return; /* it has ended, and so has what was in flight */
     uint8_t *ids = take_ids(call, message.processed_event_ids);
     if (ids == NULL)
         return;
+    const struct es_consumer *own = find(call->connection, &call->frame->correlation);
     /* Without memory for it the events are given again: that is what a time-out does, too. */
-    stream_consumer_ack(&consumer->consumer, ids, message.processed_event_ids.count);
+    for (struct es_consumer *at = call->connection->consumers; at != NULL; at = at->next) {
+        if (is_meant(at, own, message.subscription_id))
+            stream_consumer_ack(&at->consumer, ids, message.processed_event_ids.count);
+    }
     mem_free(ids);
 }
 
@@ -349,15 +362,17 @@ void es_take_group_nak(const struct es_call *call)
     struct es_persistent_subscription_nak_events message;
     if (!es_call_decode(call, &message))
         return;
-    struct es_consumer *consumer = find(call->connection, &call->frame->correlation);
-    if (consumer == NULL || !consumer->confirmed || consumer->closing)
-        return;
     uint8_t *ids = take_ids(call, message.processed_event_ids);
     if (ids == NULL)
         return;
+    const struct es_consumer *own = find(call->connection, &call->frame->correlation);
     bool known = message.action >= 0 && message.action <= ES_NAK_STOP;
-    stream_consumer_nak(&consumer->consumer, ids, message.processed_event_ids.count,
-                        known ? actions[message.action] : STREAM_NAK_UNKNOWN, message.message);
+    enum stream_nak action = known ? actions[message.action] : STREAM_NAK_UNKNOWN;
+    for (struct es_consumer *at = call->connection->consumers; at != NULL; at = at->next) {
+        if (is_meant(at, own, message.subscription_id))
+            stream_consumer_nak(&at->consumer, ids, message.processed_event_ids.count, action,
+                                message.message);
+    }
     mem_free(ids);
 }
 

@@ -297,10 +297,10 @@ public final class Interop {
             Callable<?> create = () -> wait(connection.createPersistentSubscription(s("group"), "g", settings, NOBODY));
             Callable<?> delete = () -> wait(connection.deletePersistentSubscription(s("group"), "g", NOBODY));
             create.call();
-            fails(create, "Already");
+            fails(create, "already exists");
             wait(connection.updatePersistentSubscription(s("group"), "g", settings, NOBODY));
             delete.call();
-            fails(delete, "DoesNotExist");
+            fails(delete, "not exist");
         });
     }
 
