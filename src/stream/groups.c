@@ -118,6 +118,7 @@ static void create_on_config(struct task *task)
     struct group *group = groups->call_group;
     int error = write_error(groups);
     if (error != 0) {
+        group_drop_members(group, STREAM_DROP_NOT_FOUND); /* who came while it was being made */
         group_free(group);
         call_complete(groups, error);
         return;

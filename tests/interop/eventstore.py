@@ -4,12 +4,17 @@ import signal
 import subprocess
 import time
 
-from harness import (SOURCES, TOOLS, Failure, Server, build_java, build_program, build_rust, command, copy_sources,
+from harness import (BUILD, SOURCES, TOOLS, Failure, Server, build_java, build_program, build_rust, command, copy_sources,
                      free_ports)
 
 FOLDER = SOURCES / "eventstore"
 NODE_PACKAGES = {"node": "node-eventstore-client", "node-0.2": "node-eventstore-client-0.2"}
+LIST_ONLY = ("node-promise",)
 LOAD_SECONDS = 8
+
+
+def build_promise(folder, name):
+    return [*build_node(folder, name, "")[:1], str(BUILD / name / "promise.js")]
 
 
 def build_node(folder, name, package):
@@ -23,10 +28,11 @@ def build_old_rust(folder, name):
     return build_rust(folder, name, RUSTC_BOOTSTRAP="1", RUSTFLAGS="-Zcrate-attr=feature(custom_inner_attributes)")
 
 
-TOOLS.update({build_node: ["node", "npm"], build_old_rust: ["cargo"]})
+TOOLS.update({build_node: ["node", "npm"], build_promise: ["node", "npm"], build_old_rust: ["cargo"]})
 
 CLIENTS = {  # name -> how it is built, where, with which options; README.md has their versions
     **{name: (build_node, FOLDER / "node", {"package": package}) for name, package in NODE_PACKAGES.items()},
+    "node-promise": (build_promise, FOLDER / "node", {}),
     "rust-eventstore": (build_old_rust, FOLDER / "rust", {}),
     "jvm": (build_java, FOLDER / "java", {}),
 }
@@ -46,11 +52,12 @@ def lists(results, programs, server):
 
 
 def crosswise(results, programs, server, again=False):
-    for writer in programs:
+    able = [program for program in programs if program.name not in LIST_ONLY]
+    for writer in able:
         prefix = f"shared-{writer.name}"
         if not again:
             writer.run(results, "for all to read", "write", server.events, prefix)
-        for reader in programs:
+        for reader in able:
             if not again or reader is not writer:
                 reader.run(results, f"what {writer.name} wrote" + (" earlier" if again else ""), "read", server.events,
                            prefix)
