@@ -456,7 +456,7 @@ static bool on_events(kvs_subscription *subscription, const kvs_resolved_event *
         if (event->number != watcher->next && watcher->next >= 0)
             watcher->wrong++;
         if (watcher->next >= 0)
-            watcher->next = event->number + 1;
+            watcher->next = event->number < KVS_EVENT_DELETED ? event->number + 1 : 0;
         if (watcher->count < 64)
             watcher->ids[watcher->count] = event->id;
         watcher->count++;

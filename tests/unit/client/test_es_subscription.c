@@ -52,7 +52,7 @@ static bool on_events(kvs_subscription *subscription, const kvs_resolved_event *
         const kvs_event *event = kvs_original_event(&got[i]);
         if (event->number != watcher->next)
             watcher->wrong++;
-        watcher->next = event->number + 1;
+        watcher->next = event->number < KVS_EVENT_DELETED ? event->number + 1 : event->number;
         watcher->retries += got[i].retry_count;
         watcher->last_id = event->id;
     }
