@@ -206,7 +206,7 @@ bool tikv_place_begin(struct tikv_place *place, struct tikv_command *command,
     bool is_v2 = context->api_version == KVRPCPB__APIVERSION__V2;
     int number = key_family(family, is_v2);
     if (number < 0) {
-        tikv_answer_error(command, "invalid cf name: %.64s", family);
+        tikv_answer_error(command, "invalid cf name: %.64s", family != NULL ? family : "");
         return false;
     }
     *place = (struct tikv_place){

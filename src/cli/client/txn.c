@@ -61,7 +61,7 @@ static void print_bytes(kvs_slice bytes)
 
 static int print_get(struct script *script, kvs_future *future)
 {
-    kvs_future *get;
+    kvs_future *get = NULL;
     kvs_slice value = slice_of_string("Key not found");
     int status = wait_for(script, future, &get);
     if (status != 0)
@@ -88,7 +88,7 @@ static int run_get_for_update(struct script *script, const kvs_slice *words, siz
 static int run_exists(struct script *script, const kvs_slice *words, size_t count)
 {
     (void)count;
-    kvs_future *exists;
+    kvs_future *exists = NULL;
     int64_t number = 0;
     int status = wait_for(script, kvs_txn_exists(script->txn, words[0]), &exists);
     if (status != 0)
@@ -128,7 +128,7 @@ static int print_page(struct script *script, struct buf *start, kvs_slice end, u
     const kvs_pair *pairs;
     size_t count;
     int64_t more = 0;
-    kvs_future *scan;
+    kvs_future *scan = NULL;
     uint32_t limit = *left < UINT32_MAX ? (uint32_t)*left : UINT32_MAX;
     int status = wait_for(
         script, kvs_txn_scan(script->txn, buf_slice(start), end, limit, KVS_OP_FLAG_PAGE), &scan);

@@ -59,7 +59,8 @@ static struct es_call *call_of(struct operation *operation)
 static void call_finish(struct es_call *call, int error, const char *why)
 {
     if (why != NULL && why[0] != '\0')
-        snprintf(call->base.message, sizeof call->base.message, "%s", why);
+        snprintf(call->base.message, sizeof call->base.message, "%.*s",
+                 (int)sizeof call->base.message - 1, why);
     buf_deinit(&call->body);
     es_login_deinit(&call->login);
     events_call_finish(&call->base, error);

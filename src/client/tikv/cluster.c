@@ -437,7 +437,7 @@ static void call_retry(struct cluster_call *call, const struct retry_decision *d
     } else if (decision->what == RETRY_AT_ONCE && call->backoff.at_once < RETRY_AT_ONCE_MAX) {
         call->backoff.at_once++;
         call->cluster->counters.retries++;
-        snprintf(call->message, MESSAGE_SIZE, "%s", why);
+        snprintf(call->message, MESSAGE_SIZE, "%.*s", (int)MESSAGE_SIZE - 1, why);
         call_forget(call);
         call_arrive(call);
     } else {
