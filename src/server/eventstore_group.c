@@ -304,8 +304,8 @@ static struct es_consumer *find(struct es_connection *connection, const struct e
 
 /*
  * Whom an acknowledgement is of: the consumer with its correlation id. The Rust client gives each
- * package an id of its own: then those of the connection with the name that it says; ids that one of
- * them does not have are passed over.
+ * package an id of its own: then those of the connection with the name that it says; ids that one
+ * of them does not have are passed over.
  */
 static bool is_meant(const struct es_consumer *consumer, const struct es_consumer *own,
                      kvs_slice name)
