@@ -173,8 +173,8 @@ kvs_future *kvs_events_update_group(kvs_events *events, kvs_slice stream, kvs_sl
 kvs_future *kvs_events_delete_group(kvs_events *events, kvs_slice stream, kvs_slice group,
                                     const kvs_call_options *call);
 
-/* Gives the parked events to the group's members again. By HTTP: the TCP protocol has no command
- * for it. */
+/* Gives the parked events to the group's members again. By HTTP, for want of a command in the TCP
+ * protocol: NOT_FOUND from a kvs-server, which does not serve it yet. */
 kvs_future *kvs_events_replay_parked(kvs_events *events, kvs_slice stream, kvs_slice group,
                                      const kvs_call_options *call);
 
