@@ -174,11 +174,10 @@ static int read_dispatch(struct reader *reader)
     }
 }
 
-static void result_clear(struct streams *streams, struct stream_read *read)
+static void result_clear(struct stream_read *read)
 {
     mem_free(read->events);
     arena_reset(&read->arena);
-    read->streams = streams;
     read->outcome = STREAM_OK;
     read->message = NULL;
     read->events = NULL;
@@ -188,13 +187,20 @@ static void result_clear(struct streams *streams, struct stream_read *read)
     read->last_number = -1;
     read->considered = 0;
     read->cache_control = 0;
+}
+
+/* Before the view is begun: it has all up to the position that the result will tell, so that who
+ * waits for more misses nothing. */
+static void read_prepare(struct streams *streams, struct stream_read *read)
+{
+    read->streams = streams;
     read->last_position = streams_last_position(streams);
 }
 
 static int read_run(struct streams *streams, struct stream_read *read, struct engine_view *view)
 {
     read->events = NULL; /* of the last use: stream_read_release was called */
-    result_clear(streams, read);
+    result_clear(read);
     read->message = request_problem(read);
     if (read->message != NULL) {
         read->outcome = STREAM_BAD_REQUEST;
@@ -209,7 +215,7 @@ static int read_run(struct streams *streams, struct stream_read *read, struct en
     };
     int error = read_dispatch(&reader);
     if (error != 0) {
-        result_clear(streams, read);
+        result_clear(read);
         return error;
     }
     stream_stat_add(&streams->stat_reads, 1);
@@ -220,6 +226,7 @@ static int read_run(struct streams *streams, struct stream_read *read, struct en
 bool streams_read_answer(struct streams *streams, struct stream_read *read)
 {
     struct engine_view view;
+    read_prepare(streams, read);
     int error = engine_view_begin(streams->engine, NULL, false, &view);
     if (error == 0) {
         error = read_run(streams, read, &view);
@@ -247,7 +254,7 @@ static void pool_read_on_done(struct task *task)
 
 void streams_read(struct streams *streams, struct stream_read *read)
 {
-    read->streams = streams;
+    read_prepare(streams, read);
     read->engine_read = (struct engine_read){
         .op = {.task.run = pool_read_on_done, .loop = read->op.loop}, .run = pool_read_run};
     engine_read(streams->engine, &read->engine_read);

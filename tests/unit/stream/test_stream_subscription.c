@@ -351,6 +351,64 @@ static void test_exact_under_load(void **state)
     }
 }
 
+/* --- something is written just after a view was begun ---------------------------------------- */
+
+static struct engine_methods hooked_methods;
+static const struct engine_methods *real_methods;
+static atomic_bool hook_armed;
+
+static void hook_on_done(struct task *task)
+{
+    struct hooked {
+        struct stream_write write;
+        struct latch latch;
+    };
+    latch_down(&CONTAINER_OF(task, struct hooked, write.op.task)->latch);
+}
+
+static void hook_append(void)
+{
+    struct stream_new_event event = event_of(77, "T", "meanwhile");
+    struct hooked {
+        struct stream_write write;
+        struct latch latch;
+    } hooked = {.write = {.op.task.run = hook_on_done, /* on the engine's thread */
+                          .stream = S("a"),
+                          .expected_version = STREAM_ANY,
+                          .events = &event,
+                          .count = 1}};
+    latch_init(&hooked.latch, 1);
+    streams_write(fixture.streams, &hooked.write);
+    latch_wait(&hooked.latch);
+    latch_deinit(&hooked.latch);
+}
+
+static int hooked_view_begin(struct engine *engine, const struct engine_snapshot *snapshot,
+                             struct engine_view *view)
+{
+    int error = real_methods->view_begin(engine, snapshot, view);
+    if (loop_is_current(&fixture.engine.loop) && atomic_exchange(&hook_armed, false))
+        hook_append();
+    return error;
+}
+
+/* The read does not show it, and the subscription must not wait for the one after it. */
+static void test_written_behind_a_view(void **state)
+{
+    struct subscriber *subscriber = subscribe("a", STREAM_END);
+    start(subscriber);
+    wait_flag(subscriber, &subscriber->caught_up);
+    real_methods = fixture.engine.engine->methods;
+    hooked_methods = *real_methods;
+    hooked_methods.view_begin = hooked_view_begin;
+    fixture.engine.engine->methods = &hooked_methods;
+    atomic_store(&hook_armed, true);
+    append("a", 0, 1);
+    wait_count(subscriber, 2);
+    assert_numbers(subscriber, 0);
+    stop(subscriber);
+}
+
 /* Closing at any moment is fine. */
 static void test_close_any_time(void **state)
 {
@@ -378,6 +436,7 @@ int main(void)
         TEST(test_derived),
         TEST(test_denied),
         TEST(test_exact_under_load),
+        TEST(test_written_behind_a_view),
         TEST(test_close_any_time),
     };
     return stream_tests_run("stream-subscription", tests, sizeof tests / sizeof tests[0]);
