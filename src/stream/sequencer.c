@@ -15,7 +15,8 @@
  * with the batch being built, which comes after that one.
  *
  * If a turn must wait for a disk (a head that is not in memory), the rest of it is done on the
- * blocking pool; the writes behind it wait, in order.
+ * blocking pool; the writes behind it wait, in order. The pool also takes over when others keep a
+ * thread at it for long.
  *
  * Failure: when the engine refuses a batch, those behind it fail as well, by their condition; no
  * further batch is sent until all are back; then everything starts from what the engine has. A
@@ -30,6 +31,7 @@
 #define IN_FLIGHT_MAX 4u
 #define BATCH_SIZE_MAX (1024u * 1024) /* then it goes, if it can */
 #define BATCH_WRITES_MAX 4096u
+#define TURNS_MAX 32u /* of one thread, which may be a loop: then the pool goes on */
 #define SCAN_ENOUGH 3 /* ends a scan; never leaves this file */
 #define RECENT_LOAD_SIZE_MAX (32u * 1024 * 1024)
 
@@ -481,8 +483,8 @@ static void turns_run(struct streams *streams)
     struct sequencer *sequencer = &streams->sequencer;
     /* acquire and release: what one holder of the role wrote, the next one sees. */
     unsigned seen = atomic_load_explicit(&sequencer->signals, memory_order_acquire);
-    for (;;) {
-        if (turn(streams, false) == TURN_MUST_BLOCK) {
+    for (unsigned turns = 1;; turns++) {
+        if (turn(streams, false) == TURN_MUST_BLOCK || turns == TURNS_MAX) {
             engine_read(streams->engine, &sequencer->pool_turn);
             return; /* with the role */
         }
