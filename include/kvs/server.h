@@ -19,8 +19,8 @@ typedef struct kvs_server kvs_server;
 struct kvs_server_options {
     uint32_t size;
     const char *address; /* "IP:PORT", default 127.0.0.1:4000; port 0: any free one */
-    /* "kvs" or "memory"; default what the directory was made with, else kvs. "tikv": the data lives
-     * on a TiKV cluster, see `pd` */
+    /* "kvs", "rocksdb" (for data that does not fit in memory) or "memory"; default what the
+     * directory was made with, else kvs. "tikv": the data lives on a TiKV cluster, see `pd` */
     const char *engine;
     const char *directory; /* default "." */
     uint32_t threads;      /* network loops; default one per core */

@@ -2,6 +2,8 @@
  * kvs/store.h: an ordered key-value store, asynchronously; where it lives is chosen by a URL.
  *
  *   log:DIR            in this process, durable, in the directory DIR (made when missing)
+ *   rocksdb:DIR        the same, for data whose keys do not fit in memory (in builds with
+ *                      librocksdb)
  *   memory:            in this process, gone when closed
  *   kvs://HOST[:PORT]  on a kvs-server (port 4000 when left out)
  *   tikv://PD[,PD...][/KEYSPACE]
@@ -72,13 +74,14 @@ enum kvs_sync {
 /* Zero means the default in every field. Set size = sizeof(struct kvs_store_options). */
 struct kvs_store_options {
     uint32_t size;
-    /* log: and memory: */
+    /* log:, rocksdb: and memory: */
     enum kvs_sync sync;
     uint32_t sync_interval_ms;   /* for KVS_SYNC_INTERVAL; default 1000 */
     uint32_t value_size_max;     /* default KVS_VALUE_SIZE_MAX, at most 64 MiB */
     uint64_t segment_size_bytes; /* log: size of one file; default 64 MiB */
-    uint64_t cache_size_bytes;   /* log: memory for values; default a quarter of the machine's */
-    bool must_exist;             /* log: fail when DIR has no store yet */
+    uint64_t cache_size_bytes;   /* log: memory for values, rocksdb: for blocks of its files;
+                                    default a quarter of the machine's */
+    bool must_exist;             /* log and rocksdb: fail when DIR has no store yet */
     /* kvs:// */
     uint32_t connections;        /* connections to the server; default 1 */
     uint32_t connect_timeout_ms; /* default 5000 */

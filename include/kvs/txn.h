@@ -2,7 +2,8 @@
  * kvs/txn.h: transactions over many keys, asynchronously, with snapshot isolation; where the data
  * lives is chosen by a URL.
  *
- *   log:DIR, memory:             in this process (kvs_txn_client_on_store: together with a
+ *   log:DIR, rocksdb:DIR,
+ *   memory:                      in this process (kvs_txn_client_on_store: together with a
  *                                kvs_store)
  *   tikv://PD[,PD...][/KEYSPACE] on a TiKV cluster, by the rules of its own transactional clients
  *
@@ -57,7 +58,7 @@ typedef struct kvs_snapshot kvs_snapshot;
 kvs_future *kvs_txn_client_open(kvs_runtime *runtime, const char *url,
                                 const struct kvs_store_options *options);
 
-/* A client on the data of an open log: or memory: store, which may be closed before or after it:
+/* A client on the data of an open store in this process, which may be closed before or after it:
  * the last one closes the directory. UNSUPPORTED for other stores. */
 kvs_future *kvs_txn_client_on_store(kvs_store *store);
 

@@ -40,6 +40,19 @@ int open_check(const char *text, const struct kvs_store_options *given, struct u
     return url_parse(text, ret_url, message, (int)OPEN_MESSAGE_SIZE);
 }
 
+/* The URL is of an engine in this process. */
+static engine_open_fn *engine_opener(enum url_scheme scheme)
+{
+    switch (scheme) {
+    case URL_ROCKSDB:
+        return rocksdb_engine_open_blocking;
+    case URL_MEMORY:
+        return memory_engine_open_blocking;
+    default:
+        return log_engine_open_blocking;
+    }
+}
+
 int open_local_blocking(kvs_runtime *runtime, const struct url *url,
                         const struct kvs_store_options *options, struct local_engine **ret_local,
                         char message[OPEN_MESSAGE_SIZE])
@@ -55,9 +68,7 @@ int open_local_blocking(kvs_runtime *runtime, const struct url *url,
     };
     struct engine_message why = {0};
     struct engine *engine;
-    int error = url->scheme == URL_LOG
-                    ? log_engine_open_blocking(&engine_options, &engine, &why)
-                    : memory_engine_open_blocking(&engine_options, &engine, &why);
+    int error = engine_opener(url->scheme)(&engine_options, &engine, &why);
     snprintf(message, OPEN_MESSAGE_SIZE, "%s", why.text);
     if (error != 0)
         return error;

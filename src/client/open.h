@@ -14,7 +14,7 @@
 int open_check(const char *text, const struct kvs_store_options *given, struct url *ret_url,
                struct kvs_store_options *ret_options, char message[OPEN_MESSAGE_SIZE]);
 
-/* Opens the engine of a log: or memory: URL. */
+/* Opens the engine of a log:, rocksdb: or memory: URL. */
 int open_local_blocking(kvs_runtime *runtime, const struct url *url,
                         const struct kvs_store_options *options, struct local_engine **ret_local,
                         char message[OPEN_MESSAGE_SIZE]);

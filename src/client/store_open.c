@@ -1,7 +1,7 @@
 /*
  * client/store_open.c: kvs_store_open and kvs_store_close: from a URL to a kvs_store and back.
  *
- * log: and memory:
+ * log:, rocksdb: and memory:
  *   1. a pool thread opens the engine, which reads files, and makes the store over it;
  *   2. close lets what is in flight end (on the loop), then a pool thread closes the engine, unless
  *      transactions still use it (client/txn/local.h).
@@ -163,7 +163,7 @@ kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
         error = store_open_tikv(open);
     if (error != 0) {
         store_open_fail(open, error);
-    } else if (open->url.scheme == URL_LOG || open->url.scheme == URL_MEMORY) {
+    } else if (url_is_local(&open->url)) {
         open->task.run = store_open_run_blocking;
         pool_submit_task(kvs_runtime_pool(runtime), &open->task);
     }

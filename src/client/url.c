@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FORMS "log:DIR, memory:, kvs://HOST[:PORT] and tikv://PD[,PD...]"
+#define FORMS "log:DIR, rocksdb:DIR, memory:, kvs://HOST[:PORT] and tikv://PD[,PD...]"
 
 struct url_why {
     char *text;
@@ -30,13 +30,14 @@ static const char *after(const char *text, const char *prefix)
     return strncmp(text, prefix, size) == 0 ? text + size : NULL;
 }
 
-static int parse_log(const char *path, struct url *url, struct url_why why)
+static int parse_directory(enum url_scheme scheme, const char *name, const char *path,
+                           struct url *url, struct url_why why)
 {
     if (path[0] == '\0')
-        return fail(why, "log: needs a directory, as in log:data");
+        return fail(why, "%s: needs a directory, as in %s:data", name, name);
     if (strlen(path) >= sizeof url->path)
-        return fail(why, "log: the path of the directory is too long");
-    url->scheme = URL_LOG;
+        return fail(why, "%s: the path of the directory is too long", name);
+    url->scheme = scheme;
     memcpy(url->path, path, strlen(path) + 1); /* fits: checked above */
     return 0;
 }
@@ -128,7 +129,9 @@ int url_parse(const char *text, struct url *ret_url, char *ret_why, int size)
         return fail(why, "no URL; known are " FORMS);
     const char *rest;
     if ((rest = after(text, "log:")) != NULL)
-        return parse_log(rest, ret_url, why);
+        return parse_directory(URL_LOG, "log", rest, ret_url, why);
+    if ((rest = after(text, "rocksdb:")) != NULL)
+        return parse_directory(URL_ROCKSDB, "rocksdb", rest, ret_url, why);
     if ((rest = after(text, "kvs://")) != NULL)
         return parse_kvs(rest, ret_url, why);
     if ((rest = after(text, "tikv://")) != NULL)

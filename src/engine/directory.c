@@ -1,20 +1,30 @@
 /*
- * engine/directory.c: which engine wrote a directory?
+ * engine/directory.c: which engine wrote a directory, and who has it open?
  *
  * An engine that keeps data in a directory says so in the text file `KVS` there, in lines of
  * "name: value"; the first is "engine: NAME". A directory without that file belongs to none.
  *
- * Failure: a file that cannot be read is an error, one that says something else is CORRUPTION.
+ * Open: 1. the directory is made if need be, and its name made durable; 2. its file LOCK is locked;
+ * 3. the file KVS is written, or read and compared.
+ *
+ * Failure: a file that cannot be read is an error, one that says something else is CORRUPTION. An
+ * open that fails leaves nothing behind but the directory and its lock file.
  */
+#include "engine/directory.h"
+
 #include "base/error.h"
 #include "base/fault.h"
-#include "engine/engine.h"
+#include "base/mem.h"
+#include "engine/file.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAME_SIZE 32
@@ -60,5 +70,139 @@ int engine_directory_probe_blocking(const char *directory, char name[NAME_SIZE])
         return KVS_ERR_CORRUPTION;
     memcpy(name, value, size);
     name[size] = '\0';
+    return 0;
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+int engine_directory_fail(struct engine_message *message, int error, const char *directory,
+                          const char *what)
+{
+    snprintf(message->text, sizeof message->text, "%s: %s (%s)", directory, what,
+             kvs_error_text(error));
+    return error;
+}
+
+/* A directory that a power cut takes away would take all that is in it. */
+static int parent_sync(const char *directory)
+{
+    char *copy = mem_strdup(directory);
+    int error = copy != NULL ? file_sync_directory(dirname(copy)) : KVS_ERR_NO_MEMORY;
+    mem_free(copy);
+    return error;
+}
+
+int engine_directory_make_blocking(const char *directory)
+{
+    if (mkdir(directory, 0755) != 0)
+        return errno == EEXIST ? KVS_ERR_ALREADY_EXISTS : error_from_errno(errno);
+    return parent_sync(directory);
+}
+
+static int directory_make(const struct engine_options *options, struct engine_message *message)
+{
+    const char *directory = options->directory;
+    struct stat status;
+    if (strlen(directory) + sizeof "/KVS.new" > PATH_MAX)
+        return engine_directory_fail(message, KVS_ERR_INVALID_ARGUMENT, directory,
+                                     "has too long a name");
+    if (stat(directory, &status) == 0) {
+        if (S_ISDIR(status.st_mode))
+            return 0;
+        return engine_directory_fail(message, KVS_ERR_NO_DIRECTORY, directory,
+                                     "is not a directory");
+    }
+    if (options->must_exist || errno != ENOENT)
+        return engine_directory_fail(message, error_from_errno(errno), directory,
+                                     "cannot be opened");
+    int error = engine_directory_make_blocking(directory);
+    return error == 0 ? 0 : engine_directory_fail(message, error, directory, "cannot be made");
+}
+
+static int directory_lock(const char *directory, int *ret_fd, struct engine_message *message)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/LOCK", directory);
+    int fd;
+    int error = file_open(path, O_RDWR | O_CREAT, &fd);
+    if (error != 0)
+        return engine_directory_fail(message, error, directory, "its lock file cannot be written");
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *ret_fd = fd;
+        return 0;
+    }
+    error = errno == EWOULDBLOCK ? KVS_ERR_LOCKED : error_from_errno(errno);
+    close(fd);
+    return engine_directory_fail(
+        message, error, directory,
+        error == KVS_ERR_LOCKED
+            ? "is open in another process; stop that one, or use another directory"
+            : "cannot be locked");
+}
+
+/* Under another name first: a crash in the middle must not leave half a marker, which would be
+ * somebody else's for all we know. */
+int engine_directory_mark_blocking(const char *directory, const char *engine_name)
+{
+    char path[PATH_MAX];
+    char fresh[PATH_MAX];
+    char text[NAME_SIZE + 32];
+    snprintf(path, sizeof path, "%s/KVS", directory);
+    snprintf(fresh, sizeof fresh, "%s/KVS.new", directory);
+    int size = snprintf(text, sizeof text, "engine: %s\nformat: 1\n", engine_name);
+    int fd;
+    int error = file_open(fresh, O_WRONLY | O_CREAT | O_TRUNC, &fd);
+    if (error != 0)
+        return error;
+    error = file_write(fd, text, (size_t)size, 0);
+    if (error == 0)
+        error = file_sync(fd);
+    close(fd);
+    if (error == 0)
+        error = file_rename(fresh, path);
+    if (error == 0)
+        error = file_sync_directory(directory);
+    return error;
+}
+
+static int directory_claim(const struct engine_options *options, const char *engine_name,
+                           struct engine_message *message)
+{
+    const char *directory = options->directory;
+    char name[NAME_SIZE] = "";
+    int error = engine_directory_probe_blocking(directory, name);
+    if (error != 0)
+        return engine_directory_fail(message, error, directory, "its file KVS cannot be read");
+    if (name[0] == '\0' && options->must_exist)
+        return engine_directory_fail(message, KVS_ERR_NO_DIRECTORY, directory, "holds no store");
+    if (name[0] == '\0') {
+        error = engine_directory_mark_blocking(directory, engine_name);
+        return error == 0 ? 0
+                          : engine_directory_fail(message, error, directory, "cannot be written");
+    }
+    if (strcmp(name, engine_name) == 0)
+        return 0;
+    snprintf(message->text, sizeof message->text,
+             "%s: was written by the engine \"%s\", not \"%s\"; use that engine or another "
+             "directory",
+             directory, name, engine_name);
+    return KVS_ERR_WRONG_ENGINE;
+}
+
+int engine_directory_open_blocking(const struct engine_options *options, const char *engine_name,
+                                   int *ret_lock_fd, struct engine_message *ret_message)
+{
+    int lock_fd = -1;
+    int error = directory_make(options, ret_message);
+    if (error == 0)
+        error = directory_lock(options->directory, &lock_fd, ret_message);
+    if (error != 0)
+        return error;
+    error = directory_claim(options, engine_name, ret_message);
+    if (error != 0) {
+        close(lock_fd);
+        return error;
+    }
+    *ret_lock_fd = lock_fd;
     return 0;
 }

@@ -54,6 +54,7 @@ enum engine_family {
 #define ENGINE_CAP_DURABLE 1u    /* keeps its data when the process ends */
 #define ENGINE_CAP_IN_MEMORY 2u  /* reads never block */
 #define ENGINE_CAP_CHECKPOINT 4u /* online backup */
+#define ENGINE_CAP_ESTIMATES 8u  /* statistics of keys and live bytes are estimates */
 
 struct engine;
 struct engine_snapshot;
@@ -187,19 +188,16 @@ struct engine_message {
     char text[256];
 };
 
-/*
- * Open (blocking). Errors of log: NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, CORRUPTION, IO,
- * NO_SPACE, NO_MEMORY, with a line for a person in ret_message.
- */
-int log_engine_open_blocking(const struct engine_options *options, struct engine **ret_engine,
-                             struct engine_message *ret_message);
-int memory_engine_open_blocking(const struct engine_options *options, struct engine **ret_engine,
-                                struct engine_message *ret_message);
+/* Open (blocking). NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE,
+ * NO_MEMORY, with a line for a person in ret_message. */
+typedef int engine_open_fn(const struct engine_options *options, struct engine **ret_engine,
+                           struct engine_message *ret_message);
+engine_open_fn log_engine_open_blocking;
+engine_open_fn memory_engine_open_blocking;
+engine_open_fn rocksdb_engine_open_blocking; /* UNSUPPORTED in a build without librocksdb */
 
 /* Name of the engine that wrote the directory: "kvs", another name, or "" for none. */
 int engine_directory_probe_blocking(const char *directory, char name[32]);
-
-/* --- dispatch --------------------------------------------------------------------------------- */
 
 /* Begins a view; snapshot NULL: of now. It must be ended on the thread that began it. NO_MEMORY. */
 static inline int engine_view_begin(struct engine *engine, const struct engine_snapshot *snapshot,

@@ -275,15 +275,13 @@ static uint64_t handshake_ms(const struct kvs_server_options *options)
 /* --- opening ------------------------------------------------------------------------------------
  */
 
-typedef int engine_open_fn(const struct engine_options *options, struct engine **ret_engine,
-                           struct engine_message *ret_message);
-
 static const struct {
     const char *name;
     engine_open_fn *open_blocking;
 } engines[] = {
     {"kvs", log_engine_open_blocking},
     {"memory", memory_engine_open_blocking},
+    {"rocksdb", rocksdb_engine_open_blocking},
 };
 
 /* The engine asked for, else the one that wrote the directory, else the first. */
@@ -312,7 +310,7 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
             return 0;
         }
     }
-    snprintf(message, 256, "there is no engine \"%s\": choose kvs, memory or tikv%s", name,
+    snprintf(message, 256, "there is no engine \"%s\": choose kvs, rocksdb, memory or tikv%s", name,
              options->engine == NULL ? ", with another --dir than the one it wrote" : "");
     return options->engine == NULL ? KVS_ERR_WRONG_ENGINE : KVS_ERR_INVALID_ARGUMENT;
 }

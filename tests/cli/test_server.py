@@ -56,6 +56,22 @@ def test_values_survive_a_restart(directory):
         assert server.ok("get", "key2") == b"value2\n"
 
 
+def test_the_rocksdb_engine(directory):
+    if not os.environ.get("KVS_ROCKSDB"):
+        refuses("--dir", str(directory), "--engine", "rocksdb", says=("built without",))
+        return
+    with Server(directory, "--engine", "rocksdb") as server:
+        server.ok("set", "key1", "value1")
+        server.ok("set", "key2", "value2")
+        server.ok("rm", "key1")
+        server.kill()
+    refuses("--dir", str(directory), "--engine", "kvs", says=("another engine", "rocksdb"))
+    with Server(directory) as server:  # what the directory was made with
+        assert server.ok("get", "key1") == b"Key not found\n"
+        assert server.ok("get", "key2") == b"value2\n"
+        assert server.stop() == 0
+
+
 def test_acknowledged_values_survive_a_kill(directory):
     for round_number in range(3):
         with Server(directory) as server:

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -22,20 +21,20 @@ void directory_remove(const char *path)
     nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+static uint64_t summed_size; /* nftw has no argument */
+
+static int add_size(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    if (type == FTW_F && S_ISREG(status->st_mode))
+        summed_size += (uint64_t)status->st_size;
+    return 0;
+}
+
 uint64_t directory_size(const char *path)
 {
-    uint64_t size = 0;
-    DIR *directory = opendir(path);
-    if (directory == NULL)
-        return 0;
-    struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL) {
-        struct stat status;
-        if (fstatat(dirfd(directory), entry->d_name, &status, 0) == 0 && S_ISREG(status.st_mode))
-            size += (uint64_t)status.st_size;
-    }
-    closedir(directory);
-    return size;
+    summed_size = 0;
+    nftw(path, add_size, 16, FTW_PHYS);
+    return summed_size;
 }
 
 void fixtures_in_memory(void)

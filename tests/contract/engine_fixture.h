@@ -45,7 +45,7 @@ void fixture_deinit(struct fixture *fixture); /* closes when open */
 bool fixture_can(const struct fixture *fixture, unsigned capabilities);
 
 void directory_remove(const char *path);
-uint64_t directory_size(const char *path);
+uint64_t directory_size(const char *path); /* of all files below it; one thread at a time */
 
 /* --- waiting ----------------------------------------------------------------------------------*/
 

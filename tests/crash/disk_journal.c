@@ -1,7 +1,7 @@
 /* tests/crash/disk_journal.c: see disk_journal.h. Any thread may come through the wrapped calls. */
 #include "crash/disk_journal.h"
 
-#include "engine/log/file.h"
+#include "engine/file.h"
 
 #include <assert.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  * tests/crash/disk_journal.h: everything that the log engine does to its files, in order, so that a
  * power cut can be played at any moment of it.
  *
- * The linker sends the engine's calls of engine/log/file.h through here (--wrap); they are done as
+ * The linker sends the engine's calls of engine/file.h through here (--wrap); they are done as
  * ever, and noted. disk_journal_cut then writes a directory as a disk could hold it after a cut:
  *   - what was synced before the moment is there;
  *   - of every other write any sectors are there, or none: they need not come in order;

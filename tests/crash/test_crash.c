@@ -266,10 +266,11 @@ static bool writers_join(unsigned round)
     return fine;
 }
 
-static bool round_run(const char *directory, struct rand *rand, unsigned round)
+static bool round_run(const char *engine, const char *directory, struct rand *rand, unsigned round)
 {
-    const char *arguments[] = {"--dir",   directory,     "--sync", "always", "--segment-size",
-                               "1048576", "--log-level", "info",   NULL};
+    const char *arguments[] = {"--engine", engine,           "--dir",   directory,     "--sync",
+                               "always",   "--segment-size", "1048576", "--log-level", "info",
+                               NULL};
     struct server_process server;
     if (!server_process_start(&server, arguments)) {
         printf("# round %u: the server does not start: %s\n", round, server.log);
@@ -314,8 +315,10 @@ static bool last_round(const char *directory, unsigned round)
     return true;
 }
 
-int main(void)
+/* The argument is the engine: kvs when left out. */
+int main(int argc, char **argv)
 {
+    const char *engine = argc > 1 ? argv[1] : "kvs";
     uint64_t seed = test_seed();
     const char *seconds = getenv("KVS_TEST_SECONDS");
     uint64_t end_ms =
@@ -329,7 +332,7 @@ int main(void)
     unsigned round = 0;
     bool fine = true;
     do
-        fine = round_run(directory, &rand, ++round);
+        fine = round_run(engine, directory, &rand, ++round);
     while (fine && clock_now_ms() < end_ms);
     fine = fine && last_round(directory, round);
     uint64_t acknowledged = 0;

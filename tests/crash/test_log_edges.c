@@ -7,7 +7,7 @@
  */
 #include "base/log.h"
 #include "contract/engine_fixture.h"
-#include "engine/log/file.h"
+#include "engine/file.h"
 #include "engine/log/segment.h"
 #include "test.h"
 

@@ -31,7 +31,7 @@ static const struct arguments_option rows[] = {
     {"dir", 'd', ARGUMENTS_STRING, AT(directory), "PATH",
      "where the data is kept (the current directory)", 0, 0, NULL},
     {"engine", 'e', ARGUMENTS_STRING, AT(engine), "NAME",
-     "kvs, memory or tikv (what the directory was made with, else kvs)", 0, 0, NULL},
+     "kvs, rocksdb, memory or tikv (what the directory was made with, else kvs)", 0, 0, NULL},
     {"sync", 's', ARGUMENTS_CHOICE, AT(sync), NULL, "when a write is acknowledged (always)", 0, 0,
      sync_names},
     {"sync-interval", 0, ARGUMENTS_SECONDS, AT(sync_interval_ms), "SECONDS",
@@ -43,7 +43,8 @@ static const struct arguments_option rows[] = {
     {"segment-size", 0, ARGUMENTS_SIZE, AT(segment_size), "BYTES",
      "size of one file of the log (64m)", MIB, 4096 * MIB, NULL},
     {"cache", 0, ARGUMENTS_SIZE, AT(cache_size), "BYTES",
-     "memory for values (a quarter of the machine's)", MIB, 0, NULL},
+     "memory for values; with rocksdb: for blocks of its files (a quarter of the machine's)", MIB,
+     0, NULL},
     {"value-max", 0, ARGUMENTS_SIZE, AT(value_max), "BYTES", "largest value (16m)", 1, 64 * MIB,
      NULL},
     {"connections-max", 0, ARGUMENTS_NUMBER, AT(connections_max), "N",
@@ -123,6 +124,7 @@ static const struct arguments_command command[] = {
             "(`sync = interval`); # begins a comment. The command line wins over the file.\n",
         .examples = "kvs-server --dir /var/lib/kvs\n"
                     "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"
+                    "kvs-server --engine rocksdb --dir /var/lib/kvs --cache 4g\n"
                     "kvs-server --engine memory --addr 127.0.0.1:0\n"
                     "kvs-server --tikv\n"
                     "kvs-server --eventstore --http --insecure\n"

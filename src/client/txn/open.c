@@ -219,14 +219,13 @@ kvs_future *kvs_txn_client_open(kvs_runtime *runtime, const char *url,
     if (open->error == 0 && open->url.scheme == URL_TIKV) {
         open->error = open_tls(open);
         open_client(open);
-    } else if (open->error == 0 &&
-               (open->url.scheme == URL_LOG || open->url.scheme == URL_MEMORY)) {
+    } else if (open->error == 0 && url_is_local(&open->url)) {
         open_on_pool(open);
     } else {
         if (open->error == 0) {
             open->error = KVS_ERR_UNSUPPORTED;
             snprintf(open->message, sizeof open->message,
-                     "transactions are for log:, memory: and tikv:// URLs");
+                     "transactions are for log:, rocksdb:, memory: and tikv:// URLs");
         }
         open_fail(open);
     }

@@ -15,7 +15,7 @@
 #include "engine/log/log_engine.h"
 
 #include "base/mem.h"
-#include "engine/log/file.h"
+#include "engine/file.h"
 
 #include <assert.h>
 

@@ -19,7 +19,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "engine/log/file.h"
+#include "engine/file.h"
 
 #include <assert.h>
 

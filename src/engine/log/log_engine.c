@@ -14,23 +14,17 @@
 #include "engine/log/log_engine.h"
 
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/mem.h"
-#include "engine/log/file.h"
+#include "engine/directory.h"
+#include "engine/file.h"
+#include "engine/pool_read.h"
 #include "runtime/thread_pool.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
-#include <stdio.h>
-#include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define ENGINE_NAME "kvs"
-#define MARKER_TEXT "engine: " ENGINE_NAME "\nformat: 1\n"
 #define SEGMENT_SIZE_DEFAULT (64u * 1024 * 1024)
 #define SYNC_INTERVAL_MS_DEFAULT 1000u
 #define SLOTS_SIZE (SEGMENT_SLOTS * sizeof(_Atomic(struct segment *)))
@@ -274,41 +268,9 @@ static int log_count(struct engine_view *view, const struct engine_range *range,
     return 0;
 }
 
-/* --- reads on the pool ------------------------------------------------------------------------ */
-
-struct pool_read {
-    struct task job;
-    struct engine *engine;
-};
-
-static struct pool_read *pool_read_of(struct engine_read *read)
-{
-    _Static_assert(sizeof(struct pool_read) <= sizeof read->state, "state is large enough");
-    return (struct pool_read *)(void *)read->state;
-}
-
-static void log_read_job(struct task *task)
-{
-    struct pool_read *mine = CONTAINER_OF(task, struct pool_read, job);
-    struct engine_read *read =
-        (struct engine_read *)(void *)((char *)mine - offsetof(struct engine_read, state));
-    struct engine_view view;
-    int error = engine_view_begin(mine->engine, read->snapshot, true, &view);
-    if (error == 0) {
-        error = read->run(read, &view);
-        engine_view_end(&view);
-    }
-    struct completions completions = COMPLETIONS_INIT;
-    completions_add(&completions, &read->op, error);
-    completions_flush(&completions);
-}
-
 static void log_read(struct engine *engine, struct engine_read *read)
 {
-    struct pool_read *mine = pool_read_of(read);
-    mine->engine = engine;
-    mine->job.run = log_read_job;
-    pool_submit_task(log_of(engine)->pool, &mine->job);
+    pool_read_submit(log_of(engine)->pool, engine, read);
 }
 
 /* --- snapshots -------------------------------------------------------------------------------- */
@@ -498,94 +460,6 @@ static uint64_t cache_size_default(void)
     return (uint64_t)pages * (uint64_t)page_size / 4;
 }
 
-static int fail(struct engine_message *message, int error, const char *directory, const char *what)
-{
-    snprintf(message->text, sizeof message->text, "%s: %s (%s)", directory, what,
-             kvs_error_text(error));
-    return error;
-}
-
-static int directory_make(const struct engine_options *options, struct engine_message *message)
-{
-    const char *directory = options->directory;
-    struct stat status;
-    if (strlen(directory) + 1 + SEGMENT_NAME_SIZE > SEGMENT_PATH_SIZE)
-        return fail(message, KVS_ERR_INVALID_ARGUMENT, directory, "has too long a name");
-    if (stat(directory, &status) == 0) {
-        if (S_ISDIR(status.st_mode))
-            return 0;
-        return fail(message, KVS_ERR_NO_DIRECTORY, directory, "is not a directory");
-    }
-    if (options->must_exist || errno != ENOENT)
-        return fail(message, error_from_errno(errno), directory, "cannot be opened");
-    if (mkdir(directory, 0755) != 0)
-        return fail(message, error_from_errno(errno), directory, "cannot be made");
-    /* A directory that a power cut takes away would take all that is in it. */
-    char *copy = mem_strdup(directory);
-    int error = copy != NULL ? file_sync_directory(dirname(copy)) : KVS_ERR_NO_MEMORY;
-    mem_free(copy);
-    return error == 0 ? 0 : fail(message, error, directory, "cannot be made durable");
-}
-
-static int directory_lock(struct log_engine *log, struct engine_message *message)
-{
-    char path[SEGMENT_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/LOCK", log->directory);
-    int error = file_open(path, O_RDWR | O_CREAT, &log->lock_fd);
-    if (error != 0)
-        return fail(message, error, log->directory, "its lock file cannot be written");
-    if (flock(log->lock_fd, LOCK_EX | LOCK_NB) == 0)
-        return 0;
-    if (errno == EWOULDBLOCK)
-        return fail(message, KVS_ERR_LOCKED, log->directory,
-                    "is open in another process; stop that one, or use another directory");
-    return fail(message, error_from_errno(errno), log->directory, "cannot be locked");
-}
-
-/* Under another name first: a crash in the middle must not leave half a marker, which would be
- * somebody else's for all we know. */
-static int marker_write(struct log_engine *log)
-{
-    char path[SEGMENT_PATH_SIZE];
-    char fresh[SEGMENT_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/KVS", log->directory);
-    snprintf(fresh, sizeof fresh, "%s/KVS.new", log->directory);
-    int fd;
-    int error = file_open(fresh, O_WRONLY | O_CREAT | O_TRUNC, &fd);
-    if (error != 0)
-        return error;
-    error = file_write(fd, MARKER_TEXT, sizeof MARKER_TEXT - 1, 0);
-    if (error == 0)
-        error = file_sync(fd);
-    close(fd);
-    if (error == 0)
-        error = file_rename(fresh, path);
-    if (error == 0)
-        error = file_sync_directory(log->directory);
-    return error;
-}
-
-static int directory_claim(struct log_engine *log, bool must_exist, struct engine_message *message)
-{
-    char name[32];
-    int error = engine_directory_probe_blocking(log->directory, name);
-    if (error != 0)
-        return fail(message, error, log->directory, "its file KVS cannot be read");
-    if (name[0] == '\0' && must_exist)
-        return fail(message, KVS_ERR_NO_DIRECTORY, log->directory, "holds no store");
-    if (name[0] == '\0') {
-        error = marker_write(log);
-        return error == 0 ? 0 : fail(message, error, log->directory, "cannot be written");
-    }
-    if (strcmp(name, ENGINE_NAME) == 0)
-        return 0;
-    snprintf(message->text, sizeof message->text,
-             "%s: was written by the engine \"%s\", not \"" ENGINE_NAME
-             "\"; use that engine or another directory",
-             log->directory, name);
-    return KVS_ERR_WRONG_ENGINE;
-}
-
 static void condition_init(pthread_cond_t *condition)
 {
     pthread_condattr_t attributes;
@@ -655,17 +529,16 @@ static int version_first(struct log_engine *log)
 int log_engine_open_blocking(const struct engine_options *options, struct engine **ret_engine,
                              struct engine_message *ret_message)
 {
+    const char *directory = options->directory;
     ret_message->text[0] = '\0';
-    int error = directory_make(options, ret_message);
-    if (error != 0)
-        return error;
+    if (strlen(directory) + 1 + SEGMENT_NAME_SIZE > SEGMENT_PATH_SIZE)
+        return engine_directory_fail(ret_message, KVS_ERR_INVALID_ARGUMENT, directory,
+                                     "has too long a name");
     struct log_engine *log;
-    error = log_new(options, &log);
+    int error = log_new(options, &log);
     if (error != 0)
-        return fail(ret_message, error, options->directory, "cannot be opened");
-    error = directory_lock(log, ret_message);
-    if (error == 0)
-        error = directory_claim(log, options->must_exist, ret_message);
+        return engine_directory_fail(ret_message, error, directory, "cannot be opened");
+    error = engine_directory_open_blocking(options, ENGINE_NAME, &log->lock_fd, ret_message);
     if (error == 0)
         error = recovery_run(log, ret_message);
     if (error == 0)
@@ -680,7 +553,7 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
         error = compaction_start(log);
     if (error != 0) {
         if (ret_message->text[0] == '\0')
-            fail(ret_message, error, options->directory, "cannot be opened");
+            engine_directory_fail(ret_message, error, directory, "cannot be opened");
         (void)writer_stop(log);
         log_free(log);
         return error;

@@ -16,7 +16,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "engine/log/file.h"
+#include "engine/file.h"
 
 #include <assert.h>
 #include <dirent.h>

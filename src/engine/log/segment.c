@@ -2,7 +2,7 @@
 #include "engine/log/segment.h"
 
 #include "base/fault.h"
-#include "engine/log/file.h"
+#include "engine/file.h"
 
 #include <kvs/error.h>
 #include <sys/mman.h>

@@ -22,7 +22,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "engine/log/file.h"
+#include "engine/file.h"
 #include "runtime/thread_pool.h"
 
 #include <assert.h>

@@ -19,8 +19,8 @@
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "engine/memory/treap.h"
-#include "runtime/thread.h"
-#include "runtime/thread_pool.h"
+#include "engine/pool_read.h"
+#include "engine/worker.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -33,14 +33,10 @@ struct engine_snapshot {
 struct memory_engine {
     struct engine engine;
     kvs_thread_pool *pool;
-    pthread_t worker;
+    struct engine_worker worker;
     _Atomic uint64_t snapshots_taken;
 
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t wake;  /* the queues are not empty, or closing is set */
-    struct task_list writes;
-    struct task_list controls;
-    bool closing;
+    pthread_mutex_t lock;            /* guards all below */
     struct engine_snapshot *current; /* replaced by the worker only */
     uint64_t writes_count;
     uint64_t groups_count;
@@ -219,30 +215,9 @@ static int memory_count(struct engine_view *view, const struct engine_range *ran
     return 0;
 }
 
-/* On its way through the pool the op's task carries the engine's function; its own waits in state.
- */
-static void read_run(struct task *task)
-{
-    struct engine_read *read = CONTAINER_OF(task, struct engine_read, op.task);
-    struct engine *engine = read->state[0];
-    read->op.task.run = (task_fn *)read->state[1];
-    struct engine_view view;
-    int error = engine_view_begin(engine, read->snapshot, true, &view);
-    if (error == 0) {
-        error = read->run(read, &view);
-        engine_view_end(&view);
-    }
-    struct completions completions = COMPLETIONS_INIT;
-    completions_add(&completions, &read->op, error);
-    completions_flush(&completions);
-}
-
 static void memory_read(struct engine *engine, struct engine_read *read)
 {
-    read->state[0] = engine;
-    read->state[1] = (void *)read->op.task.run;
-    read->op.task.run = read_run;
-    pool_submit_task(memory_of(engine)->pool, &read->op.task);
+    pool_read_submit(memory_of(engine)->pool, engine, read);
 }
 
 /* --- writing: the worker ----------------------------------------------------------------------*/
@@ -441,55 +416,31 @@ static int memory_run_control(struct memory_engine *memory, const struct engine_
     }
 }
 
-static void *memory_worker(void *arg)
+static uint64_t memory_run(struct engine_worker *worker, struct task_list *writes,
+                           struct task_list *controls)
 {
-    struct memory_engine *memory = arg;
-    pthread_mutex_lock(&memory->lock);
-    while (true) {
-        struct task_list writes = memory->writes;
-        struct task_list controls = memory->controls;
-        if (writes.first == NULL && controls.first == NULL) {
-            if (memory->closing)
-                break;
-            pthread_cond_wait(&memory->wake, &memory->lock);
-            continue;
-        }
-        memory->writes = memory->controls = (struct task_list){0};
-        pthread_mutex_unlock(&memory->lock);
-
-        struct completions completions = COMPLETIONS_INIT;
-        struct task *task;
-        memory_write_group(memory, &writes, &completions);
-        while ((task = task_list_pop(&controls)) != NULL) {
-            struct engine_control *control = CONTAINER_OF(task, struct engine_control, op.task);
-            completions_add(&completions, &control->op, memory_run_control(memory, control));
-        }
-        completions_flush(&completions);
-
-        pthread_mutex_lock(&memory->lock);
+    struct memory_engine *memory = CONTAINER_OF(worker, struct memory_engine, worker);
+    struct completions completions = COMPLETIONS_INIT;
+    struct task *task;
+    memory_write_group(memory, writes, &completions);
+    while ((task = task_list_pop(controls)) != NULL) {
+        struct engine_control *control = CONTAINER_OF(task, struct engine_control, op.task);
+        completions_add(&completions, &control->op, memory_run_control(memory, control));
     }
-    pthread_mutex_unlock(&memory->lock);
-    return NULL;
+    completions_flush(&completions);
+    return 0;
 }
 
 /* --- submission, statistics, life -------------------------------------------------------------*/
 
 static void memory_write(struct engine *engine, struct task_list *writes)
 {
-    struct memory_engine *memory = memory_of(engine);
-    pthread_mutex_lock(&memory->lock);
-    task_list_splice(&memory->writes, writes);
-    pthread_cond_signal(&memory->wake);
-    pthread_mutex_unlock(&memory->lock);
+    engine_worker_write(&memory_of(engine)->worker, writes);
 }
 
 static void memory_control(struct engine *engine, struct engine_control *control)
 {
-    struct memory_engine *memory = memory_of(engine);
-    pthread_mutex_lock(&memory->lock);
-    task_list_push(&memory->controls, &control->op.task);
-    pthread_cond_signal(&memory->wake);
-    pthread_mutex_unlock(&memory->lock);
+    engine_worker_control(&memory_of(engine)->worker, control);
 }
 
 static void memory_stats(struct engine *engine, struct engine_stats *ret_stats)
@@ -513,13 +464,8 @@ static void memory_stats(struct engine *engine, struct engine_stats *ret_stats)
 static int memory_close_blocking(struct engine *engine)
 {
     struct memory_engine *memory = memory_of(engine);
-    pthread_mutex_lock(&memory->lock);
-    memory->closing = true;
-    pthread_cond_signal(&memory->wake);
-    pthread_mutex_unlock(&memory->lock);
-    pthread_join(memory->worker, NULL);
+    engine_worker_stop(&memory->worker);
     snapshot_unref(memory->current);
-    pthread_cond_destroy(&memory->wake);
     pthread_mutex_destroy(&memory->lock);
     kvs_thread_pool_unref(memory->pool);
     mem_free(memory);
@@ -558,11 +504,12 @@ int memory_engine_open_blocking(const struct engine_options *options, struct eng
     }
     memory->engine =
         (struct engine){.methods = &memory_methods, .capabilities = ENGINE_CAP_IN_MEMORY};
-    pthread_mutex_init(&memory->lock, NULL); /* these two cannot fail on Linux */
-    pthread_cond_init(&memory->wake, NULL);
-    int error = thread_start(&memory->worker, "kvs-memory", memory_worker, memory);
+    pthread_mutex_init(&memory->lock, NULL); /* cannot fail on Linux */
+    memory->worker.run = memory_run;
+    int error = engine_worker_start(&memory->worker, "kvs-memory");
     if (error != 0) {
         snapshot_unref(memory->current);
+        pthread_mutex_destroy(&memory->lock);
         mem_free(memory);
         return error;
     }

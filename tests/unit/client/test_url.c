@@ -14,6 +14,9 @@ static void test_forms(void **state)
     assert_int_equal(url_parse("log:/var/data", &url, why, sizeof why), 0);
     assert_int_equal(url.scheme, URL_LOG);
     assert_string_equal(url.path, "/var/data");
+    assert_int_equal(url_parse("rocksdb:data", &url, why, sizeof why), 0);
+    assert_int_equal(url.scheme, URL_ROCKSDB);
+    assert_string_equal(url.path, "data");
     assert_int_equal(url_parse("memory:", &url, why, sizeof why), 0);
     assert_int_equal(url.scheme, URL_MEMORY);
 
@@ -45,9 +48,10 @@ static void test_refusals(void **state)
     } rows[] = {
         {NULL, "no URL"},
         {"", "is no URL"},
-        {"data", "\"data\" is no URL of a store; known are log:DIR, memory:"},
+        {"data", "\"data\" is no URL of a store; known are log:DIR, rocksdb:DIR, memory:"},
         {"redis://x", "\"redis:\" is no known kind of store"},
         {"log:", "needs a directory"},
+        {"rocksdb:", "needs a directory, as in rocksdb:data"},
         {"memory:x", "takes nothing"},
         {"kvs://", "needs a host"},
         {"kvs:///", "needs a host"},

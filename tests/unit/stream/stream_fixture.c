@@ -15,6 +15,9 @@ const struct engine_kind stream_engines[STREAM_ENGINES] = {
      .open = log_engine_open_blocking,
      .segment_size_bytes = 64 * 1024,
      .cache_size_bytes = 64 * 1024},
+#ifdef KVS_ROCKSDB
+    {.name = "rocksdb", .open = rocksdb_engine_open_blocking, .cache_size_bytes = 8 * 1024 * 1024},
+#endif
 };
 
 _Atomic uint64_t fixture_wall_ms = 1780000000000;

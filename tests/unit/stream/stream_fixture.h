@@ -19,7 +19,11 @@ struct stream_fixture {
 /* "memory", "log", and "cold": log with tiny segments and hardly any cache, so that reads go to
  * files and turns to the pool. */
 extern const struct engine_kind stream_engines[];
+#ifdef KVS_ROCKSDB
+#define STREAM_ENGINES 4
+#else
 #define STREAM_ENGINES 3
+#endif
 
 int stream_fixture_init(struct stream_fixture *fixture, const struct engine_kind *kind);
 int stream_fixture_open(struct stream_fixture *fixture);

@@ -9,6 +9,8 @@ const struct engine_kind txn_engine_log_small = {.name = "log-small",
                                                  .open = log_engine_open_blocking,
                                                  .segment_size_bytes = 1,
                                                  .cache_size_bytes = 1};
+const struct engine_kind txn_engine_rocksdb = {
+    .name = "rocksdb", .open = rocksdb_engine_open_blocking, .cache_size_bytes = 8 * 1024 * 1024};
 const struct engine_kind txn_engine_memory = {.name = "memory",
                                               .open = memory_engine_open_blocking};
 

@@ -19,6 +19,7 @@ struct txn_fixture {
 
 extern const struct engine_kind txn_engine_log;
 extern const struct engine_kind txn_engine_log_small; /* values are soon out of memory */
+extern const struct engine_kind txn_engine_rocksdb;   /* in builds with librocksdb */
 extern const struct engine_kind txn_engine_memory;
 
 int txn_fixture_init(struct txn_fixture *fixture, const struct engine_kind *kind);

@@ -33,8 +33,14 @@ static int case_teardown(void **state)
 
 int txn_tests_run(const char *name, const struct txn_test *tests, unsigned count)
 {
-    static const struct engine_kind *const kinds[] = {&txn_engine_memory, &txn_engine_log,
-                                                      &txn_engine_log_small};
+    static const struct engine_kind *const kinds[] = {
+        &txn_engine_memory,
+        &txn_engine_log,
+        &txn_engine_log_small,
+#ifdef KVS_ROCKSDB
+        &txn_engine_rocksdb,
+#endif
+    };
     const unsigned kinds_count = sizeof kinds / sizeof kinds[0];
     fixtures_in_memory();
     struct txn_case *cases = calloc((size_t)count * kinds_count, sizeof *cases);

@@ -1,9 +1,9 @@
 /*
- * engine/log/file.h: the few file operations that the engine needs, each with a fault point in
+ * engine/file.h: the few file operations that the engines need, each with a fault point in
  * front of it and errno mapped behind it. All may block.
  */
-#ifndef ENGINE_LOG_FILE_H
-#define ENGINE_LOG_FILE_H
+#ifndef ENGINE_FILE_H
+#define ENGINE_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /* engine/log/file.c: system calls, complete or failed. */
-#include "engine/log/file.h"
+#include "engine/file.h"
 
 #include "base/error.h"
 #include "base/fault.h"

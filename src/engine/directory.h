@@ -1,0 +1,31 @@
+/*
+ * engine/directory.h: the directory that belongs to one engine, and is open once.
+ *
+ * Its text file `KVS` names the engine that wrote it; the file `LOCK` is held with flock(2) by the
+ * process that has it open.
+ */
+#ifndef ENGINE_DIRECTORY_H
+#define ENGINE_DIRECTORY_H
+
+#include "engine/engine.h"
+
+/*
+ * Makes options->directory if need be (unless it must exist), locks it, and marks it as one of
+ * `engine_name` or checks that it is. Gives the descriptor that holds the lock: closing it unlocks.
+ * NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, IO, NO_SPACE, NO_MEMORY, with a line for a
+ * person.
+ */
+int engine_directory_open_blocking(const struct engine_options *options, const char *engine_name,
+                                   int *ret_lock_fd, struct engine_message *ret_message);
+
+/* Writes, durably, that the directory is one of `engine_name`: the last step of a copy. */
+int engine_directory_mark_blocking(const char *directory, const char *engine_name);
+
+/* Makes a new directory for a copy, durably. ALREADY_EXISTS: never one that is there. */
+int engine_directory_make_blocking(const char *directory);
+
+/* Fills in "DIRECTORY: what (text of the error)"; returns the error. */
+int engine_directory_fail(struct engine_message *message, int error, const char *directory,
+                          const char *what);
+
+#endif

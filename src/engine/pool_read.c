@@ -1,0 +1,35 @@
+/* engine/pool_read.c: see pool_read.h. */
+#include "engine/pool_read.h"
+
+#include "runtime/thread_pool.h"
+
+/* Stands in engine_read.state: the op's own task says where the op completes. */
+struct pool_read {
+    struct task job;
+    struct engine *engine;
+};
+
+static void pool_read_run(struct task *task)
+{
+    struct pool_read *mine = CONTAINER_OF(task, struct pool_read, job);
+    struct engine_read *read =
+        (struct engine_read *)(void *)((char *)mine - offsetof(struct engine_read, state));
+    struct engine_view view;
+    int error = engine_view_begin(mine->engine, read->snapshot, true, &view);
+    if (error == 0) {
+        error = read->run(read, &view);
+        engine_view_end(&view);
+    }
+    struct completions completions = COMPLETIONS_INIT;
+    completions_add(&completions, &read->op, error);
+    completions_flush(&completions);
+}
+
+void pool_read_submit(kvs_thread_pool *pool, struct engine *engine, struct engine_read *read)
+{
+    struct pool_read *mine = (struct pool_read *)(void *)read->state;
+    _Static_assert(sizeof *mine <= sizeof read->state, "state is large enough");
+    mine->engine = engine;
+    mine->job.run = pool_read_run;
+    pool_submit_task(pool, &mine->job);
+}
