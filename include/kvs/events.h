@@ -13,8 +13,8 @@
  * USER and PASSWORD are percent-encoded. NAMEs are those of the options, in camel case: tls (true
  * or false), tlsCaFile, tlsVerifyCert, nodePreference (leader, follower, readOnlyReplica, random),
  * connectionName, connectTimeout, defaultDeadline, keepAliveInterval, keepAliveTimeout,
- * gossipTimeout, discoveryInterval, maxDiscoverAttempts, maxReconnects; times in milliseconds. An
- * option given both ways: the URL's.
+ * gossipTimeout, discoveryInterval, maxDiscoverAttempts, maxReconnects, httpPort; times in
+ * milliseconds. An option given both ways: the URL's.
  *
  * Every call may come from any thread, none blocks. Inputs are copied before the call returns.
  * Results are futures (kvs/future.h); "gives a T" means that kvs_future_get_pointer gives a pointer

@@ -179,7 +179,11 @@ static int stats_page(struct grpc_port_loop *at, struct buf *body)
 #define JSON "application/json; charset=utf-8"
 
 const struct http_route eventstore_routes[] = {
-    {"/ping", JSON, ping_page},     {"/health/live", JSON, health_page}, {"/info", JSON, info_page},
-    {"/gossip", JSON, gossip_page}, {"/stats", JSON, stats_page},
+    {.path = "/ping", .type = JSON, .answer = ping_page},
+    {.path = "/health/live", .type = JSON, .answer = health_page},
+    {.path = "/info", .type = JSON, .answer = info_page},
+    {.path = "/gossip", .type = JSON, .answer = gossip_page},
+    {.path = "/stats", .type = JSON, .answer = stats_page},
+    {.path = "/subscriptions/", .take = eventstore_take_subscriptions},
 };
 const size_t eventstore_routes_count = sizeof eventstore_routes / sizeof eventstore_routes[0];

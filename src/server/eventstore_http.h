@@ -7,6 +7,10 @@
 
 #include "server/grpc_service.h"
 
+/* eventstore_replay.c: POST /subscriptions/STREAM/GROUP/replayParked. */
+void eventstore_take_subscriptions(struct grpc_connection *connection,
+                                   const struct http_request *request);
+
 extern const struct http_route eventstore_routes[];
 extern const size_t eventstore_routes_count;
 

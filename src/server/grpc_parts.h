@@ -19,6 +19,8 @@ struct grpc_connection {
     unsigned paused; /* of them */
     struct grpc_connection *next_dirty;
     bool dirty;
+    bool answering;          /* HTTP/1.1: a request waits for http_reply; no other is read */
+    bool keep_alive;         /* behind its answer */
     uint64_t active_ms;      /* when something was last read, or taken by the socket */
     size_t unwritten_before; /* at the last tick */
 };

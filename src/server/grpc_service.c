@@ -152,6 +152,8 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
         connection->active_ms = now_ms;
     connection->unwritten_before = unwritten;
     uint64_t still_ms = now_ms - connection->active_ms;
+    if (connection->answering)
+        return NULL;
     if (connection->speaks != SPEAKS_HTTP2 && still_ms >= HELLO_TIMEOUT_MS)
         return "it said nothing for too long";
     if (unwritten > 0 && still_ms >= SLOW_TIMEOUT_MS)
@@ -164,49 +166,116 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
 static const struct http_route *find_route(const struct grpc_port *port, kvs_slice path)
 {
     for (size_t i = 0; i < port->routes_count; i++) {
-        if (slice_equal(path, slice_of_string(port->routes[i].path)))
-            return &port->routes[i];
+        const struct http_route *route = &port->routes[i];
+        kvs_slice wanted = slice_of_string(route->path);
+        kvs_slice asked = path;
+        if (route->take != NULL && asked.size > wanted.size)
+            asked.size = wanted.size;
+        if (slice_equal(asked, wanted))
+            return route;
     }
     return NULL;
 }
 
-static int answer_http(struct grpc_connection *connection, const struct http_request *request)
+struct grpc_port_loop *http_port_of(const struct grpc_connection *connection)
+{
+    return connection->at;
+}
+
+static void send_answer(struct grpc_connection *connection, const struct http_answer *answer)
+{
+    struct connection *base = &connection->base;
+    if (base->closed || base->finishing)
+        return;
+    if (http_answer_append(connection_out(base), answer) != 0)
+        connection_close(base);
+    else if (!answer->keep_alive)
+        connection_finish(base);
+}
+
+void http_reply(struct grpc_connection *connection, int status, kvs_slice body)
+{
+    struct connection *base = &connection->base;
+    assert(connection->answering);
+    const struct http_answer answer = {
+        .status = status,
+        .type = "application/json; charset=utf-8",
+        .body = body,
+        .keep_alive = connection->keep_alive && !connection->at->draining,
+    };
+    connection->answering = false;
+    connection->active_ms = loop_now_ms(connection->at->loop);
+    send_answer(connection, &answer);
+    connection_check(base);
+    connection_unref(base);
+}
+
+static void make_page(struct grpc_connection *connection, const struct http_route *route,
+                      struct http_answer *answer)
 {
     struct grpc_port_loop *at = connection->at;
-    struct buf *out = connection_out(&connection->base);
-    const struct http_route *route = find_route(at->port, request->path);
-    bool keep_alive = request->keep_alive && !at->draining;
-    const kvs_slice nothing = {0};
-    if (route == NULL)
-        return http_answer(out, 404, "text/plain", slice_of_string("not found\n"), keep_alive);
-    if (!slice_equal(request->method, slice_of_string("GET")))
-        return http_answer(out, 405, "text/plain", nothing, keep_alive);
     struct buf body = BUF_INIT;
-    int status = route->answer(at, &body);
-    int error = http_answer(out, status, route->type, buf_slice(&body), keep_alive);
+    at->asking = &connection->base;
+    answer->status = route->answer(at, &body);
+    at->asking = NULL;
+    answer->type = route->type;
+    answer->body = buf_slice(&body);
+    send_answer(connection, answer);
     buf_deinit(&body);
-    return error;
+}
+
+static void answer_http(struct grpc_connection *connection, const struct http_request *request)
+{
+    const struct http_route *route = find_route(connection->at->port, request->path);
+    bool takes = route != NULL && route->take != NULL;
+    bool head = slice_equal(request->method, slice_of_string("HEAD"));
+    bool allowed = takes ? slice_equal(request->method, slice_of_string("POST"))
+                         : head || slice_equal(request->method, slice_of_string("GET"));
+    struct http_answer answer = {
+        .type = "text/plain",
+        .keep_alive = request->keep_alive && !connection->at->draining,
+        .head = head,
+    };
+    if (route == NULL) {
+        answer.status = 404;
+        answer.body = slice_of_string("not found\n");
+        send_answer(connection, &answer);
+    } else if (!allowed) {
+        answer.status = 405;
+        answer.allow = takes ? "POST" : "GET, HEAD";
+        send_answer(connection, &answer);
+    } else if (takes) {
+        connection->answering = true;
+        connection->keep_alive = request->keep_alive;
+        connection_ref(&connection->base);
+        route->take(connection, request);
+    } else {
+        make_page(connection, route, &answer);
+    }
+}
+
+static bool wants_bytes(const struct connection *base)
+{
+    return connection_unwritten(base) < OUT_MAX && !of(base)->answering;
 }
 
 static size_t take_http(struct grpc_connection *connection, kvs_slice bytes)
 {
     struct connection *base = &connection->base;
     size_t taken = 0;
-    while (!base->closed && !base->finishing && connection_unwritten(base) < OUT_MAX) {
+    const struct http_answer bad = {
+        .status = 400, .type = "text/plain", .body = slice_of_string("cannot read the request\n")};
+    while (!base->closed && !base->finishing && wants_bytes(base)) {
         struct http_request request;
         size_t size = 0;
         enum http_parsed parsed =
             http_request_parse(slice_make(bytes.data + taken, bytes.size - taken), &request, &size);
         if (parsed == HTTP_NEEDS_BYTES)
             break;
-        int error = parsed == HTTP_REQUEST
-                        ? answer_http(connection, &request)
-                        : http_answer(connection_out(base), 400, "text/plain",
-                                      slice_of_string("cannot read the request\n"), false);
-        if (error != 0)
-            connection_close(base);
-        else if (parsed == HTTP_BAD || !request.keep_alive || connection->at->draining)
-            connection_finish(base);
+        if (parsed == HTTP_REQUEST)
+            answer_http(connection, &request);
+        else
+            send_answer(connection, &bad); /* what follows cannot be told apart: it ends */
         taken += size;
     }
     return base->finishing ? bytes.size : taken;
@@ -264,14 +333,12 @@ static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice b
     return bytes.size;
 }
 
-static bool wants_bytes(const struct connection *base)
-{
-    return connection_unwritten(base) < OUT_MAX;
-}
-
 static void on_end(struct connection *base)
 {
-    connection_finish(base); /* what is answered already still leaves */
+    if (of(base)->answering)
+        of(base)->keep_alive = false;
+    else
+        connection_finish(base); /* what is answered already still leaves */
 }
 
 static void on_written(struct connection *base)
@@ -357,6 +424,8 @@ void grpc_port_loop_drain(struct grpc_port_loop *at)
     for (struct connection *base = at->connections.first; base != NULL; base = next) {
         next = base->next;
         struct grpc_connection *connection = of(base);
+        if (connection->answering)
+            continue; /* its answer ends it */
         if (connection->conn == NULL) {
             connection_finish(base);
             continue;

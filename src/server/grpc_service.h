@@ -30,6 +30,7 @@
 #include <protobuf-c/protobuf-c.h>
 #include <stdatomic.h>
 
+struct http_request;
 struct rpc;
 struct grpc_connection;
 struct grpc_port_loop;
@@ -67,12 +68,15 @@ struct rpc {
     struct rpc *next, **link; /* of the connection */
 };
 
-/* A path answered over HTTP/1.1 (GET, HEAD): appends the body, which is JSON or text, and returns
- * the HTTP status. */
+/* Paths answered over HTTP/1.1. */
 struct http_route {
-    const char *path;
+    const char *path; /* with `take`: what they begin with */
     const char *type; /* Content-Type */
+    /* GET, HEAD: appends the body, which is JSON or text, and returns the HTTP status. */
     int (*answer)(struct grpc_port_loop *at, struct buf *body);
+    /* POST, instead: answers at once or later, on the same loop, once, with http_reply. The request
+     * is borrowed for the call. */
+    void (*take)(struct grpc_connection *connection, const struct http_request *request);
 };
 
 /* What a port serves; all loops share it. It outlives them. */
@@ -99,6 +103,7 @@ struct grpc_port_loop {
     struct loop_hook flush;
     struct grpc_connection *dirty; /* with answers to send at the end of the turn */
     struct rpc_arena *arena;       /* of the event under way */
+    struct connection *asking;     /* whose page is being made */
     struct rpc_arena *spares;
     unsigned spares_count;
     struct task resume; /* looks at paused streams, before the end-of-turn hooks */
@@ -153,6 +158,12 @@ void rpc_fail(struct rpc *rpc, enum grpc_code code, const char *format, ...)
 /* Keeps the struct rpc, and the stream open; see above. */
 void rpc_hold(struct rpc *rpc);
 void rpc_release(struct rpc *rpc);
+
+/* --- for routes ------------------------------------------------------------------------------- */
+
+struct grpc_port_loop *http_port_of(const struct grpc_connection *connection);
+/* The body is JSON. */
+void http_reply(struct grpc_connection *connection, int status, kvs_slice body);
 
 /* --- for the server --------------------------------------------------------------------------- */
 

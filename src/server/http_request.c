@@ -58,9 +58,10 @@ static bool parse_first_line(kvs_slice line, struct http_request *request)
         if (target.data[i] <= 0x20 || target.data[i] >= 0x7f)
             return false;
     }
-    kvs_slice query = target;
-    if (!cut(&query, '?', &request->path))
-        request->path = target;
+    kvs_slice rest = target;
+    request->path = target;
+    if (cut(&rest, '?', &request->path))
+        request->query = rest;
     request->keep_alive = slice_equal(line, slice_of_string("HTTP/1.1"));
     return request->keep_alive || slice_equal(line, slice_of_string("HTTP/1.0"));
 }
@@ -79,6 +80,11 @@ static bool parse_field(kvs_slice line, struct http_request *request)
         return false;
     if (is_word(name, "content-length"))
         return is_word(value, "0");
+    if (is_word(name, "authorization")) {
+        bool first = request->authorization.size == 0;
+        request->authorization = value;
+        return first;
+    }
     if (is_word(name, "connection") && is_word(value, "close"))
         request->keep_alive = false;
     return true;
@@ -132,24 +138,35 @@ static const char *reason(int status)
         return "No Content";
     case 400:
         return "Bad Request";
+    case 401:
+        return "Unauthorized";
     case 404:
         return "Not Found";
     case 405:
         return "Method Not Allowed";
+    case 503:
+        return "Service Unavailable";
     default:
         return "Internal Server Error";
     }
 }
 
-int http_answer(struct buf *out, int status, const char *type, kvs_slice body, bool keep_alive)
+int http_answer_append(struct buf *out, const struct http_answer *answer)
 {
     size_t before = out->size;
-    int error =
-        buf_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
-                   status, reason(status), type, body.size, status == 405 ? "Allow: GET\r\n" : "",
-                   keep_alive ? "" : "Connection: close\r\n");
+    int status = answer->status;
+    int error = buf_printf(out, "HTTP/1.1 %d %s\r\n", status, reason(status));
+    if (error == 0 && status != 204) /* which has no body, and must not tell its size */
+        error = buf_printf(out, "Content-Type: %s\r\nContent-Length: %zu\r\n", answer->type,
+                           answer->body.size);
+    if (error == 0 && status == 401)
+        error = buf_printf(out, "WWW-Authenticate: Basic realm=\"ES\"\r\n");
+    if (error == 0 && answer->allow != NULL)
+        error = buf_printf(out, "Allow: %s\r\n", answer->allow);
     if (error == 0)
-        error = buf_append_slice(out, body);
+        error = buf_printf(out, "%s\r\n", answer->keep_alive ? "" : "Connection: close\r\n");
+    if (error == 0 && status != 204 && !answer->head)
+        error = buf_append_slice(out, answer->body);
     if (error != 0)
         out->size = before;
     return error;

@@ -12,7 +12,9 @@
 
 struct http_request {
     kvs_slice method;
-    kvs_slice path; /* without the query */
+    kvs_slice path;          /* without the query; not decoded */
+    kvs_slice query;         /* behind the question mark */
+    kvs_slice authorization; /* the field's value; empty without one */
     bool keep_alive;
 };
 
@@ -27,7 +29,16 @@ enum http_parsed {
 enum http_parsed http_request_parse(kvs_slice bytes, struct http_request *ret_request,
                                     size_t *ret_size);
 
-/* Appends a whole answer; 405 says which methods there are. Returns 0 or NO_MEMORY. */
-int http_answer(struct buf *out, int status, const char *type, kvs_slice body, bool keep_alive);
+struct http_answer {
+    int status;
+    const char *type; /* of the body */
+    kvs_slice body;
+    const char *allow; /* 405: the methods there are */
+    bool keep_alive;
+    bool head; /* the answer to HEAD: all but the body */
+};
+
+/* Appends a whole answer; 401 asks for a login and a password. Returns 0 or NO_MEMORY. */
+int http_answer_append(struct buf *out, const struct http_answer *answer);
 
 #endif

@@ -283,8 +283,8 @@ static const struct arguments_command commands[] = {
      .operands_max = 3,
      .summary = "manage persistent subscription groups",
      .description = "create and update set all settings; update keeps the group's place in the "
-                    "stream. replay gives parked events again, by HTTP (port 2113). Print "
-                    "nothing.",
+                    "stream. replay gives parked events again, by HTTP (port 2113, or "
+                    "the URL's httpPort). Print nothing.",
      .examples = "  kvs-client events groups create order-7 mailers --from start\n"
                  "  kvs-client events groups replay order-7 mailers",
      .options = groups_options,

@@ -120,6 +120,16 @@ static int set_text(const char *value, char *text, const char **ret_text)
     return 0;
 }
 
+static int set_port(const struct parser *parser, const char *name, const char *value,
+                    uint16_t *ret_port)
+{
+    uint32_t port;
+    if (!parse_number(value, UINT16_MAX, &port) || port == 0)
+        return fail(parser, "%s=%s: a port from 1 to 65535 is wanted", name, value);
+    *ret_port = (uint16_t)port;
+    return 0;
+}
+
 static int set_option(const struct parser *parser, const char *name, const char *value)
 {
     struct kvs_events_options *options = parser->options;
@@ -140,6 +150,8 @@ static int set_option(const struct parser *parser, const char *name, const char 
         if (strcasecmp(numbers[i].name, name) == 0)
             return set_number(parser, name, value, numbers[i].number);
     }
+    if (strcasecmp(name, "httpPort") == 0)
+        return set_port(parser, name, value, &options->http_port);
     if (strcasecmp(name, "tls") == 0)
         return set_bool(parser, name, value, &options->tls);
     if (strcasecmp(name, "tlsVerifyCert") == 0) {

@@ -712,6 +712,41 @@ static void test_groups(void **state)
     expect_error(kvs_events_delete_group(events, stream, group, NULL), KVS_ERR_NOT_FOUND);
 }
 
+/* What was parked comes again when it is asked for: over a connection of its own, so we wait until
+ * it is parked. */
+static void test_what_was_parked_is_replayed(void **state)
+{
+    (void)state;
+    struct watcher watcher, parked;
+    kvs_slice stream = kvs_slice_of("refused to all"), group = kvs_slice_of("g");
+    kvs_group_settings settings = KVS_GROUP_SETTINGS_INIT;
+    const struct kvs_subscribe_options parked_options = {
+        .size = sizeof parked_options,
+        .stream = kvs_slice_of("$persistentsubscription-refused to all::g-parked")};
+    settings.start_from = 0;
+    if (!kind->has_groups)
+        skip();
+    expect_error(kvs_events_replay_parked(events, stream, group, NULL), KVS_ERR_NOT_FOUND);
+    expect_error(kvs_events_create_group(events, stream, group, &settings, NULL), 0);
+    fill("refused to all", 5);
+    join(&watcher, "refused to all", true);
+    await(&watcher, watcher.count == 5);
+    watcher_init(&parked, 0);
+    subscribe(&parked, &parked_options);
+    assert_int_equal(kvs_subscription_nak(watcher.subscription, watcher.ids, 5, KVS_NAK_PARK, "no"),
+                     0);
+    await(&parked, parked.next == 5);
+    expect_error(kvs_events_replay_parked(events, stream, group, NULL), 0);
+    await(&watcher, watcher.count == 10);
+    for (unsigned i = 0; i < 5; i++)
+        assert_memory_equal(&watcher.ids[i], &watcher.ids[5 + i], sizeof watcher.ids[i]);
+    assert_int_equal(kvs_subscription_ack(watcher.subscription, watcher.ids, 5), 0);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    kvs_subscription_stop(parked.subscription);
+    finish(&parked, 0);
+}
+
 int events_contract_main(const struct events_kind *the_kind)
 {
     const struct CMUnitTest tests[] = {
@@ -738,6 +773,7 @@ int events_contract_main(const struct events_kind *the_kind)
         cmocka_unit_test(test_a_deleted_stream_ends_its_subscriptions),
         cmocka_unit_test(test_closing_drops),
         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_what_was_parked_is_replayed),
     };
     kind = the_kind;
     return cmocka_run_group_tests(tests, setup, teardown);

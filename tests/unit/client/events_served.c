@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int serve_and_run(enum events_way way, const char *directory)
@@ -34,9 +35,11 @@ static int serve_and_run(enum events_way way, const char *directory)
     }
     const char *address = way == EVENTS_BY_TCP ? kvs_server_eventstore_address(server)
                                                : kvs_server_http_address(server);
-    snprintf(url, sizeof url, "esdb%s://admin:changeit@%s%s%s",
-             way == EVENTS_BY_TCP ? "" : "+discover", address, tls ? "?tls=true&tlsCaFile=" : "",
-             tls ? certificate_path("ca.pem") : "");
+    const char *http_port = strrchr(kvs_server_http_address(server), ':') + 1;
+    snprintf(url, sizeof url, "esdb%s://admin:changeit@%s?%s%s%s%s",
+             way == EVENTS_BY_TCP ? "" : "+discover", address, tls ? "tls=true&tlsCaFile=" : "",
+             tls ? certificate_path("ca.pem") : "", way == EVENTS_BY_TCP ? "httpPort=" : "",
+             way == EVENTS_BY_TCP ? http_port : "");
     const struct events_kind kind = {.url = url, .has_groups = true};
     int status = events_contract_main(&kind);
     return kvs_server_close(server, 1000) == 0 ? status : 1;

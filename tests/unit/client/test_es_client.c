@@ -116,6 +116,8 @@ static void test_urls_that_are_none(void **state)
         {"esdb://h?tls=maybe", "true or false"},
         {"esdb://h?color=red", "no option"},
         {"esdb://h?keepAliveInterval=1x", "a number"},
+        {"esdb://h?httpPort=65536", "a port"},
+        {"esdb://h?httpPort=0", "a port"},
         {"esdb://h?nodePreference=best", "known are leader"},
         {"esdb://h!", "cannot be part"},
     };

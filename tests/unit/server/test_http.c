@@ -30,11 +30,16 @@ static void test_parses_requests(void **state)
     assert_int_equal(size, one.size);
     assert_slice_equal(request.method, "GET");
     assert_slice_equal(request.path, "/a/b");
+    assert_slice_equal(request.query, "c=d");
+    assert_int_equal(request.authorization.size, 0);
     assert_true(request.keep_alive);
     assert_int_equal(parse(B("HEAD / HTTP/1.1\r\nConnection: CLOSE\r\n\r\n"), &request, &size),
                      HTTP_REQUEST);
     assert_false(request.keep_alive);
-    assert_int_equal(parse(B("GET / HTTP/1.0\r\n\r\n"), &request, &size), HTTP_REQUEST);
+    assert_int_equal(
+        parse(B("GET / HTTP/1.0\r\nauthorization: Basic eA== \r\n\r\n"), &request, &size),
+        HTTP_REQUEST);
+    assert_slice_equal(request.authorization, "Basic eA==");
     assert_false(request.keep_alive);
     assert_int_equal(parse(B("GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"), &request, &size),
                      HTTP_REQUEST);
@@ -60,6 +65,7 @@ static void test_refuses_what_is_not_http(void **state)
         B("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n"),
         B("GET / HTTP/1.1\r\nHost: x\0y\r\n\r\n"),
         B("GET / HTTP/1.1\r\nHost: x\ry\r\n\r\n"),
+        B("GET / HTTP/1.1\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n"),
         B("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"),
         B("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     };
@@ -158,7 +164,8 @@ static void test_says_what_is_wrong(void **state)
     kvs_server *server = start();
     const char *pd = kvs_server_pd_address(server);
     const char *status = kvs_server_tikv_status_address(server);
-    assert_answer(pd, B("HEAD /pd/api/v1/regions HTTP/1.0\r\n\r\n"), "HTTP/1.1 405 ", "Allow: GET");
+    assert_answer(pd, B("PUT /pd/api/v1/regions HTTP/1.0\r\n\r\n"), "HTTP/1.1 405 ",
+                  "Allow: GET, HEAD\r\n");
     assert_answer(pd, B("GET /nothing HTTP/1.0\r\n\r\n"), "HTTP/1.1 404 ", "");
     assert_answer(pd, B("nonsense\r\n\r\n"), "HTTP/1.1 400 ", "Connection: close");
     assert_answer(pd, B("PRX \r\n\r\n"), "HTTP/1.1 400 ", "");
@@ -171,13 +178,32 @@ static void test_says_what_is_wrong(void **state)
     server_stop(server);
 }
 
+/* As GET, but for the body; two on one connection, so that a body too many would be seen. */
+static void test_answers_head(void **state)
+{
+    (void)state;
+    kvs_server *server = start();
+    const char *status = kvs_server_tikv_status_address(server);
+    struct buf all;
+    talk(status, B("HEAD /status HTTP/1.1\r\n\r\nHEAD /none HTTP/1.0\r\n\r\n"), &all);
+    const char *text = (const char *)all.data;
+    assert_memory_equal(text, "HTTP/1.1 200 ", 13);
+    const char *end = strstr(text, "\r\n\r\n");
+    assert_non_null(end);
+    assert_memory_equal(end + 4, "HTTP/1.1 404 ", 13);
+    assert_string_equal(text + strlen(text) - 4, "\r\n\r\n");
+    const char *length = strstr(text, "Content-Length: ");
+    assert_true(length != NULL && length < end && length[16] >= '1');
+    buf_deinit(&all);
+    server_stop(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parses_requests),
-        cmocka_unit_test(test_refuses_what_is_not_http),
-        cmocka_unit_test(test_pages_are_json),
-        cmocka_unit_test(test_says_what_is_wrong),
+        cmocka_unit_test(test_parses_requests), cmocka_unit_test(test_refuses_what_is_not_http),
+        cmocka_unit_test(test_pages_are_json),  cmocka_unit_test(test_says_what_is_wrong),
+        cmocka_unit_test(test_answers_head),
     };
     return cmocka_run_group_tests_name("http", tests, NULL, NULL);
 }

@@ -1,0 +1,191 @@
+/* What the server of event streams does over HTTP beside its pages: replaying what is parked. */
+#include "unit/server/es_peer.h"
+#include "unit/server/server_fixture.h"
+
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "test.h"
+
+#define S(text) slice_of_string(text)
+#define REPLAY "/subscriptions/a%20b%2Fc/g/replayParked"
+/* Logins with their passwords, in base64. */
+#define ADMIN "YWRtaW46Y2hhbmdlaXQ=" /* admin:changeit */
+#define OPS "b3BzOmNoYW5nZWl0"       /* ops:changeit */
+#define WRONG "YWRtaW46d3Jvbmc="     /* admin:wrong */
+
+static kvs_server *server;
+
+static void begin(bool insecure)
+{
+    const struct kvs_server_options options = {
+        .eventstore = "127.0.0.1:0", .http = "127.0.0.1:0", .insecure = insecure};
+    server = server_start(&options);
+    struct es_peer peer;
+    es_peer_connect(&peer, kvs_server_eventstore_address(server));
+    const struct es_persistent_subscription_settings settings = {.subscription_group_name = S("g"),
+                                                                 .event_stream_id = S("a b/c"),
+                                                                 .live_buffer_size = 500,
+                                                                 .read_batch_size = 20,
+                                                                 .buffer_size = 500,
+                                                                 .max_retry_count = 10,
+                                                                 .checkpoint_max_count = 1000,
+                                                                 .checkpoint_min_count = 10,
+                                                                 .prefer_round_robin = true};
+    struct es_persistent_subscription_completed made;
+    struct es_id id = es_peer_ask_as(&peer, ES_CREATE_GROUP, "admin", "changeit", &settings);
+    es_peer_expect(&peer, ES_CREATE_GROUP + 1, &id, &made);
+    assert_int_equal(made.result, ES_GROUP_SUCCESS);
+    es_peer_close(&peer);
+}
+
+/* Sends, says that no more comes, and gathers the answers. */
+static const char *talk(const char *request)
+{
+    static char all[8192];
+    size_t size = 0;
+    ssize_t got;
+    struct es_peer peer;
+    es_peer_connect(&peer, kvs_server_http_address(server));
+    es_peer_send_bytes(&peer, request, strlen(request));
+    assert_int_equal(shutdown(peer.descriptor, SHUT_WR), 0);
+    while ((got = recv(peer.descriptor, all + size, sizeof all - 1 - size, 0)) > 0)
+        size += (size_t)got;
+    assert_int_equal(got, 0);
+    all[size] = '\0';
+    es_peer_close(&peer);
+    return all;
+}
+
+static void assert_answers(const char *method, const char *path, const char *authorization,
+                           const char *status, const char *within)
+{
+    char request[2048], expected[32];
+    snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nContent-Length: 0\r\n%s%s\r\n", method,
+             path, authorization, authorization[0] != '\0' ? "\r\n" : "");
+    const char *answer = talk(request);
+    snprintf(expected, sizeof expected, "HTTP/1.1 %s ", status);
+    if (strncmp(answer, expected, strlen(expected)) != 0 || strstr(answer, within) == NULL)
+        fail_msg("%s\n%s", request, answer);
+}
+
+static void operators_may(void **state)
+{
+    (void)state;
+    begin(false);
+    assert_answers("POST", REPLAY, "Authorization: Basic " ADMIN, "200", "\"Success\"");
+    assert_answers("POST", REPLAY, "authorization: BASIC  " OPS, "200", "\"Success\"");
+    assert_answers("POST", REPLAY "?stopAt=10", "Authorization: Basic " ADMIN, "200", "Success");
+    assert_answers("POST", REPLAY "?x&stopAt=0&y=z", "Authorization: Basic " ADMIN, "200", "");
+    server_stop(server);
+}
+
+static void others_may_not(void **state)
+{
+    (void)state;
+    begin(false);
+    const char *const wrong[] = {
+        "",
+        "Authorization:",
+        "Authorization: Basic",
+        "Authorization: Basic ",
+        "Authorization: Basic " WRONG,
+        "Authorization: Basic YWRtaW4=",     /* no colon */
+        "Authorization: Basic OmNoYW5nZWl0", /* nobody */
+        "Authorization: Basic ====",
+        "Authorization: Basic =",
+        "Authorization: Basic !" ADMIN,
+        "Authorization: Bearer " ADMIN,
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_answers("POST", REPLAY, wrong[i], "401", "WWW-Authenticate: Basic");
+    static char large[1600] = "Authorization: Basic ";
+    memset(large + strlen(large), 'A', 1500); /* zeros */
+    assert_answers("POST", REPLAY, large, "401", "");
+    server_stop(server);
+}
+
+static void nobody_is_asked_when_insecure(void **state)
+{
+    (void)state;
+    begin(true);
+    assert_answers("POST", REPLAY, "", "200", "Success");
+    assert_answers("POST", REPLAY, "Authorization: Basic " WRONG, "200", "Success");
+    server_stop(server);
+}
+
+static void what_is_not_there_is_said(void **state)
+{
+    (void)state;
+    begin(true);
+    const char *const missing[] = {
+        "/subscriptions/",
+        "/subscriptions/a%20b%2Fc/g",
+        "/subscriptions/a%20b%2Fc/g/",
+        "/subscriptions/a%20b%2Fc/g/replayParked/",
+        "/subscriptions/a%20b%2Fc/other/replayParked",
+        "/subscriptions/other/g/replayParked",
+        "/subscriptions//g/replayParked",
+        "/subscriptions/a%20b%2Fc//replayParked",
+        "/subscriptions/a%2/g/replayParked",
+        "/subscriptions/a%xx/g/replayParked",
+        "/subscription/a/g/replayParked",
+    };
+    for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++)
+        assert_answers("POST", missing[i], "", "404", "");
+    assert_answers("POST", REPLAY "?stopAt=", "", "400", "stopAt");
+    assert_answers("POST", REPLAY "?stopAt=-1", "", "400", "stopAt");
+    assert_answers("POST", REPLAY "?stopAt=99999999999999999999999999999999999", "", "400", "");
+    assert_answers("GET", REPLAY, "", "405", "Allow: POST\r\n");
+    assert_answers("POST", "/ping", "", "405", "Allow: GET, HEAD\r\n");
+    server_stop(server);
+}
+
+/* Answers come in the order of their requests, though the first of them takes a while. */
+static void requests_wait_for_their_turn(void **state)
+{
+    (void)state;
+    begin(false);
+    const char *answers = talk("POST " REPLAY " HTTP/1.1\r\nAuthorization: Basic " ADMIN "\r\n\r\n"
+                               "HEAD /health/live HTTP/1.1\r\n\r\n"
+                               "POST " REPLAY " HTTP/1.1\r\n\r\n"
+                               "GET /ping HTTP/1.1\r\nConnection: close\r\n\r\n");
+    const char *first = strstr(answers, "HTTP/1.1 200 OK");
+    const char *second = strstr(answers, "HTTP/1.1 204 ");
+    const char *third = strstr(answers, "HTTP/1.1 401 ");
+    const char *last = strstr(answers, "\"text\"");
+    assert_true(first == answers && second > first && third > second && last > third);
+    server_stop(server);
+}
+
+/* The server stops while it answers, and connections end in the middle. */
+static void closing_while_asked(void **state)
+{
+    (void)state;
+    static const char request[] =
+        "POST " REPLAY " HTTP/1.1\r\nAuthorization: Basic " ADMIN "\r\n\r\n";
+    begin(false);
+    struct es_peer peers[20];
+    for (unsigned i = 0; i < 20; i++) {
+        es_peer_connect(&peers[i], kvs_server_http_address(server));
+        es_peer_send_bytes(&peers[i], request, sizeof request - 1);
+        if (i % 2 == 0)
+            es_peer_close(&peers[i]);
+    }
+    server_stop(server);
+    for (unsigned i = 1; i < 20; i += 2)
+        es_peer_close(&peers[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(operators_may),
+        cmocka_unit_test(others_may_not),
+        cmocka_unit_test(nobody_is_asked_when_insecure),
+        cmocka_unit_test(what_is_not_there_is_said),
+        cmocka_unit_test(requests_wait_for_their_turn),
+        cmocka_unit_test(closing_while_asked),
+    };
+    return cmocka_run_group_tests_name("server/eventstore http", tests, NULL, NULL);
+}
