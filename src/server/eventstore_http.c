@@ -3,7 +3,7 @@
  *
  * They have the names and members that clients look for. A cluster of one: this server is its
  * leader. Gossip gives members by their names of both generations, since clients differ in which
- * they read.
+ * they read; but a state has one name, and which one is an option.
  */
 #include "server/eventstore_http.h"
 
@@ -49,17 +49,18 @@ static int info_page(struct grpc_port_loop *at, struct buf *body)
     const struct es_service *service = service_of(at);
     return status_of(buf_printf(
         body,
-        "{\"esVersion\":\"" ES_VERSION "\",\"kvsVersion\":\"" KVS_VERSION "\",\"state\":\"leader\","
+        "{\"esVersion\":\"" ES_VERSION "\",\"kvsVersion\":\"" KVS_VERSION "\",\"state\":\"%s\","
         "\"features\":{\"projections\":false,\"userManagement\":false,\"atomPub\":false},"
         "\"authentication\":{\"type\":\"%s\",\"properties\":null}}\n",
+        service->options.gossip_master ? "master" : "leader",
         service->options.insecure ? "insecure" : "internal"));
 }
 
 /* --- gossip ----------------------------------------------------------------------------------- */
 
 struct endpoint {
-    char host[ADDRESS_TEXT_SIZE]; /* without the brackets of IPv6 */
-    unsigned port;                /* 0: not served */
+    char host[ES_HOST_SIZE]; /* without the brackets of IPv6 */
+    unsigned port;           /* 0: not served */
 };
 
 static void split_address(const char *address, struct endpoint *ret)
@@ -72,6 +73,35 @@ static void split_address(const char *address, struct endpoint *ret)
     bool brackets = size >= 2 && address[0] == '[' && address[size - 1] == ']';
     snprintf(ret->host, sizeof ret->host, "%.*s", (int)(brackets ? size - 2 : size),
              address + brackets);
+}
+
+/* The host that the connection came to, which is one of this machine's. */
+static void reached_host(const struct connection *connection, struct endpoint *endpoint)
+{
+    struct sockaddr_storage address;
+    int size = sizeof address;
+    char text[ADDRESS_TEXT_SIZE];
+    struct endpoint reached;
+    if (uv_tcp_getsockname(&connection->tcp, (struct sockaddr *)&address, &size) != 0)
+        return;
+    address_format(&address, text);
+    split_address(text, &reached);
+    bool mapped = strncmp(reached.host, "::ffff:", 7) == 0 && strchr(reached.host, '.') != NULL;
+    snprintf(endpoint->host, sizeof endpoint->host, "%s", reached.host + (mapped ? 7 : 0));
+}
+
+/* Where clients are told to go. */
+static void endpoint_of(const struct grpc_port_loop *at, const char *address,
+                        struct endpoint *ret_endpoint)
+{
+    const struct es_service *service = service_of(at);
+    split_address(address, ret_endpoint);
+    if (ret_endpoint->port == 0)
+        return;
+    if (service->advertise[0] != '\0')
+        memcpy(ret_endpoint->host, service->advertise, sizeof service->advertise);
+    else if (strcmp(ret_endpoint->host, "0.0.0.0") == 0 || strcmp(ret_endpoint->host, "::") == 0)
+        reached_host(at->asking, ret_endpoint);
 }
 
 static void iso_time(uint64_t wall_ms, char text[32])
@@ -88,29 +118,29 @@ static int gossip_page(struct grpc_port_loop *at, struct buf *body)
     const struct es_service *service = service_of(at);
     struct endpoint tcp, http;
     char now[32], id[ES_ID_TEXT_SIZE];
-    split_address(service->tcp_address, &tcp);
-    split_address(service->http_address, &http);
+    endpoint_of(at, service->tcp_address, &tcp);
+    endpoint_of(at, service->http_address, &http);
     iso_time(clock_wall_ms(), now);
     es_id_format(&service->instance, id);
     const char *tcp_host = tcp.port != 0 ? tcp.host : http.host;
     bool secure = service->tls != NULL;
     int64_t position = streams_last_position(service->streams);
-    return status_of(
-        buf_printf(body,
-                   "{\"members\":[{\"instanceId\":\"%s\",\"timeStamp\":\"%s\",\"state\":\"Leader\","
-                   "\"isAlive\":true,"
-                   "\"internalTcpIp\":\"%s\",\"internalTcpPort\":0,\"internalSecureTcpPort\":0,"
-                   "\"externalTcpIp\":\"%s\",\"externalTcpPort\":%u,\"externalSecureTcpPort\":%u,"
-                   "\"httpEndPointIp\":\"%s\",\"httpEndPointPort\":%u,"
-                   "\"internalHttpIp\":\"%s\",\"internalHttpPort\":%u,"
-                   "\"externalHttpIp\":\"%s\",\"externalHttpPort\":%u,"
-                   "\"lastCommitPosition\":%" PRId64 ",\"writerCheckpoint\":%" PRId64
-                   ",\"chaserCheckpoint\":%" PRId64 ",\"epochPosition\":0,\"epochNumber\":0,"
-                   "\"epochId\":\"%s\",\"nodePriority\":0,\"isReadOnlyReplica\":false}],"
-                   "\"serverIp\":\"%s\",\"serverPort\":%u}\n",
-                   id, now, tcp_host, tcp_host, secure ? 0 : tcp.port, secure ? tcp.port : 0,
-                   http.host, http.port, http.host, http.port, http.host, http.port, position,
-                   position, position, id, http.host, http.port));
+    return status_of(buf_printf(
+        body,
+        "{\"members\":[{\"instanceId\":\"%s\",\"timeStamp\":\"%s\",\"state\":\"%s\","
+        "\"isAlive\":true,"
+        "\"internalTcpIp\":\"%s\",\"internalTcpPort\":0,\"internalSecureTcpPort\":0,"
+        "\"externalTcpIp\":\"%s\",\"externalTcpPort\":%u,\"externalSecureTcpPort\":%u,"
+        "\"httpEndPointIp\":\"%s\",\"httpEndPointPort\":%u,"
+        "\"internalHttpIp\":\"%s\",\"internalHttpPort\":%u,"
+        "\"externalHttpIp\":\"%s\",\"externalHttpPort\":%u,"
+        "\"lastCommitPosition\":%" PRId64 ",\"writerCheckpoint\":%" PRId64
+        ",\"chaserCheckpoint\":%" PRId64 ",\"epochPosition\":0,\"epochNumber\":0,"
+        "\"epochId\":\"%s\",\"nodePriority\":0,\"isReadOnlyReplica\":false}],"
+        "\"serverIp\":\"%s\",\"serverPort\":%u}\n",
+        id, now, service->options.gossip_master ? "Master" : "Leader", tcp_host, tcp_host,
+        secure ? 0 : tcp.port, secure ? tcp.port : 0, http.host, http.port, http.host, http.port,
+        http.host, http.port, position, position, position, id, http.host, http.port));
 }
 
 /* --- statistics ------------------------------------------------------------------------------- */

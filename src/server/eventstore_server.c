@@ -58,6 +58,20 @@ static int allocate(struct eventstore_server *server)
                : 0;
 }
 
+/* What can be said in gossip as it is. */
+static int check_host(const char *host, char message[256])
+{
+    static const char bytes[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:%";
+    if (host == NULL ||
+        (host[0] != '\0' && strlen(host) < ES_HOST_SIZE && host[strspn(host, bytes)] == '\0'))
+        return 0;
+    snprintf(message, 256,
+             "cannot start: --advertise is the name or the IP address of a host, "
+             "without a port");
+    return KVS_ERR_INVALID_ARGUMENT;
+}
+
 static void fill_service(struct eventstore_server *server);
 static int make_tls(struct eventstore_server *server, char message[256]);
 
@@ -70,7 +84,9 @@ int eventstore_server_bind(const struct eventstore_server_options *options,
     server->options = *options;
     for (unsigned i = 0; i < PORTS; i++)
         acceptor_init(&server->acceptors[i]);
-    int error = allocate(server);
+    int error = check_host(options->advertise, message);
+    if (error == 0)
+        error = allocate(server);
     if (error == 0)
         error = bind_port(&server->acceptors[PORT_TCP], options->tcp, EVENTSTORE_DEFAULT, message);
     if (error == 0)
@@ -94,6 +110,7 @@ static void fill_service(struct eventstore_server *server)
     struct es_service *service = &server->service;
     service->options = (struct es_service_options){
         .insecure = options->insecure,
+        .gossip_master = options->gossip_master,
         .heartbeat_interval_ms = options->heartbeat_interval_ms != 0
                                      ? options->heartbeat_interval_ms
                                      : ES_HEARTBEAT_INTERVAL_MS_DEFAULT,
@@ -109,6 +126,8 @@ static void fill_service(struct eventstore_server *server)
     service->started_wall_ms = clock_wall_ms();
     memcpy(service->tcp_address, server->acceptors[PORT_TCP].listener.address, ADDRESS_TEXT_SIZE);
     memcpy(service->http_address, server->acceptors[PORT_HTTP].listener.address, ADDRESS_TEXT_SIZE);
+    snprintf(service->advertise, sizeof service->advertise, "%s",
+             options->advertise != NULL ? options->advertise : "");
     if (getrandom(&service->instance, sizeof service->instance, 0) !=
         (ssize_t)sizeof service->instance)
         memset(&service->instance, 1, sizeof service->instance);

@@ -28,6 +28,8 @@ struct eventstore_server_options {
     const char *tcp;  /* address, "" for the default, NULL: do not serve it */
     const char *http; /* likewise */
     bool insecure;
+    const char *advertise; /* as in kvs/server.h */
+    bool gossip_master;
     unsigned loops;
     uint32_t connections_max;
     uint32_t slow_timeout_ms;

@@ -33,12 +33,14 @@
 
 #define ES_HEARTBEAT_INTERVAL_MS_DEFAULT 2000u
 #define ES_HEARTBEAT_TIMEOUT_MS_DEFAULT 1000u
+#define ES_HOST_SIZE 256u
 
 struct es_request;
 struct es_service_loop;
 
 struct es_service_options {
     bool insecure; /* nobody is asked who he is, everything is allowed */
+    bool gossip_master;
     uint32_t heartbeat_interval_ms;
     uint32_t heartbeat_timeout_ms;
     uint32_t slow_timeout_ms; /* a peer that takes nothing of what it is sent */
@@ -65,7 +67,8 @@ struct es_service {
     uint64_t started_wall_ms;
     char tcp_address[ADDRESS_TEXT_SIZE]; /* "": not served */
     char http_address[ADDRESS_TEXT_SIZE];
-    struct es_id instance; /* of this start; for gossip */
+    char advertise[ES_HOST_SIZE]; /* in gossip instead of their hosts; "": these */
+    struct es_id instance;        /* of this start; for gossip */
     _Atomic uint32_t connections;
     _Atomic uint64_t connections_opened;
     _Atomic uint64_t connections_refused;

@@ -227,6 +227,8 @@ static int check_options(const struct kvs_server_options *options, char message[
         wrong = "--tls-ca asks clients for certificates; give this server's with --tls-cert";
     else if (remote_engine_is_meant(options) && serves_events(options))
         wrong = "--eventstore and --http serve an engine of this machine, not engine tikv";
+    else if (options->http == NULL && (options->advertise != NULL || options->gossip_master))
+        wrong = "--advertise and --gossip-master are for gossip (--http)";
     if (wrong == NULL)
         return 0;
     snprintf(message, 256, "cannot start: %s", wrong);
@@ -429,6 +431,8 @@ static int bind_events(kvs_server *server, char message[256])
         .tcp = options->eventstore,
         .http = options->http,
         .insecure = options->insecure,
+        .advertise = options->advertise,
+        .gossip_master = options->gossip_master,
         .loops = options->threads,
         .connections_max = options->connections_max,
         .slow_timeout_ms = server->events_slow_timeout_ms,

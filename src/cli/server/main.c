@@ -113,6 +113,8 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .eventstore = settings->eventstore,
         .http = settings->http,
         .insecure = settings->insecure,
+        .advertise = settings->advertise,
+        .gossip_master = settings->gossip_master,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);

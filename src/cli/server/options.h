@@ -39,6 +39,8 @@ struct server_settings {
     unsigned log_level; /* enum log_level */
     bool split_raw;
     bool insecure;
+    const char *advertise;
+    bool gossip_master;
     bool help;
     bool version;
     struct settings_word *words; /* of the file, which texts point into */

@@ -2,7 +2,9 @@
 #include "unit/server/es_peer.h"
 #include "unit/server/server_fixture.h"
 
+#include <kvs/error.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "test.h"
@@ -177,6 +179,65 @@ static void closing_while_asked(void **state)
         es_peer_close(&peers[i]);
 }
 
+/* --- gossip ---- */
+
+static void assert_gossip(const struct kvs_server_options *options, const char *state_name,
+                          const char *host)
+{
+    char expected[3][128];
+    server = server_start(options);
+    const char *tcp_port = strrchr(kvs_server_eventstore_address(server), ':') + 1;
+    const char *http_port = strrchr(kvs_server_http_address(server), ':') + 1;
+    snprintf(expected[0], 128, "\"state\":\"%s\"", state_name);
+    snprintf(expected[1], 128, "\"externalTcpIp\":\"%s\",\"externalTcpPort\":%s,", host, tcp_port);
+    snprintf(expected[2], 128, "\"httpEndPointIp\":\"%s\",\"httpEndPointPort\":%s,", host,
+             http_port);
+    for (unsigned i = 0; i < 3; i++)
+        assert_answers("GET", "/gossip?format=json", "", "200", expected[i]);
+    server_stop(server);
+}
+
+static void gossip_sends_clients_where_they_can_go(void **state)
+{
+    (void)state;
+    struct kvs_server_options options = {.eventstore = "127.0.0.1:0", .http = "127.0.0.1:0"};
+    assert_gossip(&options, "Leader", "127.0.0.1");
+    options.eventstore = options.http = "0.0.0.0:0"; /* which connects to 127.0.0.1 */
+    assert_gossip(&options, "Leader", "127.0.0.1");
+    options.advertise = "events.example.com";
+    options.gossip_master = true;
+    assert_gossip(&options, "Master", "events.example.com");
+}
+
+static void assert_no_start(const struct kvs_server_options *options, const char *within)
+{
+    struct kvs_server_options more = *options;
+    char *message = NULL;
+    more.size = sizeof more;
+    more.address = "127.0.0.1:0";
+    more.engine = "memory";
+    more.directory = "/nowhere";
+    assert_int_equal(kvs_server_open(&more, &server, &message), KVS_ERR_INVALID_ARGUMENT);
+    assert_non_null(message);
+    if (strstr(message, within) == NULL)
+        fail_msg("%s", message);
+    free(message);
+}
+
+static void wrong_advertisements_do_not_start(void **state)
+{
+    (void)state;
+    static char large[300];
+    memset(large, 'a', sizeof large - 1);
+    const char *const hosts[] = {"", "a b", "a\"b", "[::1]:2113", "a/b", large};
+    for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
+        assert_no_start(&(struct kvs_server_options){.http = "127.0.0.1:0", .advertise = hosts[i]},
+                        "--advertise");
+    assert_no_start(&(struct kvs_server_options){.advertise = "a"}, "--http");
+    assert_no_start(
+        &(struct kvs_server_options){.eventstore = "127.0.0.1:0", .gossip_master = true}, "--http");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +247,8 @@ int main(void)
         cmocka_unit_test(what_is_not_there_is_said),
         cmocka_unit_test(requests_wait_for_their_turn),
         cmocka_unit_test(closing_while_asked),
+        cmocka_unit_test(gossip_sends_clients_where_they_can_go),
+        cmocka_unit_test(wrong_advertisements_do_not_start),
     };
     return cmocka_run_group_tests_name("server/eventstore http", tests, NULL, NULL);
 }
