@@ -501,7 +501,11 @@ int rocksdb_engine_open_blocking(const struct engine_options *options, struct en
 {
     ret_message->text[0] = '\0';
     struct rocks_engine *rocks;
-    int error = rocks_new(options, &rocks);
+    const char *why;
+    int error = rocksdb_library_load(&why);
+    if (error != 0)
+        return engine_directory_fail(ret_message, error, options->directory, why);
+    error = rocks_new(options, &rocks);
     if (error != 0)
         return engine_directory_fail(ret_message, error, options->directory, "cannot be opened");
     error = engine_directory_open_blocking(options, ENGINE_NAME, &rocks->lock_fd, ret_message);

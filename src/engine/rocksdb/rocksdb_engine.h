@@ -13,9 +13,9 @@
 #ifndef ENGINE_ROCKSDB_ROCKSDB_ENGINE_H
 #define ENGINE_ROCKSDB_ROCKSDB_ENGINE_H
 
+#include "engine/rocksdb/library.h"
 #include "engine/worker.h"
 
-#include <rocksdb/c.h>
 #include <stdatomic.h>
 
 /* As of the end of a group of writes: shared by all views that begin before the next one ends. */
