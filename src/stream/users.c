@@ -20,6 +20,8 @@
 
 #include "base/mem.h"
 
+#include <stdio.h>
+
 #define USER_PREFIX "$user-"
 #define USERS_STREAM "$users"
 #define NOTICES_STREAM "$users-password-notifications"
@@ -140,6 +142,26 @@ struct stored_user {
     int64_t created_100ns;
 };
 
+/* Clients that write users themselves (ours does) and some servers begin the names of members in
+ * lower case. */
+static int stored_rename_members(json_t *json)
+{
+    static const char *const names[] = {"LoginName", "FullName", "Salt",
+                                        "Hash",      "Disabled", "Groups"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char other[16];
+        snprintf(other, sizeof other, "%s", names[i]);
+        other[0] = (char)(other[0] - 'A' + 'a');
+        json_t *value = json_object_get(json, other);
+        if (value == NULL)
+            continue;
+        if (json_object_get(json, names[i]) == NULL && json_object_set(json, names[i], value) != 0)
+            return KVS_ERR_NO_MEMORY;
+        json_object_del(json, other);
+    }
+    return 0;
+}
+
 static int stored_each(void *arg, const struct stream_record *record, uint64_t stream_id)
 {
     (void)stream_id;
@@ -150,7 +172,7 @@ static int stored_each(void *arg, const struct stream_record *record, uint64_t s
         json_loadb((const char *)record->data.data, record->data.size, JSON_ALLOW_NUL, &reason);
     if (stored->json == NULL && json_error_code(&reason) == json_error_out_of_memory)
         return KVS_ERR_NO_MEMORY;
-    return 0;
+    return stored_rename_members(stored->json);
 }
 
 /* Its json is the caller's to give back. */

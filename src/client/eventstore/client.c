@@ -148,7 +148,11 @@ static void replay_on_answer(struct http_call *http)
         error = http->status == 401   ? KVS_ERR_ACCESS_DENIED
                 : http->status == 404 ? KVS_ERR_NOT_FOUND
                                       : KVS_ERR_IO;
-        snprintf(why, sizeof why, "%s answered with HTTP status %d", http->link.name, http->status);
+        snprintf(why, sizeof why, "%s%s answered with HTTP status %d",
+                 http->status == 404   ? "no such group: "
+                 : http->status == 401 ? "the user may not do this: "
+                                       : "",
+                 http->link.name, http->status);
     } else if (error == KVS_ERR_TIMEOUT || error == KVS_ERR_CONNECTION_LOST) {
         error = KVS_ERR_OUTCOME_UNKNOWN;
     }

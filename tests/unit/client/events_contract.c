@@ -389,6 +389,11 @@ static void test_users(void **state)
     expect_error(kvs_events_change_user(events, KVS_USER_CREATE, &joe, NULL),
                  KVS_ERR_ALREADY_EXISTS);
     expect_error(kvs_events_change_user(events, KVS_USER_PASSWORD, &joe, NULL), 0);
+    /* Who was made so may do something. (In process nobody is asked.) */
+    kvs_call_options as_joe = {.size = sizeof as_joe, .login = "joe", .password = "secret"};
+    kvs_new_event event = make_event("by joe", "1");
+    expect_error(
+        kvs_events_append(events, kvs_slice_of("joe's"), KVS_EXPECT_ANY, &event, 1, &as_joe), 0);
     joe.full_name = "Joe Doe";
     expect_error(kvs_events_change_user(events, KVS_USER_UPDATE, &joe, NULL), 0);
     expect_error(kvs_events_change_user(events, KVS_USER_DISABLE, &joe, NULL), 0);

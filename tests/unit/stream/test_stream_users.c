@@ -204,13 +204,48 @@ static void test_known_hash(void **state)
     assert_false(password_matches(S("changeit"), S("AAECAwQFBgcICQoLDA0ODw=="), S("")));
 }
 
+/* A client may write a user itself; then names of members begin in lower case. */
+static void test_users_that_clients_write(void **state)
+{
+    (void)state;
+    struct password_hash hash;
+    struct stream_write written;
+    struct stream_user_call call = {.action = STREAM_USER_DETAILS, .login = slice_of_string("eva")};
+    char json[400];
+    assert_int_equal(password_hash_make(slice_of_string("one"), &hash), 0);
+    snprintf(json, sizeof json,
+             "{\"loginName\":\"eva\",\"fullName\":\"Eva\",\"groups\":[\"g\"],\"disabled\":false,"
+             "\"salt\":\"%s\",\"hash\":\"%s\"}",
+             hash.salt, hash.hash);
+    struct stream_new_event event = event_of(1, "$UserCreated", json);
+    written = (struct stream_write){.kind = STREAM_WRITE_APPEND,
+                                    .stream = slice_of_string("$user-eva"),
+                                    .expected_version = STREAM_NO_STREAM,
+                                    .events = &event,
+                                    .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &written), 0);
+    assert_int_equal(simple(STREAM_USER_LOGIN, "eva", "two", ""), STREAM_USER_WRONG);
+    assert_int_equal(simple(STREAM_USER_LOGIN, "eva", "one", ""), STREAM_USER_OK);
+    assert_int_equal(simple(STREAM_USER_CHANGE_PASSWORD, "eva", "one", "two"), STREAM_USER_OK);
+    assert_int_equal(simple(STREAM_USER_LOGIN, "eva", "one", ""), STREAM_USER_WRONG);
+    assert_int_equal(simple(STREAM_USER_LOGIN, "eva", "two", ""), STREAM_USER_OK);
+    assert_int_equal(simple(STREAM_USER_DISABLE, "eva", "", ""), STREAM_USER_OK);
+    assert_int_equal(simple(STREAM_USER_LOGIN, "eva", "two", ""), STREAM_USER_WRONG);
+    assert_int_equal(call_wait(&call), STREAM_USER_OK);
+    assert_int_equal(call.details_count, 1);
+    assert_slice_equal(call.details[0].full_name, "Eva");
+    assert_int_equal(call.details[0].groups_count, 1);
+    assert_true(call.details[0].disabled);
+    stream_user_call_release(&call);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_defaults),         TEST(test_life_of_a_user), TEST(test_who_may),
-        TEST(test_streams_of_users), TEST(test_known_hash),
+        TEST(test_streams_of_users), TEST(test_known_hash),     TEST(test_users_that_clients_write),
     };
     return stream_tests_run("stream-users", tests, sizeof tests / sizeof tests[0]);
 }

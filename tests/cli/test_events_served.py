@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""kvs-client events on a kvs-server: what only a server has, users with passwords before all."""
+import json
+import re
+import time
+
+from harness import CLIENT, SECONDS_MAX, Server, one_line, run, tap
+
+SERVED = re.compile(r"clients on \S+:(\d+)\n.*serving HTTP on \S+:(\d+)\n", re.S)
+WARNING = "still has the password that everybody knows"
+
+
+class EventServer(Server):
+    """With event streams on TCP and HTTP, in clear text."""
+
+    def __init__(self, directory, *flags):
+        super().__init__(directory, "--eventstore=127.0.0.1:0", "--http=127.0.0.1:0", *flags)
+        # The lines that name the ports come right behind the one that tells readiness.
+        deadline = time.monotonic() + SECONDS_MAX
+        while (found := SERVED.search(self.log())) is None:
+            assert time.monotonic() < deadline, self.log()
+        self.tcp, self.http = found[1], found[2]
+
+    def url(self, user="admin:changeit", discover=False):
+        user = f"{user}@" if user else ""
+        if discover:
+            return f"esdb+discover://{user}127.0.0.1:{self.http}"
+        return f"esdb://{user}127.0.0.1:{self.tcp}?httpPort={self.http}"
+
+    def events(self, *arguments, stdin=b"", **where):
+        return run(CLIENT, "events", *arguments, "--url", self.url(**where), stdin=stdin)
+
+    def good(self, *arguments, stdin=b"", **where):
+        done = self.events(*arguments, stdin=stdin, **where)
+        assert done.status == 0 and done.err == b"", done
+        return done.out
+
+    def fails(self, *arguments, stdin=b"", **where):
+        done = self.events(*arguments, stdin=stdin, **where)
+        assert done.status == 1 and done.out == b"", done
+        return one_line(done.err)
+
+
+def test_default_passwords_are_changed(directory):
+    with EventServer(directory) as server:
+        assert WARNING in server.log()
+        server.good("append", "s", "--type", "t")
+        server.good("users", "password", "admin", "--file", "-", stdin=b"another\n")
+        assert "are wrong" in server.fails("users", "list"), "the old one is refused"
+        assert b"admin" in server.good("users", "list", user="admin:another")
+        server.good("users", "list", user="admin:another", discover=True)
+        assert server.stop() == 0
+    with EventServer(directory) as server:  # ops has it still
+        assert WARNING in server.log()
+        server.good("users", "password", "ops", "--file", "-", stdin=b"mine\n",
+                    user="admin:another")
+        assert server.stop() == 0
+    with EventServer(directory) as server:
+        assert WARNING not in server.log()
+        for user in ("admin:changeit", "ops:changeit", "ops:another"):
+            assert "are wrong" in server.fails("read", "$all", user=user), user
+        assert json.loads(server.good("read", "s", user="admin:another"))["type"] == "t"
+        assert server.stop() == 0
+    with EventServer(directory, "--insecure") as server:
+        server.good("users", "list", user=None)
+        assert server.stop() == 0
+
+
+def test_users_have_their_rights(directory):
+    with EventServer(directory) as server:
+        server.good("users", "create", "joe", "--file", "-", stdin=b"secret\n")
+        joe = {"user": "joe:secret"}
+        server.good("append", "s", "--type", "t", **joe)
+        server.good("metadata", "s", '{"$acl":{"$r":"admin"}}')
+        said = server.fails("read", "s", **joe)
+        assert "may not" in said, said
+        said = server.fails("read", "$all", **joe)
+        assert "may not" in said, said
+        said = server.fails("scavenge", **joe)
+        assert "may not" in said, said
+        said = server.fails("groups", "create", "s", "g", **joe)
+        assert "may not" in said, said
+        said = server.fails("users", "disable", "admin", **joe)
+        assert "may not" in said, said
+        server.good("read", "s")
+        server.good("users", "disable", "joe")
+        assert "are wrong" in server.fails("append", "s", "--type", "t", **joe)
+        server.good("users", "enable", "joe")
+        server.good("append", "s", "--type", "t", **joe)
+        assert "no such user" in server.fails("users", "delete", "jim")
+        assert server.stop() == 0
+
+
+def test_parked_events_are_replayed_by_operators(directory):
+    with EventServer(directory) as server:
+        server.good("append", "s", "--type", "t")
+        server.good("groups", "create", "s", "g", "--from", "start")
+        for discover in (False, True):
+            assert server.good("groups", "replay", "s", "g", discover=discover) == b""
+            said = server.fails("groups", "replay", "s", "other", discover=discover)
+            assert "no such" in said, said
+            for user in ("admin:wrong", None):
+                server.fails("groups", "replay", "s", "g", user=user, discover=discover)
+        server.good("users", "create", "joe", "--file", "-", stdin=b"secret\n")
+        said = server.fails("groups", "replay", "s", "g", user="joe:secret")
+        assert "may not" in said, said
+        assert server.stop() == 0
+
+
+tap.run(globals())
