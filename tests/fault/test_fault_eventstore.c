@@ -170,11 +170,42 @@ static void it_serves_on_without_memory(void **state)
     buf_deinit(&requests.out);
 }
 
+/* What is answered later over HTTP: with a login, and a group that is there. */
+static void it_replays_without_memory(void **state)
+{
+    (void)state;
+    static const char replay[] = "POST /subscriptions/s/g/replayParked HTTP/1.1\r\n"
+                                 "Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n\r\n"
+                                 "GET /gossip HTTP/1.1\r\n\r\n";
+    struct buf requests = BUF_INIT;
+    assert_int_equal(buf_append(&requests, replay, sizeof replay - 1), 0);
+    const struct kvs_server_options options = {.eventstore = "127.0.0.1:0", .http = "127.0.0.1:0"};
+    kvs_server *server = server_start(&options);
+    struct es_peer peer = {.next_id = 1};
+    es_peer_ask_as(&peer, ES_AUTHENTICATE, "admin", "changeit", NULL);
+    ask_groups(&peer);
+    converse(kvs_server_eventstore_address(server), &peer.out);
+    buf_deinit(&peer.out);
+    for (uint64_t k = 1; k < RUNS_MAX; k = next_k(k)) {
+        fault_reset();
+        fault_arm(FAULT_ALLOC, k, k % 2 == 0);
+        converse(kvs_server_http_address(server), &requests);
+        bool fired = fault_fired() > 0;
+        fault_reset();
+        if (!fired)
+            break;
+        assert_in_range(k, 1, RUNS_MAX - 8);
+    }
+    server_stop(server);
+    buf_deinit(&requests);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_start_succeeds_or_is_undone),
         cmocka_unit_test(it_serves_on_without_memory),
+        cmocka_unit_test(it_replays_without_memory),
     };
     return cmocka_run_group_tests_name("fault-eventstore", tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -242,6 +243,127 @@ static void cut_connections_are_cleaned_up(void **state)
     still_serves();
 }
 
+/* --- sizes ---- */
+
+#define EVENT_MAX (16u * 1024 * 1024 - 10000) /* of type, data and metadata */
+
+static void events_over_the_limits_are_refused(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    size_t largest = EVENT_MAX - 2; /* beside "T" and "m" */
+    uint8_t *data = mem_zalloc(largest + 1);
+    assert_non_null(data);
+    connect_peer(&peer);
+    struct es_id id =
+        es_peer_ask_write(&peer, "large", ES_VERSION_ANY, 1, slice_make(data, largest + 1));
+    es_peer_expect(&peer, ES_BAD_REQUEST, &id, NULL);
+    assert_int_equal(
+        es_peer_write(&peer, "large", ES_VERSION_NO_STREAM, 1, slice_make(data, largest)),
+        ES_SUCCESS);
+    /* One of several: none is written. */
+    es_peer_ask_write(&peer, "large", 0, 1, S("x"));
+    id = es_peer_ask_write(&peer, "large", 1, 2, slice_make(data, largest + 1));
+    struct es_frame frame;
+    es_peer_flush(&peer);
+    for (unsigned i = 0; i < 2; i++) { /* in either order */
+        assert_true(es_peer_frame(&peer, &frame));
+        assert_int_equal(frame.command, es_id_equal(&frame.correlation, &id)
+                                            ? ES_BAD_REQUEST
+                                            : ES_WRITE_EVENTS_COMPLETED);
+    }
+    assert_int_equal(es_peer_write(&peer, "large", 1, 1, S("x")), ES_SUCCESS);
+    es_peer_close(&peer);
+    mem_free(data);
+}
+
+/* Whatever was asked for, a page ends with the event that fills 4 MiB; the next goes on. */
+static void pages_are_bounded_in_bytes(void **state)
+{
+    (void)state;
+    struct es_peer peer;
+    uint8_t *data = mem_zalloc(1024 * 1024);
+    assert_non_null(data);
+    connect_peer(&peer);
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(
+            es_peer_write(&peer, "paged", ES_VERSION_ANY, 1, slice_make(data, 1024 * 1024)),
+            ES_SUCCESS);
+    struct es_read_stream_events read = {.event_stream_id = S("paged"), .max_count = 4096};
+    struct es_read_stream_events_completed page = {0};
+    unsigned pages = 0;
+    for (int64_t next = 0; !page.is_end_of_stream; pages++) {
+        read.from_event_number = next;
+        struct es_id id = es_peer_ask(&peer, ES_READ_STREAM_FORWARD, &read);
+        es_peer_expect(&peer, ES_READ_STREAM_FORWARD_COMPLETED, &id, &page);
+        assert_int_equal(page.result, ES_READ_STREAM_SUCCESS);
+        assert_in_range(page.events.count, 1, 5);
+        assert_int_equal(page.next_event_number, next + (int64_t)page.events.count);
+        assert_int_equal(page.last_event_number, 19);
+        next = page.next_event_number;
+        assert_int_equal(page.is_end_of_stream, next == 20);
+    }
+    assert_in_range(pages, 4, 7);
+    es_peer_close(&peer);
+    mem_free(data);
+}
+
+/* --- many ---- */
+
+#define HANGING 1000u
+#define HANGING_MEMORY_MAX (64u * 1024 * 1024) /* of both ends, which are in this process */
+
+static size_t resident(void)
+{
+    unsigned long total, pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%lu %lu", &total, &pages), 2);
+    fclose(file);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static bool has_descriptors(unsigned count)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return false;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= count;
+}
+
+/* They say who they are, every other one begins with the largest frame there can be, and nothing
+ * more comes: they cost little, others are served, and they are closed in the end. */
+static void those_who_hang_cost_little(void **state)
+{
+    (void)state;
+    static struct es_peer peers[HANGING];
+    const struct es_identify_client identify = {.version = 1, .connection_name = S("hanging")};
+    if (!has_descriptors(2 * HANGING + 200))
+        skip();
+    still_serves();
+    size_t before = resident();
+    for (unsigned i = 0; i < HANGING; i++) {
+        connect_peer(&peers[i]);
+        es_peer_ask(&peers[i], ES_IDENTIFY_CLIENT, &identify);
+        if (i % 2 == 0)
+            assert_int_equal(
+                buf_append(&peers[i].out, "\x00\x00\x00\x04\x82\x00" ID "some of it", 32), 0);
+        es_peer_flush(&peers[i]);
+        buf_deinit(&peers[i].out);
+    }
+    still_serves();
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* their memory is not ours */
+    assert_in_range(resident(), 0, before + HANGING_MEMORY_MAX);
+#endif
+    (void)before;
+    for (unsigned i = 0; i < HANGING; i++) {
+        assert_true(es_peer_read_end(&peers[i]));
+        es_peer_close(&peers[i]);
+    }
+    still_serves();
+}
+
 /* --- time ---- */
 
 static void the_silent_are_asked_and_closed(void **state)
@@ -352,6 +474,9 @@ int main(void)
         cmocka_unit_test(trusted_writes_are_for_nodes),
         cmocka_unit_test(odds_and_ends),
         cmocka_unit_test(cut_connections_are_cleaned_up),
+        cmocka_unit_test(events_over_the_limits_are_refused),
+        cmocka_unit_test(pages_are_bounded_in_bytes),
+        cmocka_unit_test(those_who_hang_cost_little),
         cmocka_unit_test(the_silent_are_asked_and_closed),
         cmocka_unit_test(pages),
         cmocka_unit_test(slow_subscribers_cost_little),
