@@ -132,7 +132,7 @@ def resident(server):
 
 
 def test_readers_that_stop_cost_little_and_lose_nothing(directory):
-    """KVS_TEST_EVENTS=1000000 and a release build: what is said of it in docs."""
+    """KVS_TEST_EVENTS says how many events; docs/architecture.md has what came of a million."""
     count = int(os.environ.get("KVS_TEST_EVENTS", "30000"))
     line = json.dumps({"type": "t", "bytes": "x" * 2000}).encode() + b"\n"
     with EventServer(directory) as server:

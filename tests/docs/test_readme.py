@@ -21,9 +21,9 @@ def blocks(language):
 class Server:
     """kvs-server on a port of the system's choice, ended with the with statement."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *flags):
         self.process = subprocess.Popen(
-            [tap.BUILD_DIR / "kvs-server", "--addr", "127.0.0.1:0", "--dir", directory],
+            [tap.BUILD_DIR / "kvs-server", "--addr", "127.0.0.1:0", "--dir", directory, *flags],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         tap.kill_at_exit(self.process)
         for line in self.process.stderr:
@@ -32,6 +32,13 @@ class Server:
                 self.address = found[1]
                 return
         raise AssertionError("the server did not start")
+
+    def port_of_events(self):
+        for line in self.process.stderr:
+            found = re.search(r"EventStoreDB's clients on \S+:(\d+)", line)
+            if found:
+                return found[1]
+        raise AssertionError("the server does not serve event streams")
 
     def __enter__(self):
         return self
@@ -66,6 +73,20 @@ def test_the_tour_does_what_it_says(directory):
                 assert output.strip() == comment.strip(), f"{line}: {output}"
     scan = outputs["build/kvs-client scan --prefix user:"]
     assert scan.index("Ada") < scan.index("Grace"), scan
+
+
+def test_event_streams_are_as_shown(directory):
+    (lines,) = [block.splitlines() for block in blocks("sh") if "kvs-client events" in block]
+    with Server(directory, "--eventstore=127.0.0.1:0") as server:
+        port = server.port_of_events()
+        for line in lines:
+            command, _, comment = line.partition("#")
+            command = command.strip().replace("build/", f"{tap.BUILD_DIR}/")
+            command += f":{port}" if "--url" in command else f" --url esdb://127.0.0.1:{port}"
+            done = subprocess.run(["sh", "-c", command], cwd=directory, stdin=subprocess.DEVNULL,
+                                  env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0 and done.stderr == "", (command, done)
+            assert done.stdout.startswith(comment.partition(" and so on")[0].strip().rstrip(",")), done
 
 
 def test_the_program_compiles_and_runs(directory):
