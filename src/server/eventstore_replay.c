@@ -15,12 +15,9 @@
 #include "stream/group.h"
 #include "stream/users.h"
 
-#include <inttypes.h>
 #include <kvs/error.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdio.h>
-#include <strings.h>
 
 struct replay {
     struct stream_user_call login; /* its user asks */
@@ -33,91 +30,22 @@ struct replay {
 
 /* --- the request ------------------------------------------------------------------------------ */
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The path's part up to the next slash, decoded at *at; `path` goes on behind the slash. False:
- * there is none, or it is empty, or is wrongly encoded. */
-static bool take_part(kvs_slice *path, uint8_t **at, kvs_slice *ret_part)
-{
-    const uint8_t *end = path->size > 0 ? memchr(path->data, '/', path->size) : NULL;
-    uint8_t *begin = *at;
-    if (end == NULL)
-        return false;
-    for (const uint8_t *from = path->data; from < end; from++) {
-        uint8_t byte = *from;
-        if (byte == '%') {
-            int high = end - from > 2 ? hex_digit(from[1]) : -1;
-            int low = end - from > 2 ? hex_digit(from[2]) : -1;
-            if (high < 0 || low < 0)
-                return false;
-            byte = (uint8_t)(high << 4 | low);
-            from += 2;
-        }
-        *(*at)++ = byte;
-    }
-    *ret_part = slice_make(begin, (size_t)(*at - begin));
-    *path = slice_make(end + 1, path->size - (size_t)(end + 1 - path->data));
-    return ret_part->size > 0;
-}
-
 static bool take_path(struct replay *replay, kvs_slice path, uint8_t **at)
 {
     static const char prefix[] = "/subscriptions/";
     size_t size = sizeof prefix - 1; /* which the route has compared */
     path = slice_make(path.data + size, path.size - size);
-    return take_part(&path, at, &replay->group.stream) &&
-           take_part(&path, at, &replay->group.group) &&
+    return http_take_part(&path, at, &replay->group.stream) &&
+           http_take_part(&path, at, &replay->group.group) &&
            slice_equal(path, slice_of_string("replayParked"));
 }
 
-/* stopAt=COUNT, among others that mean nothing here. */
-static bool take_query(kvs_slice query, int64_t *ret_stop_at)
+static bool take_credentials(struct replay *replay, kvs_slice authorization, uint8_t *at)
 {
-    static const char name[] = "stopAt=";
-    char text[32];
-    *ret_stop_at = 0;
-    while (query.size > 0) {
-        const uint8_t *end = memchr(query.data, '&', query.size);
-        size_t size = end != NULL ? (size_t)(end - query.data) : query.size;
-        if (size >= sizeof name - 1 && memcmp(query.data, name, sizeof name - 1) == 0) {
-            snprintf(text, sizeof text, "%.*s", (int)(size - (sizeof name - 1)),
-                     (const char *)query.data + sizeof name - 1);
-            if (text[strspn(text, "0123456789")] != '\0' || strlen(text) > 18 ||
-                sscanf(text, "%" SCNd64, ret_stop_at) != 1)
-                return false;
-        }
-        size += end != NULL;
-        query = slice_make(query.data + size, query.size - size);
-    }
-    return true;
-}
-
-/* "Basic", and login and password in base64 with a colon between. */
-static bool take_credentials(struct replay *replay, kvs_slice value, uint8_t *at)
-{
-    static const char scheme[] = "Basic ";
-    size_t skip = sizeof scheme - 1;
-    if (value.size < skip || strncasecmp((const char *)value.data, scheme, skip) != 0)
-        return false;
-    while (skip < value.size && value.data[skip] == ' ')
-        skip++;
-    value = slice_make(value.data + skip, value.size - skip);
-    int size = value.size > 0 ? EVP_DecodeBlock(at, value.data, (int)value.size) : -1;
-    for (size_t i = 1; size > 0 && i <= 2 && value.data[value.size - i] == '='; i++)
-        size--;
-    const uint8_t *colon = size > 0 ? memchr(at, ':', (size_t)size) : NULL;
-    if (colon == NULL)
-        return false;
-    replay->login.login = slice_make(at, (size_t)(colon - at));
-    replay->login.password = slice_make(colon + 1, (size_t)(at + size - (colon + 1)));
-    return replay->login.login.size > 0 && replay->login.login.size <= STREAM_LOGIN_SIZE_MAX &&
-           replay->login.password.size <= STREAM_PASSWORD_SIZE_MAX;
+    struct stream_user_call *call = &replay->login;
+    return http_basic_credentials(authorization, at, &call->login, &call->password) &&
+           call->login.size > 0 && call->login.size <= STREAM_LOGIN_SIZE_MAX &&
+           call->password.size <= STREAM_PASSWORD_SIZE_MAX;
 }
 
 /* --- the answer ------------------------------------------------------------------------------- */
@@ -208,7 +136,7 @@ void eventstore_take_subscriptions(struct grpc_connection *connection,
     uint8_t *text = replay->text;
     if (!take_path(replay, request->path, &text))
         replay_end(replay, 404, "there is only STREAM/GROUP/replayParked");
-    else if (!take_query(request->query, &replay->group.stop_at))
+    else if (!http_query_number(request->query, "stopAt", &replay->group.stop_at))
         replay_end(replay, 400, "stopAt is a number of events");
     else if (at->service->options.insecure)
         ask_group(replay, NULL);

@@ -7,8 +7,11 @@
 #include "server/http_request.h"
 
 #include <kvs/error.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <strings.h>
+
+#define NUMBER_DIGITS_MAX 18 /* which an int64_t has room for */
 
 static bool is_token(kvs_slice text)
 {
@@ -128,6 +131,85 @@ enum http_parsed http_request_parse(kvs_slice bytes, struct http_request *ret_re
     *ret_request = request;
     return HTTP_REQUEST;
 }
+
+/* --- what stands in it --- */
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool http_take_part(kvs_slice *path, uint8_t **at, kvs_slice *ret_part)
+{
+    const uint8_t *end = path->size > 0 ? memchr(path->data, '/', path->size) : NULL;
+    uint8_t *begin = *at;
+    if (end == NULL)
+        return false;
+    for (const uint8_t *from = path->data; from < end; from++) {
+        uint8_t byte = *from;
+        if (byte == '%') {
+            int high = end - from > 2 ? hex_digit(from[1]) : -1;
+            int low = end - from > 2 ? hex_digit(from[2]) : -1;
+            if (high < 0 || low < 0)
+                return false;
+            byte = (uint8_t)(high << 4 | low);
+            from += 2;
+        }
+        *(*at)++ = byte;
+    }
+    *ret_part = slice_make(begin, (size_t)(*at - begin));
+    *path = slice_make(end + 1, path->size - (size_t)(end + 1 - path->data));
+    return ret_part->size > 0;
+}
+
+bool http_query_number(kvs_slice query, const char *name, int64_t *ret_number)
+{
+    size_t name_size = strlen(name);
+    while (query.size > 0) {
+        kvs_slice rest = {0}, item = query;
+        if (cut(&query, '&', &item))
+            rest = query;
+        query = rest;
+        if (item.size <= name_size || memcmp(item.data, name, name_size) != 0 ||
+            item.data[name_size] != '=')
+            continue;
+        item = slice_make(item.data + name_size + 1, item.size - name_size - 1);
+        if (item.size == 0 || item.size > NUMBER_DIGITS_MAX)
+            return false;
+        *ret_number = 0;
+        for (size_t i = 0; i < item.size; i++) {
+            if (item.data[i] < '0' || item.data[i] > '9')
+                return false;
+            *ret_number = *ret_number * 10 + (item.data[i] - '0');
+        }
+    }
+    return true;
+}
+
+bool http_basic_credentials(kvs_slice value, uint8_t *memory, kvs_slice *ret_login,
+                            kvs_slice *ret_password)
+{
+    kvs_slice scheme;
+    if (!cut(&value, ' ', &scheme) || !is_word(scheme, "basic"))
+        return false;
+    value = trim(value);
+    if (value.size == 0 || value.size % 4 != 0 || value.size > HTTP_HEAD_SIZE_MAX)
+        return false;
+    int size = EVP_DecodeBlock(memory, value.data, (int)value.size);
+    for (size_t i = 1; size > 0 && i <= 2 && value.data[value.size - i] == '='; i++)
+        size--;
+    const uint8_t *colon = size > 0 ? memchr(memory, ':', (size_t)size) : NULL;
+    if (colon == NULL)
+        return false;
+    *ret_login = slice_make(memory, (size_t)(colon - memory));
+    *ret_password = slice_make(colon + 1, (size_t)(memory + size - (colon + 1)));
+    return true;
+}
+
+/* --- answers --- */
 
 static const char *reason(int status)
 {

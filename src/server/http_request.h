@@ -29,6 +29,16 @@ enum http_parsed {
 enum http_parsed http_request_parse(kvs_slice bytes, struct http_request *ret_request,
                                     size_t *ret_size);
 
+/* The path's part up to the next slash, decoded at *at (which has room for the path) and moved on;
+ * `path` goes on behind the slash. False: there is none, or it is empty, or wrongly encoded. */
+bool http_take_part(kvs_slice *path, uint8_t **at, kvs_slice *ret_part);
+/* The number that a query gives by this name; left as it is when it gives none. False: no number.
+ */
+bool http_query_number(kvs_slice query, const char *name, int64_t *ret_number);
+/* Of an Authorization field "Basic ..."; `memory` has room for it. False: it is none. */
+bool http_basic_credentials(kvs_slice value, uint8_t *memory, kvs_slice *ret_login,
+                            kvs_slice *ret_password);
+
 struct http_answer {
     int status;
     const char *type; /* of the body */

@@ -45,6 +45,57 @@ static void test_parses_requests(void **state)
                      HTTP_REQUEST);
 }
 
+static void test_decodes_parts_of_paths(void **state)
+{
+    (void)state;
+    uint8_t memory[64], *at = memory;
+    kvs_slice path = B("a%20%2F%c3%A4/x//"), one, two, none;
+    assert_true(http_take_part(&path, &at, &one));
+    assert_true(http_take_part(&path, &at, &two));
+    assert_slice_equal(one, "a /\xc3\xa4");
+    assert_slice_equal(two, "x");
+    assert_false(http_take_part(&path, &at, &none)); /* empty */
+    const kvs_slice bad[] = {B(""), B("a"), B("%/"), B("%2/"), B("%2g/"), B("%2/0")};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        path = bad[i];
+        at = memory;
+        assert_false(http_take_part(&path, &at, &none));
+    }
+}
+
+static void test_reads_numbers_of_queries(void **state)
+{
+    (void)state;
+    int64_t number = 7;
+    assert_true(http_query_number(B(""), "n", &number));
+    assert_true(http_query_number(B("x=1&nn=2&n"), "n", &number));
+    assert_int_equal(number, 7);
+    assert_true(http_query_number(B("&x&n=012&"), "n", &number));
+    assert_int_equal(number, 12);
+    assert_true(http_query_number(B("n=999999999999999999"), "n", &number));
+    assert_int_equal(number, 999999999999999999);
+    assert_false(http_query_number(B("n=1999999999999999999"), "n", &number));
+    assert_false(http_query_number(B("n="), "n", &number));
+    assert_false(http_query_number(B("n=-1"), "n", &number));
+}
+
+static void test_reads_credentials(void **state)
+{
+    (void)state;
+    uint8_t memory[64];
+    kvs_slice login, password;
+    assert_true(http_basic_credentials(B("bAsic  YTpiOmM= "), memory, &login, &password));
+    assert_slice_equal(login, "a");
+    assert_slice_equal(password, "b:c");
+    assert_true(http_basic_credentials(B("Basic Og=="), memory, &login, &password));
+    assert_true(login.size == 0 && password.size == 0);
+    const kvs_slice bad[] = {
+        B(""),           B("Basic"),          B("Basic "), B("Basic YTpiOmM"), B("Basic !TpiOmM="),
+        B("Basic ===="), B("Digest YTpiOmM=")};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(http_basic_credentials(bad[i], memory, &login, &password));
+}
+
 static void test_refuses_what_is_not_http(void **state)
 {
     (void)state;
@@ -201,8 +252,13 @@ static void test_answers_head(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parses_requests), cmocka_unit_test(test_refuses_what_is_not_http),
-        cmocka_unit_test(test_pages_are_json),  cmocka_unit_test(test_says_what_is_wrong),
+        cmocka_unit_test(test_parses_requests),
+        cmocka_unit_test(test_decodes_parts_of_paths),
+        cmocka_unit_test(test_reads_numbers_of_queries),
+        cmocka_unit_test(test_reads_credentials),
+        cmocka_unit_test(test_refuses_what_is_not_http),
+        cmocka_unit_test(test_pages_are_json),
+        cmocka_unit_test(test_says_what_is_wrong),
         cmocka_unit_test(test_answers_head),
     };
     return cmocka_run_group_tests_name("http", tests, NULL, NULL);
