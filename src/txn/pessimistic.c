@@ -167,6 +167,7 @@ static int lock_again(struct locking *locking, struct lock_record *lock)
     bool is_raised = false;
     if (lock->for_update_ts < command->for_update_ts) {
         lock->for_update_ts = command->for_update_ts;
+        lock->primary = command->primary; /* its client may have chosen another by now */
         is_raised = true;
     }
     if (lock->ttl_ms < command->lock_ttl_ms) {

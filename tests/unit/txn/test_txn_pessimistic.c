@@ -131,6 +131,31 @@ static void test_results(struct txn_fixture *f)
     assert_int_equal(stats.max_ts, 30);
 }
 
+/* A transaction whose first lock failed, as it thinks, chooses another primary. What is left of the
+ * first names the one that is kept alive, from its next lock on. */
+static void test_other_primary(struct txn_fixture *f)
+{
+    struct txn_mutation mutation = lock_of(S("a"));
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, &mutation, 1, S("a"), 20, 20);
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors_count, 0);
+    txn_command_deinit(&lock.base);
+    for (uint64_t for_update_ts = 20; for_update_ts <= 30; for_update_ts += 10) {
+        txn_make_lock(&lock, &mutation, 1, S("b"), 20, for_update_ts);
+        assert_int_equal(txn_run(f, &lock.base), 0);
+        assert_int_equal(lock.errors_count, 0);
+        txn_command_deinit(&lock.base);
+        txn_make_lock(&lock, &mutation, 1, S("a"), 40, 40);
+        assert_int_equal(txn_run(f, &lock.base), 0);
+        assert_int_equal(lock.errors[0].kind, TXN_ERROR_LOCKED);
+        /* one with an old timestamp came late, and changes nothing */
+        kvs_slice primary = for_update_ts == 20 ? S("a") : S("b");
+        assert_true(slice_equal(lock.errors[0].lock.primary, primary));
+        txn_command_deinit(&lock.base);
+    }
+}
+
 static void test_lock_only_if_exists(struct txn_fixture *f)
 {
     assert_int_equal(txn_put(f, S("a"), S("1"), 10, 20), 0);
@@ -523,6 +548,7 @@ int main(void)
         {"lock, prewrite, commit", test_lock_and_commit},
         {"conflicts", test_conflicts},
         {"results as asked for", test_results},
+        {"another primary", test_other_primary},
         {"lock only if it exists", test_lock_only_if_exists},
         {"lock over a newer commit", test_force_lock},
         {"what a prewrite checks", test_prewrite_actions},
