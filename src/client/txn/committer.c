@@ -297,11 +297,17 @@ static uint64_t ttl_of_size(uint64_t bytes)
     return ttl_ms;
 }
 
+static bool is_long(const struct committer *committer)
+{
+    return committer->bytes > HEARTBEAT_BYTES || committer->keys_count > HEARTBEAT_KEYS;
+}
+
+/* Where there will be heartbeats, until the first. */
 static uint64_t lock_ttl_ms(const struct committer *committer)
 {
     const kvs_txn *txn = committer->txn;
     uint64_t elapsed_ms = txn_elapsed_ms(txn);
-    if (txn->heartbeat.runs)
+    if (txn->heartbeat.runs || is_long(committer))
         return elapsed_ms + TXN_LOCK_TTL_MS;
     return elapsed_ms +
            (committer->bytes > TTL_SMALL_BYTES ? ttl_of_size(committer->bytes) : TTL_MIN_MS);
@@ -517,7 +523,7 @@ static void on_resolved(struct resolver *resolver, int error)
     if (wait_ms > 0) {
         sleep_ms =
             backoff_next(&committer->backoff, BACKOFF_TXN_LOCK, &shard_of(committer)->rand, 0);
-        if (sleep_ms > (int64_t)wait_ms)
+        if (sleep_ms > 0 && (uint64_t)sleep_ms > wait_ms)
             sleep_ms = (int64_t)wait_ms;
         if (sleep_ms < 0 || shard_now_ms(shard_of(committer)) >= committer->deadline_ms)
             note_error(committer, KVS_ERR_LOCK_TIMEOUT,
@@ -607,7 +613,7 @@ static void round_end(struct committer *committer)
         resolver_run(&committer->resolver, committer->deadline_ms);
     } else if (committer->rest_waits) {
         committer->rest_waits = false;
-        if (committer->bytes > HEARTBEAT_BYTES || committer->keys_count > HEARTBEAT_KEYS)
+        if (is_long(committer))
             heartbeat_start(committer->txn, committer->keys[committer->primary_key]);
         int error = add_prewrite(committer, committer->rest_from, committer->count);
         if (error != 0) {

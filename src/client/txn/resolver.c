@@ -428,9 +428,8 @@ static void job_on_alive(struct resolve_job *job, const struct txn_check_status 
         job_end(job, error);
         return;
     }
-    uint64_t ends_ms = txn_ts_physical_ms(primary->start_ts) + primary->ttl_ms;
-    uint64_t now_ms = txn_ts_physical_ms(job->now_ts);
-    job_end_alive(job, ends_ms >= now_ms ? ends_ms - now_ms + 1 : 1);
+    uint64_t left_ms = lock_life_left_ms(primary, job->now_ts);
+    job_end_alive(job, left_ms > 0 ? left_ms : 1);
 }
 
 static void job_on_no_txn(struct resolve_job *job)

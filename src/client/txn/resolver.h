@@ -69,10 +69,20 @@ void resolver_cancel(struct resolver *resolver);
 /* It does not run. */
 void resolver_deinit(struct resolver *resolver);
 
-/* Has a lock's time ended at `now_ts`? */
+/* How much longer a lock lives at `now_ts`, in ms; 0: its time has ended. Any ttl_ms may come. */
+static inline uint64_t lock_life_left_ms(const struct txn_lock_info *lock, uint64_t now_ts)
+{
+    uint64_t start_ms = txn_ts_physical_ms(lock->start_ts);
+    uint64_t now_ms = txn_ts_physical_ms(now_ts);
+    uint64_t age_ms = now_ms > start_ms ? now_ms - start_ms : 0;
+    if (age_ms > lock->ttl_ms)
+        return 0;
+    return lock->ttl_ms - age_ms < UINT64_MAX ? lock->ttl_ms - age_ms + 1 : UINT64_MAX;
+}
+
 static inline bool lock_is_expired(const struct txn_lock_info *lock, uint64_t now_ts)
 {
-    return txn_ts_physical_ms(lock->start_ts) + lock->ttl_ms < txn_ts_physical_ms(now_ts);
+    return lock_life_left_ms(lock, now_ts) == 0;
 }
 
 #endif

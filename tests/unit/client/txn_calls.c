@@ -653,6 +653,67 @@ static void test_dead_in_asynchronous_commit(void **state)
     }
 }
 
+/* A life that no clock reaches the end of is not over. */
+static void test_endless_life(void **state)
+{
+    (void)state;
+    struct ghost ghost = make_ghost("y1", 0);
+    ghost.ttl_ms = UINT64_MAX;
+    ghost.async = true;
+    ghost.min_commit_ts = ghost.start_ts + 1;
+    ghost.secondaries[0] = "y2"; /* not prewritten yet */
+    ghost.secondaries_count = 1;
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "y1", "new"), 0);
+    struct kvs_txn_options options = pessimistic;
+    options.lock_wait_ms = KVS_TXN_LOCK_NO_WAIT;
+    kvs_txn *other = kvs_txn_begin(world.client, &options);
+    assert_int_equal(wait_free(kvs_txn_put(other, text("y1"), text("o"))), KVS_ERR_LOCK_TIMEOUT);
+    kvs_txn_free(other);
+    other = begin(false);
+    assert_int_equal(wait_free(kvs_txn_put(other, text("y1"), text("o"))), 0);
+    kvs_future *commit = kvs_txn_commit(other); /* waits */
+    ghost.secondaries_count = 0;
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "y2", "new"), 0);
+    uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    assert_int_equal(ghost_commit(world.client, &ghost, "y1", commit_ts), 0);
+    assert_int_equal(ghost_commit(world.client, &ghost, "y2", commit_ts), 0);
+    assert_int_equal(wait_free(commit), KVS_ERR_WRITE_CONFLICT);
+    kvs_txn_free(other);
+    expect_now("y2", "new");
+}
+
+/* Many small keys take longer than their locks lived if these had the life of few: until the first
+ * heartbeat the primary's has to last by itself. */
+static void test_life_of_many_keys(void **state)
+{
+    (void)state;
+    char key[16];
+    struct ghost ghost = make_ghost("z~", 0);
+    ghost.ttl_ms = 60000;
+    kvs_txn *txn = begin(false);
+    uint64_t start_ts = (uint64_t)wait_number(kvs_txn_start_timestamp(txn));
+    for (unsigned i = 0; i < 10001; i++) {
+        snprintf(key, sizeof key, "z%05u", i);
+        assert_int_equal(wait_free(kvs_txn_put(txn, text(key), text("v"))), 0);
+    }
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("z~"), text("v"))), 0);
+    if (kind == WORLD_TIKV || kind == WORLD_TIKV_V2) /* parts: it stops before the last */
+        assert_int_equal(ghost_prewrite(world.client, &ghost, "z~", "g"), 0);
+    kvs_future *commit = kvs_txn_commit(txn);
+    if (kind == WORLD_TIKV || kind == WORLD_TIKV_V2) {
+        uint64_t life_ms = 0;
+        while (life_ms == 0 && !kvs_future_is_ready(commit))
+            life_ms = lock_life_ms(world.client, "z00000", start_ts);
+        assert_true(life_ms >= 20000);
+        uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+        assert_int_equal(ghost_commit(world.client, &ghost, "z~", commit_ts), 0);
+        assert_int_equal(wait_free(commit), KVS_ERR_WRITE_CONFLICT);
+    } else {
+        assert_int_equal(wait_free(commit), 0);
+    }
+    kvs_txn_free(txn);
+}
+
 static void test_dead_with_pessimistic_locks(void **state)
 {
     (void)state;
@@ -840,6 +901,8 @@ int txn_calls_run(enum txn_world_kind on)
         TEST(test_dead_after_its_commit),
         TEST(test_alive),
         TEST(test_dead_in_asynchronous_commit),
+        TEST(test_endless_life),
+        TEST(test_life_of_many_keys),
         TEST(test_dead_with_pessimistic_locks),
         TEST(test_cleanup_and_gc),
         TEST(test_run),

@@ -181,6 +181,7 @@ struct ghost_call {
     kvs_slice key;
     kvs_slice value;
     uint64_t commit_ts;
+    uint64_t life_ms;
     struct txn_mutation mutation;
     kvs_slice secondaries[4];
     kvs_future *done;
@@ -218,6 +219,9 @@ static int ghost_fit(struct txn_call *txn_call, const struct txn_bounds *bounds)
         txn_call->command.commit.keys_count = 1;
         txn_call->command.commit.start_ts = ghost->start_ts;
         txn_call->command.commit.commit_ts = call->commit_ts;
+    } else if (call->kind == TXN_CHECK_STATUS) {
+        txn_call->command.check_status.primary = call->key;
+        txn_call->command.check_status.start_ts = ghost->start_ts;
     } else {
         struct txn_pessimistic_lock *lock = &txn_call->command.lock;
         call->mutation = (struct txn_mutation){.op = TXN_OP_PESSIMISTIC_LOCK, .key = call->key};
@@ -243,6 +247,8 @@ static void ghost_done(struct txn_call *txn_call, int error)
         error = txn_call->command.commit.error.kind != 0
                     ? -1000 - txn_call->command.commit.error.kind
                     : 0;
+    if (call->kind == TXN_CHECK_STATUS)
+        call->life_ms = txn_call->command.check_status.lock_ttl_ms;
     txn_call_free(txn_call);
     shard_leave(call->shard);
     atomic_store(&call->result, error);
@@ -292,4 +298,11 @@ int ghost_commit(kvs_txn_client *client, const struct ghost *ghost, const char *
     struct ghost_call call = {
         .ghost = ghost, .kind = TXN_COMMIT, .key = text(key), .commit_ts = commit_ts};
     return ghost_send(client, &call);
+}
+
+uint64_t lock_life_ms(kvs_txn_client *client, const char *primary, uint64_t start_ts)
+{
+    const struct ghost of = {.start_ts = start_ts};
+    struct ghost_call call = {.ghost = &of, .kind = TXN_CHECK_STATUS, .key = text(primary)};
+    return ghost_send(client, &call) == 0 ? call.life_ms : 0;
 }
