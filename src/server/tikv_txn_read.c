@@ -112,6 +112,7 @@ void tikv_kv_batch_get(struct tikv_command *command)
     txn->of.batch_get.read = read;
     txn->of.batch_get.keys = keys;
     txn->of.batch_get.keys_count = (uint32_t)request->n_keys;
+    txn->of.batch_get.size_bytes_max = TIKV_ANSWER_SIZE_MAX;
     if (request->n_keys > LOOP_KEYS_MAX)
         tikv_txn_read_on_pool(txn);
     else

@@ -344,6 +344,7 @@ void tikv_kv_pessimistic_lock(struct tikv_command *command)
     if (txn == NULL)
         return;
     fill_pessimistic_lock(&txn->of.lock, request);
+    txn->of.lock.size_bytes_max = TIKV_ANSWER_SIZE_MAX;
     txn->of.lock.mutations = mutations;
     tikv_txn_write(txn);
 }

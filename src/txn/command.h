@@ -15,8 +15,7 @@
  * BUSY, and for a remote node what a connection can do; then no other result is valid. What the
  * rules of transactions refuse is a result: a struct txn_key_error, with op.error 0.
  *
- * Ownership: inputs are borrowed until op completes; results live in the command's own arena until
- * txn_command_deinit.
+ * Ownership: inputs are borrowed until op completes; results live until txn_command_deinit.
  */
 #ifndef TXN_COMMAND_H
 #define TXN_COMMAND_H
@@ -147,7 +146,6 @@ struct txn_key_error {
     uint64_t conflict_commit_ts;
     uint64_t existing_start_ts;
     uint64_t existing_commit_ts;
-    /* deadlock */
     uint64_t lock_ts;
     kvs_slice lock_key;
     kvs_slice deadlock_key;
@@ -204,6 +202,7 @@ struct txn_batch_get {
     struct txn_read read;
     const kvs_slice *keys;
     uint32_t keys_count;
+    size_t size_bytes_max; /* of the answer, else TOO_LARGE; 0: no bound */
     /* results: those that exist, and those that are locked, in the order asked */
     struct txn_pair *pairs;
     uint32_t pairs_count;
@@ -337,6 +336,7 @@ struct txn_pessimistic_lock {
     uint64_t for_update_ts;
     uint64_t min_commit_ts;
     int64_t wait_timeout_ms; /* 0: the node's default; negative: do not wait */
+    size_t size_bytes_max;   /* of the values, else TOO_LARGE; 0: no bound */
     uint8_t wake_mode;
     bool is_first_lock;
     bool return_values;

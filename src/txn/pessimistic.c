@@ -17,6 +17,7 @@ struct locking {
     uint32_t at;
     struct record_key *key; /* apart: nobody should clear all of it */
     uint64_t for_update_ts; /* of this key: that of the request, or of a newer commit */
+    size_t size;            /* of the values so far */
     bool is_failed;
 };
 
@@ -124,6 +125,9 @@ static int give_value(struct locking *locking, uint64_t conflict_ts, bool *ret_e
         error = 0;
         if (*ret_exists && (command->return_values || conflict_ts != 0))
             error = mvcc_value(locking->view, locking->key, &version.write, &value);
+        locking->size += value.size;
+        if (error == 0 && command->size_bytes_max > 0 && locking->size > command->size_bytes_max)
+            error = KVS_ERR_TOO_LARGE;
         if (error == 0)
             error = txn_slice_copy(&command->base.arena, value, &value);
         if (error != 0)

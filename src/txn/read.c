@@ -42,7 +42,8 @@ int txn_read_check(const struct txn_command *command)
     case TXN_GET:
         return keys_check(&((const struct txn_get *)(const void *)command)->key, 1);
     case TXN_BATCH_GET:
-        return keys_check(batch->keys, batch->keys_count);
+        return batch->keys_count > KVS_BATCH_COUNT_MAX ? KVS_ERR_TOO_LARGE
+                                                       : keys_check(batch->keys, batch->keys_count);
     case TXN_MVCC_BY_KEY:
         return keys_check(&((const struct txn_mvcc *)(const void *)command)->key, 1);
     default:
@@ -360,6 +361,8 @@ static int read_batch_get(struct txn_batch_get *batch, struct engine_view *view)
             return error;
         batch->pairs_count += found || pair->error.kind != TXN_ERROR_NONE;
         size += pair->value.size;
+        if (batch->size_bytes_max > 0 && size > batch->size_bytes_max) /* a key may come often */
+            return KVS_ERR_TOO_LARGE;
         if (size > READ_ON_SPOT_SIZE_MAX && !view->may_block)
             return ENGINE_WOULD_BLOCK;
     }

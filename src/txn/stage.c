@@ -5,6 +5,9 @@
 
 #define MUTATIONS_MAX (4u * KVS_BATCH_COUNT_MAX)
 #define MUTATION_OVERHEAD 32u
+/* No more locks with lists of keys are told in one answer: anybody may write long ones, and ask for
+ * them often. */
+#define LISTS_SIZE_MAX (128u * 1024 * 1024)
 
 /* --- mutations -------------------------------------------------------------------------------- */
 
@@ -170,6 +173,8 @@ int txn_lock_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice
         error = txn_slice_copy(arena, lock->primary, &info->primary);
     if (error != 0 || lock->secondaries_count == 0)
         return error;
+    if (arena->bytes > LISTS_SIZE_MAX)
+        return KVS_ERR_TOO_LARGE;
     const kvs_slice *from = lock_record_secondaries(lock, arena);
     kvs_slice *to = arena_alloc(arena, lock->secondaries_count * sizeof *to);
     if (from == NULL || to == NULL)

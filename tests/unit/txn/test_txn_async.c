@@ -186,6 +186,33 @@ static void test_check_secondaries(struct txn_fixture *f)
     assert_int_equal(txn_lock_one(f, S("a"), 500, 500), 0);
 }
 
+/* A lock with a long list, asked for often, is not told without end. */
+static void test_long_lists(struct txn_fixture *f)
+{
+    static kvs_slice keys[10000];
+    struct txn_mutation mutation = txn_put_of(S("a"), S("1"));
+    struct txn_prewrite prewrite;
+    make(&prewrite, &mutation, 1, 100, true, false);
+    for (unsigned i = 0; i < 10000; i++)
+        keys[i] = S("a");
+    prewrite.secondaries = keys;
+    prewrite.secondaries_count = 10000;
+    assert_int_equal(txn_run(f, &prewrite.base), 0);
+    assert_int_equal(prewrite.errors_count, 0);
+    txn_command_deinit(&prewrite.base);
+    for (unsigned count = 1; count <= 1000; count += 999) {
+        struct txn_check_secondaries check;
+        txn_command_init(&check.base, TXN_CHECK_SECONDARIES);
+        check.keys = keys;
+        check.keys_count = count;
+        check.start_ts = 100;
+        assert_int_equal(txn_run(f, &check.base), count == 1 ? 0 : KVS_ERR_TOO_LARGE);
+        if (count == 1)
+            assert_int_equal(check.locks[0].secondaries_count, 10000);
+        txn_command_deinit(&check.base);
+    }
+}
+
 /* --- the table of locks that only readers see ------------------------------------------------- */
 
 static int count_each(void *arg, const struct pending_lock *pending)
@@ -327,6 +354,7 @@ int main(void)
         {"falling back to two phases", test_fall_back},
         {"a commit where a rollback stands", test_commit_over_rollback},
         {"check secondaries", test_check_secondaries},
+        {"long lists of keys", test_long_lists},
         {"the table of pending locks", test_pending},
         {"reads meet prewrites under way", test_reads_meet_prewrites},
         {"reads after a failure in doubt", test_doubt},

@@ -125,10 +125,21 @@ static void test_results(struct txn_fixture *f)
     assert_slice_equal(lock.errors[0].lock.key, "b");
     assert_int_equal(lock.errors[0].lock.type, TXN_OP_PESSIMISTIC_LOCK);
     txn_command_deinit(&lock.base);
+    txn_make_lock(&lock, two, 2, S("a"), 30, 31); /* the values have a bound of their own */
+    two[1] = two[0];
+    lock.return_values = true;
+    lock.size_bytes_max = 1;
+    assert_int_equal(txn_run(f, &lock.base), KVS_ERR_TOO_LARGE);
+    txn_command_deinit(&lock.base);
+    txn_make_lock(&lock, two, 2, S("a"), 30, 30);
+    lock.return_values = true;
+    lock.size_bytes_max = 2;
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    txn_command_deinit(&lock.base);
     assert_int_equal(txn_lock_one(f, S("c"), 50, 50), 0);
     struct txn_node_stats stats;
     txn_node_stats(f->node, &stats);
-    assert_int_equal(stats.max_ts, 30);
+    assert_int_equal(stats.max_ts, 31);
 }
 
 /* A transaction whose first lock failed, as it thinks, chooses another primary. What is left of the

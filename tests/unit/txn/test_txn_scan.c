@@ -190,6 +190,37 @@ static void test_batch_get(struct txn_fixture *f)
     txn_command_deinit(&batch.base);
 }
 
+/* One key often is a short request, and a long answer. */
+static void test_batch_get_limits(struct txn_fixture *f)
+{
+    static const char value[1000];
+    static kvs_slice keys[KVS_BATCH_COUNT_MAX + 1];
+    assert_int_equal(txn_put(f, S("a"), slice_make(value, sizeof value), 10, 20), 0);
+    for (unsigned i = 0; i <= KVS_BATCH_COUNT_MAX; i++)
+        keys[i] = S("a");
+    static const struct {
+        uint32_t count;
+        size_t size_max;
+        int error;
+    } tries[] = {
+        {10, 10000, 0},
+        {10, 9999, KVS_ERR_TOO_LARGE},
+        {2000, 2000000, 0}, /* on the pool */
+        {2000, 1999999, KVS_ERR_TOO_LARGE},
+        {KVS_BATCH_COUNT_MAX + 1, 0, KVS_ERR_TOO_LARGE},
+    };
+    for (unsigned i = 0; i < sizeof tries / sizeof tries[0]; i++) {
+        struct txn_batch_get batch;
+        txn_command_init(&batch.base, TXN_BATCH_GET);
+        batch.read.ts = 50;
+        batch.keys = keys;
+        batch.keys_count = tries[i].count;
+        batch.size_bytes_max = tries[i].size_max;
+        assert_int_equal(txn_run(f, &batch.base), tries[i].error);
+        txn_command_deinit(&batch.base);
+    }
+}
+
 /* More keys than are read on a caller's thread, and more bytes. */
 static void test_large_reads(struct txn_fixture *f)
 {
@@ -368,6 +399,7 @@ int main(void)
     static const struct txn_test tests[] = {
         {"scans say what gets say", test_scans_say_what_gets_say},
         {"batch get", test_batch_get},
+        {"limits of a batch get", test_batch_get_limits},
         {"large reads", test_large_reads},
         {"scan of locks", test_scan_lock},
         {"scan that checks timestamps", test_scan_check_ts},
