@@ -146,6 +146,14 @@ bool tikv_txn_check_ts(struct tikv_command *command, uint64_t ts)
     return false;
 }
 
+bool tikv_txn_check_commit_ts(struct tikv_command *command, uint64_t ts)
+{
+    if (ts != TXN_TS_MAX)
+        return tikv_txn_check_ts(command, ts);
+    tikv_answer_region_text(command, "nothing commits at the last timestamp there is");
+    return false;
+}
+
 /* --- ranges -------------------------------------------------------------------------------------
  */
 

@@ -117,7 +117,7 @@ static bool take_statuses(struct tikv_command *command, const Kvrpcpb__ResolveLo
         statuses[i] = (struct txn_status){.start_ts = request->txn_infos[i]->txn,
                                           .commit_ts = request->txn_infos[i]->status};
     for (size_t i = 0; i < count; i++) {
-        if (!tikv_txn_check_ts(command, statuses[i].commit_ts))
+        if (!tikv_txn_check_commit_ts(command, statuses[i].commit_ts))
             return false;
     }
     *ret_statuses = statuses;

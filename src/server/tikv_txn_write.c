@@ -135,7 +135,9 @@ void tikv_kv_prewrite(struct tikv_command *command)
         !tikv_txn_slices(command, request->secondaries, request->n_secondaries, &secondaries) ||
         !tikv_txn_place(&place, keys, request->n_mutations) ||
         !check_sizes(&place, mutations, request->n_mutations, bytes_slice(request->primary_lock)) ||
-        !tikv_txn_check_ts(command, request->start_version))
+        !tikv_txn_check_commit_ts(command, request->start_version) ||
+        !tikv_txn_check_commit_ts(command, request->for_update_ts) ||
+        !tikv_txn_check_commit_ts(command, request->min_commit_ts))
         return;
     if (request->assertion_level > KVRPCPB__ASSERTION_LEVEL__Strict) {
         tikv_answer_error(command, "there is no assertion level %d", (int)request->assertion_level);
@@ -173,7 +175,7 @@ void tikv_kv_commit(struct tikv_command *command)
     if (!tikv_place_begin_txn(&place, command, request->context) ||
         !tikv_txn_slices(command, request->keys, request->n_keys, &keys) ||
         !tikv_txn_place(&place, keys, request->n_keys) ||
-        !tikv_txn_check_ts(command, request->commit_version))
+        !tikv_txn_check_commit_ts(command, request->commit_version))
         return;
     struct tikv_txn *txn = tikv_txn_new(&place, TXN_COMMIT, answer_commit);
     if (txn == NULL)
@@ -338,7 +340,8 @@ void tikv_kv_pessimistic_lock(struct tikv_command *command)
                         &keys) ||
         !tikv_txn_place(&place, keys, request->n_mutations) ||
         !check_sizes(&place, mutations, request->n_mutations, bytes_slice(request->primary_lock)) ||
-        !tikv_txn_check_ts(command, request->for_update_ts))
+        !tikv_txn_check_commit_ts(command, request->for_update_ts) ||
+        !tikv_txn_check_commit_ts(command, request->min_commit_ts))
         return;
     struct tikv_txn *txn = tikv_txn_new(&place, TXN_PESSIMISTIC_LOCK, answer_lock);
     if (txn == NULL)
@@ -391,7 +394,8 @@ void tikv_kv_heart_beat(struct tikv_command *command)
     kvs_slice primary = bytes_slice(request->primary_lock);
     struct tikv_place place;
     if (!tikv_place_begin_txn(&place, command, request->context) ||
-        !tikv_txn_place(&place, &primary, 1) || !tikv_txn_check_ts(command, request->min_commit_ts))
+        !tikv_txn_place(&place, &primary, 1) ||
+        !tikv_txn_check_commit_ts(command, request->min_commit_ts))
         return;
     struct tikv_txn *txn = tikv_txn_new(&place, TXN_HEARTBEAT, answer_heart_beat);
     if (txn == NULL)

@@ -446,6 +446,31 @@ static void test_limits(void **state)
     FREE(got);
 }
 
+/* One phase commits at what the request names: nobody could write the key after that. */
+static void test_commits_in_the_future(void **state)
+{
+    (void)state;
+    const uint64_t late[] = {UINT64_MAX, UINT64_MAX - 1};
+    for (unsigned i = 0; i < 6; i++) {
+        REQUEST(PrewriteRequest, request, PREWRITE_REQUEST);
+        Kvrpcpb__Mutation mutation = KVRPCPB__MUTATION__INIT;
+        Kvrpcpb__Mutation *mutations[] = {&mutation};
+        mutation.key = bytes_of("a");
+        request.n_mutations = 1;
+        request.mutations = mutations;
+        request.primary_lock = bytes_of("a");
+        request.start_version = i < 2 ? late[i % 2] : TS(100);
+        request.for_update_ts = i / 2 == 1 ? late[i % 2] : 0;
+        request.min_commit_ts = i / 2 == 2 ? late[i % 2] : 0;
+        request.try_one_pc = true;
+        Kvrpcpb__PrewriteResponse *answer = CALL("KvPrewrite", request, prewrite_response);
+        assert_non_null(answer->region_error);
+        FREE(answer);
+    }
+    put("a", "1", 200);
+    expect_get("a", 201, "1");
+}
+
 static void test_bytes_that_are_no_request(void **state)
 {
     (void)state;
@@ -481,6 +506,7 @@ int main(void)
         TEST(test_old_versions_are_removed),
         TEST(test_what_is_only_answered),
         TEST(test_limits),
+        TEST(test_commits_in_the_future),
         TEST(test_bytes_that_are_no_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
