@@ -6,6 +6,7 @@
  *      rolls it back;
  *   3. an error of either that is worth another attempt: after a random wait, longer each time,
  *      from 1. Else the run's future ends as they did.
+ * Closing the client: the next attempt ends in CLOSED.
  * Cancelling: the future that is waited for is cancelled, and no further attempt is made.
  *
  * Thread: the loop of the future.
@@ -131,6 +132,7 @@ static void take_results(kvs_future *future, struct run *run, const kvs_future *
 static void run_end(struct run *run, int error, const kvs_future *from)
 {
     kvs_future *future = future_of_payload(run);
+    kvs_txn_client *client = run->client;
     int64_t commit_ts = 0;
     kvs_txn_free(run->txn);
     run->txn = NULL;
@@ -138,6 +140,7 @@ static void run_end(struct run *run, int error, const kvs_future *from)
     if (error == 0 && kvs_future_get_number(run->wait, &commit_ts) == 0)
         future_set_number(future, commit_ts);
     future_complete(future, error);
+    txn_client_unref(client);
 }
 
 static void run_on_delay(kvs_future *delay, void *arg)
@@ -244,6 +247,7 @@ kvs_future *kvs_txn_run(kvs_txn_client *client, kvs_txn_fn *fn, void *arg,
         return future;
     }
     run->task.run = run_on_task;
+    txn_client_ref(client); /* it may be closed between two attempts */
     loop_post(shard->loop, &run->task);
     return future;
 }

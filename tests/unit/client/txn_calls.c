@@ -1,6 +1,7 @@
 /* kvs/txn.h: every public call, on whatever kind of data the programs that include this test. */
 #include "unit/client/txn_world.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -838,6 +839,39 @@ static void test_run(void **state)
                      KVS_ERR_INVALID_ARGUMENT);
 }
 
+static kvs_future *lock_held(kvs_txn *txn, void *arg)
+{
+    kvs_slice key = text("x1");
+    atomic_fetch_add((atomic_uint *)arg, 1);
+    return kvs_txn_lock(txn, &key, 1, KVS_TXN_LOCK_NO_WAIT);
+}
+
+/* Between two attempts it has no transaction that would hold the client. */
+static void test_run_over_a_close(void **state)
+{
+    (void)state;
+    if (kind == WORLD_LOG)
+        return; /* a directory is for one client, or a store and its clients */
+    kvs_slice key = text("x1");
+    kvs_txn_client *client = txn_world_client(&world);
+    kvs_txn *holder = kvs_txn_begin(client, &pessimistic);
+    assert_int_equal(wait_free(kvs_txn_lock(holder, &key, 1, 0)), 0);
+    const struct kvs_txn_run_options options = {
+        .size = sizeof options, .attempts_max = 1000, .txn = &pessimistic};
+    kvs_future *runs[8];
+    atomic_uint calls = 0;
+    for (unsigned i = 0; i < 8; i++)
+        runs[i] = kvs_txn_run(client, lock_held, &calls, &options);
+    while (atomic_load(&calls) < 32)
+        wait_free(kvs_future_delay(world.runtime, 1));
+    kvs_txn_free(holder);
+    txn_world_close(client);
+    for (unsigned i = 0; i < 8; i++) {
+        int error = wait_free(runs[i]);
+        assert_true(error == KVS_ERR_CLOSED || error == 0);
+    }
+}
+
 /* --- a store and transactions on one engine -----------------------------------------------------
  */
 
@@ -906,6 +940,7 @@ int txn_calls_run(enum txn_world_kind on)
         TEST(test_dead_with_pessimistic_locks),
         TEST(test_cleanup_and_gc),
         TEST(test_run),
+        TEST(test_run_over_a_close),
         TEST(test_on_a_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
