@@ -81,7 +81,10 @@ void wait_wake(struct wait_room *room, kvs_slice key)
         if (is_first) {
             is_first = false;
             leave(room, waiter, WAIT_WOKEN);
-        } else if (waiter->timer.key > soon_ns) {
+            continue;
+        }
+        waiter->lock_ts = 0; /* for nobody, until it has tried: else it may close a false circle */
+        if (waiter->timer.key > soon_ns) {
             heap_remove(&room->timers, &waiter->timer);
             (void)heap_push(&room->timers, &waiter->timer, soon_ns); /* has room: it was inside */
             is_sooner = true;

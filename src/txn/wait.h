@@ -37,7 +37,7 @@ struct waiter {
     /* set by the owner before it enters */
     kvs_slice key; /* the user's; borrowed while it waits */
     uint64_t start_ts;
-    uint64_t lock_ts; /* the transaction that has the lock */
+    uint64_t lock_ts; /* the transaction that has the lock; 0 when it is gone */
     uint64_t deadline_ns;
     bool holds_nothing;                    /* cannot be waited for */
     void (*resume)(struct waiter *waiter); /* any thread; posts only. The waiter is the owner's */

@@ -553,6 +553,27 @@ static void test_deadlock(struct txn_fixture *f)
     assert_int_equal(stats.waiting, 0);
 }
 
+/* Who gave its lock back is waited for by nobody, though not all have tried again yet. */
+static void test_no_deadlock(struct txn_fixture *f)
+{
+    patient(f);
+    struct waiting waiting[3];
+    assert_int_equal(txn_lock_one(f, S("a"), 100, 100), 0);
+    assert_int_equal(txn_lock_one(f, S("m"), 300, 300), 0);
+    wait_start(f, &waiting[0], S("a"), 200, LONG_MS);
+    wait_start(f, &waiting[1], S("a"), 300, LONG_MS);
+    assert_int_equal(pessimistic_rollback(f, S("a"), 100, 100), 0);
+    wait_start(f, &waiting[2], S("m"), 100, LONG_MS);
+    assert_int_equal(wait_end(&waiting[0]), 0);
+    assert_int_equal(pessimistic_rollback(f, S("a"), 200, 200), 0);
+    assert_int_equal(wait_end(&waiting[1]), 0);
+    assert_int_equal(pessimistic_rollback(f, S("m"), 300, 300), 0);
+    assert_int_equal(wait_end(&waiting[2]), 0);
+    struct txn_node_stats stats;
+    txn_node_stats(f->node, &stats);
+    assert_int_equal(stats.deadlocks, 0);
+}
+
 int main(void)
 {
     static const struct txn_test tests[] = {
@@ -569,6 +590,7 @@ int main(void)
         {"the end of the wait", test_time_out},
         {"cancelled waits", test_cancel},
         {"a circle of waiters", test_deadlock},
+        {"no circle of waiters", test_no_deadlock},
     };
     return txn_tests_run("txn-pessimistic", tests, sizeof tests / sizeof tests[0]);
 }
