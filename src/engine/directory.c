@@ -119,22 +119,24 @@ static int directory_make(const struct engine_options *options, struct engine_me
     return error == 0 ? 0 : engine_directory_fail(message, error, directory, "cannot be made");
 }
 
-static int directory_lock(const char *directory, int *ret_fd, struct engine_message *message)
+int engine_directory_lock_blocking(const char *directory, int *ret_lock_fd,
+                                   struct engine_message *ret_message)
 {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/LOCK", directory);
     int fd;
     int error = file_open(path, O_RDWR | O_CREAT, &fd);
     if (error != 0)
-        return engine_directory_fail(message, error, directory, "its lock file cannot be written");
+        return engine_directory_fail(ret_message, error, directory,
+                                     "its lock file cannot be written");
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        *ret_fd = fd;
+        *ret_lock_fd = fd;
         return 0;
     }
     error = errno == EWOULDBLOCK ? KVS_ERR_LOCKED : error_from_errno(errno);
     close(fd);
     return engine_directory_fail(
-        message, error, directory,
+        ret_message, error, directory,
         error == KVS_ERR_LOCKED
             ? "is open in another process; stop that one, or use another directory"
             : "cannot be locked");
@@ -195,7 +197,7 @@ int engine_directory_open_blocking(const struct engine_options *options, const c
     int lock_fd = -1;
     int error = directory_make(options, ret_message);
     if (error == 0)
-        error = directory_lock(options->directory, &lock_fd, ret_message);
+        error = engine_directory_lock_blocking(options->directory, &lock_fd, ret_message);
     if (error != 0)
         return error;
     error = directory_claim(options, engine_name, ret_message);

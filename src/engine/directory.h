@@ -18,6 +18,10 @@
 int engine_directory_open_blocking(const struct engine_options *options, const char *engine_name,
                                    int *ret_lock_fd, struct engine_message *ret_message);
 
+/* Locks a directory that is there; what it holds does not matter. LOCKED, NO_DIRECTORY, IO. */
+int engine_directory_lock_blocking(const char *directory, int *ret_lock_fd,
+                                   struct engine_message *ret_message);
+
 /* Writes, durably, that the directory is one of `engine_name`: the last step of a copy. */
 int engine_directory_mark_blocking(const char *directory, const char *engine_name);
 

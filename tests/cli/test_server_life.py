@@ -115,6 +115,34 @@ def test_what_is_wrong_in_a_file_is_named_by_line(directory):
         refuses("--config", str(config), says=[f"{config}:{says}"])
 
 
+def test_a_directory_is_verified_and_repaired(directory):
+    store, saved = directory / "store", directory / "saved"
+    process, address, _ = start("--addr", "127.0.0.1:0", "--dir", str(store))
+    client = [str(tap.BUILD_DIR / "kvs-client"), "--addr", "%s:%d" % address]
+    for number in range(20):
+        subprocess.run([*client, "set", f"key{number:02}", f"value{number}"], check=True, timeout=30)
+    busy = run("--dir", str(store), "--verify")
+    assert busy.returncode == 1 and b"another process" in busy.stderr, busy.stderr
+    assert finish(process)[0] == 0
+    whole = run("--dir", str(store), "--verify")
+    assert whole.returncode == 0 and whole.stdout.endswith(b"no damage\n"), whole
+    assert b"20 keys" in whole.stdout
+    segment = store / "0000000001.seg"
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"value7")] ^= 1
+    segment.write_bytes(data)
+    damaged = run("--dir", str(store), "--verify")
+    assert damaged.returncode == 1 and b"damage: 0000000001.seg, offset " in damaged.stdout, damaged
+    repaired = run("--dir", str(store), "--repair", str(saved))
+    assert repaired.returncode == 1 and b"saved 19 keys" in repaired.stdout, repaired
+    again = run("--dir", str(store), "--repair", str(saved))
+    assert again.returncode == 1 and b"is there already" in again.stderr, again
+    assert segment.read_bytes() == data
+    assert run("--dir", str(saved), "--verify").returncode == 0
+    listed = subprocess.run([client[0], "--url", f"log:{saved}", "count"], capture_output=True, timeout=30)
+    assert listed.stdout == b"19\n", listed
+
+
 def test_systemd_is_told(directory):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         path = str(directory / "notify")

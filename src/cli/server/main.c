@@ -10,6 +10,7 @@
  * the server closes ends the process at once: what was acknowledged is as safe as --sync says.
  */
 #include "base/log.h"
+#include "cli/server/check.h"
 #include "cli/server/notify.h"
 #include "cli/server/options.h"
 #include "server/tikv_faults.h"
@@ -178,6 +179,10 @@ int main(int argc, char **argv)
         server_settings_help(stdout);
     } else if (settings.version) {
         printf("kvs-server %s\n", kvs_version());
+    } else if (settings.verify || settings.repair != NULL) {
+        status = check_directory(&settings, message);
+        if (message[0] != '\0')
+            complain(message, 0);
     } else {
         log_set_level((enum log_level)settings.log_level);
         status = serve(&settings);

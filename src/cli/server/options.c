@@ -99,6 +99,10 @@ static const struct arguments_option rows[] = {
      level_names},
     {"config", 'c', ARGUMENTS_STRING, AT(config), "FILE", "read options from a file, too", 0, 0,
      NULL},
+    {"verify", 0, ARGUMENTS_FLAG, AT(verify), NULL,
+     "check every record in --dir, print a report and exit (engine kvs)", 0, 0, NULL},
+    {"repair", 0, ARGUMENTS_STRING, AT(repair), "NEWDIR",
+     "as --verify, and save all that can be read in NEWDIR", 0, 0, NULL},
     {"version", 'V', ARGUMENTS_FLAG, AT(version), NULL, "print the version", 0, 0, NULL},
     {"help", 'h', ARGUMENTS_FLAG, AT(help), NULL, "print this text", 0, 0, NULL},
     {0},
@@ -124,12 +128,19 @@ static const struct arguments_command command[] = {
             "SIGTERM and SIGINT stop the server: it finishes what it accepted, syncs and exits\n"
             "with 0. A second signal ends it at once; acknowledged writes are safe then, too.\n"
             "\n"
+            "--verify and --repair start no server: they read a directory that no server has "
+            "open,\n"
+            "change nothing in it, and exit with 0 when all is well. The report names file and\n"
+            "offset of what is damaged.\n"
+            "\n"
             "A file for --config has one `name = value` a line, with the names of the options\n"
             "(`sync = interval`); # begins a comment. The command line wins over the file.\n",
         .examples = "kvs-server --dir /var/lib/kvs\n"
                     "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"
                     "kvs-server --engine rocksdb --dir /var/lib/kvs --cache 4g\n"
                     "kvs-server --engine memory --addr 127.0.0.1:0\n"
+                    "kvs-server --dir /var/lib/kvs --verify\n"
+                    "kvs-server --dir /var/lib/kvs --repair /var/lib/kvs-saved\n"
                     "kvs-server --tikv\n"
                     "kvs-server --eventstore --http --insecure\n"
                     "kvs-server --engine tikv --pd 10.0.0.1:2379,10.0.0.2:2379\n"

@@ -10,6 +10,7 @@ struct server_settings {
     const char *engine;
     const char *directory;
     const char *config;
+    const char *repair;
     const char *tikv;
     const char *keyspaces;
     const char *pd;
@@ -41,6 +42,7 @@ struct server_settings {
     bool insecure;
     const char *advertise;
     bool gossip_master;
+    bool verify;
     bool help;
     bool version;
     struct settings_word *words; /* of the file, which texts point into */

@@ -388,7 +388,7 @@ static void segments_free_all(struct log_engine *log)
 }
 
 /* Also of an engine that was opened only in part. All threads are gone. */
-static void log_free(struct log_engine *log)
+void log_engine_free(struct log_engine *log)
 {
     for (struct limbo *limbo = log->limbo_first; limbo != NULL;) {
         struct limbo *next = limbo->next;
@@ -427,7 +427,7 @@ static int log_close_blocking(struct engine *engine)
     compaction_stop(log);
     int error = writer_stop(log);
     assert(log->snapshots == NULL && "a snapshot outlived its engine");
-    log_free(log);
+    log_engine_free(log);
     return error;
 }
 
@@ -469,7 +469,7 @@ static void condition_init(pthread_cond_t *condition)
     pthread_condattr_destroy(&attributes);
 }
 
-static int log_new(const struct engine_options *options, struct log_engine **ret_log)
+int log_engine_new(const struct engine_options *options, struct log_engine **ret_log)
 {
     struct log_engine *log = mem_aligned_alloc(64, sizeof *log);
     if (log == NULL)
@@ -508,7 +508,7 @@ static int log_new(const struct engine_options *options, struct log_engine **ret
         mmap(NULL, SLOTS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     log->slots = slots != MAP_FAILED ? slots : NULL;
     if (log->directory == NULL || log->slots == NULL) {
-        log_free(log);
+        log_engine_free(log);
         return KVS_ERR_NO_MEMORY;
     }
     *ret_log = log;
@@ -535,7 +535,7 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
         return engine_directory_fail(ret_message, KVS_ERR_INVALID_ARGUMENT, directory,
                                      "has too long a name");
     struct log_engine *log;
-    int error = log_new(options, &log);
+    int error = log_engine_new(options, &log);
     if (error != 0)
         return engine_directory_fail(ret_message, error, directory, "cannot be opened");
     error = engine_directory_open_blocking(options, ENGINE_NAME, &log->lock_fd, ret_message);
@@ -555,7 +555,7 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
         if (ret_message->text[0] == '\0')
             engine_directory_fail(ret_message, error, directory, "cannot be opened");
         (void)writer_stop(log);
-        log_free(log);
+        log_engine_free(log);
         return error;
     }
     *ret_engine = &log->engine;

@@ -225,6 +225,12 @@ static inline bool entry_is_expired(const struct entry *entry, uint64_t wall_ms)
     return entry->expires && entry_expires_at(entry) <= wall_ms;
 }
 
+/* --- log_engine.c ----------------------------------------------------------------------------- */
+
+/* The engine without its files and threads. Frees also what was opened only in part. */
+int log_engine_new(const struct engine_options *options, struct log_engine **ret_log);
+void log_engine_free(struct log_engine *log);
+
 /* --- writer.c --------------------------------------------------------------------------------- */
 
 int writer_start(struct log_engine *log);

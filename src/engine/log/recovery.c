@@ -8,6 +8,9 @@
  *      the data is damaged and opening fails; else cut the log there;
  *   4. go on with the newest segment if it has no seal, else begin one.
  *
+ * A survey (survey.h) reads the marks first, and then goes on behind damaged places and tells of
+ * them, where opening would fail; it changes nothing.
+ *
  * Failure: every error ends the opening, with the file named; nothing was changed unless the cut
  * began. Thread: the one that opens; no other knows the engine yet.
  */
@@ -17,6 +20,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "engine/file.h"
+#include "engine/log/survey.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -39,7 +43,9 @@ struct recovery {
     struct place bad;     /* the first place that cannot be read */
     struct place durable; /* the furthest that a mark behind it says was on the disk */
     uint64_t cut_bytes;
-    bool sealed; /* the segment read last */
+    bool sealed;               /* the segment read last */
+    struct log_survey *survey; /* NULL: to open the engine, not only to look */
+    bool marks_only;           /* the survey's first way through */
 };
 
 static int fail(struct recovery *recovery, int error, uint32_t segment, const char *what)
@@ -207,12 +213,12 @@ static uint32_t batch_size(kvs_slice bytes, uint32_t segment, uint32_t offset)
     return at - offset;
 }
 
-/* Replays from behind the header up to the seal or to the first place that is no batch:
- * segment->size. */
+/* Replays from segment->size up to the seal or to the first place that is no batch: segment->size
+ * then. */
 static int segment_replay(struct recovery *recovery, struct segment *segment, kvs_slice bytes)
 {
     struct log_engine *log = recovery->log;
-    uint32_t offset = SEGMENT_HEADER_SIZE;
+    uint32_t offset = segment->size;
     uint32_t size;
     recovery->sealed = false;
     while (!recovery->sealed && (size = batch_size(bytes, segment->number, offset)) > 0) {
@@ -225,6 +231,8 @@ static int segment_replay(struct recovery *recovery, struct segment *segment, kv
                 return fail(recovery, error, segment->number, "cannot be indexed");
             recovery->sealed = record.kind == RECORD_SEAL;
             offset += size;
+            if (recovery->survey != NULL)
+                recovery->survey->records++;
         }
     }
     segment->size = offset;
@@ -263,6 +271,77 @@ static void marks_scan(struct recovery *recovery, uint32_t segment, kvs_slice by
     }
 }
 
+/* --- reading on ------------------------------------------------------------------------------- */
+
+static bool is_durable(const struct recovery *recovery, uint32_t segment, uint32_t offset)
+{
+    return recovery->durable.segment > segment ||
+           (recovery->durable.segment == segment && recovery->durable.offset > offset);
+}
+
+/* The next place at or behind `offset` with a valid record; the end when there is none. */
+static uint32_t record_find(kvs_slice bytes, uint32_t segment, uint32_t offset)
+{
+    struct record record;
+    for (; offset < bytes.size; offset += RECORD_ALIGNMENT)
+        if (record_decode(slice_make(bytes.data + offset, bytes.size - offset), segment, &record))
+            return offset;
+    return (uint32_t)bytes.size;
+}
+
+/* One record that is left of a batch, or a damaged place to the next record. */
+static int read_on_step(struct recovery *recovery, struct segment *segment, kvs_slice bytes)
+{
+    uint32_t offset = segment->size;
+    struct record record;
+    kvs_slice rest = slice_make(bytes.data + offset, bytes.size - offset);
+    uint32_t size = (uint32_t)record_decode(rest, segment->number, &record);
+    if (size == 0) {
+        segment->size = record_find(bytes, segment->number, offset + RECORD_ALIGNMENT);
+        recovery->survey->lost(recovery->survey, segment->number, offset, segment->size,
+                               "records that cannot be read");
+        return 0;
+    }
+    segment->size += size;
+    recovery->survey->records++;
+    int error = replay_record(recovery->log, segment, offset, &record, size);
+    return error != 0 ? fail(recovery, error, segment->number, "cannot be indexed") : 0;
+}
+
+/* From the first place on that is no whole batch, as far as marks say that what is lost there was
+ * on the disk. */
+static int segment_read_on(struct recovery *recovery, struct segment *segment, kvs_slice bytes)
+{
+    int error = 0;
+    while (error == 0 && !recovery->sealed && segment->size < bytes.size &&
+           is_durable(recovery, segment->number, segment->size) &&
+           !is_zero(bytes.data + segment->size, bytes.size - segment->size)) {
+        error = read_on_step(recovery, segment, bytes);
+        if (error == 0)
+            error = segment_replay(recovery, segment, bytes);
+    }
+    return error;
+}
+
+/* As file_read, but what cannot be read is told, and zero. */
+static int survey_read(struct recovery *recovery, const struct segment *segment, uint8_t *memory,
+                       uint64_t size)
+{
+    int error = size > 0 ? file_read(segment->fd, memory, size, 0) : 0;
+    if (error == 0 || recovery->survey == NULL)
+        return error;
+    for (uint64_t at = 0; at < size; at += FILE_BLOCK_SIZE) {
+        uint64_t block = size - at < FILE_BLOCK_SIZE ? size - at : FILE_BLOCK_SIZE;
+        if (file_read(segment->fd, memory + at, block, at) == 0)
+            continue;
+        memset(memory + at, 0, block);
+        if (!recovery->marks_only)
+            recovery->survey->lost(recovery->survey, segment->number, (uint32_t)at,
+                                   (uint32_t)(at + block), "the disk does not give these bytes");
+    }
+    return 0;
+}
+
 /* --- one file --------------------------------------------------------------------------------- */
 
 static int segment_load(struct recovery *recovery, uint32_t number, struct segment **ret_segment,
@@ -276,7 +355,7 @@ static int segment_load(struct recovery *recovery, uint32_t number, struct segme
     if (error != 0)
         return fail(recovery, error, number, "cannot be added");
     uint64_t size = 0;
-    error = file_open(path, O_RDWR, &segment->fd);
+    error = file_open(path, recovery->survey != NULL ? O_RDONLY : O_RDWR, &segment->fd);
     if (error == 0)
         error = file_size(segment->fd, &size);
     if (error != 0)
@@ -293,7 +372,7 @@ static int segment_load(struct recovery *recovery, uint32_t number, struct segme
         return fail(recovery, KVS_ERR_NO_MEMORY, number, "cannot be read");
     atomic_store_explicit(&segment->memory, memory, memory_order_relaxed);
     log->cached_bytes += segment->capacity;
-    error = size > 0 ? file_read(segment->fd, memory, size, 0) : 0;
+    error = survey_read(recovery, segment, memory, size);
     if (error != 0)
         return fail(recovery, error, number, "cannot be read");
     *ret_segment = segment;
@@ -325,6 +404,7 @@ static int segment_recover(struct recovery *recovery, size_t i)
     }
     if (sequence > recovery->log->working.sequence + 1)
         recovery->log->working.sequence = sequence - 1;
+    segment->size = SEGMENT_HEADER_SIZE;
     error = segment_replay(recovery, segment, bytes);
     if (error != 0)
         return error;
@@ -407,6 +487,99 @@ static int log_sync(struct log_engine *log)
     log->synced_offset = log->newest->size;
     return error;
 }
+
+/* --- a survey --------------------------------------------------------------------------------- */
+
+static int segment_survey_marks(struct recovery *recovery, uint32_t number)
+{
+    struct segment *segment;
+    kvs_slice bytes;
+    int error = segment_load(recovery, number, &segment, &bytes);
+    if (error != 0)
+        return error;
+    marks_scan(recovery, number, bytes, SEGMENT_HEADER_SIZE);
+    segments_drop(recovery->log, segment);
+    return 0;
+}
+
+/* Tells of what cannot be at the end of a segment. */
+static void segment_survey_end(struct recovery *recovery, struct segment *segment, kvs_slice bytes,
+                               bool last)
+{
+    uint32_t end = segment->size;
+    bool clean = is_zero(bytes.data + end, bytes.size - end);
+    struct log_survey *survey = recovery->survey;
+    if (recovery->sealed && !clean)
+        survey->lost(survey, segment->number, end, (uint32_t)bytes.size, "bytes behind the end");
+    if (recovery->sealed || (clean && last))
+        return;
+    if (is_durable(recovery, segment->number, end)) {
+        survey->lost(survey, segment->number, end, end, "the end of the file is missing");
+        return;
+    }
+    recovery->stopped = true;
+    survey->end_segment = segment->number;
+    survey->end_offset = end;
+    survey->unfinished_bytes += clean ? 0 : bytes.size - end;
+}
+
+static int segment_survey(struct recovery *recovery, size_t i)
+{
+    struct log_survey *survey = recovery->survey;
+    uint32_t number = recovery->numbers[i];
+    struct segment *segment;
+    kvs_slice bytes;
+    int error = segment_load(recovery, number, &segment, &bytes);
+    if (error != 0)
+        return error;
+    survey->segments++;
+    survey->bytes += bytes.size;
+    if (recovery->stopped) { /* behind the end of the log */
+        survey->unfinished_bytes += bytes.size;
+        segments_drop(recovery->log, segment);
+        return 0;
+    }
+    segment->state = SEGMENT_SEALED;
+    uint64_t sequence;
+    recovery->sealed = false;
+    segment->size = SEGMENT_HEADER_SIZE;
+    if (bytes.size < SEGMENT_HEADER_SIZE)
+        segment->size = (uint32_t)bytes.size;
+    else if (segment_header_decode(bytes, number, &sequence))
+        error = segment_replay(recovery, segment, bytes);
+    else if (is_durable(recovery, number, 0))
+        survey->lost(survey, number, 0, SEGMENT_HEADER_SIZE, "the header of the file");
+    else
+        segment->size = 0;
+    if (error == 0 && segment->size > 0)
+        error = segment_read_on(recovery, segment, bytes);
+    if (error == 0)
+        segment_survey_end(recovery, segment, bytes, i + 1 == recovery->numbers_count);
+    return error;
+}
+
+int recovery_survey(struct log_engine *log, struct log_survey *survey,
+                    struct engine_message *message)
+{
+    struct recovery recovery = {
+        .log = log, .message = message, .survey = survey, .marks_only = true};
+    log->tree.birth = 1;
+    log->tree.undoable = false;
+    int error = numbers_list(&recovery);
+    for (size_t i = 0; i < recovery.numbers_count && error == 0; i++)
+        error = segment_survey_marks(&recovery, recovery.numbers[i]);
+    recovery.marks_only = false;
+    for (size_t i = 0; i < recovery.numbers_count && error == 0; i++) {
+        error = segment_survey(&recovery, i);
+        if (error == 0)
+            segments_evict(log);
+        (void)version_reclaim(log, true);
+    }
+    mem_free(recovery.numbers);
+    return error;
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
 
 int recovery_run(struct log_engine *log, struct engine_message *message)
 {
