@@ -249,7 +249,7 @@ static int marker_check(struct log_check *check, const char *directory,
 {
     char name[32] = "";
     int error = engine_directory_probe_blocking(directory, name);
-    if (error == 0 && strcmp(name, "kvs") == 0)
+    if (error == 0 && strcmp(name, LOG_ENGINE_NAME) == 0)
         return 0;
     if (error == 0 && name[0] != '\0') {
         snprintf(message->text, sizeof message->text,

@@ -24,7 +24,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define ENGINE_NAME "kvs"
 #define SEGMENT_SIZE_DEFAULT (64u * 1024 * 1024)
 #define SYNC_INTERVAL_MS_DEFAULT 1000u
 #define SLOTS_SIZE (SEGMENT_SLOTS * sizeof(_Atomic(struct segment *)))
@@ -331,9 +330,7 @@ static void control_run(struct task *task)
     } else if (control->kind == ENGINE_CONTROL_COMPACT) {
         writer_compact(log, control);
     } else {
-        struct completions completions = COMPLETIONS_INIT;
-        completions_add(&completions, &control->op, KVS_ERR_UNSUPPORTED);
-        completions_flush(&completions);
+        writer_checkpoint(log, control);
     }
 }
 
@@ -434,7 +431,7 @@ static int log_close_blocking(struct engine *engine)
 /* --- opening ---------------------------------------------------------------------------------- */
 
 static const struct engine_methods log_methods = {
-    .name = ENGINE_NAME,
+    .name = LOG_ENGINE_NAME,
     .view_begin = log_view_begin,
     .view_end = log_view_end,
     .get = log_get,
@@ -476,7 +473,7 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
         return KVS_ERR_NO_MEMORY;
     memset(log, 0, sizeof *log);
     log->engine.methods = &log_methods;
-    log->engine.capabilities = ENGINE_CAP_DURABLE;
+    log->engine.capabilities = ENGINE_CAP_DURABLE | ENGINE_CAP_CHECKPOINT;
     log->lock_fd = -1;
     log->sync = options->sync;
     log->sync_interval_ms =
@@ -538,7 +535,7 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
     int error = log_engine_new(options, &log);
     if (error != 0)
         return engine_directory_fail(ret_message, error, directory, "cannot be opened");
-    error = engine_directory_open_blocking(options, ENGINE_NAME, &log->lock_fd, ret_message);
+    error = engine_directory_open_blocking(options, LOG_ENGINE_NAME, &log->lock_fd, ret_message);
     if (error == 0)
         error = recovery_run(log, ret_message);
     if (error == 0)

@@ -24,6 +24,7 @@
 #include <pthread.h>
 
 #define SEGMENT_PATH_SIZE 4096u
+#define LOG_ENGINE_NAME "kvs"
 
 struct tree_root {
     struct node *root;
@@ -277,6 +278,11 @@ void version_defer_memory(struct log_engine *log, uint8_t *memory, uint32_t size
 
 /* Reads the log of the directory into the working trees. Blocking; before the threads start. */
 int recovery_run(struct log_engine *log, struct engine_message *message);
+
+/* --- checkpoint.c ----------------------------------------------------------------------------- */
+
+/* On the writer's thread: `control` completes when the copy is made. */
+void writer_checkpoint(struct log_engine *log, struct engine_control *control);
 
 /* --- compaction.c ----------------------------------------------------------------------------- */
 
