@@ -186,7 +186,8 @@ NAPI_MODULE_INIT()
     if (!make_wake(env, addon) || napi_set_instance_data(env, addon, finalize, NULL) != napi_ok ||
         napi_add_env_cleanup_hook(env, stop, addon) != napi_ok ||
         !define_functions(env, exports, functions, sizeof functions / sizeof functions[0]) ||
-        !store_define(env, exports) || !txn_define(env, exports)) {
+        !store_define(env, exports) || !txn_define(env, exports) || !events_define(env, exports) ||
+        !subscription_define(env, exports)) {
         napi_throw_error(env, "NO_MEMORY", "cannot set up the addon");
         return NULL;
     }

@@ -19,6 +19,7 @@
 #define BINDINGS_NODE_NATIVE_ADDON_H
 
 #define NAPI_VERSION 8
+#include <kvs/events.h>
 #include <kvs/kvs.h>
 #include <node_api.h>
 #include <pthread.h>
@@ -145,6 +146,10 @@ void write_json(struct writer *writer, kvs_slice text);
 void write_pairs(struct writer *writer, const kvs_pair *pairs, size_t count);
 void write_keys(struct writer *writer, const kvs_pair *pairs, size_t count);
 void write_values(struct writer *writer, const kvs_pair *pairs, size_t count);
+void write_position(struct writer *writer, kvs_position position);
+void write_events(struct writer *writer, const kvs_resolved_event *events, size_t count);
+/* False: there was no memory for what was written so far; the call fails with that. */
+bool write_went_well(const struct writer *writer);
 /* A resource that the call has made; takes it. */
 void write_resource(struct writer *writer, struct resource *resource);
 /* The same for what an open has given; closes it when there is no memory. */
@@ -186,6 +191,8 @@ bool argument_u32(struct arguments *arguments, unsigned i, uint32_t *ret_value);
 bool argument_double(struct arguments *arguments, unsigned i, double *ret_value);
 /* A number or a BigInt that is not negative. */
 bool argument_u64(struct arguments *arguments, unsigned i, uint64_t *ret_value);
+/* A safe integer or a BigInt of 64 bits, with a sign. */
+bool argument_i64(struct arguments *arguments, unsigned i, int64_t *ret_value);
 bool argument_boolean(struct arguments *arguments, unsigned i);
 bool argument_is_nullish(struct arguments *arguments, unsigned i);
 /* Bytes of a Buffer, Uint8Array or string: how many; then copied. */
@@ -198,6 +205,7 @@ bool option_get(napi_env env, napi_value object, const char *name, napi_value *r
 
 bool take_text_option(napi_env env, napi_value object, const char *name, char **ret_text);
 bool take_u64_option(napi_env env, napi_value object, const char *name, uint64_t *ret_value);
+bool take_i64_option(napi_env env, napi_value object, const char *name, int64_t *ret_value);
 bool take_u32_option(napi_env env, napi_value object, const char *name, uint32_t *ret_value);
 bool take_i32_option(napi_env env, napi_value object, const char *name, int32_t *ret_value);
 bool take_flag_option(napi_env env, napi_value object, const char *name, bool *ret_value);
@@ -212,10 +220,12 @@ kvs_slice *call_take_keys(struct call *call, struct arguments *arguments, unsign
 kvs_mutation *call_take_mutations(struct call *call, struct arguments *arguments, unsigned i,
                                   uint32_t *ret_count);
 
-/* --- store.c, txn.c --- */
+/* --- store.c, txn.c, events.c, subscription.c --- */
 
 bool store_define(napi_env env, napi_value exports);
 bool txn_define(napi_env env, napi_value exports);
+bool events_define(napi_env env, napi_value exports);
+bool subscription_define(napi_env env, napi_value exports);
 /* From an object with the names of the struct in camel case; false: an exception is pending. Frees
  * nothing: store_options_free does, in either case. */
 bool store_options_take(napi_env env, napi_value object, struct kvs_store_options *options);

@@ -62,6 +62,24 @@ bool argument_u64(struct arguments *arguments, unsigned i, uint64_t *ret_value)
     return true;
 }
 
+bool argument_i64(struct arguments *arguments, unsigned i, int64_t *ret_value)
+{
+    double number;
+    bool lossless = false;
+    if (napi_get_value_double(arguments->env, arguments->values[i], &number) == napi_ok) {
+        if (!(number >= -9007199254740991.0 && number <= 9007199254740991.0) ||
+            number != (double)(int64_t)number)
+            return type_error(arguments->env, "the number", "a safe integer");
+        *ret_value = (int64_t)number;
+        return true;
+    }
+    if (napi_get_value_bigint_int64(arguments->env, arguments->values[i], ret_value, &lossless) !=
+            napi_ok ||
+        !lossless)
+        return type_error(arguments->env, "the argument", "a safe integer or a BigInt of 64 bits");
+    return true;
+}
+
 bool argument_boolean(struct arguments *arguments, unsigned i)
 {
     bool value = false;
@@ -133,6 +151,12 @@ bool take_u64_option(napi_env env, napi_value object, const char *name, uint64_t
 {
     struct arguments one = {.env = env};
     return !option_get(env, object, name, &one.values[0]) || argument_u64(&one, 0, ret_value);
+}
+
+bool take_i64_option(napi_env env, napi_value object, const char *name, int64_t *ret_value)
+{
+    struct arguments one = {.env = env};
+    return !option_get(env, object, name, &one.values[0]) || argument_i64(&one, 0, ret_value);
 }
 
 bool take_u32_option(napi_env env, napi_value object, const char *name, uint32_t *ret_value)

@@ -6,7 +6,8 @@
  *
  *   id, error, then
  *   after an error: size of its message; 0, or 1 and what a transaction met: sizes of key and
- *                   primary, then start_ts, conflict_ts, conflict_commit_ts, lock_ttl_ms
+ *                   primary, then start_ts, conflict_ts, conflict_commit_ts, lock_ttl_ms; or 2 and
+ *                   the last number (low, high) of a stream of which a write expected another one
  *   SHAPE_NOTHING
  *   SHAPE_BOOLEAN   0 or 1
  *   SHAPE_NUMBER    low, high (signed)
@@ -17,8 +18,12 @@
  *   SHAPE_KEYS      count, then the size of each
  *   SHAPE_VALUES    count, then for each its size + 1, or 0: none
  *   SHAPE_RESOURCE  index into the third argument
+ *   SHAPE_EVENTS    count, then for each: 1 (an event) + 2 (a link), commit and prepare (low, high
+ *                   each), retry_count, then for the event and the link that there is: number and
+ *                   created_ms (low, high each), 1: JSON, sizes of stream, type, data, metadata;
+ *                   its bytes are the id as text, and these four
  *
- * src/completions.ts reads it. One call into JavaScript settles at most about DELIVER_BYTES_MAX of
+ * src/calls.ts reads it. One call into JavaScript settles at most about DELIVER_BYTES_MAX of
  * bytes, because a value that a program keeps keeps its whole array alive.
  */
 #include "addon.h"
@@ -42,6 +47,7 @@ enum shape {
     SHAPE_KEYS,
     SHAPE_VALUES,
     SHAPE_RESOURCE,
+    SHAPE_EVENTS,
 };
 
 struct writer {
@@ -204,6 +210,63 @@ void write_values(struct writer *writer, const kvs_pair *pairs, size_t count)
     }
 }
 
+static void put_long(uint32_t *words, int64_t value)
+{
+    words[0] = (uint32_t)value;
+    words[1] = (uint32_t)((uint64_t)value >> 32);
+}
+
+void write_position(struct writer *writer, kvs_position position)
+{
+    write_number(writer, position.commit);
+    write_number(writer, position.prepare);
+}
+
+static void add_event(struct writer *writer, const kvs_event *event)
+{
+    const kvs_slice parts[] = {event->stream, event->type, event->data, event->metadata};
+    char id[KVS_EVENT_ID_TEXT_SIZE];
+    uint32_t *words = add_words(writer, 9);
+    if (words == NULL)
+        return;
+    put_long(words, event->number);
+    put_long(words + 2, event->created_ms);
+    words[4] = event->is_json;
+    kvs_event_id_format(&event->id, id);
+    add_bytes(writer, (kvs_slice){(const uint8_t *)id, sizeof id - 1});
+    for (unsigned i = 0; i < 4; i++) {
+        words[5 + i] = (uint32_t)parts[i].size;
+        add_bytes(writer, parts[i]);
+    }
+}
+
+void write_events(struct writer *writer, const kvs_resolved_event *events, size_t count)
+{
+    uint32_t *words = add_words(writer, 2);
+    if (words == NULL)
+        return;
+    words[0] = SHAPE_EVENTS;
+    words[1] = (uint32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        words = add_words(writer, 6);
+        if (words == NULL)
+            return;
+        words[0] = (events[i].event != NULL ? 1 : 0) | (events[i].link != NULL ? 2 : 0);
+        put_long(words + 1, events[i].position.commit);
+        put_long(words + 3, events[i].position.prepare);
+        words[5] = (uint32_t)events[i].retry_count;
+        if (events[i].event != NULL)
+            add_event(writer, events[i].event);
+        if (events[i].link != NULL)
+            add_event(writer, events[i].link);
+    }
+}
+
+bool write_went_well(const struct writer *writer)
+{
+    return !writer->failed;
+}
+
 void write_resource(struct writer *writer, struct resource *resource)
 {
     napi_env env = writer->addon->env;
@@ -254,6 +317,19 @@ static void write_conflict(struct writer *writer, const kvs_txn_conflict *confli
     add_bytes(writer, conflict->primary);
 }
 
+/* Of the stream, where the other side has told it. */
+static void write_last_number(struct writer *writer, kvs_future *future)
+{
+    size_t told = writer->words_count - 1;
+    int64_t number = INT64_MIN;
+    kvs_future_get_number(future, &number);
+    uint32_t *words = number != INT64_MIN ? add_words(writer, 2) : NULL;
+    if (words == NULL)
+        return;
+    writer->words[told] = 2;
+    put_long(words, number);
+}
+
 static void write_error(struct writer *writer, struct call *call, int error)
 {
     const char *text =
@@ -273,6 +349,8 @@ static void write_error(struct writer *writer, struct call *call, int error)
     if (call->future != NULL && kvs_future_get_txn_conflict(call->future, &conflict) == 0) {
         words[3] = 1;
         write_conflict(writer, &conflict);
+    } else if (error == KVS_ERR_WRONG_EXPECTED_VERSION && call->future != NULL) {
+        write_last_number(writer, call->future);
     }
 }
 

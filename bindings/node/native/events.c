@@ -1,0 +1,524 @@
+/*
+ * native/events.c: event streams for JavaScript; see addon.h. Functions begin with (id, client, ...),
+ * end with an object of struct kvs_call_options' names, or undefined, and the result arrives under
+ * the id. src/native.ts has their signatures.
+ */
+#include "events.h"
+
+#include <stdlib.h>
+
+static kvs_future *close_events(void *pointer)
+{
+    return kvs_events_close(pointer);
+}
+
+const struct resource_kind events_kind = {.name = "events", .close = close_events};
+
+/* --- results --- */
+
+static void write_none(struct call *call, struct writer *writer)
+{
+    (void)call;
+    write_nothing(writer);
+}
+
+static const void *result_of(struct call *call)
+{
+    void *result = NULL;
+    kvs_future_get_pointer(call->future, &result);
+    return result;
+}
+
+static void write_written(struct call *call, struct writer *writer)
+{
+    const kvs_write_result *result = result_of(call);
+    write_number(writer, result->first_number);
+    write_number(writer, result->last_number);
+    write_position(writer, result->position);
+}
+
+static void write_transaction(struct call *call, struct writer *writer)
+{
+    int64_t number = 0;
+    kvs_future_get_number(call->future, &number);
+    write_number(writer, number);
+}
+
+static void write_one_event(struct call *call, struct writer *writer)
+{
+    write_events(writer, result_of(call), 1);
+}
+
+/* Events, whether this is the end, where to go on. */
+static void write_event_page(struct call *call, struct writer *writer)
+{
+    const kvs_event_page *page = result_of(call);
+    write_events(writer, page->events, page->count);
+    write_boolean(writer, page->is_end);
+    write_number(writer, page->next_number);
+    write_position(writer, page->next_position);
+}
+
+static void write_metadata(struct call *call, struct writer *writer)
+{
+    const kvs_stream_metadata *metadata = result_of(call);
+    write_number(writer, metadata->version);
+    write_bytes(writer, metadata->json);
+    write_boolean(writer, metadata->is_deleted);
+}
+
+/* How many; of each login, full name, whether disabled, how many groups and these. */
+static void write_users(struct call *call, struct writer *writer)
+{
+    const kvs_user_list *list = result_of(call);
+    write_number(writer, (int64_t)list->count);
+    for (size_t i = 0; i < list->count; i++) {
+        const kvs_user *user = &list->users[i];
+        write_bytes(writer, kvs_slice_of(user->login));
+        write_bytes(writer, kvs_slice_of(user->full_name != NULL ? user->full_name : ""));
+        write_boolean(writer, user->is_disabled);
+        write_number(writer, (int64_t)user->groups_count);
+        for (size_t g = 0; g < user->groups_count; g++)
+            write_bytes(writer, kvs_slice_of(user->groups[g]));
+    }
+}
+
+static void write_value(struct call *call, struct writer *writer)
+{
+    kvs_slice value = {0};
+    kvs_future_get_value(call->future, &value);
+    write_bytes(writer, value);
+}
+
+/* --- arguments --- */
+
+/* A call that is being made: its arguments, and how it differs from others. */
+struct request {
+    struct arguments arguments;
+    struct texts texts;
+    kvs_call_options options;
+    kvs_slice stream;
+    struct call *call;
+    kvs_events *events;
+};
+
+/* (id, client, ..., options), the options being argument `last`. */
+static bool begin(struct request *request, napi_env env, napi_callback_info info, unsigned last,
+                  call_write_fn *write)
+{
+    struct arguments *arguments = &request->arguments;
+    uint32_t id;
+    struct resource *resource;
+    request->texts.count = 0;
+    request->call = NULL;
+    if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, &id) ||
+        (resource = resource_get(env, arguments->values[1], &events_kind)) == NULL)
+        return false;
+    request->events = resource->pointer;
+    if (take_call_options(env, arguments->values[last], &request->texts, &request->options))
+        request->call = call_new(arguments->addon, id, resource, write);
+    return request->call != NULL;
+}
+
+/* The same, with a stream as the third argument. */
+static bool begin_stream(struct request *request, napi_env env, napi_callback_info info,
+                         unsigned last, call_write_fn *write)
+{
+    kvs_slice *slices[] = {&request->stream};
+    return begin(request, env, info, last, write) &&
+           call_take_bytes(request->call, &request->arguments, 2, 1, slices);
+}
+
+/* An argument was wrong. */
+static napi_value drop(struct request *request)
+{
+    if (request->call != NULL)
+        call_drop(request->call);
+    texts_free(&request->texts);
+    return NULL;
+}
+
+static napi_value submit(struct request *request, kvs_future *future)
+{
+    call_submit_future(request->call, future);
+    texts_free(&request->texts);
+    return NULL;
+}
+
+/* --- writing --- */
+
+#define FIELDS 4u /* of an event: type, data, metadata, id */
+
+static bool no_such_id(napi_env env)
+{
+    napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "the id of an event must be a UUID");
+    return false;
+}
+
+/* The four fields of an event, behind the call's other bytes; slices are offsets until all are
+ * there. */
+static bool take_fields(struct call *call, napi_value flat, uint32_t from, size_t *used,
+                        kvs_slice *fields)
+{
+    napi_value value;
+    for (uint32_t i = 0; i < FIELDS; i++) {
+        if (napi_get_element(call->addon->env, flat, from + i, &value) != napi_ok ||
+            !call_append(call, value, used, &fields[i]))
+            return false;
+        call->memory[*used - 1] = 0;
+    }
+    return true;
+}
+
+static bool set_event(struct call *call, kvs_new_event *event, const kvs_slice *fields, bool json)
+{
+    kvs_slice at[FIELDS];
+    for (unsigned i = 0; i < FIELDS; i++)
+        at[i] = (kvs_slice){call->memory + (size_t)fields[i].data, fields[i].size};
+    *event = (kvs_new_event){.type = at[0], .data = at[1], .metadata = at[2], .is_json = json};
+    return at[3].size == 0 ||
+           (at[3].size == KVS_EVENT_ID_TEXT_SIZE - 1 &&
+            kvs_event_id_parse((const char *)at[3].data, &event->id) == 0) ||
+           no_such_id(call->addon->env);
+}
+
+/* Arguments i and i + 1: an array of type, data, metadata, id of each event, one behind the other,
+ * and a Uint8Array that says which are JSON. `used` bytes of the call's memory are taken. */
+static kvs_new_event *take_new_events(struct request *request, unsigned i, size_t used,
+                                      size_t *ret_count)
+{
+    struct call *call = request->call;
+    napi_env env = request->arguments.env;
+    napi_typedarray_type type;
+    uint32_t length = 0;
+    size_t count = 0;
+    void *json = NULL;
+    if (napi_get_array_length(env, request->arguments.values[i], &length) != napi_ok ||
+        napi_get_typedarray_info(env, request->arguments.values[i + 1], &type, &count, &json, NULL,
+                                 NULL) != napi_ok ||
+        type != napi_uint8_array || length != count * FIELDS || count > KVS_APPEND_COUNT_MAX) {
+        napi_throw_range_error(env, "TOO_LARGE", "an append has at most 65536 events");
+        return NULL;
+    }
+    kvs_new_event *events = call_table(call, count * (sizeof *events + FIELDS * sizeof(kvs_slice)));
+    if (events == NULL)
+        return NULL;
+    kvs_slice *fields = (kvs_slice *)(void *)(events + count);
+    for (uint32_t k = 0; k < count; k++) {
+        if (!take_fields(call, request->arguments.values[i], FIELDS * k, &used,
+                         fields + (size_t)FIELDS * k))
+            return NULL;
+    }
+    for (size_t k = 0; k < count; k++) {
+        if (!set_event(call, &events[k], fields + FIELDS * k, ((const uint8_t *)json)[k] != 0))
+            return NULL;
+    }
+    *ret_count = count;
+    return events;
+}
+
+/* (id, client, stream, expected, fields, json, options) */
+static napi_value append_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    int64_t expected;
+    size_t count;
+    const kvs_new_event *events;
+    if (!begin_stream(&request, env, info, 6, write_written) ||
+        !argument_i64(&request.arguments, 3, &expected) ||
+        (events = take_new_events(&request, 4, request.stream.size + 1, &count)) == NULL)
+        return drop(&request);
+    request.stream.data = request.call->memory; /* which may have moved */
+    return submit(&request, kvs_events_append(request.events, request.stream, expected, events,
+                                              count, &request.options));
+}
+
+/* (id, client, stream, expected, hard, options) */
+static napi_value delete_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    int64_t expected;
+    if (!begin_stream(&request, env, info, 5, write_written) ||
+        !argument_i64(&request.arguments, 3, &expected))
+        return drop(&request);
+    return submit(&request,
+                  kvs_events_delete(request.events, request.stream, expected,
+                                    argument_boolean(&request.arguments, 4), &request.options));
+}
+
+/* (id, client, stream, expected, options) */
+static napi_value transaction_start_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    int64_t expected;
+    if (!begin_stream(&request, env, info, 4, write_transaction) ||
+        !argument_i64(&request.arguments, 3, &expected))
+        return drop(&request);
+    return submit(&request, kvs_events_transaction_start(request.events, request.stream, expected,
+                                                         &request.options));
+}
+
+/* (id, client, transaction, fields, json, options) */
+static napi_value transaction_write_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    int64_t transaction;
+    size_t count;
+    const kvs_new_event *events;
+    if (!begin(&request, env, info, 5, write_none) ||
+        !argument_i64(&request.arguments, 2, &transaction) ||
+        (events = take_new_events(&request, 3, 0, &count)) == NULL)
+        return drop(&request);
+    return submit(&request, kvs_events_transaction_write(request.events, transaction, events, count,
+                                                         &request.options));
+}
+
+/* (id, client, transaction, options) */
+static napi_value transaction_commit_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    int64_t transaction;
+    if (!begin(&request, env, info, 3, write_written) ||
+        !argument_i64(&request.arguments, 2, &transaction))
+        return drop(&request);
+    return submit(&request,
+                  kvs_events_transaction_commit(request.events, transaction, &request.options));
+}
+
+/* --- reading --- */
+
+/* (id, client, stream, number, flags, options) */
+static napi_value read_event_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    int64_t number;
+    uint32_t flags;
+    if (!begin_stream(&request, env, info, 5, write_one_event) ||
+        !argument_i64(&request.arguments, 3, &number) ||
+        !argument_u32(&request.arguments, 4, &flags))
+        return drop(&request);
+    return submit(&request, kvs_events_read_event(request.events, request.stream, number, flags,
+                                                  &request.options));
+}
+
+/* (id, client, stream, from, count, flags, options) */
+static napi_value read_stream_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    int64_t from;
+    uint32_t count, flags;
+    if (!begin_stream(&request, env, info, 6, write_event_page) ||
+        !argument_i64(&request.arguments, 3, &from) ||
+        !argument_u32(&request.arguments, 4, &count) ||
+        !argument_u32(&request.arguments, 5, &flags))
+        return drop(&request);
+    return submit(&request, kvs_events_read_stream(request.events, request.stream, from, count,
+                                                   flags, &request.options));
+}
+
+/* (id, client, commit, prepare, count, flags, filter, options) */
+static napi_value read_all_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    struct filter_option option;
+    const kvs_event_filter *filter;
+    kvs_position from;
+    uint32_t count, flags;
+    if (!begin(&request, env, info, 7, write_event_page) ||
+        !argument_i64(&request.arguments, 2, &from.commit) ||
+        !argument_i64(&request.arguments, 3, &from.prepare) ||
+        !argument_u32(&request.arguments, 4, &count) ||
+        !argument_u32(&request.arguments, 5, &flags) ||
+        !take_filter(env, request.arguments.values[6], &request.texts, &option, &filter))
+        return drop(&request);
+    return submit(&request, kvs_events_read_all(request.events, from, count, flags, filter,
+                                                &request.options));
+}
+
+/* --- metadata, groups, users, upkeep --- */
+
+/* (id, client, stream, options) */
+static napi_value get_metadata_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    if (!begin_stream(&request, env, info, 3, write_metadata))
+        return drop(&request);
+    return submit(&request,
+                  kvs_events_get_metadata(request.events, request.stream, &request.options));
+}
+
+/* (id, client, stream, json, expected, options) */
+static napi_value set_metadata_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    kvs_slice json, *slices[] = {&request.stream, &json};
+    int64_t expected;
+    if (!begin(&request, env, info, 5, write_written) ||
+        !call_take_bytes(request.call, &request.arguments, 2, 2, slices) ||
+        !argument_i64(&request.arguments, 4, &expected))
+        return drop(&request);
+    return submit(&request, kvs_events_set_metadata(request.events, request.stream, expected, json,
+                                                    &request.options));
+}
+
+/* (id, client, stream, group, settings, options) */
+static napi_value set_group(napi_env env, napi_callback_info info, bool create)
+{
+    struct request request;
+    kvs_group_settings settings;
+    kvs_slice group, *slices[] = {&request.stream, &group};
+    if (!begin(&request, env, info, 5, write_none) ||
+        !call_take_bytes(request.call, &request.arguments, 2, 2, slices) ||
+        !take_group_settings(env, request.arguments.values[4], &request.texts, &settings))
+        return drop(&request);
+    return submit(&request,
+                  (create ? kvs_events_create_group : kvs_events_update_group)(
+                      request.events, request.stream, group, &settings, &request.options));
+}
+
+static napi_value create_group_js(napi_env env, napi_callback_info info)
+{
+    return set_group(env, info, true);
+}
+
+static napi_value update_group_js(napi_env env, napi_callback_info info)
+{
+    return set_group(env, info, false);
+}
+
+typedef kvs_future *group_fn(kvs_events *events, kvs_slice stream, kvs_slice group,
+                             const kvs_call_options *call);
+
+/* (id, client, stream, group, options) */
+static napi_value of_group(napi_env env, napi_callback_info info, group_fn *fn)
+{
+    struct request request;
+    kvs_slice group, *slices[] = {&request.stream, &group};
+    if (!begin(&request, env, info, 4, write_none) ||
+        !call_take_bytes(request.call, &request.arguments, 2, 2, slices))
+        return drop(&request);
+    return submit(&request, fn(request.events, request.stream, group, &request.options));
+}
+
+static napi_value delete_group_js(napi_env env, napi_callback_info info)
+{
+    return of_group(env, info, kvs_events_delete_group);
+}
+
+static napi_value replay_parked_js(napi_env env, napi_callback_info info)
+{
+    return of_group(env, info, kvs_events_replay_parked);
+}
+
+/* (id, client, change, user, options) */
+static napi_value change_user_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    kvs_user user = {0};
+    const char *groups[32];
+    uint32_t change, count = 0;
+    napi_value list;
+    if (!begin(&request, env, info, 4, write_none) ||
+        !argument_u32(&request.arguments, 2, &change) ||
+        !take_text(env, request.arguments.values[3], "login", &request.texts, &user.login) ||
+        !take_text(env, request.arguments.values[3], "fullName", &request.texts, &user.full_name) ||
+        !take_text(env, request.arguments.values[3], "password", &request.texts, &user.password) ||
+        (option_get(env, request.arguments.values[3], "groups", &list) &&
+         !take_text_list(env, list, &request.texts, groups, 32, &count)))
+        return drop(&request);
+    user.groups = groups;
+    user.groups_count = count;
+    return submit(&request, kvs_events_change_user(request.events, (enum kvs_user_change)change,
+                                                   &user, &request.options));
+}
+
+/* (id, client, {login}, options) */
+static napi_value get_users_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    const char *login = NULL;
+    if (!begin(&request, env, info, 3, write_users) ||
+        !take_text(env, request.arguments.values[2], "login", &request.texts, &login))
+        return drop(&request);
+    return submit(&request, kvs_events_get_users(request.events, login, &request.options));
+}
+
+/* (id, client, options) */
+static napi_value scavenge_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    if (!begin(&request, env, info, 2, write_value))
+        return drop(&request);
+    return submit(&request, kvs_events_scavenge(request.events, &request.options));
+}
+
+/* (id, client, options) */
+static napi_value ping_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    if (!begin(&request, env, info, 2, write_none))
+        return drop(&request);
+    return submit(&request, kvs_events_ping(request.events, &request.options));
+}
+
+/* --- open, close --- */
+
+static void write_opened(struct call *call, struct writer *writer)
+{
+    void *events = NULL;
+    kvs_future_get_pointer(call->future, &events);
+    write_new_resource(call, writer, &events_kind, events);
+}
+
+/* (id, url, options) */
+static napi_value open_js(napi_env env, napi_callback_info info)
+{
+    struct arguments arguments;
+    struct kvs_events_options options = {.size = sizeof options};
+    struct texts texts = {.count = 0};
+    uint32_t id;
+    char *url = NULL;
+    struct call *call = NULL;
+    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, &id) &&
+        argument_string(&arguments, 1, "the URL", &url) &&
+        take_events_options(env, arguments.values[2], &texts, &options) &&
+        addon_runtime(arguments.addon) != NULL)
+        call = call_new(arguments.addon, id, NULL, write_opened);
+    if (call != NULL)
+        call_submit_future(call, kvs_events_open(arguments.addon->runtime, url, &options));
+    texts_free(&texts);
+    free(url);
+    return NULL;
+}
+
+static napi_value close_js(napi_env env, napi_callback_info info)
+{
+    return resource_close_js(env, info, &events_kind);
+}
+
+bool events_define(napi_env env, napi_value exports)
+{
+    static const napi_property_descriptor functions[] = {
+        FUNCTION("eventsOpen", open_js),
+        FUNCTION("eventsClose", close_js),
+        FUNCTION("eventsAppend", append_js),
+        FUNCTION("eventsDelete", delete_js),
+        FUNCTION("eventsTransactionStart", transaction_start_js),
+        FUNCTION("eventsTransactionWrite", transaction_write_js),
+        FUNCTION("eventsTransactionCommit", transaction_commit_js),
+        FUNCTION("eventsReadEvent", read_event_js),
+        FUNCTION("eventsReadStream", read_stream_js),
+        FUNCTION("eventsReadAll", read_all_js),
+        FUNCTION("eventsGetMetadata", get_metadata_js),
+        FUNCTION("eventsSetMetadata", set_metadata_js),
+        FUNCTION("eventsCreateGroup", create_group_js),
+        FUNCTION("eventsUpdateGroup", update_group_js),
+        FUNCTION("eventsDeleteGroup", delete_group_js),
+        FUNCTION("eventsReplayParked", replay_parked_js),
+        FUNCTION("eventsChangeUser", change_user_js),
+        FUNCTION("eventsGetUsers", get_users_js),
+        FUNCTION("eventsScavenge", scavenge_js),
+        FUNCTION("eventsPing", ping_js),
+    };
+    return define_functions(env, exports, functions, sizeof functions / sizeof functions[0]);
+}
