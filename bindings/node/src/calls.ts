@@ -3,6 +3,7 @@
  * two arrays (native/completions.c says how they are written); this reads them.
  */
 import { asKvsError, errorOf, KvsError } from "./errors";
+import { Position, RecordedEvent, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
 
 /** What a call's promise becomes, read from its result. */
@@ -19,6 +20,7 @@ const enum Shape {
   Keys,
   Values,
   Resource,
+  Events,
 }
 
 /** Results of one delivery, read from front to back. */
@@ -59,9 +61,10 @@ export class Results {
   /** An error's message, and what it was about. */
   error(errno: number): KvsError {
     const size = this.next();
-    const hasDetails = this.next() !== 0;
+    const details = this.next();
     const message = this.text(size);
-    if (!hasDetails) return errorOf(errno, message);
+    if (details === 0) return errorOf(errno, message);
+    if (details === 2) return errorOf(errno, message, undefined, this.long());
     const keySize = this.next();
     const primarySize = this.next();
     const long = () => BigInt(this.next()) | (BigInt(this.next()) << 32n);
@@ -104,6 +107,59 @@ export class Results {
     this.word++;
     const low = this.words[this.word++]!;
     return (BigInt(this.words[this.word++]!) << 32n) | BigInt(low);
+  }
+
+  /** A signed number of 64 bits, without its shape. */
+  private long(): bigint {
+    const low = this.words[this.word++]!;
+    const high = this.words[this.word++]! | 0;
+    if (high >= -0x200000 && high < 0x200000) return BigInt(high * 4294967296 + low);
+    return (BigInt(high) << 32n) | BigInt(low);
+  }
+
+  signed(): bigint {
+    this.word++;
+    return this.long();
+  }
+
+  /** A place in $all; undefined: none is known. */
+  position(): Position | undefined {
+    const commit = this.signed();
+    const prepare = this.signed();
+    return commit < 0n ? undefined : { commit, prepare };
+  }
+
+  private recorded(): RecordedEvent {
+    const number = this.long();
+    const created = Number(this.long());
+    const isJson = this.next() !== 0;
+    const [stream, type, data, metadata] = [this.next(), this.next(), this.next(), this.next()];
+    return new RecordedEvent(
+      this.text(36, "latin1"),
+      this.text(stream),
+      this.text(type),
+      number,
+      created,
+      isJson,
+      this.take(data),
+      this.take(metadata),
+    );
+  }
+
+  events(): ResolvedEvent[] {
+    this.word++;
+    const events = new Array<ResolvedEvent>(this.next());
+    for (let i = 0; i < events.length; i++) {
+      const which = this.next();
+      const commit = this.long();
+      const prepare = this.long();
+      const retryCount = this.next() | 0;
+      const event = which & 1 ? this.recorded() : undefined;
+      const link = which & 2 ? this.recorded() : undefined;
+      const position = commit < 0n ? undefined : { commit, prepare };
+      events[i] = new ResolvedEvent(event, link, position, retryCount);
+    }
+    return events;
   }
 
   /** Bytes, or undefined where there is nothing. */
@@ -266,4 +322,13 @@ function callWithSignal<T>(
       throw signal.aborted && error.code === "CANCELLED" ? signal.reason : error;
     },
   );
+}
+
+/** A function of the addon that is done when it returns; what it throws is an error of this package. */
+export function callNow<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw asKvsError(error);
+  }
 }

@@ -18,3 +18,32 @@ export {
   TransactionClient,
   TransactionOptions,
 } from "./transaction_client";
+export {
+  ExpectedVersion,
+  jsonEvent,
+  NewEvent,
+  Position,
+  RecordedEvent,
+  ResolvedEvent,
+} from "./event";
+export {
+  AppendOptions,
+  AppendResult,
+  Credentials,
+  EventFilter,
+  EventsCallOptions,
+  EventsClient,
+  EventsOptions,
+  EventTransaction,
+  GroupSettings,
+  NewUser,
+  ReadAllOptions,
+  ReadEventOptions,
+  ReadStreamOptions,
+  StreamMetadata,
+  SubscribeAllOptions,
+  SubscribeGroupOptions,
+  SubscribeOptions,
+  User,
+} from "./events_client";
+export { GroupSubscription, Subscription, SubscriptionState } from "./subscription";

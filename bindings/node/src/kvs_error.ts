@@ -31,6 +31,9 @@ export class KvsError extends Error {
   /** The connection that carried the call is gone. */
   readonly connectionDead: boolean;
   readonly details: ErrorDetails | undefined;
+  /** WrongExpectedVersionError: number of the stream's last event, -1n: it has none; undefined when
+   * the other side did not tell. */
+  readonly lastNumber: bigint | undefined;
 
   constructor(
     message: string,
@@ -58,10 +61,17 @@ type ErrorClass = new (message?: string, details?: ErrorDetails) => KvsError;
 export const classes = new Map<number, ErrorClass>();
 
 /** The error of a number that libkvs gave; an empty message: the table's text. */
-export function errorOf(errno: number, message: string, details?: ErrorDetails): KvsError {
+export function errorOf(
+  errno: number,
+  message: string,
+  details?: ErrorDetails,
+  lastNumber?: bigint,
+): KvsError {
   const of = classes.get(errno);
   if (of === undefined) return new KvsError(message, "UNKNOWN", errno, 0, details);
-  return message === "" ? new of(undefined, details) : new of(message, details);
+  const error = message === "" ? new of(undefined, details) : new of(message, details);
+  if (lastNumber !== undefined) (error as { lastNumber?: bigint }).lastNumber = lastNumber;
+  return error;
 }
 
 /** What the addon has thrown before a call began: as an error of the table where it is one. */

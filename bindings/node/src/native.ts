@@ -24,6 +24,21 @@ export interface StoreOptions {
   plainWrites?: boolean;
 }
 
+/** How a call on event streams differs from the others. */
+export interface EventsCall {
+  timeoutMs?: number | undefined;
+  login?: string | undefined;
+  password?: string | undefined;
+  anyNode?: boolean | undefined;
+}
+
+export interface NativeFilter {
+  on: number;
+  kind: number;
+  patterns: string[];
+  window?: number | undefined;
+}
+
 export interface Native {
   start(deliver: (words: Uint32Array, bytes: Buffer, handles?: Handle[]) => void): void;
   flush(): void;
@@ -157,6 +172,135 @@ export interface Native {
     flags: number,
   ): void;
   snapshotTimestamp(id: number, snapshot: Handle): void;
+
+  eventsOpen(id: number, url: string, options: object): void;
+  eventsClose(id: number, client: Handle): void;
+  /** `fields`: type, data, metadata and id of each event; `json`: 1 for each that is JSON. */
+  eventsAppend(
+    id: number,
+    client: Handle,
+    stream: string,
+    expected: number | bigint,
+    fields: (Bytes | null)[],
+    json: Uint8Array,
+    options: EventsCall,
+  ): void;
+  eventsDelete(
+    id: number,
+    client: Handle,
+    stream: string,
+    expected: number | bigint,
+    hard: boolean,
+    options: EventsCall,
+  ): void;
+  eventsTransactionStart(
+    id: number,
+    client: Handle,
+    stream: string,
+    expected: number | bigint,
+    options: EventsCall,
+  ): void;
+  eventsTransactionWrite(
+    id: number,
+    client: Handle,
+    transaction: bigint,
+    fields: (Bytes | null)[],
+    json: Uint8Array,
+    options: EventsCall,
+  ): void;
+  eventsTransactionCommit(
+    id: number,
+    client: Handle,
+    transaction: bigint,
+    options: EventsCall,
+  ): void;
+  eventsReadEvent(
+    id: number,
+    client: Handle,
+    stream: string,
+    number: number | bigint,
+    flags: number,
+    options: EventsCall,
+  ): void;
+  eventsReadStream(
+    id: number,
+    client: Handle,
+    stream: string,
+    from: number | bigint,
+    count: number,
+    flags: number,
+    options: EventsCall,
+  ): void;
+  eventsReadAll(
+    id: number,
+    client: Handle,
+    commit: number | bigint,
+    prepare: number | bigint,
+    count: number,
+    flags: number,
+    filter: NativeFilter | undefined,
+    options: EventsCall,
+  ): void;
+  eventsGetMetadata(id: number, client: Handle, stream: string, options: EventsCall): void;
+  eventsSetMetadata(
+    id: number,
+    client: Handle,
+    stream: string,
+    json: Bytes,
+    expected: number | bigint,
+    options: EventsCall,
+  ): void;
+  eventsCreateGroup(
+    id: number,
+    client: Handle,
+    stream: string,
+    group: string,
+    settings: object,
+    options: EventsCall,
+  ): void;
+  eventsUpdateGroup(
+    id: number,
+    client: Handle,
+    stream: string,
+    group: string,
+    settings: object,
+    options: EventsCall,
+  ): void;
+  eventsDeleteGroup(
+    id: number,
+    client: Handle,
+    stream: string,
+    group: string,
+    options: EventsCall,
+  ): void;
+  eventsReplayParked(
+    id: number,
+    client: Handle,
+    stream: string,
+    group: string,
+    options: EventsCall,
+  ): void;
+  eventsChangeUser(
+    id: number,
+    client: Handle,
+    change: number,
+    user: object,
+    options: EventsCall,
+  ): void;
+  eventsGetUsers(
+    id: number,
+    client: Handle,
+    which: { login?: string | undefined },
+    options: EventsCall,
+  ): void;
+  eventsScavenge(id: number, client: Handle, options: EventsCall): void;
+  eventsPing(id: number, client: Handle, options: EventsCall): void;
+  eventsSubscribe(client: Handle, options: object): Handle;
+  eventsSubscribeGroup(client: Handle, options: object): Handle;
+  subscriptionNext(id: number, subscription: Handle): void;
+  subscriptionClose(id: number, subscription: Handle): void;
+  subscriptionAck(subscription: Handle, ids: string[]): void;
+  subscriptionNak(subscription: Handle, ids: string[], action: number, reason: string): void;
 }
 
 /** The addon: one built here, or the one that came with the package for this kind of machine. */

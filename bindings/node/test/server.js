@@ -36,14 +36,25 @@ class Server {
     this.pd = this.log.match(/PD on ([\d.]+:\d+)/)?.[1];
     this.store = this.log.match(/store on ([\d.]+:\d+)/)?.[1];
     this.status = this.log.match(/status on ([\d.]+:\d+)/)?.[1];
+    this.eventstore = this.log.match(/EventStoreDB's clients on ([\d.]+:\d+)/)?.[1];
+    const wants_events = this.args.some((arg) => arg.startsWith("--eventstore"));
     const wants_tikv = this.args.some((arg) => arg.startsWith("--tikv"));
-    return this.address !== undefined && (!wants_tikv || this.status !== undefined);
+    return (
+      this.address !== undefined &&
+      (!wants_tikv || this.status !== undefined) &&
+      (!wants_events || this.eventstore !== undefined)
+    );
   }
 
   // Starts again at the addresses it had.
   async restart(signal = "SIGKILL") {
     await this.stop(signal);
-    this.args = ["--addr", this.address, ...(this.pd ? [`--tikv=${this.pd},${this.store},${this.status}`] : []), ...this.rest];
+    this.args = [
+      "--addr", this.address,
+      ...(this.pd ? [`--tikv=${this.pd},${this.store},${this.status}`] : []),
+      ...(this.eventstore ? [`--eventstore=${this.eventstore}`] : []),
+      ...this.rest,
+    ];
     return this.start();
   }
 
@@ -59,9 +70,14 @@ class Server {
 }
 
 // startServer({ tikv: true }, "--engine", "memory")
-async function startServer({ tikv = false } = {}, ...rest) {
+async function startServer({ tikv = false, eventstore = false } = {}, ...rest) {
   const directory = mkdtempSync(join(tmpdir(), "kvs-node-"));
-  const args = ["--addr", "127.0.0.1:0", ...(tikv ? ["--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"] : []), ...rest];
+  const args = [
+    "--addr", "127.0.0.1:0",
+    ...(tikv ? ["--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"] : []),
+    ...(eventstore ? ["--eventstore=127.0.0.1:0"] : []),
+    ...rest,
+  ];
   const server = new Server(directory, true, args);
   server.rest = rest;
   return server.start();

@@ -1,0 +1,122 @@
+/** Events, as they are appended and as they are read; include/kvs/event.h says more. */
+import { Bytes } from "./native";
+
+/** Where an event stands in $all, the order of everything. */
+export interface Position {
+  commit: bigint;
+  prepare: bigint;
+}
+
+/**
+ * What a write expects of its stream: the number of its last event; that it has none ("noStream"), or
+ * exists ("exists"); or nothing at all ("any").
+ */
+export type ExpectedVersion = bigint | number | "any" | "noStream" | "exists";
+
+/** An event to append; `jsonEvent` makes one of an object. */
+export interface NewEvent {
+  type: string;
+  data?: Bytes;
+  metadata?: Bytes;
+  /** A UUID; default: a random one. A server does not write the same one twice. */
+  id?: string;
+  /** Data and metadata are JSON texts. */
+  isJson?: boolean;
+}
+
+/** An event whose data, and metadata, are JSON. */
+export function jsonEvent(event: {
+  type: string;
+  data: unknown;
+  metadata?: unknown;
+  id?: string;
+}): NewEvent {
+  const json: NewEvent = { type: event.type, data: text(event.data), isJson: true };
+  if (event.metadata !== undefined) json.metadata = text(event.metadata);
+  if (event.id !== undefined) json.id = event.id;
+  return json;
+}
+
+function text(value: unknown): string {
+  const json = JSON.stringify(value) as string | undefined;
+  if (json === undefined) throw new TypeError("the data of an event has no form in JSON");
+  return json;
+}
+
+/** An event as it was recorded. */
+export class RecordedEvent {
+  /** @internal */
+  constructor(
+    /** A UUID. */
+    readonly id: string,
+    readonly stream: string,
+    readonly type: string,
+    /** In its stream, from 0n on. */
+    readonly number: bigint,
+    /** Milliseconds since 1970; 0: not known. */
+    readonly createdMs: number,
+    readonly isJson: boolean,
+    readonly data: Buffer,
+    readonly metadata: Buffer,
+  ) {}
+
+  get created(): Date {
+    return new Date(this.createdMs);
+  }
+
+  /** The data, read as JSON. */
+  json<T = unknown>(): T {
+    return JSON.parse(this.data.toString()) as T;
+  }
+
+  /** The metadata, read as JSON; undefined: there is none. */
+  jsonMetadata<T = unknown>(): T | undefined {
+    return this.metadata.length === 0 ? undefined : (JSON.parse(this.metadata.toString()) as T);
+  }
+}
+
+/** What a read or a subscription gives. */
+export class ResolvedEvent {
+  /** @internal */
+  constructor(
+    /** The event; with links resolved the one that the link points to, undefined when that is gone. */
+    readonly event: RecordedEvent | undefined,
+    /** The link that was resolved. */
+    readonly link: RecordedEvent | undefined,
+    /** Of the original event in $all; undefined in reads of one stream. */
+    readonly position: Position | undefined,
+    /** Groups: how often it was given before. */
+    readonly retryCount: number,
+  ) {}
+
+  /** What was read: the link if there is one. Its number counts, its id is acknowledged. */
+  get original(): RecordedEvent {
+    return (this.link ?? this.event)!;
+  }
+}
+
+const EXPECTED = { any: -2, noStream: -1, exists: -4 };
+
+/** @internal As the addon wants it. */
+export function expectedNumber(expected: ExpectedVersion | undefined): number | bigint {
+  if (typeof expected === "string" && Object.hasOwn(EXPECTED, expected)) return EXPECTED[expected];
+  if (expected === undefined) return EXPECTED.any;
+  if (typeof expected === "string" || expected < 0)
+    throw new TypeError('the expected version must be a number, "any", "noStream" or "exists"');
+  return expected;
+}
+
+/** @internal As the addon wants them: type, data, metadata and id of each, and which are JSON. */
+export function eventFields(events: NewEvent | Iterable<NewEvent>): [(Bytes | null)[], Uint8Array] {
+  const all = Symbol.iterator in events ? [...events] : [events];
+  const fields: (Bytes | null)[] = [];
+  const json = new Uint8Array(all.length);
+  for (const [i, event] of all.entries()) {
+    if (typeof event.type !== "string") throw new TypeError("the type of an event must be a string");
+    if (event.id !== undefined && typeof event.id !== "string")
+      throw new TypeError("the id of an event must be a UUID");
+    fields.push(event.type, event.data ?? null, event.metadata ?? null, event.id ?? null);
+    json[i] = event.isJson ? 1 : 0;
+  }
+  return [fields, json];
+}

@@ -1,0 +1,722 @@
+import { call, callNow } from "./calls";
+import {
+  eventFields,
+  expectedNumber,
+  ExpectedVersion,
+  NewEvent,
+  Position,
+  ResolvedEvent,
+} from "./event";
+import { EventsCall, Handle, native, NativeFilter } from "./native";
+import { CallOptions } from "./store_client";
+import { GroupSubscription, Subscription, SubscriptionHandlers } from "./subscription";
+
+export interface Credentials {
+  login: string;
+  password: string;
+}
+
+/** How to open event streams; without a field its default. */
+export interface EventsOptions {
+  /** Who this client is, where the URL does not say. */
+  credentials?: Credentials;
+  /** Deadline of a call that sets none; default 30000. */
+  timeoutMs?: number;
+  /** log: when is a write acknowledged? "always" (default): it survives a power cut. */
+  sync?: "always" | "interval" | "never";
+  /** For the server's lists of connections; default "kvs". */
+  connectionName?: string;
+  connectTimeoutMs?: number;
+  /** Without an answer a call is sent again; default 7000. */
+  attemptTimeoutMs?: number;
+  heartbeatIntervalMs?: number;
+  heartbeatTimeoutMs?: number;
+  /** Attempts in a row before the client gives up; default: no limit. */
+  reconnectsMax?: number;
+  /** Calls that are sent and not answered; default 2048. */
+  inFlightMax?: number;
+  tls?: boolean;
+  /** Takes any certificate: for tests. */
+  tlsInsecure?: boolean;
+  /** Files: authorities to trust, and who this client is. */
+  tlsCa?: string;
+  tlsCertificate?: string;
+  tlsKey?: string;
+  /** For what the TCP protocol has no command for; default 2113. */
+  httpPort?: number;
+  /** esdb+discover: */
+  nodePreference?: "leader" | "follower" | "readOnlyReplica" | "random";
+  gossipTimeoutMs?: number;
+  discoverIntervalMs?: number;
+  discoverAttemptsMax?: number;
+}
+
+/** Options of every call. */
+export interface EventsCallOptions extends CallOptions {
+  /** In the name of this user. */
+  credentials?: Credentials | undefined;
+  /** Also a node that is not the leader may carry it out. */
+  anyNode?: boolean | undefined;
+}
+
+export interface AppendOptions extends EventsCallOptions {
+  /** Default "any". */
+  expectedVersion?: ExpectedVersion | undefined;
+}
+
+export interface AppendResult {
+  /** Of the first event written; -1n of a delete. */
+  firstNumber: bigint;
+  /** What the next append may expect; -1n of a delete. */
+  nextExpectedVersion: bigint;
+  /** In $all; undefined: the other side did not tell. */
+  position: Position | undefined;
+}
+
+export interface ReadEventOptions extends EventsCallOptions {
+  /** A link is given with the event that it points to. */
+  resolveLinks?: boolean | undefined;
+}
+
+interface ReadOptions extends ReadEventOptions {
+  direction?: "forward" | "backward" | undefined;
+  /** At most so many events; default: all. */
+  maxCount?: number | undefined;
+  /** Events of one page; default 512, at most 4096. The next is asked for when the loop wants it. */
+  pageSize?: number | undefined;
+}
+
+export interface ReadStreamOptions extends ReadOptions {
+  /** Number of the first event; default: "start", backward: "end". */
+  from?: bigint | number | "start" | "end" | undefined;
+}
+
+export interface ReadAllOptions extends ReadOptions {
+  /** Forward: at this position and behind it; backward: before it. Default: "start", backward: "end". */
+  from?: Position | "start" | "end" | undefined;
+  filter?: EventFilter | undefined;
+}
+
+/** Events of $all whose stream or type begins with one of the prefixes, or has a match of the expression. */
+export interface EventFilter {
+  on: "stream" | "type";
+  prefixes?: string[];
+  regex?: string | RegExp;
+  /** The server looks at so many events, fitting or not, before it answers. */
+  window?: number;
+}
+
+interface AnySubscribeOptions extends SubscriptionHandlers {
+  credentials?: Credentials | undefined;
+  resolveLinks?: boolean | undefined;
+  /** With from "end": ends when the connection is lost or the loop too slow for the buffer. */
+  volatile?: boolean | undefined;
+  /** Events per read while it catches up; default 512. */
+  pageSize?: number | undefined;
+  /** Live events kept in memory while the loop is at work, and their bytes; default 4096, and 8 MiB. */
+  bufferCount?: number | undefined;
+  bufferSizeBytes?: number | undefined;
+}
+
+export interface SubscribeOptions extends AnySubscribeOptions {
+  /** Default "start". "end": what is appended after the state "live". */
+  from?: "start" | "end" | { after: bigint | number } | undefined;
+}
+
+export interface SubscribeAllOptions extends AnySubscribeOptions {
+  /** Default "start". "end": what is appended after the state "live". */
+  from?: "start" | "end" | { after: Position } | undefined;
+  filter?: EventFilter | undefined;
+  /** Events looked at between two calls of onCheckpoint; default 1000. */
+  checkpointInterval?: number | undefined;
+}
+
+export interface SubscribeGroupOptions extends SubscriptionHandlers {
+  credentials?: Credentials | undefined;
+  /** Events given and not acknowledged; default 10. */
+  inFlight?: number | undefined;
+  /** Events are acknowledged by ack and nak alone. */
+  manualAck?: boolean | undefined;
+  /** Ends when the connection is lost, instead of joining again. */
+  noRejoin?: boolean | undefined;
+}
+
+/** Settings of a persistent subscription group; counts are of events. */
+export interface GroupSettings {
+  resolveLinks?: boolean;
+  extraStatistics?: boolean;
+  /** Number of the first event; default "end": only new ones. */
+  startFrom?: bigint | number | "start" | "end";
+  /** After it an event is given again; default 30000, 0: never. */
+  messageTimeoutMs?: number;
+  /** After so many it is parked; default 10. */
+  retriesMax?: number;
+  liveBufferCount?: number;
+  historyBufferCount?: number;
+  readBatchCount?: number;
+  checkpointAfterMs?: number;
+  checkpointCountMin?: number;
+  checkpointCountMax?: number;
+  /** Default 0: no limit. */
+  subscribersMax?: number;
+  strategy?: "RoundRobin" | "DispatchToSingle" | "Pinned" | "PinnedByCorrelation";
+}
+
+/** A stream's metadata: what the server knows, and the user's own. */
+export interface StreamMetadata {
+  $maxCount?: number;
+  /** Seconds. */
+  $maxAge?: number;
+  /** Number of the first event that is kept. */
+  $tb?: number;
+  $cacheControl?: number;
+  $acl?: Partial<Record<"$r" | "$w" | "$d" | "$mr" | "$mw", string | string[]>>;
+  [name: string]: unknown;
+}
+
+export interface User {
+  login: string;
+  fullName: string;
+  groups: string[];
+  isDisabled: boolean;
+}
+
+export interface NewUser extends Credentials {
+  fullName: string;
+  groups?: string[];
+}
+
+const SYNCS = { always: 0, interval: 1, never: 2 };
+const PREFERENCES = { leader: 0, follower: 1, readOnlyReplica: 2, random: 3 };
+const FROM = { start: 0, end: 1 };
+const FROM_AFTER = 2;
+const USER = { create: 1, update: 2, password: 3, enable: 4, disable: 5, delete: 6 };
+const FLAG_RESOLVE_LINKS = 1;
+const FLAG_BACKWARD = 2;
+const PAGE_SIZE = 512;
+const PAGE_SIZE_MAX = 4096;
+
+function choose<T extends object>(what: string, table: T, name: keyof T): T[keyof T] {
+  if (!Object.hasOwn(table, name))
+    throw new TypeError(`${what} must be one of ${Object.keys(table).join(", ")}`);
+  return table[name];
+}
+
+function nativeCall(options: EventsCallOptions | undefined): EventsCall {
+  return { timeoutMs: options?.timeoutMs, anyNode: options?.anyNode, ...options?.credentials };
+}
+
+function nativeFilter(filter: EventFilter | undefined): NativeFilter | undefined {
+  if (filter === undefined) return undefined;
+  const { on, prefixes, regex, window } = filter;
+  if ((prefixes === undefined) === (regex === undefined))
+    throw new TypeError("a filter must have either prefixes or a regex");
+  if (regex instanceof RegExp && regex.flags !== "")
+    throw new TypeError("the regex of a filter cannot have flags: the server looks at its text");
+  const patterns = prefixes ?? [regex instanceof RegExp ? regex.source : regex!];
+  return {
+    on: choose("a filter's on", { stream: 0, type: 1 }, on),
+    kind: prefixes !== undefined ? 1 : 0,
+    patterns: [...patterns],
+    window,
+  };
+}
+
+function nativeSettings(settings: GroupSettings): object {
+  const { startFrom, ...rest } = settings;
+  if (startFrom === undefined) return rest;
+  const numbers = { start: 0, end: -1 };
+  return {
+    ...rest,
+    startFrom:
+      typeof startFrom === "string" ? choose("startFrom", numbers, startFrom) : startFrom,
+  };
+}
+
+/** Where a subscription starts, as the addon wants it. */
+function nativeFrom(from: SubscribeOptions["from"] | SubscribeAllOptions["from"]): object {
+  if (from === undefined || typeof from === "string")
+    return { from: choose("from", FROM, from ?? "start") };
+  const { after } = from;
+  if (after === undefined) throw new TypeError('from must be "start", "end" or { after }');
+  if (typeof after !== "object") return { from: FROM_AFTER, afterNumber: after };
+  return { from: FROM_AFTER, afterCommit: after.commit, afterPrepare: after.prepare };
+}
+
+function checkName(name: unknown, what: string): asserts name is string {
+  if (typeof name !== "string" || name === "")
+    throw new TypeError(`the name of the ${what} must be a string that is not empty`);
+}
+
+/**
+ * Event streams: on a kvs-server or an EventStoreDB (`esdb://[USER:PASSWORD@]HOST[:PORT]`, its TCP
+ * protocol), on a cluster (`esdb+discover://`), or in this process (`log:DIR`, `memory:`).
+ *
+ * @example
+ * const client = await EventsClient.connect("esdb://admin:changeit@127.0.0.1:1113");
+ * await client.append("order-1", jsonEvent({ type: "placed", data: { total: 12 } }));
+ * for await (const { event } of client.readStream("order-1")) console.log(event.type, event.json());
+ * await client.close();
+ */
+export class EventsClient implements AsyncDisposable {
+  private handle!: Handle;
+  private closing: Promise<void> | undefined;
+
+  /** Ready when the first connection stands and the login is accepted, or the directory is open. */
+  static async connect(url: string, options: EventsOptions = {}): Promise<EventsClient> {
+    const { sync, nodePreference, credentials, ...rest } = options;
+    const given = {
+      ...rest,
+      ...credentials,
+      sync: choose("sync", SYNCS, sync ?? "always"),
+      nodePreference: choose("nodePreference", PREFERENCES, nodePreference ?? "leader"),
+    };
+    const client = new EventsClient();
+    client.handle = await call(
+      (id) => native.eventsOpen(id, url, given),
+      (r) => r.handle(),
+    );
+    return client;
+  }
+
+  private constructor() {}
+
+  /* --- writing --- */
+
+  /** Appends events, all or none. */
+  append(
+    stream: string,
+    events: NewEvent | Iterable<NewEvent>,
+    options?: AppendOptions,
+  ): Promise<AppendResult> {
+    return this.write(
+      (id, of) => {
+        checkName(stream, "stream");
+        const expected = expectedNumber(options?.expectedVersion);
+        native.eventsAppend(id, this.handle, stream, expected, ...eventFields(events), of);
+      },
+      options,
+    );
+  }
+
+  /** Deletes a stream: it can be written to again, and numbers go on. */
+  deleteStream(stream: string, options?: AppendOptions): Promise<AppendResult> {
+    return this.remove(stream, false, options);
+  }
+
+  /** Deletes a stream for good. */
+  tombstoneStream(stream: string, options?: AppendOptions): Promise<AppendResult> {
+    return this.remove(stream, true, options);
+  }
+
+  private remove(stream: string, hard: boolean, options?: AppendOptions): Promise<AppendResult> {
+    return this.write(
+      (id, of) => {
+        checkName(stream, "stream");
+        const expected = expectedNumber(options?.expectedVersion);
+        native.eventsDelete(id, this.handle, stream, expected, hard, of);
+      },
+      options,
+    );
+  }
+
+  private write(
+    start: (id: number, of: EventsCall) => void,
+    options: EventsCallOptions | undefined,
+  ): Promise<AppendResult> {
+    return call(
+      (id) => start(id, nativeCall(options)),
+      (r) => ({
+        firstNumber: r.signed(),
+        nextExpectedVersion: r.signed(),
+        position: r.position(),
+      }),
+      options?.signal,
+    );
+  }
+
+  private done(
+    start: (id: number, of: EventsCall) => void,
+    options: EventsCallOptions | undefined,
+  ): Promise<void> {
+    return call(
+      (id) => start(id, nativeCall(options)),
+      (r) => r.nothing(),
+      options?.signal,
+    );
+  }
+
+  /** Begins a transaction: events of several calls that become visible together. */
+  async startTransaction(stream: string, options?: AppendOptions): Promise<EventTransaction> {
+    const number = await call(
+      (id) => {
+        checkName(stream, "stream");
+        const expected = expectedNumber(options?.expectedVersion);
+        native.eventsTransactionStart(id, this.handle, stream, expected, nativeCall(options));
+      },
+      (r) => r.signed(),
+      options?.signal,
+    );
+    return this.continueTransaction(number);
+  }
+
+  /** Goes on with one that was begun, by this client or another. */
+  continueTransaction(id: bigint | number): EventTransaction {
+    const transaction = BigInt(id);
+    return new EventTransaction(
+      transaction,
+      (events, options) =>
+        this.done(
+          (call, of) =>
+            native.eventsTransactionWrite(
+              call,
+              this.handle,
+              transaction,
+              ...eventFields(events),
+              of,
+            ),
+          options,
+        ),
+      (options) =>
+        this.write(
+          (call, of) => native.eventsTransactionCommit(call, this.handle, transaction, of),
+          options,
+        ),
+    );
+  }
+
+  /* --- reading --- */
+
+  /** One event of a stream, or its last. It is a NotFoundError or NoStreamError when there is none. */
+  readEvent(
+    stream: string,
+    number: bigint | number | "last",
+    options?: ReadEventOptions,
+  ): Promise<ResolvedEvent> {
+    return call(
+      (id) => {
+        checkName(stream, "stream");
+        native.eventsReadEvent(
+          id,
+          this.handle,
+          stream,
+          number === "last" ? -1 : number,
+          options?.resolveLinks ? FLAG_RESOLVE_LINKS : 0,
+          nativeCall(options),
+        );
+      },
+      (r) => r.events()[0]!,
+      options?.signal,
+    );
+  }
+
+  /** Events of a stream in order, page by page; NoStreamError: there is none. */
+  readStream(
+    stream: string,
+    options: ReadStreamOptions = {},
+  ): AsyncGenerator<ResolvedEvent, void, undefined> {
+    checkName(stream, "stream");
+    const [start, end] = [0, -1];
+    const given = options.from ?? (options.direction === "backward" ? "end" : "start");
+    let from = typeof given === "string" ? choose("from", { start, end }, given) : given;
+    if (from === end && options.direction !== "backward") return nothing();
+    const of = nativeCall(options);
+    return this.pages(options, (count, flags) =>
+      call(
+        (id) => native.eventsReadStream(id, this.handle, stream, from, count, flags, of),
+        (r) => {
+          const page = { events: r.events(), isEnd: r.boolean() };
+          from = r.signed();
+          r.position();
+          return page;
+        },
+        options.signal,
+      ),
+    );
+  }
+
+  /** Events of $all in order, page by page. */
+  readAll(options: ReadAllOptions = {}): AsyncGenerator<ResolvedEvent, void, undefined> {
+    const places = { start: { commit: 0n, prepare: 0n }, end: { commit: -1n, prepare: -1n } };
+    const given = options.from ?? (options.direction === "backward" ? "end" : "start");
+    let from = typeof given === "string" ? choose("from", places, given) : given;
+    const of = nativeCall(options);
+    const filter = nativeFilter(options.filter);
+    if (from === places.end && options.direction !== "backward") return nothing();
+    return this.pages(options, (count, flags) =>
+      call(
+        (id) =>
+          native.eventsReadAll(
+            id,
+            this.handle,
+            from.commit,
+            from.prepare,
+            count,
+            flags,
+            filter,
+            of,
+          ),
+        (r) => {
+          const page = { events: r.events(), isEnd: r.boolean() };
+          r.signed();
+          from = { commit: r.signed(), prepare: r.signed() };
+          return page;
+        },
+        options.signal,
+      ),
+    );
+  }
+
+  private async *pages(
+    options: ReadOptions,
+    read: (count: number, flags: number) => Promise<{ events: ResolvedEvent[]; isEnd: boolean }>,
+  ): AsyncGenerator<ResolvedEvent, void, undefined> {
+    const { direction = "forward", pageSize = PAGE_SIZE } = options;
+    const backward = choose("direction", { forward: 0, backward: FLAG_BACKWARD }, direction);
+    const flags = backward | (options.resolveLinks ? FLAG_RESOLVE_LINKS : 0);
+    let left = options.maxCount ?? Infinity;
+    while (left > 0) {
+      const page = await read(Math.min(left, pageSize, PAGE_SIZE_MAX), flags);
+      yield* page.events;
+      left -= page.events.length;
+      if (page.isEnd) return;
+    }
+  }
+
+  /* --- subscriptions --- */
+
+  /** The events of a stream: what is there, then what comes. */
+  subscribe(stream: string, options: SubscribeOptions = {}): Subscription {
+    checkName(stream, "stream");
+    return this.begin(options, { stream, ...nativeFrom(options.from) });
+  }
+
+  /** The events of $all: what is there, then what comes. */
+  subscribeToAll(options: SubscribeAllOptions = {}): Subscription {
+    return this.begin(options, {
+      ...nativeFrom(options.from),
+      filter: nativeFilter(options.filter),
+      checkpointInterval: options.checkpointInterval,
+    });
+  }
+
+  private begin(options: AnySubscribeOptions, more: object): Subscription {
+    const handle = callNow(() =>
+      native.eventsSubscribe(this.handle, {
+        ...more,
+        resolveLinks: options.resolveLinks,
+        volatile: options.volatile,
+        pageCount: options.pageSize,
+        bufferCount: options.bufferCount,
+        bufferSizeBytes: options.bufferSizeBytes,
+        ...options.credentials,
+      }),
+    );
+    return new Subscription(handle, options);
+  }
+
+  /** Joins a persistent subscription group, whose members share the events among them. */
+  subscribeToGroup(
+    stream: string,
+    group: string,
+    options: SubscribeGroupOptions = {},
+  ): GroupSubscription {
+    checkName(stream, "stream");
+    checkName(group, "group");
+    const { inFlight, noRejoin, credentials } = options;
+    const handle = callNow(() =>
+      native.eventsSubscribeGroup(this.handle, {
+        stream,
+        group,
+        inFlight,
+        noRejoin,
+        ...credentials,
+      }),
+    );
+    return new GroupSubscription(handle, options, options.manualAck ?? false);
+  }
+
+  createGroup(
+    stream: string,
+    group: string,
+    settings: GroupSettings = {},
+    options?: EventsCallOptions,
+  ): Promise<void> {
+    return this.done(
+      (id, of) =>
+        native.eventsCreateGroup(id, this.handle, stream, group, nativeSettings(settings), of),
+      options,
+    );
+  }
+
+  /** All settings anew: one that is left out is its default. Members join again by themselves. */
+  updateGroup(
+    stream: string,
+    group: string,
+    settings: GroupSettings = {},
+    options?: EventsCallOptions,
+  ): Promise<void> {
+    return this.done(
+      (id, of) =>
+        native.eventsUpdateGroup(id, this.handle, stream, group, nativeSettings(settings), of),
+      options,
+    );
+  }
+
+  deleteGroup(stream: string, group: string, options?: EventsCallOptions): Promise<void> {
+    return this.done(
+      (id, of) => native.eventsDeleteGroup(id, this.handle, stream, group, of),
+      options,
+    );
+  }
+
+  /** Gives the parked events to the group's members again. */
+  replayParked(stream: string, group: string, options?: EventsCallOptions): Promise<void> {
+    return this.done(
+      (id, of) => native.eventsReplayParked(id, this.handle, stream, group, of),
+      options,
+    );
+  }
+
+  /* --- metadata, users, upkeep --- */
+
+  /** A stream's metadata, and its version, which the next `setMetadata` may expect; -1n: there is none. */
+  getMetadata(
+    stream: string,
+    options?: EventsCallOptions,
+  ): Promise<{ metadata: StreamMetadata; version: bigint; isDeleted: boolean }> {
+    return call(
+      (id) => {
+        checkName(stream, "stream");
+        native.eventsGetMetadata(id, this.handle, stream, nativeCall(options));
+      },
+      (r) => {
+        const version = r.signed();
+        const json = r.value("utf8") as string;
+        const metadata = (json === "" ? {} : JSON.parse(json)) as StreamMetadata;
+        return { metadata, version, isDeleted: r.boolean() };
+      },
+      options?.signal,
+    );
+  }
+
+  /** Sets all of it; `expectedVersion` is the metadata's own. */
+  setMetadata(
+    stream: string,
+    metadata: StreamMetadata,
+    options?: AppendOptions,
+  ): Promise<AppendResult> {
+    return this.write(
+      (id, of) => {
+        checkName(stream, "stream");
+        const json = JSON.stringify(metadata);
+        const expected = expectedNumber(options?.expectedVersion);
+        native.eventsSetMetadata(id, this.handle, stream, json, expected, of);
+      },
+      options,
+    );
+  }
+
+  /** All users. Only administrators may ask for, and change, users. */
+  users(options?: EventsCallOptions): Promise<User[]> {
+    return this.getUsers(undefined, options);
+  }
+
+  /** One user; it is a NotFoundError when there is none. */
+  async user(login: string, options?: EventsCallOptions): Promise<User> {
+    checkName(login, "user");
+    return (await this.getUsers(login, options))[0]!;
+  }
+
+  private getUsers(login: string | undefined, options?: EventsCallOptions): Promise<User[]> {
+    return call(
+      (id) => native.eventsGetUsers(id, this.handle, { login }, nativeCall(options)),
+      (r) =>
+        Array.from({ length: r.number() }, () => ({
+          login: r.value("utf8") as string,
+          fullName: r.value("utf8") as string,
+          isDisabled: r.boolean(),
+          groups: Array.from({ length: r.number() }, () => r.value("utf8") as string),
+        })),
+      options?.signal,
+    );
+  }
+
+  createUser(user: NewUser, options?: EventsCallOptions): Promise<void> {
+    return this.changeUser(USER.create, user, options);
+  }
+
+  /** The name and all groups anew. */
+  updateUser(user: Omit<NewUser, "password">, options?: EventsCallOptions): Promise<void> {
+    return this.changeUser(USER.update, user, options);
+  }
+
+  setPassword(user: Credentials, options?: EventsCallOptions): Promise<void> {
+    return this.changeUser(USER.password, user, options);
+  }
+
+  enableUser(login: string, options?: EventsCallOptions): Promise<void> {
+    return this.changeUser(USER.enable, { login }, options);
+  }
+
+  disableUser(login: string, options?: EventsCallOptions): Promise<void> {
+    return this.changeUser(USER.disable, { login }, options);
+  }
+
+  deleteUser(login: string, options?: EventsCallOptions): Promise<void> {
+    return this.changeUser(USER.delete, { login }, options);
+  }
+
+  private changeUser(change: number, user: object, options?: EventsCallOptions): Promise<void> {
+    return this.done((id, of) => native.eventsChangeUser(id, this.handle, change, user, of), options);
+  }
+
+  /** Gives back the space of what is deleted: a server has begun when it is done; in process all is. */
+  scavenge(options?: EventsCallOptions): Promise<string> {
+    return call(
+      (id) => native.eventsScavenge(id, this.handle, nativeCall(options)),
+      (r) => r.value("utf8") as string,
+      options?.signal,
+    );
+  }
+
+  /** Done when the other side has answered. */
+  ping(options?: EventsCallOptions): Promise<void> {
+    return this.done((id, of) => native.eventsPing(id, this.handle, of), options);
+  }
+
+  /** Ends what is under way, writes that were sent with OutcomeUnknownError, and closes. */
+  close(): Promise<void> {
+    this.closing ??= call((id) => native.eventsClose(id, this.handle), (r) => r.nothing());
+    return this.closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** A transaction on a stream; its events become visible together, by `commit`. It lives on the server. */
+export class EventTransaction {
+  /** @internal */
+  constructor(
+    /** By which another client can go on with it. */
+    readonly id: bigint,
+    private readonly writeEvents: (
+      events: NewEvent | Iterable<NewEvent>,
+      options?: EventsCallOptions,
+    ) => Promise<void>,
+    private readonly commitAll: (options?: EventsCallOptions) => Promise<AppendResult>,
+  ) {}
+
+  write(events: NewEvent | Iterable<NewEvent>, options?: EventsCallOptions): Promise<void> {
+    return this.writeEvents(events, options);
+  }
+
+  /** The stream's version that was expected is looked at here. */
+  commit(options?: EventsCallOptions): Promise<AppendResult> {
+    return this.commitAll(options);
+  }
+}
+
+async function* nothing(): AsyncGenerator<never, void, undefined> {}

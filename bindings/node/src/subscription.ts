@@ -1,0 +1,243 @@
+/** Events as they come; include/kvs/subscription.h says more. */
+import { call, callNow, Results } from "./calls";
+import { Position, ResolvedEvent } from "./event";
+import { Handle, native } from "./native";
+
+/**
+ * "catchingUp": it reads what was there; "live": all that was there has been given (groups: it has
+ * joined); "waiting": the connection is lost, it goes on by itself.
+ */
+export type SubscriptionState = "catchingUp" | "live" | "waiting";
+
+/** @internal */
+export interface SubscriptionHandlers {
+  signal?: AbortSignal | undefined;
+  onState?: ((state: SubscriptionState) => void) | undefined;
+  onCheckpoint?: ((position: Position) => void) | undefined;
+}
+
+const STATES: (SubscriptionState | undefined)[] = [undefined, "catchingUp", "live", "waiting"];
+
+interface Notes {
+  state: SubscriptionState | undefined;
+  checkpoint: Position | undefined;
+}
+
+/** What crossed at once; undefined: the end. */
+interface Part {
+  before: Notes;
+  events: ResolvedEvent[];
+  after: Notes;
+}
+
+function readNotes(r: Results): Notes {
+  const state = STATES[r.number()];
+  const has = r.boolean();
+  const position = r.position();
+  return { state, checkpoint: has ? position : undefined };
+}
+
+function readPart(r: Results): Part | undefined {
+  if (r.boolean()) return undefined;
+  return { before: readNotes(r), events: r.events(), after: readNotes(r) };
+}
+
+type Next = IteratorResult<ResolvedEvent, undefined>;
+
+/**
+ * An async iterable of events. It asks for more when the loop does: a slow loop slows the source, and
+ * memory stays bounded. The loop ends when the subscription is closed, and throws when it was dropped.
+ * One that is forgotten is closed.
+ */
+export class Subscription implements AsyncIterableIterator<ResolvedEvent, undefined>, AsyncDisposable {
+  private events: ResolvedEvent[] = [];
+  private at = 0;
+  private after: Notes | undefined;
+  private asking: Promise<unknown> = Promise.resolve();
+  private askers = 0;
+  private ended = false;
+  private reason: { error: unknown } | undefined;
+  private closing: Promise<void> | undefined;
+
+  /** @internal */
+  constructor(
+    /** @internal */
+    protected readonly handle: Handle,
+    private readonly handlers: SubscriptionHandlers,
+  ) {
+    const { signal } = handlers;
+    if (signal === undefined) return;
+    const weak = new WeakRef<Subscription>(this); // the signal may live longer than what it ends
+    const abort = () => weak.deref()?.abort(signal.reason);
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** The next event, when there is one. */
+  next(): Promise<Next> {
+    if (this.askers === 0 && this.at < this.events.length) return Promise.resolve(this.take());
+    this.askers++;
+    const asked = this.asking.then(() => this.ask());
+    this.asking = asked.then(
+      () => this.askers--,
+      () => this.askers--,
+    );
+    return asked;
+  }
+
+  /** What a loop calls that ends early: closes. */
+  async return(): Promise<Next> {
+    await this.close();
+    return { done: true, value: undefined };
+  }
+
+  /** Ends it; a `next` that waits is done. */
+  close(): Promise<void> {
+    if (this.closing === undefined) {
+      this.ended = true;
+      this.events = [];
+      this.at = 0;
+      this.closing = call((id) => native.subscriptionClose(id, this.handle), (r) => r.nothing());
+    }
+    return this.closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** @internal The loop is about to get it. */
+  protected taken(_event: ResolvedEvent): void {}
+
+  private take(): Next {
+    const event = this.events[this.at]!;
+    this.events[this.at++] = undefined!;
+    this.taken(event);
+    return { done: false, value: event };
+  }
+
+  private abort(error: unknown): void {
+    if (this.ended) return;
+    this.reason = { error };
+    this.close().catch(() => {});
+  }
+
+  private tell({ state, checkpoint }: Notes): void {
+    if (state !== undefined) this.handlers.onState?.(state);
+    if (checkpoint !== undefined) this.handlers.onCheckpoint?.(checkpoint);
+  }
+
+  /** Asks until there is an event, or the end. */
+  private async ask(): Promise<Next> {
+    while (!this.ended) {
+      if (this.at < this.events.length) return this.take();
+      if (this.after !== undefined) {
+        const after = this.after;
+        this.after = undefined;
+        this.tell(after);
+        continue; // it may have closed this
+      }
+      const part = await this.askNative();
+      if (part === undefined) {
+        this.ended = true;
+        continue;
+      }
+      if (this.ended) break;
+      this.events = part.events;
+      this.at = 0;
+      this.after = part.after;
+      this.tell(part.before);
+    }
+    const { reason } = this;
+    this.reason = undefined;
+    if (reason !== undefined) throw reason.error;
+    return { done: true, value: undefined };
+  }
+
+  private async askNative(): Promise<Part | undefined> {
+    try {
+      return await call((id) => native.subscriptionNext(id, this.handle), readPart);
+    } catch (error) {
+      if (!this.ended) this.reason = { error };
+      return undefined;
+    }
+  }
+}
+
+const NAK_ACTIONS = { unknown: 0, park: 1, retry: 2, skip: 3, stop: 4 };
+
+/**
+ * A member of a persistent subscription group. By default an event is acknowledged when the loop asks for
+ * the one after it; with `manualAck` by `ack`, or `nak`. What is not comes again, to this or another member.
+ */
+export class GroupSubscription extends Subscription {
+  private last: string | undefined;
+  private done: string[] = [];
+
+  /** @internal */
+  constructor(
+    handle: Handle,
+    handlers: SubscriptionHandlers,
+    private readonly manualAck: boolean,
+  ) {
+    super(handle, handlers);
+  }
+
+  /** These are handled. */
+  ack(...events: ResolvedEvent[]): void {
+    this.forget(events);
+    const ids = events.map((event) => event.original.id);
+    callNow(() => native.subscriptionAck(this.handle, ids));
+  }
+
+  /** These are not: the server puts them aside (park), gives them again (retry), or leaves them (skip). */
+  nak(
+    action: "unknown" | "park" | "retry" | "skip" | "stop",
+    reason: string,
+    ...events: ResolvedEvent[]
+  ): void {
+    if (!Object.hasOwn(NAK_ACTIONS, action))
+      throw new TypeError('the action must be "unknown", "park", "retry", "skip" or "stop"');
+    this.forget(events);
+    const ids = events.map((event) => event.original.id);
+    callNow(() => native.subscriptionNak(this.handle, ids, NAK_ACTIONS[action], reason));
+  }
+
+  override next(): Promise<Next> {
+    if (this.last !== undefined) {
+      if (this.done.push(this.last) === 1) setImmediate(() => this.acknowledge());
+      this.last = undefined;
+    }
+    return super.next();
+  }
+
+  override close(): Promise<void> {
+    this.acknowledge();
+    return super.close();
+  }
+
+  /** @internal */
+  protected override taken(event: ResolvedEvent): void {
+    if (!this.manualAck) this.last = event.original.id;
+  }
+
+  /** They were told by hand. */
+  private forget(events: ResolvedEvent[]): void {
+    if (events.some((event) => event.original.id === this.last)) this.last = undefined;
+  }
+
+  private acknowledge(): void {
+    const { done } = this;
+    this.done = [];
+    if (done.length === 0) return;
+    try {
+      native.subscriptionAck(this.handle, done);
+    } catch {
+      // It has ended: they come again.
+    }
+  }
+}
