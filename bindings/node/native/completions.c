@@ -410,7 +410,16 @@ static struct call *take_all(struct addon *addon)
     return calls;
 }
 
-static void call_javascript(struct writer *writer)
+/* False: it is being ended, by worker.terminate() or process.exit(), at any point of our work. */
+static bool javascript_runs(napi_env env)
+{
+    napi_value script, result;
+    return napi_create_string_utf8(env, "0", 1, &script) == napi_ok &&
+           napi_run_script(env, script, &result) == napi_ok;
+}
+
+/* False: JavaScript does not run any more. */
+static bool call_javascript(struct writer *writer)
 {
     napi_env env = writer->addon->env;
     napi_value arguments[3], buffer, deliver, undefined;
@@ -423,15 +432,19 @@ static void call_javascript(struct writer *writer)
                                &arguments[0]) != napi_ok ||
         napi_create_buffer_copy(env, writer->bytes_count, writer->bytes, NULL, &arguments[1]) !=
             napi_ok ||
-        napi_get_reference_value(env, writer->addon->deliver, &deliver) != napi_ok)
+        napi_get_reference_value(env, writer->addon->deliver, &deliver) != napi_ok) {
+        if (!javascript_runs(env))
+            return false;
         napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "no memory for results", NAPI_AUTO_LENGTH);
+    }
     memcpy(words, writer->words, writer->words_count * sizeof(uint32_t));
-    napi_call_function(env, undefined, deliver, 3, arguments, NULL);
+    return napi_call_function(env, undefined, deliver, 3, arguments, NULL) == napi_ok;
 }
 
-/* As many of the chain as fit into one call; returns the rest. */
-static struct call *deliver_some(struct addon *addon, struct call *calls, struct writer *writer)
+/* As many of the chain as fit into one call; the rest stays. False: JavaScript does not run any more. */
+static bool deliver_some(struct addon *addon, struct call **rest, struct writer *writer)
 {
+    struct call *calls = *rest;
     napi_handle_scope scope;
     if (napi_open_handle_scope(addon->env, &scope) != napi_ok)
         napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "no memory for results", NAPI_AUTO_LENGTH);
@@ -446,17 +459,36 @@ static struct call *deliver_some(struct addon *addon, struct call *calls, struct
         write_call(writer, call);
         call_end(call);
     }
-    call_javascript(writer);
+    bool runs = call_javascript(writer);
     napi_close_handle_scope(addon->env, scope);
-    return calls;
+    *rest = calls;
+    return runs;
+}
+
+/* Back to those that are done: the end of the environment ends them. */
+static void put_back(struct addon *addon, struct call *calls)
+{
+    struct call *last = calls;
+    if (calls == NULL)
+        return;
+    while (last->next != NULL)
+        last = last->next;
+    pthread_mutex_lock(&addon->lock);
+    last->next = addon->done;
+    addon->done = calls;
+    if (addon->done_last == NULL)
+        addon->done_last = last;
+    pthread_mutex_unlock(&addon->lock);
 }
 
 void completions_deliver(struct addon *addon)
 {
     struct writer writer = {.addon = addon};
     struct call *calls = take_all(addon);
-    while (calls != NULL && !addon->stopping)
-        calls = deliver_some(addon, calls, &writer);
+    bool runs = true;
+    while (calls != NULL && runs && !addon->stopping)
+        runs = deliver_some(addon, &calls, &writer);
+    put_back(addon, calls);
     free(writer.words);
     free(writer.bytes);
 }

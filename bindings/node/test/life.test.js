@@ -32,10 +32,11 @@ function runScript(text, ...args) {
 }
 
 describe("life", () => {
-  let server, url;
+  let server, url, events;
   before(async () => {
-    server = await startServer({ tikv: true });
+    server = await startServer({ tikv: true, eventstore: true });
     url = `kvs://${server.address}`;
+    events = `esdb://admin:changeit@${server.eventstore}`;
   });
   after(() => server[Symbol.asyncDispose]());
 
@@ -69,6 +70,64 @@ describe("life", () => {
     assert.equal(await again.get("k", { encoding: "utf8" }), "v");
     await again.close();
     require("node:fs").rmSync(directory, { recursive: true });
+  });
+
+  it("closes subscriptions that are forgotten", async () => {
+    const client = await kvs.EventsClient.connect(events);
+    await client.append("forgotten", Array.from({ length: 100 }, () => ({ type: "t", data: Buffer.alloc(1000) })));
+    await client.createGroup("forgotten", "one", { startFrom: "start", subscribersMax: 1 });
+    await (async () => {
+      const member = client.subscribeToGroup("forgotten", "one");
+      await member.next();
+      const others = Array.from({ length: 50 }, () => client.subscribe("forgotten"));
+      await Promise.all(others.map((each) => each.next()));
+    })();
+    let joined;
+    await collectUntil(async () => {
+      const member = client.subscribeToGroup("forgotten", "one"); // the group has room once the other one has left
+      joined = await member.next().catch((error) => assert.ok(error instanceof kvs.BusyError, error));
+      await member.close();
+      return joined !== undefined;
+    });
+    assert.equal(joined?.value.event.stream, "forgotten");
+    await client.close();
+  });
+
+  it("closes a client of events that is forgotten with its subscriptions", async () => {
+    const directory = `${server.directory}-events`;
+    await (async () => {
+      const client = await kvs.EventsClient.connect(`log:${directory}`);
+      await client.append("s", { type: "t" });
+      await client.subscribe("s").next();
+    })();
+    let again;
+    await collectUntil(async () => {
+      again = await kvs.EventsClient.connect(`log:${directory}`).catch(() => undefined);
+      return again !== undefined;
+    });
+    assert.equal((await again.readEvent("s", 0)).event.type, "t");
+    await again.close();
+    require("node:fs").rmSync(directory, { recursive: true });
+  });
+
+  it("keeps no memory of events that have passed", async () => {
+    const client = await kvs.EventsClient.connect("memory:");
+    const data = Buffer.alloc(10000);
+    for (let i = 0; i < 10; i++) await client.append("many", Array.from({ length: 100 }, () => ({ type: "t", data })));
+    const read = async (rounds) => {
+      for (let i = 0; i < rounds; i++) {
+        let count = 0;
+        for await (const { event } of client.subscribe("many")) if (++count === 1000 && event.number === 999n) break;
+      }
+      globalThis.gc();
+      await turn();
+      globalThis.gc();
+      return process.memoryUsage().rss;
+    };
+    const first = await read(20);
+    const second = await read(40); // 400 MB pass through
+    assert.ok(second - first < 64e6, `${second - first} bytes more`);
+    await client.close();
   });
 
   it("keeps a client alive while a call of it is under way", async () => {
@@ -146,18 +205,29 @@ describe("life", () => {
       "while closing": "kvs.KvsClient.connect(url).then((c) => { c.set('a', 'b').catch(() => {}); c.close(); process.exit(7); })",
       "with a directory": "kvs.KvsClient.connect('log:' + directory).then((c) => { for (let i = 0; i < 1000; i++) c.set('k' + i, 'v').catch(() => {}); setImmediate(() => process.exit(7)); })",
       "with TiKV": "kvs.RawClient.connect(pd).then((c) => { for (let i = 0; i < 1000; i++) c.put('k' + i, 'v').catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with appends under way": "events().then((c) => { for (let i = 0; i < 1000; i++) c.append('s', { type: 't' }).catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with a subscription that begins": "events().then((c) => { c.subscribe('s'); c.subscribeToGroup('s', 'none'); process.exit(7); })",
+      "with a subscription that waits": "events().then(async (c) => { await c.append('s', { type: 't' }); const s = c.subscribe('s'); await s.next(); s.next().catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with a batch that was not asked for": "events().then(async (c) => { await c.append('l', Array.from({ length: 5000 }, () => ({ type: 't' }))); const s = c.subscribe('l'); await s.next(); setImmediate(() => process.exit(7)); })",
+      "with a batch on its way": "events().then(async (c) => { await c.append('m', Array.from({ length: 5000 }, () => ({ type: 't' }))); const s = c.subscribe('m'); s.next(); process.nextTick(() => process.exit(7)); })",
+      "while a subscription closes": "events().then(async (c) => { await c.append('s', { type: 't' }); const s = c.subscribe('s'); await s.next(); s.next(); s.close(); c.close(); process.exit(7); })",
+      "with events in a directory": "kvs.EventsClient.connect('log:' + directory + '2').then(async (c) => { await c.append('s', Array.from({ length: 5000 }, () => ({ type: 't' }))); const s = c.subscribe('s'); await s.next(); c.append('s', { type: 't' }).catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with a group": "events().then(async (c) => { await c.createGroup('s', 'g' + Date.now(), {}); const s = c.subscribeToGroup('s', 'g'); s.next().catch(() => {}); setImmediate(() => process.exit(7)); })",
       "by an exception": "kvs.KvsClient.connect(url).then((c) => { c.get('k'); setImmediate(() => { throw new Error('meant'); }); })",
     };
     for (const [moment, script] of Object.entries(moments)) {
       const directory = `${server.directory}-ended`;
       const { status, signal, err } = await runScript(
-        `const [url, pd, directory] = process.argv.slice(1); ${script}`, url, server.pd, directory,
+        `const [url, pd, directory, esdb] = process.argv.slice(1);
+         const events = () => kvs.EventsClient.connect(esdb); ${script}`,
+        url, server.pd, directory, events,
       );
       const thrown = /meant/.test(err); // then Node says 1, and why
       assert.deepEqual({ moment, status, signal, err: thrown ? "" : err },
         { moment, status: thrown ? 1 : 7, signal: null, err: "" });
     }
-    require("node:fs").rmSync(`${server.directory}-ended`, { recursive: true, force: true });
+    for (const name of ["ended", "ended2"])
+      require("node:fs").rmSync(`${server.directory}-${name}`, { recursive: true, force: true });
   });
 
   it("lives in workers, many at once, that end at any moment", async () => {
@@ -192,6 +262,39 @@ describe("life", () => {
     }
     const client = await kvs.KvsClient.connect(url);
     assert.equal(await client.get("worker-0-0", { encoding: "utf8" }), "199");
+    await client.close();
+  });
+
+  it("ends workers with subscriptions at any moment", async () => {
+    const text = `
+      const { workerData, parentPort } = require("node:worker_threads");
+      const kvs = require(workerData.package);
+      (async () => {
+        const client = await kvs.EventsClient.connect(workerData.url);
+        const stream = "worker-" + workerData.id;
+        const writing = (async () => { for (;;) await client.append(stream, Array.from({ length: 50 }, () => ({ type: "t" }))); })();
+        writing.catch(() => {});
+        await Promise.all([client.subscribe(stream), client.subscribe(stream), client.subscribeToAll({ from: "end" })].map(async (each) => {
+          let count = 0;
+          for await (const { event } of each) if (++count % 100 === 0) parentPort.postMessage(String(event.number));
+        }));
+      })();`;
+    for (const [kind, where] of [["server", events], ["memory", "memory:"]]) {
+      for (let round = 0; round < 12; round++) {
+        const worker = new Worker(text, { eval: true, workerData: { id: `${kind}-${round}`, url: where, package: PACKAGE } });
+        const failed = new Promise((_, reject) => worker.once("error", reject));
+        failed.catch(() => {});
+        const messages = round; // how far it has come when it ends
+        await Promise.race([failed, new Promise((resolve) => {
+          let seen = 0;
+          worker.on("message", () => ++seen >= messages && resolve());
+          if (messages === 0) worker.once("online", resolve);
+        })]);
+        await worker.terminate();
+      }
+    }
+    const client = await kvs.EventsClient.connect(events);
+    assert.ok((await client.readEvent("worker-server-11", "last")).event.number > 100n);
     await client.close();
   });
 

@@ -1,5 +1,5 @@
 // Compiled, never run: what the types of the package promise to its users.
-import { KvsClient, RawClient, KvsError, WriteConflictError } from "..";
+import { EventsClient, jsonEvent, KvsClient, RawClient, KvsError, Position, WriteConflictError } from "..";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 function same<A, B>(_: Same<A, B>): void {}
@@ -35,4 +35,30 @@ export async function uses(options: { encoding: "utf8"; timeoutMs: number }): Pr
   const error: KvsError = new WriteConflictError();
   const retryable: boolean = error.retryable;
   void retryable;
+}
+
+export async function usesEvents(signal: AbortSignal): Promise<void> {
+  await using client = await EventsClient.connect("memory:", { credentials: { login: "a", password: "b" } });
+  const { nextExpectedVersion, position } = await client.append("s", jsonEvent({ type: "t", data: { a: 1 } }));
+  same<typeof nextExpectedVersion, bigint>(true);
+  same<typeof position, Position | undefined>(true);
+  await client.append("s", [{ type: "t", data: Buffer.of(1) }], { expectedVersion: nextExpectedVersion, signal });
+  for await (const { event, link, original } of client.readStream("s", { from: 3n, direction: "backward" })) {
+    same<typeof original.number, bigint>(true);
+    same<typeof original.data, Buffer>(true);
+    if (event === undefined) void link!.created.getTime();
+    else void event.json<{ a: number }>().a;
+  }
+  const subscription = client.subscribe("s", { from: { after: 5 }, onState: (state) => state === "live" });
+  for await (const event of subscription) void event.position?.commit;
+  const member = client.subscribeToGroup("s", "g", { manualAck: true });
+  for await (const event of member) member.nak("park", "why", event);
+  // @ts-expect-error a position is no event number
+  client.subscribe("s", { from: { after: { commit: 1n, prepare: 1n } } });
+  // @ts-expect-error no such expectation
+  await client.append("s", [], { expectedVersion: "some" });
+  // @ts-expect-error an object is no data: jsonEvent makes data of it
+  await client.append("s", { type: "t", data: { a: 1 } });
+  // @ts-expect-error no such action
+  member.nak("forget", "why");
 }
