@@ -441,7 +441,8 @@ static bool call_javascript(struct writer *writer)
     return napi_call_function(env, undefined, deliver, 3, arguments, NULL) == napi_ok;
 }
 
-/* As many of the chain as fit into one call; the rest stays. False: JavaScript does not run any more. */
+/* As many of the chain as fit into one call; the rest stays. False: JavaScript does not run any
+ * more. */
 static bool deliver_some(struct addon *addon, struct call **rest, struct writer *writer)
 {
     struct call *calls = *rest;

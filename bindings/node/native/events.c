@@ -1,7 +1,7 @@
 /*
- * native/events.c: event streams for JavaScript; see addon.h. Functions begin with (id, client, ...),
- * end with an object of struct kvs_call_options' names, or undefined, and the result arrives under
- * the id. src/native.ts has their signatures.
+ * native/events.c: event streams for JavaScript; see addon.h. Functions begin with (id, client,
+ * ...), end with an object of struct kvs_call_options' names, or undefined, and the result arrives
+ * under the id. src/native.ts has their signatures.
  */
 #include "events.h"
 

@@ -1,13 +1,14 @@
 /*
- * native/subscription.c: subscriptions for JavaScript; see addon.h. src/native.ts has the signatures.
+ * native/subscription.c: subscriptions for JavaScript; see addon.h. src/native.ts has the
+ * signatures.
  *
- * JavaScript asks for what comes next, one call at a time (subscriptionNext). Until it does, a batch
- * stays where it is: on_events keeps it, and libkvs gives no other. What crosses at once is bounded;
- * when the last of a batch has crossed, libkvs may give the next one, which then waits here while
- * JavaScript is at work on the one before.
+ * JavaScript asks for what comes next, one call at a time (subscriptionNext). Until it does, a
+ * batch stays where it is: on_events keeps it, and libkvs gives no other. What crosses at once is
+ * bounded; when the last of a batch has crossed, libkvs may give the next one, which then waits
+ * here while JavaScript is at work on the one before.
  *
- * Threads: on_* run on the runtime's thread, all else on the environment's. The struct goes when both
- * have let go of it: JavaScript by closing it (or forgetting it), libkvs with on_dropped.
+ * Threads: on_* run on the runtime's thread, all else on the environment's. The struct goes when
+ * both have let go of it: JavaScript by closing it (or forgetting it), libkvs with on_dropped.
  */
 #include "events.h"
 
