@@ -1,4 +1,5 @@
 import { call, callNow } from "./calls";
+import { Client } from "./client";
 import {
   eventFields,
   expectedNumber,
@@ -258,10 +259,7 @@ function checkName(name: unknown, what: string): asserts name is string {
  * for await (const { event } of client.readStream("order-1")) console.log(event.type, event.json());
  * await client.close();
  */
-export class EventsClient implements AsyncDisposable {
-  private handle!: Handle;
-  private closing: Promise<void> | undefined;
-
+export class EventsClient extends Client {
   /** Ready when the first connection stands and the login is accepted, or the directory is open. */
   static async connect(url: string, options: EventsOptions = {}): Promise<EventsClient> {
     const { sync, nodePreference, credentials, ...rest } = options;
@@ -279,7 +277,9 @@ export class EventsClient implements AsyncDisposable {
     return client;
   }
 
-  private constructor() {}
+  private constructor() {
+    super();
+  }
 
   /* --- writing --- */
 
@@ -685,14 +685,9 @@ export class EventsClient implements AsyncDisposable {
     return this.done((id, of) => native.eventsPing(id, this.handle, of), options);
   }
 
-  /** Ends what is under way, writes that were sent with OutcomeUnknownError, and closes. */
-  close(): Promise<void> {
-    this.closing ??= call((id) => native.eventsClose(id, this.handle), (r) => r.nothing());
-    return this.closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  /** @internal */
+  protected override closeNative(id: number, handle: Handle): void {
+    native.eventsClose(id, handle);
   }
 }
 

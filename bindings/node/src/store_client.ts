@@ -1,5 +1,6 @@
 /** What every client of keys and values has, whatever the cluster behind it is called. */
 import { call } from "./calls";
+import { Client } from "./client";
 import { Bytes, Handle, native } from "./native";
 import { KeyRange, rangeOf, scanPages } from "./ranges";
 
@@ -43,12 +44,7 @@ export function checkKey(key: unknown, what: string): void {
     throw new TypeError(`${what} must be a Buffer, a Uint8Array or a string`);
 }
 
-export class StoreClient implements AsyncDisposable {
-  /** @internal */
-  protected handle!: Handle;
-  private closing: Promise<void> | undefined;
-  private held = false;
-
+export class StoreClient extends Client {
   /** @internal */
   protected getValue<O extends ReadOptions>(
     key: Bytes,
@@ -301,29 +297,8 @@ export class StoreClient implements AsyncDisposable {
     );
   }
 
-  /** Lets what is under way end, then closes. Calls after it are rejected with ClosedError. */
-  close(): Promise<void> {
-    if (this.closing === undefined) {
-      this.unref();
-      this.closing = call((id) => native.storeClose(id, this.handle), (r) => r.nothing());
-    }
-    return this.closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  /** The open client keeps the process alive. By default only calls under way do. */
-  ref(): this {
-    if (!this.held && this.closing === undefined) native.hold();
-    this.held = this.closing === undefined;
-    return this;
-  }
-
-  unref(): this {
-    if (this.held) native.unhold();
-    this.held = false;
-    return this;
+  /** @internal */
+  protected override closeNative(id: number, handle: Handle): void {
+    native.storeClose(id, handle);
   }
 }

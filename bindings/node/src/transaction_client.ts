@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { call } from "./calls";
+import { Client } from "./client";
 import { InvalidArgumentError, KvsError } from "./errors";
 import { Bytes, Handle, native } from "./native";
 import { collect, KeyRange, positionalRange, rangeOf, scanPages } from "./ranges";
@@ -377,15 +378,14 @@ const CONNECTED = Symbol("made by connect");
  * });
  * await client.close();
  */
-export class TransactionClient implements AsyncDisposable {
-  private handle!: Handle;
+export class TransactionClient extends Client {
   private encoding: BufferEncoding | undefined;
-  private closing: Promise<void> | undefined;
 
   /** @deprecated a promise of a client that gives strings; use TransactionClient.connect. */
   constructor(pd: string | readonly string[]);
   /** @internal */
   constructor(pd: string | readonly string[] | symbol) {
+    super();
     if (pd !== CONNECTED)
       return attempt(() =>
         TransactionClient.connect(pd as string, { encoding: "utf8" }),
@@ -491,14 +491,9 @@ export class TransactionClient implements AsyncDisposable {
     );
   }
 
-  /** Lets what is under way and in the background end, then closes. */
-  close(): Promise<void> {
-    this.closing ??= call((id) => native.txnClientClose(id, this.handle), (r) => r.nothing());
-    return this.closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  /** @internal */
+  protected override closeNative(id: number, handle: Handle): void {
+    native.txnClientClose(id, handle);
   }
 
   /* --- as in the first client --- */

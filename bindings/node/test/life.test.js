@@ -191,6 +191,26 @@ describe("life", () => {
       url,
     );
     assert.deepEqual({ status, out }, { status: 0, out: "still here\n" });
+    for (const open of ["EventsClient.connect('memory:')", "TransactionClient.connect('memory:')"]) {
+      const { status, out } = await runScript(
+        `kvs.${open}.then((client) => {
+           client.ref();
+           setTimeout(() => { console.log("still here"); client.close(); }, 50).unref();
+         });`,
+      );
+      assert.deepEqual({ status, out }, { status: 0, out: "still here\n" });
+    }
+  });
+
+  it("keeps the process alive while a loop waits for an event", async () => {
+    const { status, out } = await runScript(
+      `kvs.EventsClient.connect("memory:").then(async (client) => {
+         const subscription = client.subscribe("s");
+         setTimeout(() => client.append("s", { type: "came" }), 50).unref();
+         console.log((await subscription.next()).value.event.type);
+       });`,
+    );
+    assert.deepEqual({ status, out }, { status: 0, out: "came\n" });
   });
 
   it("ends at any moment", async () => {
