@@ -4,6 +4,10 @@
  * Everything lies together: no call is cut, and all of a transaction is one batch. A read whose
  * data is in memory is carried out when it is started and told in the same turn of the loop; others
  * and writes go to the node, which completes them on the loop.
+ *
+ * They go there in lists: what the tasks of one round start is submitted by a task behind them. So
+ * the node begins one view, and the engine's writer is given one chain and woken once, for many.
+ * A list does not grow beyond GATHERED_MAX: then the writer works while the loop makes the next.
  */
 #include "client/txn/local.h"
 
@@ -16,10 +20,15 @@
 /* A lock wait in process may be as long as its caller likes. */
 #define LOCAL_WAIT_MAX_MS (24u * 3600 * 1000)
 #define LOCAL_BATCH_BYTES_MAX (256u * 1024 * 1024)
+#define GATHERED_MAX 32u
 
 struct local_transport {
     struct txn_transport base;
     struct local_engine *local;
+    struct task_list gathered; /* commands that the node does not have yet */
+    unsigned gathered_count;
+    bool submit_posted;
+    struct task submit_task;
     struct task open_task;
     struct task close_task;
 };
@@ -251,6 +260,33 @@ static void call_on_done(struct task *task)
     call->methods->done(call, error);
 }
 
+static void submit_gathered(struct local_transport *transport)
+{
+    struct task_list gathered = transport->gathered;
+    transport->gathered = (struct task_list){0};
+    transport->gathered_count = 0;
+    if (gathered.first != NULL)
+        txn_submit_list(transport->local->node, &gathered);
+}
+
+static void on_submit(struct task *task)
+{
+    struct local_transport *transport = CONTAINER_OF(task, struct local_transport, submit_task);
+    transport->submit_posted = false;
+    submit_gathered(transport);
+}
+
+static void gather(struct local_transport *transport, struct txn_command *command)
+{
+    task_list_push(&transport->gathered, &command->op.task);
+    if (++transport->gathered_count >= GATHERED_MAX) {
+        submit_gathered(transport);
+    } else if (!transport->submit_posted) {
+        transport->submit_posted = true;
+        loop_post(transport->base.loop, &transport->submit_task);
+    }
+}
+
 static void local_start(struct txn_call *call)
 {
     struct local_transport *transport = transport_of(call->transport);
@@ -267,13 +303,16 @@ static void local_start(struct txn_call *call)
     if (error != 0 || (is_read && txn_answer(transport->local->node, command)))
         loop_post(transport->base.loop, &command->op.task);
     else
-        txn_submit(transport->local->node, command);
+        gather(transport, command);
 }
 
 static void local_cancel(struct txn_call *call)
 {
-    if (call->command.base.kind == TXN_PESSIMISTIC_LOCK)
-        txn_cancel_wait(transport_of(call->transport)->local->node, &call->command.base);
+    struct local_transport *transport = transport_of(call->transport);
+    if (call->command.base.kind != TXN_PESSIMISTIC_LOCK)
+        return;
+    submit_gathered(transport); /* it cannot be cancelled before */
+    txn_cancel_wait(transport->local->node, &call->command.base);
 }
 
 static bool local_answer(struct txn_transport *base, struct txn_call *call)
@@ -452,6 +491,7 @@ int local_transport_new(struct local_engine *local, struct loop *loop,
     transport->base.batch_count_max = UINT32_MAX;
     transport->base.batch_bytes_max = LOCAL_BATCH_BYTES_MAX;
     transport->local = local;
+    transport->submit_task.run = on_submit;
     *ret_transport = &transport->base;
     return 0;
 }

@@ -141,9 +141,7 @@ struct log_engine {
     struct mailbox writes;       /* struct engine_write */
     struct mailbox requests;     /* anything else: run is called */
     _Atomic uint32_t submitting; /* threads inside writer_submit and writer_request */
-    pthread_mutex_t wake_mutex;
-    pthread_cond_t wake;
-    bool wake_set;
+    _Atomic uint32_t wake;       /* slept on; see writer_wake */
     pthread_t writer_thread;
     bool writer_started;
 

@@ -23,24 +23,29 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/file.h"
+#include "runtime/futex.h"
 #include "runtime/thread_pool.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <sched.h>
-#include <time.h>
 
 #define GROUP_SIZE_MAX (2u * 1024 * 1024) /* then it is committed: its first op has waited enough */
 #define RECLAIM_RETRY_MS 50
 
 /* --- waking ----------------------------------------------------------------------------------- */
 
+/* The word is exchanged, never only stored: whoever finds the writer asleep wakes it, and one who
+ * comes before it sleeps is found by it. Nobody makes a system call while it is at work. */
+#define WAKE_NONE 0u
+#define WAKE_SET 1u
+#define WAKE_ASLEEP 2u
+
 static void writer_wake(struct log_engine *log)
 {
-    pthread_mutex_lock(&log->wake_mutex);
-    log->wake_set = true;
-    pthread_cond_signal(&log->wake);
-    pthread_mutex_unlock(&log->wake_mutex);
+    /* release: what was pushed is seen by the writer, which acquires. */
+    if (atomic_exchange_explicit(&log->wake, WAKE_SET, memory_order_acq_rel) == WAKE_ASLEEP)
+        futex_wake_all(&log->wake);
 }
 
 /* What is pushed may complete, and its owner close the engine, before the wake-up is over: so close
@@ -76,16 +81,18 @@ void writer_request(struct log_engine *log, struct task *request)
 /* Sleeps until woken or `until_ms` (monotonic; 0: no limit). */
 static void writer_wait(struct log_engine *log, uint64_t until_ms)
 {
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000};
-    pthread_mutex_lock(&log->wake_mutex);
-    int status = 0;
-    while (!log->wake_set && status == 0) {
-        status = until_ms == 0 ? pthread_cond_wait(&log->wake, &log->wake_mutex)
-                               : pthread_cond_timedwait(&log->wake, &log->wake_mutex, &until);
+    uint32_t none = WAKE_NONE;
+    bool sleeps = atomic_compare_exchange_strong_explicit(
+        &log->wake, &none, WAKE_ASLEEP, memory_order_acq_rel, memory_order_acquire);
+    while (sleeps && atomic_load_explicit(&log->wake, memory_order_acquire) == WAKE_ASLEEP) {
+        uint64_t now_ms = until_ms != 0 ? clock_now_ms() : 0;
+        if (until_ms != 0 && now_ms >= until_ms)
+            break;
+        futex_wait(&log->wake, WAKE_ASLEEP,
+                   until_ms != 0 ? (int64_t)(until_ms - now_ms) * 1000000 : -1);
     }
-    log->wake_set = false;
-    pthread_mutex_unlock(&log->wake_mutex);
+    /* acquire: a wake-up that is taken back here has been seen with what it was for. */
+    atomic_exchange_explicit(&log->wake, WAKE_NONE, memory_order_acq_rel);
 }
 
 /* --- failing ---------------------------------------------------------------------------------- */
