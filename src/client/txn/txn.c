@@ -42,7 +42,7 @@ static void txn_post(kvs_txn *txn)
     if (txn->posted)
         return;
     txn->posted = true;
-    txn->refs++;
+    txn_ref(txn);
     shard_enter(txn->shard);
     runtime_hold(txn->client->runtime);
     loop_post(txn->shard->loop, &txn->task);
@@ -56,7 +56,7 @@ kvs_txn *txn_new(kvs_txn_client *client, const struct kvs_txn_options *options, 
     txn_client_ref(client);
     txn->client = client;
     txn->shard = txn_client_shard(client);
-    txn->refs = 1;
+    atomic_init(&txn->refs, 1);
     txn->began_ms = clock_now_ms();
     txn->task.run = txn_on_task;
     pthread_mutex_init(&txn->mutex, NULL);
@@ -95,17 +95,14 @@ static void txn_free(kvs_txn *txn)
 
 void txn_ref(kvs_txn *txn)
 {
-    pthread_mutex_lock(&txn->mutex);
-    txn->refs++;
-    pthread_mutex_unlock(&txn->mutex);
+    /* relaxed: who takes one has one. */
+    atomic_fetch_add_explicit(&txn->refs, 1, memory_order_relaxed);
 }
 
 void txn_unref(kvs_txn *txn)
 {
-    pthread_mutex_lock(&txn->mutex);
-    bool last = --txn->refs == 0;
-    pthread_mutex_unlock(&txn->mutex);
-    if (last)
+    /* acq_rel: all uses come before the free. */
+    if (atomic_fetch_sub_explicit(&txn->refs, 1, memory_order_acq_rel) == 1)
         txn_free(txn);
 }
 
@@ -174,7 +171,7 @@ void txn_enqueue(struct txn_request *op)
     kvs_txn *txn = op->txn;
     op->before_start = !txn->has_start && !txn->asks_start;
     list_append(&txn->queue, &op->node);
-    txn->refs++;
+    txn_ref(txn);
     shard_enter(txn->shard);
     if (txn->has_start || txn->start_error != 0 || !txn->asks_start)
         txn_post(txn);
@@ -241,7 +238,7 @@ static void txn_ask_start(kvs_txn *txn)
     bool asks = !txn->has_start && txn->start_error == 0 && !txn->asks_start && is_wanted;
     if (asks) {
         txn->asks_start = true;
-        txn->refs++;
+        txn_ref(txn);
     }
     pthread_mutex_unlock(&txn->mutex);
     if (!asks)
@@ -259,8 +256,8 @@ static void request_cancel_running(struct txn_request *op)
         scan_cancel(op);
     else if (op->kind == OP_COMMIT)
         commit_cancel(op);
-    else if (op->reader.shard != NULL)
-        reader_cancel(&op->reader);
+    else if (op->reader != NULL && op->reader->shard != NULL)
+        reader_cancel(op->reader);
 }
 
 /* The user has freed it: what is in the queue is given up, but a commit is left to end. */
@@ -300,8 +297,10 @@ static void txn_on_task(struct task *task)
     pthread_mutex_lock(&txn->mutex);
     txn->posted = false;
     bool freed = txn->freed;
+    bool has_start = txn->has_start;
     pthread_mutex_unlock(&txn->mutex);
-    txn_ask_start(txn);
+    if (!has_start)
+        txn_ask_start(txn);
     if (freed)
         txn_give_up(txn);
     txn_run_queue(txn);

@@ -18,18 +18,36 @@
 
 static void request_free(void *payload);
 
-static const struct future_methods txn_op_methods = {
+/* Most of what a read needs is of no use to a write or a commit: those are a third as large. */
+struct read_request {
+    struct txn_request request;
+    struct reader reader;
+};
+
+static const struct future_methods request_methods = {
     .payload_size = sizeof(struct txn_request),
     .cancel = request_on_cancel,
     .free = request_free,
 };
+
+static const struct future_methods read_request_methods = {
+    .payload_size = sizeof(struct read_request),
+    .cancel = request_on_cancel,
+    .free = request_free,
+};
+
+static bool kind_reads_keys(unsigned kind)
+{
+    return kind >= OP_GET && kind <= OP_BATCH_GET_FOR_UPDATE && kind != OP_SCAN;
+}
 
 static void request_free(void *payload)
 {
     struct txn_request *op = payload;
     scan_free(op);
     lock_free(op);
-    reader_deinit(&op->reader);
+    if (op->reader != NULL)
+        reader_deinit(op->reader);
     arena_deinit(&op->arena);
 }
 
@@ -171,7 +189,7 @@ static int look_into_writes(struct txn_request *op, uint32_t *ret_left)
 
 static void read_done(struct reader *reader, int error)
 {
-    struct txn_request *op = CONTAINER_OF(reader, struct txn_request, reader);
+    struct txn_request *op = &CONTAINER_OF(reader, struct read_request, reader)->request;
     if (error == 0) {
         for (uint32_t i = 0; i < reader->keys_count; i++) {
             if (reader->keys != op->asks)
@@ -187,7 +205,7 @@ static void read_done(struct reader *reader, int error)
 /* The keys that the writes do not tell. */
 static int read_prepare(struct txn_request *op, uint32_t left)
 {
-    struct reader *reader = &op->reader;
+    struct reader *reader = op->reader;
     reader_init(reader, op->txn->shard, &op->txn->view, &op->txn->mutex, op->deadline_ms,
                 read_done);
     reader->is_batch = op->asks_count > 1;
@@ -228,7 +246,7 @@ static void read_begin(struct txn_request *op)
     if (error != 0 || left == 0)
         request_end(op, error);
     else
-        reader_start(&op->reader);
+        reader_start(op->reader);
 }
 
 /* The mutex is held. True: op has its outcome. */
@@ -246,13 +264,13 @@ static bool read_at_once(struct txn_request *op, int *ret_error)
     if (!txn->has_start || txn->shard->transport->methods->answer == NULL || left != op->asks_count)
         return false;
     *ret_error = read_prepare(op, left);
-    if (*ret_error != 0 || reader_answer(&op->reader, ret_error)) {
+    if (*ret_error != 0 || reader_answer(op->reader, ret_error)) {
         if (*ret_error == 0)
             *ret_error = request_take_reads(op);
         return true;
     }
-    reader_deinit(&op->reader);
-    memset(&op->reader, 0, sizeof op->reader);
+    reader_deinit(op->reader);
+    memset(op->reader, 0, sizeof *op->reader);
     return false;
 }
 
@@ -622,12 +640,15 @@ static bool request_submit(struct txn_request *op, int *ret_error)
 
 static kvs_future *request_start(kvs_txn *txn, const struct txn_request *request)
 {
-    kvs_future *future = future_new(txn->client->runtime, txn->shard->loop, &txn_op_methods);
+    bool reads = kind_reads_keys(request->kind);
+    kvs_future *future = future_new(txn->client->runtime, txn->shard->loop,
+                                    reads ? &read_request_methods : &request_methods);
     if (future == NULL)
         return NULL;
     struct txn_request *op = future_payload(future);
     int error = 0;
     *op = *request;
+    op->reader = reads ? &((struct read_request *)future_payload(future))->reader : NULL;
     op->txn = txn;
     list_init(&op->node);
     if (request_submit(op, &error))

@@ -70,7 +70,7 @@ struct txn_request {
     const kvs_mutation *mutations;
     uint32_t mutations_count;
     struct arena arena; /* of inputs and results */
-    struct reader reader;
+    struct reader *reader; /* of kinds that read keys; else NULL */
     struct read_key *asks; /* what is read or locked: ascending, none twice */
     uint32_t asks_count;
     const uint32_t *places; /* of each key in the asks */
@@ -101,7 +101,7 @@ struct kvs_txn {
     struct kvs_txn_options options;
     const char *refused; /* what is wrong with the options; NULL: nothing */
     pthread_mutex_t mutex;
-    unsigned refs;
+    atomic_uint refs;
     enum txn_state state;
     bool freed; /* by its user */
     bool has_start;
