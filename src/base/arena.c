@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#define ARENA_BLOCK_SIZE (4u * 1024 - 64)
+#define ARENA_BLOCK_SIZE (1024u - 64)
 #define ARENA_BLOCK_SIZE_MAX (256u * 1024)
 #define ARENA_BLOCK_SIZE_KEPT_MAX (16u * 1024)
 #define ARENA_ALIGNMENT _Alignof(max_align_t)

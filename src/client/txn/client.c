@@ -142,6 +142,7 @@ static void shard_on_timer_closed(uv_handle_t *handle)
         timer->fire(timer);
     }
     heap_deinit(&shard->timers);
+    shard_free_spare_committers(shard);
     shard->transport->methods->free(shard->transport);
     shard->transport = NULL;
     if (atomic_fetch_sub(&client->shards_open, 1) == 1)

@@ -40,6 +40,9 @@ void txn_client_start(struct kvs_txn_client *client,
 void txn_client_stop(struct kvs_txn_client *client, void (*closed)(void *arg), void *arg);
 
 /* That of the calling thread, if it is one's loop, else the next in turn. */
+/* committer.c: frees what the shard keeps for its next commits. */
+void shard_free_spare_committers(struct txn_shard *shard);
+
 struct txn_shard *txn_client_shard(struct kvs_txn_client *client);
 
 static inline bool txn_client_is_closing(struct kvs_txn_client *client)

@@ -80,6 +80,8 @@ struct committer {
     struct txn_timer timer;
     bool timer_runs;
     struct list parked; /* parts that met locks */
+    struct txn_call *spare_call;
+    struct committer *next_spare;
 };
 
 static int add_prewrite(struct committer *committer, uint32_t from, uint32_t to);
@@ -110,20 +112,56 @@ static void tell(struct committer *committer, int error)
         request_end(op, 0);
 }
 
+static void committer_free_memory(struct committer *committer)
+{
+    txn_call_free(committer->spare_call);
+    arena_deinit(&committer->arena);
+    mem_free(committer);
+}
+
+void shard_free_spare_committers(struct txn_shard *shard)
+{
+    struct committer *committer;
+    while ((committer = shard->spare_committers) != NULL) {
+        shard->spare_committers = committer->next_spare;
+        committer_free_memory(committer);
+    }
+    shard->spare_committers_count = 0;
+}
+
+/* Zeroed but for the memory it brings along; NULL: no memory. */
+static struct committer *committer_alloc(struct txn_shard *shard)
+{
+    struct committer *committer = shard->spare_committers;
+    if (committer == NULL)
+        return mem_zalloc(sizeof *committer);
+    shard->spare_committers = committer->next_spare;
+    shard->spare_committers_count--;
+    *committer =
+        (struct committer){.arena = committer->arena, .spare_call = committer->spare_call};
+    return committer;
+}
+
 static void committer_free(struct committer *committer)
 {
     kvs_txn *txn = committer->txn;
     struct txn_shard *shard = txn->shard;
     assert(committer->op == NULL && list_empty(&committer->calls));
-    arena_deinit(&committer->arena);
-    mem_free(committer);
+    if (shard->spare_committers_count < SPARE_COMMITTERS_MAX && !shard->closed) {
+        arena_reset(&committer->arena);
+        committer->next_spare = shard->spare_committers;
+        shard->spare_committers = committer;
+        shard->spare_committers_count++;
+    } else {
+        committer_free_memory(committer);
+    }
     shard_leave(shard);
     txn_unref(txn);
 }
 
 static struct committer *committer_new(kvs_txn *txn, struct txn_request *op)
 {
-    struct committer *committer = mem_zalloc(sizeof *committer);
+    struct committer *committer = committer_alloc(txn->shard);
     if (committer == NULL)
         return NULL;
     committer->txn = txn;
@@ -139,9 +177,14 @@ static struct txn_call *add_call(struct committer *committer, enum txn_command_k
                                  const struct txn_call_methods *methods, kvs_slice key,
                                  uint32_t from, uint32_t to, uint32_t budget_ms)
 {
-    struct txn_call *call = txn_call_new(shard_of(committer)->transport, kind, methods, committer);
+    struct txn_call *call = committer->spare_call;
+    if (call != NULL)
+        txn_call_renew(call, kind, methods, committer);
+    else
+        call = txn_call_new(shard_of(committer)->transport, kind, methods, committer);
     if (call == NULL)
         return NULL;
+    committer->spare_call = NULL;
     call->key = key;
     call->from = from;
     call->to = to;
@@ -157,7 +200,10 @@ static struct txn_call *add_call(struct committer *committer, enum txn_command_k
 static void end_call(struct committer *committer, struct txn_call *call)
 {
     list_remove(&call->node);
-    txn_call_free(call);
+    if (committer->spare_call == NULL)
+        committer->spare_call = call;
+    else
+        txn_call_free(call);
     committer->pending--;
 }
 

@@ -16,6 +16,9 @@
 #include <stdatomic.h>
 
 #define STATUS_CACHE_SIZE 1024u
+#define SPARE_COMMITTERS_MAX 128u
+
+struct committer;
 
 struct txn_timer {
     struct heap_node node;
@@ -39,6 +42,8 @@ struct txn_shard {
     bool closing;
     bool closed;
     atomic_uint busy; /* what has to end before the shard closes */
+    struct committer *spare_committers; /* with the memory of their last commit */
+    unsigned spare_committers_count;
     /* Outcomes of other transactions, which never change: by their start. */
     struct txn_status statuses[STATUS_CACHE_SIZE];
 };

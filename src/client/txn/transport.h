@@ -145,6 +145,9 @@ struct txn_transport {
 /* A zeroed call of the command's kind; NULL: no memory. */
 struct txn_call *txn_call_new(struct txn_transport *transport, enum txn_command_kind kind,
                               const struct txn_call_methods *methods, void *owner);
+/* The same in the memory of a call that is not under way any more, whose results go. */
+void txn_call_renew(struct txn_call *call, enum txn_command_kind kind,
+                    const struct txn_call_methods *methods, void *owner);
 /* Frees it and its results; it is not under way. Any thread. */
 void txn_call_free(struct txn_call *call);
 
