@@ -18,6 +18,14 @@ static inline uint64_t clock_now_ms(void)
     return clock_now_ns() / 1000000u;
 }
 
+/* The same clock as of the kernel's last tick, some milliseconds ago: a fifth of the cost. */
+static inline uint64_t clock_coarse_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
 /* Wall clock, milliseconds since 1970; for times that are stored. */
 static inline uint64_t clock_wall_ms(void)
 {

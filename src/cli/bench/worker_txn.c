@@ -165,7 +165,9 @@ static void on_commit(kvs_future *commit, void *arg)
 {
     int error = kvs_future_error(commit);
     char why[TARGET_TEXT_MAX];
-    snprintf(why, sizeof why, "%s", kvs_future_error_message(commit));
+    why[0] = '\0';
+    if (error != 0)
+        snprintf(why, sizeof why, "%s", kvs_future_error_message(commit));
     kvs_future_free(commit);
     lane_end(arg, error, why);
 }
@@ -184,10 +186,12 @@ static bool lane_put(struct txn_lane *lane, uint32_t i, kvs_slice value)
     int error = put == NULL ? KVS_ERR_NO_MEMORY : 0;
     if (error == 0 && kvs_future_is_ready(put))
         error = kvs_future_error(put);
-    char why[TARGET_TEXT_MAX];
-    snprintf(why, sizeof why, "%s", kvs_future_error_message(put));
     if (error == 0 && !kvs_future_is_ready(put)) /* the locks of the reads are held: never */
         error = KVS_ERR_BUSY;
+    char why[TARGET_TEXT_MAX];
+    why[0] = '\0';
+    if (error != 0)
+        snprintf(why, sizeof why, "%s", kvs_future_error_message(put));
     kvs_future_free(put);
     if (error != 0) { /* it would fail each time: no more are begun */
         lane->run->worker->phase.requests_max = lane->run->worker->issued;

@@ -137,8 +137,7 @@ static struct committer *committer_alloc(struct txn_shard *shard)
         return mem_zalloc(sizeof *committer);
     shard->spare_committers = committer->next_spare;
     shard->spare_committers_count--;
-    *committer =
-        (struct committer){.arena = committer->arena, .spare_call = committer->spare_call};
+    *committer = (struct committer){.arena = committer->arena, .spare_call = committer->spare_call};
     return committer;
 }
 

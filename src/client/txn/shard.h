@@ -41,7 +41,7 @@ struct txn_shard {
     atomic_bool woken;
     bool closing;
     bool closed;
-    atomic_uint busy; /* what has to end before the shard closes */
+    atomic_uint busy;                   /* what has to end before the shard closes */
     struct committer *spare_committers; /* with the memory of their last commit */
     unsigned spare_committers_count;
     /* Outcomes of other transactions, which never change: by their start. */

@@ -57,7 +57,7 @@ kvs_txn *txn_new(kvs_txn_client *client, const struct kvs_txn_options *options, 
     txn->client = client;
     txn->shard = txn_client_shard(client);
     atomic_init(&txn->refs, 1);
-    txn->began_ms = clock_now_ms();
+    txn->began_ms = clock_coarse_ms();
     txn->task.run = txn_on_task;
     pthread_mutex_init(&txn->mutex, NULL);
     list_init(&txn->queue);
@@ -79,7 +79,7 @@ kvs_txn *txn_new(kvs_txn_client *client, const struct kvs_txn_options *options, 
 
 uint64_t txn_elapsed_ms(const kvs_txn *txn)
 {
-    return clock_now_ms() - txn->began_ms;
+    return clock_coarse_ms() - txn->began_ms;
 }
 
 static void txn_free(kvs_txn *txn)

@@ -69,7 +69,7 @@ struct txn_request {
     uint32_t keys_count;
     const kvs_mutation *mutations;
     uint32_t mutations_count;
-    struct arena arena; /* of inputs and results */
+    struct arena arena;    /* of inputs and results */
     struct reader *reader; /* of kinds that read keys; else NULL */
     struct read_key *asks; /* what is read or locked: ascending, none twice */
     uint32_t asks_count;
