@@ -194,12 +194,13 @@ static struct txn_request *txn_next_op(kvs_txn *txn)
     return op;
 }
 
+/* The mutex is held, and given back. */
 static void txn_run_queue(kvs_txn *txn)
 {
     struct txn_request *op;
-    pthread_mutex_lock(&txn->mutex);
     while ((op = txn_next_op(txn)) != NULL) {
         int error = txn->start_error;
+        bool is_alone = request_is_exclusive(op);
         pthread_mutex_unlock(&txn->mutex);
         op->deadline_ms = shard_now_ms(txn->shard) + txn->options.timeout_ms;
         if (txn->shard->closed) /* it was called while the client was being closed */
@@ -208,6 +209,8 @@ static void txn_run_queue(kvs_txn *txn)
             request_fail(op, error, txn->start_why);
         else
             request_begin(op);
+        if (is_alone) /* its end has the queue looked at again */
+            return;
         pthread_mutex_lock(&txn->mutex);
     }
     pthread_mutex_unlock(&txn->mutex);
@@ -223,7 +226,6 @@ static void txn_on_start(struct txn_timestamp *request, int error, const char *w
     txn->has_start = error == 0;
     txn->start_error = error;
     snprintf(txn->start_why, sizeof txn->start_why, "%s", why);
-    pthread_mutex_unlock(&txn->mutex);
     txn_run_queue(txn);
     shard_leave(shard);
     txn_unref(txn); /* the last: it may hold the client */
@@ -296,13 +298,14 @@ static void txn_on_task(struct task *task)
     kvs_runtime *runtime = txn->client->runtime;
     pthread_mutex_lock(&txn->mutex);
     txn->posted = false;
-    bool freed = txn->freed;
-    bool has_start = txn->has_start;
-    pthread_mutex_unlock(&txn->mutex);
-    if (!has_start)
+    if (txn->freed || !txn->has_start) {
+        bool freed = txn->freed;
+        pthread_mutex_unlock(&txn->mutex);
         txn_ask_start(txn);
-    if (freed)
-        txn_give_up(txn);
+        if (freed)
+            txn_give_up(txn);
+        pthread_mutex_lock(&txn->mutex);
+    }
     txn_run_queue(txn);
     shard_leave(shard);
     txn_unref(txn);
