@@ -68,6 +68,7 @@ struct kvs_server_options {
     const char *advertise;
     bool gossip_master; /* http: gossip says "Master", as clients from before 2020 want, and not
                            "Leader" */
+    const char *backup_directory; /* where kvs_store_checkpoint may make directories; NULL: not */
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -134,6 +134,7 @@ enum kvs_op_kind {
     KVS_OP_COMPACT,  /* done when the space of dead records has been given back */
     KVS_OP_TTL,      /* key; gives number: milliseconds left to it, 0: it does not end. NOT_FOUND */
     KVS_OP_CHECKSUM, /* key <= k < end_key; gives value: 24 bytes for kvs_checksum_read */
+    KVS_OP_CHECKPOINT, /* key: where to, see kvs_store_checkpoint */
 };
 
 /* What a range holds, to be compared with another store's. */
@@ -249,6 +250,16 @@ kvs_future *kvs_store_ping(kvs_store *store);
 kvs_future *kvs_store_stats(kvs_store *store); /* value: JSON */
 kvs_future *kvs_store_sync(kvs_store *store);
 kvs_future *kvs_store_compact(kvs_store *store);
+/*
+ * An online backup: a copy of all data, as of some moment of the call, in a new directory that
+ * log: or rocksdb: opens. On log: and rocksdb: stores `directory` is a path; on kvs:// a name below
+ * the server's --backup-dir (1 to 64 letters, digits, '.', '_', '-'). On the same file system files
+ * that do not change any more are hard links: cheap, but no second copy of their bytes until it is
+ * copied elsewhere. ALREADY_EXISTS, UNSUPPORTED (memory:, tikv://, a server without --backup-dir),
+ * INVALID_ARGUMENT, NO_SPACE, IO; what was made of the directory then stays there, without its file
+ * KVS.
+ */
+kvs_future *kvs_store_checkpoint(kvs_store *store, kvs_slice directory);
 /* Any kind, with its deadline: a copy of the request part of `op` (and of all it points to). */
 kvs_future *kvs_store_call(kvs_store *store, const kvs_op *op);
 

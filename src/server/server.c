@@ -378,8 +378,15 @@ static int open_store(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
     struct loop *loops[THREADS_MAX];
-    if (!remote_engine_is_meant(options))
-        return local_store_new(server->engine, options->value_size_max, &server->service.store);
+    if (!remote_engine_is_meant(options)) {
+        int error =
+            local_store_new(server->engine, options->value_size_max, &server->service.store);
+        if (error == 0)
+            error = local_store_set_backups(server->service.store, options->backup_directory != NULL
+                                                                       ? options->backup_directory
+                                                                       : "");
+        return error;
+    }
     for (unsigned i = 0; i < options->threads; i++)
         loops[i] = &server->loops[i].loop;
     return remote_engine_open(&server->remote, options, server->pool, loops, options->threads,
@@ -529,6 +536,7 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
         server->options.address = server->options.directory = server->options.engine = NULL;
         server->options.tikv = server->options.keyspaces = server->options.pd = NULL;
         server->options.eventstore = server->options.http = NULL;
+        server->options.backup_directory = NULL;
         server->options.pd_ca = server->options.pd_certificate = server->options.pd_key = NULL;
         server->options.tls_ca = server->options.tls_certificate = server->options.tls_key = NULL;
         *ret_server = server;

@@ -45,6 +45,7 @@ struct shard {
 struct local_store {
     struct kvs_store base;
     uint32_t value_size_max;
+    char *backups; /* NULL: checkpoints are paths */
     _Atomic unsigned shards_open;
     struct task closed_task;
     struct loop *closed_loop;
@@ -363,6 +364,7 @@ static void local_store_on_closed(struct task *task)
     struct local_store *store = CONTAINER_OF(task, struct local_store, closed_task);
     void (*closed)(void *, int) = store->closed;
     void *arg = store->closed_arg;
+    mem_free(store->backups);
     mem_free(store);
     closed(arg, 0);
 }
@@ -511,6 +513,76 @@ static void submit_control(struct submission *submission, struct local_op *local
     engine_control(submission->store->base.engine, &local->control);
 }
 
+#define BACKUP_NAME_SIZE_MAX 64u
+
+/* A name cannot lead out of the directory, nor be taken for a flag by those who list it. */
+static bool is_backup_name(kvs_slice name)
+{
+    if (name.size > BACKUP_NAME_SIZE_MAX || name.data[0] == '.' || name.data[0] == '-')
+        return false;
+    for (size_t i = 0; i < name.size; i++) {
+        uint8_t byte = name.data[i];
+        bool fine = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+                    (byte >= '0' && byte <= '9') || byte == '.' || byte == '_' || byte == '-';
+        if (!fine)
+            return false;
+    }
+    return true;
+}
+
+/* Where a checkpoint goes; the caller frees it. */
+static int checkpoint_path(const struct local_store *store, kvs_op *op, char **ret_path)
+{
+    const char *name = (const char *)op->key.data;
+    int size = (int)op->key.size;
+    if (store->backups != NULL && store->backups[0] == '\0') {
+        snprintf(op->message, sizeof op->message,
+                 "backups are not allowed: the server was not told --backup-dir");
+        return KVS_ERR_UNSUPPORTED;
+    }
+    if (store->backups != NULL && !is_backup_name(op->key)) {
+        snprintf(op->message, sizeof op->message,
+                 "a backup's name is 1 to %u letters, digits, '.', '_' or '-'; the server makes it "
+                 "below its --backup-dir",
+                 BACKUP_NAME_SIZE_MAX);
+        return KVS_ERR_INVALID_ARGUMENT;
+    }
+    if (memchr(name, '\0', op->key.size) != NULL) {
+        snprintf(op->message, sizeof op->message, "a directory's name has no zero bytes");
+        return KVS_ERR_INVALID_ARGUMENT;
+    }
+    char *path = store->backups != NULL ? mem_printf("%s/%.*s", store->backups, size, name)
+                                        : mem_printf("%.*s", size, name);
+    if (path == NULL)
+        return KVS_ERR_NO_MEMORY;
+    *ret_path = path;
+    return 0;
+}
+
+static void local_checkpoint_on_done(struct task *task)
+{
+    struct local_op *local = CONTAINER_OF(task, struct local_op, op.task);
+    kvs_op *op = kvs_op_of(local);
+    if (local->op.error == KVS_ERR_ALREADY_EXISTS)
+        snprintf(op->message, sizeof op->message, "there is a directory of that name already");
+    mem_free((char *)local->control.path);
+    local_op_finish(local, local->op.error);
+}
+
+static void submit_checkpoint(struct submission *submission, struct local_op *local, kvs_op *op)
+{
+    char *path;
+    int error = checkpoint_path(submission->store, op, &path);
+    if (error != 0) {
+        submit_done(submission, local, error);
+        return;
+    }
+    local->control.op.task.run = local_checkpoint_on_done;
+    local->control.kind = ENGINE_CONTROL_CHECKPOINT;
+    local->control.path = path;
+    engine_control(submission->store->base.engine, &local->control);
+}
+
 static void submit_one(struct submission *submission, kvs_op *op)
 {
     struct local_op *local = local_op_of(op);
@@ -530,6 +602,8 @@ static void submit_one(struct submission *submission, kvs_op *op)
         submit_control(submission, local, ENGINE_CONTROL_SYNC);
     } else if (op->kind == KVS_OP_COMPACT) {
         submit_control(submission, local, ENGINE_CONTROL_COMPACT);
+    } else if (op->kind == KVS_OP_CHECKPOINT) {
+        submit_checkpoint(submission, local, op);
     } else {
         local_write_prepare(local, op);
         task_list_push(&submission->writes, &local->op.task);
@@ -594,4 +668,11 @@ int local_store_new(struct engine *engine, uint32_t value_size_max, kvs_store **
         atomic_init(&store->shards[i].refs, 1);
     *ret_store = &store->base;
     return 0;
+}
+
+int local_store_set_backups(kvs_store *base, const char *directory)
+{
+    struct local_store *store = CONTAINER_OF(base, struct local_store, base);
+    store->backups = mem_strdup(directory);
+    return store->backups != NULL ? 0 : KVS_ERR_NO_MEMORY;
 }

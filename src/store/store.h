@@ -38,6 +38,10 @@ struct kvs_store {
  */
 int local_store_new(struct engine *engine, uint32_t value_size_max, kvs_store **ret_store);
 
+/* For a server: checkpoints are names, made below this directory ("": refused), which is copied.
+ * Without this call they are paths. Before the first op. 0 or NO_MEMORY. */
+int local_store_set_backups(kvs_store *store, const char *directory);
+
 /*
  * Answers a read from memory inside the call: true when op holds its outcome (on_done is not
  * called), false when it has to be submitted. Any thread.

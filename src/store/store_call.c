@@ -121,7 +121,8 @@ static void drop_strange_inputs(kvs_op *op)
                    op->kind == KVS_OP_CHECKSUM || op->kind == KVS_OP_REMOVE_RANGE;
     bool has_value = op->kind == KVS_OP_SET || op->kind == KVS_OP_CAS;
     bool has_key = has_end || has_value || op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS ||
-                   op->kind == KVS_OP_REMOVE || op->kind == KVS_OP_TTL;
+                   op->kind == KVS_OP_REMOVE || op->kind == KVS_OP_TTL ||
+                   op->kind == KVS_OP_CHECKPOINT;
     if (!has_key)
         op->key = (kvs_slice){0};
     if (!has_value)
@@ -334,6 +335,11 @@ kvs_future *kvs_store_stats(kvs_store *store)
 kvs_future *kvs_store_sync(kvs_store *store)
 {
     return call_kind(store, KVS_OP_SYNC);
+}
+
+kvs_future *kvs_store_checkpoint(kvs_store *store, kvs_slice directory)
+{
+    return call_key(store, KVS_OP_CHECKPOINT, directory);
 }
 
 kvs_future *kvs_store_compact(kvs_store *store)

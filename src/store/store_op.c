@@ -239,6 +239,8 @@ int store_op_check(kvs_op *op, uint32_t value_size_max)
     case KVS_OP_CHECKSUM:
     case KVS_OP_REMOVE_RANGE:
         return check_range(op, op->key, op->end_key);
+    case KVS_OP_CHECKPOINT:
+        return check_key(op, "directory", op->key);
     case KVS_OP_PING:
     case KVS_OP_STATS:
     case KVS_OP_SYNC:

@@ -143,6 +143,69 @@ def test_a_directory_is_verified_and_repaired(directory):
     assert listed.stdout == b"19\n", listed
 
 
+def test_backups_while_serving(directory):
+    client = str(tap.BUILD_DIR / "kvs-client")
+    backups = directory / "backups"
+    backups.mkdir()
+
+    def ask(*words):
+        return subprocess.run([client, *words], capture_output=True, timeout=SECONDS_MAX)
+
+    for engine in ["kvs", "rocksdb"] if os.environ.get("KVS_ROCKSDB") else ["kvs"]:
+        store = directory / engine
+        url = {"kvs": "log:"}.get(engine, engine + ":")
+        process, address, _ = start("--addr", "127.0.0.1:0", "--dir", str(store), "--engine", engine,
+                                    "--backup-dir", str(backups))
+        at = "%s:%d" % address
+        for number in range(10):
+            assert ask("set", f"k{number}", "before", "--addr", at).returncode == 0
+        first = ask("backup", f"{engine}.1", "--addr", at)
+        assert first.returncode == 0 and first.stdout == b"", first
+        again = ask("backup", f"{engine}.1", "--addr", at)
+        assert again.returncode == 1 and b"already" in again.stderr, again
+        for name in ("../out", "a/b", ".hidden", "-x", "", "x" * 65, "a b"):
+            refused = ask("backup", "--addr", at, "--", name)
+            assert refused.returncode != 0, name
+        assert sorted(os.listdir(backups)) == sorted([f"{engine}.1"] + (["kvs.1"] if engine != "kvs" else []))
+        for number in range(10):
+            assert ask("set", f"k{number}", "after", "--addr", at).returncode == 0
+        assert ask("compact", "--addr", at).returncode == 0
+        assert ask("get", "k3", "--addr", at).stdout == b"after\n"
+        assert finish(process)[0] == 0
+        copy = backups / f"{engine}.1"
+        assert ask("get", "k3", "--url", f"{url}{copy}").stdout == b"before\n"
+        assert ask("count", "--url", f"{url}{copy}").stdout == b"10\n"
+        local = ask("backup", str(directory / f"{engine}.local"), "--url", f"{url}{store}")
+        assert local.returncode == 0, local
+        assert ask("get", "k3", "--url", f"{url}{directory / (engine + '.local')}").stdout == b"after\n"
+
+
+def test_backups_are_not_allowed_unless_told(directory):
+    client = str(tap.BUILD_DIR / "kvs-client")
+    process, address, _ = start("--addr", "127.0.0.1:0", "--dir", str(directory / "store"))
+    at = "%s:%d" % address
+    done = subprocess.run([client, "backup", "x", "--addr", at], capture_output=True, timeout=SECONDS_MAX)
+    assert done.returncode == 1 and b"--backup-dir" in done.stderr, done
+    assert finish(process)[0] == 0
+
+
+def test_from_one_engine_to_the_other_and_back(directory):
+    """As docs say it: export and import."""
+    if not os.environ.get("KVS_ROCKSDB"):
+        return
+    client = str(tap.BUILD_DIR / "kvs-client")
+
+    def ask(*words, **more):
+        return subprocess.run([client, *words], capture_output=True, timeout=SECONDS_MAX, check=True, **more).stdout
+
+    urls = [f"log:{directory / 'a'}", f"rocksdb:{directory / 'b'}", f"log:{directory / 'c'}"]
+    for number in range(100):
+        ask("set", f"key{number:03}", "value\n" * number, "--url", urls[0])
+    for source, target in zip(urls, urls[1:]):
+        ask("import", "--url", target, input=ask("export", "--url", source))
+        assert ask("checksum", "--url", source) == ask("checksum", "--url", target)
+
+
 def test_systemd_is_told(directory):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         path = str(directory / "notify")

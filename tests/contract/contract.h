@@ -61,6 +61,8 @@
     X(wrong_engine, ENGINE_CAP_DURABLE, "another engine's directory: WRONG_ENGINE")          \
     X(probe, ENGINE_CAP_DURABLE, "the directory tells which engine wrote it")                \
     X(checkpoint, ENGINE_CAP_CHECKPOINT, "a checkpoint opens as a store with the same data") \
+    X(checkpoint_under_load, ENGINE_CAP_CHECKPOINT,                                          \
+      "checkpoints are of one moment while writers go on")                                   \
     /* contract_threads.c */                                                                 \
     X(sets_10000, 0, "10,000 concurrent sets of many threads lose nothing")                  \
     X(gets_100x100, 0, "100 threads with 100 gets each read right")                          \

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -384,4 +385,61 @@ void contract_checkpoint(struct fixture *fixture)
     fixture->options.directory = directory;
     OK(fixture_open(fixture));
     check_round(fixture, 2, 5);
+}
+
+/* Two keys of one batch, with the same number each. */
+static void twins_write(struct fixture *fixture, unsigned number)
+{
+    char text[TEXT_SIZE_MAX];
+    kvs_slice value = text_format(text, "%u", number);
+    const kvs_mutation mutations[] = {mutation_set(S("a"), value),
+                                      mutation_set_in(1, S("z"), value)};
+    OK(batch_wait(fixture, mutations, 2));
+}
+
+/* The number that the twins have in the copy; it is removed. */
+static unsigned twins_of_copy(struct fixture *fixture, const char *path)
+{
+    struct engine_options options = fixture->options;
+    struct engine_message message;
+    struct fixture copy = {.kind = fixture->kind};
+    options.directory = path;
+    OK(fixture->kind->open(&options, &copy.engine, &message));
+    struct buf a;
+    struct buf z;
+    OK(get_copy(&copy, 0, S("a"), &a));
+    OK(get_copy(&copy, 1, S("z"), &z));
+    assert_true(slice_equal(buf_slice(&a), buf_slice(&z)));
+    OK(buf_append_u8(&a, 0));
+    unsigned number = (unsigned)strtoul((const char *)a.data, NULL, 10);
+    buf_deinit(&a);
+    buf_deinit(&z);
+    OK(engine_close_blocking(copy.engine));
+    directory_remove(path);
+    return number;
+}
+
+void contract_checkpoint_under_load(struct fixture *fixture)
+{
+    write_round(fixture, 1, 2);
+    struct load load = {.fixture = fixture};
+    pthread_t writer;
+    OK(pthread_create(&writer, NULL, load_writer, &load));
+    for (unsigned i = 0; i < 6; i++) {
+        char path[TEXT_SIZE_MAX];
+        text_format(path, "%.64s/copy", fixture->root);
+        twins_write(fixture, i);
+        OK(control_wait(fixture, ENGINE_CONTROL_CHECKPOINT, path));
+        twins_write(fixture, 1000 + i);
+        if (i % 2 == 1)
+            OK(control_wait(fixture, ENGINE_CONTROL_COMPACT, NULL));
+        assert_int_equal(twins_of_copy(fixture, path), i);
+        write_round(fixture, i, 3);
+    }
+    atomic_store(&load.stop, true);
+    pthread_join(writer, NULL);
+    assert_int_equal(atomic_load(&load.wrong), 0);
+    OK(remove_wait(fixture, S("busy"), NULL));
+    OK(remove_wait(fixture, S("a"), NULL));
+    check_round(fixture, 5, 3);
 }

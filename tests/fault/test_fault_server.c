@@ -79,7 +79,7 @@ static void all_requests(struct buf *out)
                                           .key = {(const uint8_t *)"b", 1}};
     const struct wire_client_hello hello = {.version_min = 1, .version_max = 1};
     assert_int_equal(wire_client_hello_encode(&hello, out), 0);
-    for (unsigned kind = KVS_OP_GET; kind <= KVS_OP_CHECKSUM; kind++) {
+    for (unsigned kind = KVS_OP_GET; kind <= KVS_OP_CHECKPOINT; kind++) {
         kvs_op op = {.kind = (uint8_t)kind,
                      .key = keys[0],
                      .end_key = S("c"),

@@ -69,7 +69,7 @@ static void serve(kvs_slice in)
 static void begin_calls(struct client_session *session, kvs_op *ops, struct buf *out)
 {
     static const kvs_slice key = {(const uint8_t *)"k", 1};
-    for (unsigned kind = KVS_OP_GET; kind <= KVS_OP_CHECKSUM; kind++) {
+    for (unsigned kind = KVS_OP_GET; kind <= KVS_OP_CHECKPOINT; kind++) {
         uint32_t id;
         ops[kind] = KVS_OP_INIT;
         ops[kind].kind = (uint8_t)kind;
@@ -86,7 +86,7 @@ static void ask(kvs_slice in)
     struct client_session_input input;
     struct wire_scratch scratch = {0};
     struct buf out = BUF_INIT;
-    static kvs_op ops[KVS_OP_CHECKSUM + 1];
+    static kvs_op ops[KVS_OP_CHECKPOINT + 1];
     require(client_session_init(&session, &out) == 0);
     for (;;) {
         enum client_session_item item = client_session_next(&session, in, &out, &input);

@@ -180,6 +180,7 @@ int command_stats(void *client);
 int command_ping(void *client);
 int command_sync(void *client);
 int command_compact(void *client);
+int command_backup(void *client);
 int command_shell(void *client);
 int command_help(void *client);
 int command_events(void *client); /* has a table of its own: events_table.c */

@@ -61,6 +61,22 @@ int command_compact(void *context)
     return run_plain(context, KVS_OP_COMPACT, COMPACT_TIMEOUT_MS);
 }
 
+int command_backup(void *context)
+{
+    struct client *client = context;
+    int status = client_connect(client, true);
+    if (status != 0)
+        return status;
+    struct call call;
+    call_init(&call, KVS_OP_CHECKPOINT);
+    call.op.key = client->operands[0];
+    call.op.timeout_ms = client->options.timeout_ms == 0 ? COMPACT_TIMEOUT_MS : 0;
+    if (call_run(client, &call) != 0)
+        status = call_tell_failure(client, &call);
+    call_deinit(&call);
+    return status;
+}
+
 /* --- ping ------------------------------------------------------------------------------------- */
 
 static void pause_between(const struct client *client)

@@ -426,6 +426,19 @@ static const struct arguments_command commands[] = {
          "--timeout it may take an hour. The server compacts on its own, too. Prints nothing.",
      .examples = "  kvs-client compact",
      .run = command_compact},
+    {.name = "backup",
+     .operands = "DIR",
+     .operands_min = 1,
+     .operands_max = 1,
+     .summary = "copy all data to a new directory, while it is served",
+     .description =
+         "Makes a copy of the store as it is now, which kvs-server --dir and --url log:DIR open. "
+         "On a server DIR is a name below the directory that it was given by --backup-dir; "
+         "with --url log:DIR or rocksdb:DIR it is a path. It must not be there yet. Files that "
+         "do not change any more are hard links on the same file system: copy the backup "
+         "elsewhere to be safe from the disk. Prints nothing.",
+     .examples = "  kvs-client backup monday",
+     .run = command_backup},
     {.name = "shell",
      .operands = "",
      .summary = "type commands one after the other",

@@ -116,6 +116,7 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .insecure = settings->insecure,
         .advertise = settings->advertise,
         .gossip_master = settings->gossip_master,
+        .backup_directory = settings->backup_directory,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);

@@ -99,6 +99,8 @@ static const struct arguments_option rows[] = {
      level_names},
     {"config", 'c', ARGUMENTS_STRING, AT(config), "FILE", "read options from a file, too", 0, 0,
      NULL},
+    {"backup-dir", 0, ARGUMENTS_STRING, AT(backup_directory), "PATH",
+     "let clients make backups below this directory (not allowed)", 0, 0, NULL},
     {"verify", 0, ARGUMENTS_FLAG, AT(verify), NULL,
      "check every record in --dir, print a report and exit (engine kvs)", 0, 0, NULL},
     {"repair", 0, ARGUMENTS_STRING, AT(repair), "NEWDIR",

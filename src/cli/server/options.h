@@ -11,6 +11,7 @@ struct server_settings {
     const char *directory;
     const char *config;
     const char *repair;
+    const char *backup_directory;
     const char *tikv;
     const char *keyspaces;
     const char *pd;

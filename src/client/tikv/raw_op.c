@@ -329,6 +329,8 @@ static int op_begin_kind(struct tikv_op *op, bool *ret_ended)
     case KVS_OP_SYNC: /* TiKV acknowledges what its raft log has on disk */
         *ret_ended = true;
         return 0;
+    case KVS_OP_CHECKPOINT:
+        return op_refuse(op, "a TiKV cluster has backup tools of its own");
     default:
         return op_refuse(op, "a TiKV cluster compacts by itself");
     }

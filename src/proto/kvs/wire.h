@@ -26,7 +26,7 @@
 /* Positive, never leaves the process: more bytes are needed to decide. */
 #define WIRE_MORE 1
 
-/* Opcodes up to KVS_OP_CHECKSUM are the numbers of enum kvs_op_kind. */
+/* Opcodes up to KVS_OP_CHECKPOINT are the numbers of enum kvs_op_kind. */
 enum wire_opcode {
     WIRE_CANCEL = 32,
     WIRE_CREDIT = 33,

@@ -11,7 +11,7 @@ static const uint8_t flags_known[] = {
     [KVS_OP_SET] = WIRE_FLAG_TTL,
     [KVS_OP_CAS] = WIRE_FLAG_TTL | KVS_OP_FLAG_EXPECT_ABSENT,
     [KVS_OP_SCAN] = KVS_OP_FLAG_REVERSE | KVS_OP_FLAG_KEYS_ONLY | WIRE_FLAG_PAGE,
-    [KVS_OP_CHECKSUM] = 0,
+    [KVS_OP_CHECKPOINT] = 0,
 };
 
 /* --- encode ---- */
@@ -36,6 +36,7 @@ static uint64_t body_size(const kvs_op *op)
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
     case KVS_OP_TTL:
+    case KVS_OP_CHECKPOINT:
         return op->key.size;
     case KVS_OP_SET:
         return ttl + 4 + op->key.size + op->value.size;
@@ -100,6 +101,7 @@ static uint8_t *put_body(uint8_t *at, const kvs_op *op, uint32_t credit)
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
     case KVS_OP_TTL:
+    case KVS_OP_CHECKPOINT:
         return wire_put_bytes(at, op->key);
     case KVS_OP_SET:
         at = wire_put_u32(op->ttl_ms != 0 ? wire_put_u64(at, op->ttl_ms) : at,
@@ -130,7 +132,7 @@ static uint8_t *put_body(uint8_t *at, const kvs_op *op, uint32_t credit)
 
 int wire_request_encode(const kvs_op *op, uint32_t id, uint32_t credit, struct buf *out)
 {
-    if (op->kind < KVS_OP_GET || op->kind > KVS_OP_CHECKSUM)
+    if (op->kind < KVS_OP_GET || op->kind > KVS_OP_CHECKPOINT)
         return KVS_ERR_INVALID_ARGUMENT;
     uint64_t size = body_size(op);
     if (size > WIRE_BODY_SIZE_SANE)
@@ -368,7 +370,7 @@ int wire_request_decode(const struct wire_frame *frame, const struct wire_limits
     if ((frame->flags & WIRE_FLAG_PAGE) != 0)
         op->flags |= KVS_OP_FLAG_PAGE;
     op->timeout_ms = frame->aux;
-    if (frame->opcode < KVS_OP_GET || frame->opcode > KVS_OP_CHECKSUM)
+    if (frame->opcode < KVS_OP_GET || frame->opcode > KVS_OP_CHECKPOINT)
         return unsupported(ret_why, "unknown opcode");
     if ((frame->flags & ~flags_known[frame->opcode]) != 0)
         return unsupported(ret_why, "unknown flag");
@@ -382,6 +384,7 @@ int wire_request_decode(const struct wire_frame *frame, const struct wire_limits
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
     case KVS_OP_TTL:
+    case KVS_OP_CHECKPOINT:
         op->key = frame->body;
         return check_key(op->key, limits, ret_why);
     case KVS_OP_SET:

@@ -79,7 +79,7 @@ void random_request(struct random_op *random, struct rand *rand)
     kvs_op *op = &random->op;
     random->bytes_used = 0;
     *op = KVS_OP_INIT;
-    op->kind = (uint8_t)(KVS_OP_GET + rand_below(rand, KVS_OP_CHECKSUM));
+    op->kind = (uint8_t)(KVS_OP_GET + rand_below(rand, KVS_OP_CHECKPOINT));
     op->family = (uint8_t)rand_below(rand, 16);
     op->timeout_ms = (uint32_t)rand_u64(rand);
     switch (op->kind) {
@@ -87,6 +87,7 @@ void random_request(struct random_op *random, struct rand *rand)
     case KVS_OP_EXISTS:
     case KVS_OP_REMOVE:
     case KVS_OP_TTL:
+    case KVS_OP_CHECKPOINT:
         op->key = random_key(random, rand);
         break;
     case KVS_OP_SET:

@@ -92,6 +92,8 @@ static const struct example examples[] = {
      OP(.kind = KVS_OP_CHECKSUM, .result = S("\xfa\x39\x19\xdf\xbb\xc9\x5d\x99\1\0\0\0\0\0\0\0"
                                              "\11\0\0\0\0\0\0\0"))},
     {"remove-range", 11, 0, false, OP(.kind = KVS_OP_REMOVE_RANGE)},
+    {"checkpoint", 12, 0, false, OP(.kind = KVS_OP_CHECKPOINT, .key = S("monday"))},
+    {"checkpoint-reply", 12, 0, true, OP(.kind = KVS_OP_CHECKPOINT)},
     {"ping", 12, 0, false, OP(.kind = KVS_OP_PING)},
     {"scan", 13, 0x100000, false,
      OP(.kind = KVS_OP_SCAN, .limit = 2, .key = S("a"), .end_key = S("z"))},

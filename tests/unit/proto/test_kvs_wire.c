@@ -263,7 +263,7 @@ static void the_unknown_is_unsupported(void **state)
     (void)state;
     uint8_t body[1] = {'k'};
     struct wire_frame frame = {.body = {body, 1}};
-    for (unsigned opcode = KVS_OP_CHECKSUM + 1; opcode < 256; opcode++) {
+    for (unsigned opcode = KVS_OP_CHECKPOINT + 1; opcode < 256; opcode++) {
         frame.opcode = (uint8_t)opcode;
         assert_int_equal(decode_request(&frame, 1, NULL), KVS_ERR_UNSUPPORTED);
     }

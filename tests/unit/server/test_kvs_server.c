@@ -136,7 +136,7 @@ static void damaged_streams_do_no_harm(void **state)
     for (int round = 0; round < 200; round++) {
         struct raw_peer peer;
         raw_peer_open(&peer, kvs_server_address(server));
-        for (unsigned kind = KVS_OP_GET; kind <= KVS_OP_CHECKSUM; kind++) {
+        for (unsigned kind = KVS_OP_GET; kind <= KVS_OP_CHECKPOINT; kind++) {
             const kvs_slice key = S("key");
             const kvs_mutation mutation = {.kind = KVS_MUTATION_SET, .key = key, .value = key};
             kvs_op op = {.kind = (uint8_t)kind,
