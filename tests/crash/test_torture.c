@@ -186,7 +186,7 @@ static void test_unknown_requests(void **state)
     static const struct {
         uint8_t opcode;
         uint8_t flags;
-    } unknown[] = {{17, 0}, {31, 0}, {35, 0}, {200, 0}, {KVS_OP_GET, 0x80}, {KVS_OP_PING, 0xff}};
+    } unknown[] = {{99, 0}, {31, 0}, {35, 0}, {200, 0}, {KVS_OP_GET, 0x80}, {KVS_OP_PING, 0xff}};
     for (uint32_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         add_header(&client, 3, i, unknown[i].opcode, unknown[i].flags);
         assert_int_equal(buf_append(&client.out, "key", 3), 0);

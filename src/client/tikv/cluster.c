@@ -372,10 +372,12 @@ int cluster_call_write(struct cluster_call *call, struct buf *message, bool as_c
         .max_execution_ms = call->deadline_ms > now_ms ? call->deadline_ms - now_ms : 1,
     };
     int error = call->methods->write(call, &place, message, as_command);
-    if (error != 0)
-        cluster_call_fail(call, error, "no memory for a request");
+    if (error != 0) {
+        cluster_call_fail(call, error, "no memory for a request"); /* the call may be gone now */
+        return error;
+    }
     call->lookups = 0;
-    return error;
+    return 0;
 }
 
 /* --- answers and failures -----------------------------------------------------------------------
