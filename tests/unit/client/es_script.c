@@ -149,10 +149,16 @@ bool es_script_page(struct scripted_server *server, const struct es_frame *frame
     return es_script_send(server, ES_READ_STREAM_FORWARD_COMPLETED, &frame->correlation, &page);
 }
 
+/* Of an event of the log; that of the last number there can be is no further. */
+static int64_t position_of(int64_t number)
+{
+    return number < INT64_MAX / 100 ? 100 * number + 100 : INT64_MAX;
+}
+
 bool es_script_confirm(struct scripted_server *server, const struct es_id *id, int64_t last)
 {
     const struct es_subscription_confirmation wire = {
-        .last_commit_position = 100 * last + 100,
+        .last_commit_position = position_of(last),
         .has_last_event_number = true,
         .last_event_number = last,
     };
@@ -164,8 +170,8 @@ bool es_script_push(struct scripted_server *server, const struct es_id *id, int6
     const struct es_stream_event_appeared wire = {
         .event = {.has_event = true,
                   .event = es_script_record("s", number),
-                  .commit_position = 100 * number + 100,
-                  .prepare_position = 100 * number + 100},
+                  .commit_position = position_of(number),
+                  .prepare_position = position_of(number)},
     };
     return es_script_send(server, ES_STREAM_EVENT_APPEARED, id, &wire);
 }
