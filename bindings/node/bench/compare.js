@@ -1,6 +1,6 @@
 // Measures the package beside its peers on this machine, in one run, in turns, and prints ratios:
 //
-//   npm install --no-save ioredis node-eventstore-client; node bench/compare.js [ROUNDS] [COUNT]
+//   npm install --no-save ioredis node-eventstore-client protobufjs; node bench/compare.js [ROUNDS] [COUNT]
 //
 // 64 calls in flight, values of 100 bytes. kvs-server runs with --sync=interval, redis-server (Debian's)
 // with appendfsync everysec: both may lose the last second in a power cut. A peer that is not installed is
