@@ -16,32 +16,37 @@
 #define RETRY_MS 100u
 #define COMPLAIN_MS 60000u
 
-static int bind_error(const char *address, char message[256])
+static int bind_error(const char *address, const char *option, char message[256])
 {
     int error = error_from_errno(errno);
     const char *why = strerror(errno);
-    const char *what_to_do = "";
+    const char *what_to_do = NULL;
     switch (errno) {
     case EADDRINUSE:
         error = KVS_ERR_LOCKED;
-        what_to_do = ": is another server running? choose another with --addr IP:PORT";
+        what_to_do = "is another server running? choose another";
         break;
     case EADDRNOTAVAIL:
         error = KVS_ERR_ADDRESS;
-        what_to_do = ": choose an address of this machine with --addr IP:PORT";
+        what_to_do = "choose an address of this machine";
         break;
     case EACCES:
         error = KVS_ERR_PERMISSION;
-        what_to_do = ": ports below 1024 need privileges; choose another with --addr IP:PORT";
+        what_to_do = "ports below 1024 need privileges; choose another";
         break;
     default:
         break;
     }
-    snprintf(message, 256, "cannot listen on %s: %s%s", address, why, what_to_do);
+    if (what_to_do != NULL)
+        snprintf(message, 256, "cannot listen on %s: %s: %s with %s", address, why, what_to_do,
+                 option);
+    else
+        snprintf(message, 256, "cannot listen on %s: %s", address, why);
     return error;
 }
 
-int listener_bind(struct listener *listener, const char *address, char message[256])
+int listener_bind(struct listener *listener, const char *address, const char *option,
+                  char message[256])
 {
     *listener = (struct listener){.descriptor = -1};
     struct sockaddr_storage at;
@@ -55,13 +60,13 @@ int listener_bind(struct listener *listener, const char *address, char message[2
     const int on = 1;
     int descriptor = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (descriptor < 0)
-        return bind_error(address, message);
+        return bind_error(address, option, message);
     setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (at.ss_family == AF_INET6)
         setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(descriptor, (struct sockaddr *)&at, size) != 0 || listen(descriptor, BACKLOG) != 0 ||
         getsockname(descriptor, (struct sockaddr *)&at, &size) != 0) {
-        int error = bind_error(address, message);
+        int error = bind_error(address, option, message);
         close(descriptor);
         return error;
     }

@@ -31,9 +31,11 @@ struct listener {
     void (*on_closed)(void *arg);
 };
 
-/* Returns 0; ADDRESS (its form, or not of this machine), PERMISSION, LOCKED (in use), IO; then
- * message says why. */
-int listener_bind(struct listener *listener, const char *address, char message[256]);
+/* `option` chooses the address, such as "--addr IP:PORT": for the message. Returns 0; ADDRESS
+ * (its form, or not of this machine), PERMISSION, LOCKED (in use), IO; then message says why, and
+ * what to do. */
+int listener_bind(struct listener *listener, const char *address, const char *option,
+                  char message[256]);
 
 /* On the loop's thread, or before it starts. Returns 0, IO or NO_MEMORY. */
 int listener_start(struct listener *listener, struct loop *loop, listener_accept_fn *on_accept,

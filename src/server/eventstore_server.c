@@ -38,11 +38,12 @@ struct eventstore_server {
 /* --- opening ---------------------------------------------------------------------------------- */
 
 static int bind_port(struct acceptor *acceptor, const char *address, const char *otherwise,
-                     char message[256])
+                     const char *option, char message[256])
 {
     if (address == NULL)
         return 0;
-    return listener_bind(&acceptor->listener, address[0] != '\0' ? address : otherwise, message);
+    return listener_bind(&acceptor->listener, address[0] != '\0' ? address : otherwise, option,
+                         message);
 }
 
 static int allocate(struct eventstore_server *server)
@@ -88,10 +89,11 @@ int eventstore_server_bind(const struct eventstore_server_options *options,
     if (error == 0)
         error = allocate(server);
     if (error == 0)
-        error = bind_port(&server->acceptors[PORT_TCP], options->tcp, EVENTSTORE_DEFAULT, message);
+        error = bind_port(&server->acceptors[PORT_TCP], options->tcp, EVENTSTORE_DEFAULT,
+                          "--eventstore=IP:PORT", message);
     if (error == 0)
         error = bind_port(&server->acceptors[PORT_HTTP], options->http, EVENTSTORE_HTTP_DEFAULT,
-                          message);
+                          "--http=IP:PORT", message);
     if (error == 0) {
         fill_service(server);
         error = make_tls(server, message);

@@ -460,7 +460,7 @@ static int bind_listeners(kvs_server *server, char message[256])
         error = tls_context_new_server(TLS_KVS, options->tls_ca, options->tls_certificate,
                                        options->tls_key, &server->tls, message);
     if (error == 0)
-        error = listener_bind(&server->listener, options->address, message);
+        error = listener_bind(&server->listener, options->address, "--addr IP:PORT", message);
     if (error == 0 && serves_events(options))
         error = bind_events(server, message);
     if (error != 0 || options->tikv == NULL)

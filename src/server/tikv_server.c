@@ -153,7 +153,8 @@ int tikv_server_bind(const struct tikv_server_options *options, struct tikv_serv
         server->listeners[i].port = i;
     }
     for (unsigned i = 0; i < PORTS && error == 0; i++)
-        error = listener_bind(&server->listeners[i].listener, addresses[i], message);
+        error = listener_bind(&server->listeners[i].listener, addresses[i],
+                              "--tikv=PD,STORE[,STATUS]", message);
     if (error != 0)
         tikv_server_free(server);
     else

@@ -102,7 +102,13 @@ def test_a_port_in_use(directory):
         result = run(SERVER, "--addr", addr, "--dir", str(directory))
         assert result.status > 0, result
         last = result.err.decode().splitlines()[-1]
-        assert addr in last and "in use" in last, result
+        assert addr in last and "in use" in last and "--addr" in last, result
+        others = {"--tikv": f"127.0.0.1:0,{addr},127.0.0.1:0", "--eventstore": addr, "--http": addr}
+        for option, value in others.items():
+            result = run(SERVER, "--addr", "127.0.0.1:0", "--dir", str(directory), f"{option}={value}")
+            assert result.status > 0, result
+            last = result.err.decode().splitlines()[-1]
+            assert addr in last and f"with {option}=" in last, result
 
 
 def test_directories_that_cannot_be_used(directory):
