@@ -69,6 +69,9 @@ struct kvs_server_options {
     bool gossip_master; /* http: gossip says "Master", as clients from before 2020 want, and not
                            "Leader" */
     const char *backup_directory; /* where kvs_store_checkpoint may make directories; NULL: not */
+    /* Requests and replies of all connections in memory; beyond it, those that hold more than
+     * others are closed. Default half of the machine's memory (or of the container's). */
+    uint64_t connections_bytes_max;
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -416,19 +416,21 @@ void arguments_usage(const struct arguments_program *program,
              command->operands[0] != '\0' ? " " : "", command->operands);
 }
 
-/* Folds a text at blanks; its own newlines stay. */
-static void print_folded(FILE *file, const char *text)
+/* Folds a text at blanks, `indent` columns from the left but for the first line; its own newlines
+ * stay. */
+static void print_folded(FILE *file, int indent, const char *text)
 {
-    while (*text != '\0') {
+    for (bool first = true; *text != '\0'; first = false) {
+        size_t room = HELP_WIDTH - (size_t)indent;
         size_t size = strcspn(text, "\n");
-        if (size > HELP_WIDTH) {
-            size = HELP_WIDTH;
+        if (size > room) {
+            size = room;
             while (size > 0 && text[size] != ' ')
                 size--;
             if (size == 0) /* a word longer than a line */
                 size = strcspn(text, " \n");
         }
-        fprintf(file, "%.*s\n", (int)size, text);
+        fprintf(file, "%*s%.*s\n", first ? 0 : indent, "", (int)size, text);
         text += size;
         text += *text == ' ' || *text == '\n';
     }
@@ -438,9 +440,10 @@ static void print_row(FILE *file, const char *head, const char *text)
 {
     int width = (int)strlen(head);
     if (width + 2 > HELP_COLUMN)
-        fprintf(file, "  %s\n  %*s%s\n", head, HELP_COLUMN, "", text);
+        fprintf(file, "  %s\n  %*s", head, HELP_COLUMN, "");
     else
-        fprintf(file, "  %-*s%s\n", HELP_COLUMN, head, text);
+        fprintf(file, "  %-*s", HELP_COLUMN, head);
+    print_folded(file, HELP_COLUMN + 2, text);
 }
 
 static void print_options(FILE *file, const char *title, const struct arguments_option *row)
@@ -479,7 +482,7 @@ void arguments_print_command(const struct arguments_program *program,
     char usage[160];
     arguments_usage(program, command, usage, sizeof usage);
     fprintf(file, "%s\n\n", usage);
-    print_folded(file, command->description);
+    print_folded(file, 0, command->description);
     print_options(file, "Options", command->options);
     print_options(file, command->name[0] != '\0' ? "Options of every command" : "Other options",
                   program->common);
@@ -490,7 +493,7 @@ void arguments_print_command(const struct arguments_program *program,
 void arguments_print_program(const struct arguments_program *program, FILE *file)
 {
     fprintf(file, "usage: %s COMMAND [arguments] [options]\n\n", program->name);
-    print_folded(file, program->summary);
+    print_folded(file, 0, program->summary);
     fprintf(file, "\nCommands:\n");
     for (const struct arguments_command *row = program->commands; row->name != NULL; row++) {
         char head[128];
@@ -501,7 +504,7 @@ void arguments_print_program(const struct arguments_program *program, FILE *file
     print_options(file, "Options of every command", program->common);
     if (program->description != NULL) {
         fputc('\n', file);
-        print_folded(file, program->description);
+        print_folded(file, 0, program->description);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <kvs/error.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -44,6 +45,11 @@ void connections_use_tls(struct connections *connections, struct tls_context *co
     connections->handshake_ms_max = handshake_ms_max;
 }
 
+void connections_share(struct connections *connections, struct connections_memory *memory)
+{
+    connections->memory = memory;
+}
+
 static void on_tick_closed(uv_handle_t *handle)
 {
     struct connections *connections = handle->data;
@@ -69,6 +75,9 @@ void connections_close(struct connections *connections,
 void connections_deinit(struct connections *connections)
 {
     assert(connections->alive == 0);
+    if (connections->memory != NULL)
+        atomic_fetch_sub_explicit(&connections->memory->held, connections->held,
+                                  memory_order_relaxed);
     loop_remove_hook(connections->loop, &connections->flush);
     chunk_pool_deinit(&connections->chunks);
     buf_deinit(&connections->plain);
@@ -84,10 +93,52 @@ static const char *check_time(struct connection *connection, uint64_t now_ms)
     return connection->methods->check_time(connection, now_ms);
 }
 
+static uint64_t memory_held(const struct connection *connection)
+{
+    uint64_t held =
+        connection->out.capacity + connection->sending.capacity + connection->sealed.capacity;
+    if (connection->partial != NULL)
+        held += connection->partial->capacity;
+    return held + (connection->methods->held != NULL ? connection->methods->held(connection) : 0);
+}
+
+/*
+ * Tells the other loops what ours hold. When it is too much in all, closes connections of ours that
+ * hold more than the average, until it is enough.
+ */
+static void check_memory(struct connections *connections)
+{
+    struct connections_memory *memory = connections->memory;
+    uint64_t held = 0;
+    for (struct connection *connection = connections->first; connection != NULL;
+         connection = connection->next)
+        held += memory_held(connection);
+    /* unsigned: what was given back wraps around, and the sum is right again */
+    uint64_t change = held - connections->held;
+    uint64_t all = change + atomic_fetch_add_explicit(&memory->held, change, memory_order_relaxed);
+    connections->held = held;
+    uint64_t average = connections->count > 0 ? held / connections->count : 0;
+    struct connection *next;
+    for (struct connection *connection = connections->first;
+         connection != NULL && all > memory->max; connection = next) {
+        next = connection->next;
+        uint64_t own = memory_held(connection);
+        if (own == 0 || own < average)
+            continue;
+        log_warn("connection %s closed: it holds %" PRIu64 " bytes, and all together %" PRIu64
+                 ", which is more than --connections-memory",
+                 connection->peer, own, all);
+        all -= own;
+        connection_close(connection);
+    }
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct connections *connections = timer->data;
     uint64_t now_ms = loop_now_ms(connections->loop);
+    if (connections->memory != NULL)
+        check_memory(connections);
     struct connection *next;
     for (struct connection *connection = connections->first; connection != NULL;
          connection = next) {

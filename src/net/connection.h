@@ -14,7 +14,9 @@
  *    short while (so that no reset destroys what was written), and closes.
  *
  * Failures: a read or write error, TLS that is none, or no memory: closed at once. check_time of
- * the protocol closes slow and idle ones; a TLS handshake has a bound of its own.
+ * the protocol closes slow and idle ones; a TLS handshake has a bound of its own. When all
+ * connections of a server together hold more memory than connections_share allows, those that hold
+ * more than others are closed: one connection has its own bounds, thousands need this one.
  *
  * Lifetime: references are plain counts: one of the open socket, one of each request under way.
  * With the last, methods->free is called. Thread: all on the connection's loop.
@@ -27,6 +29,8 @@
 #include "net/chunk.h"
 #include "net/tls.h"
 #include "runtime/loop.h"
+
+#include <stdatomic.h>
 
 struct connection;
 struct connections;
@@ -41,6 +45,8 @@ struct connection_methods {
     void (*on_written)(struct connection *connection); /* a backlog has gone */
     /* At each tick: NULL, or why the connection has to be closed now. */
     const char *(*check_time)(struct connection *connection, uint64_t now_ms);
+    /* Bytes of requests under way, for connections_share; NULL: none worth counting. */
+    size_t (*held)(const struct connection *connection);
     void (*on_closed)(struct connection *connection); /* no more bytes either way */
     void (*free)(struct connection *connection);
 };
@@ -76,6 +82,13 @@ struct connection {
 
 #define CONNECTION_OUTS_MAX 64u
 
+/* What the connections of all loops hold together: unfinished items, requests, unwritten replies.
+ * As of their last ticks; any thread. */
+struct connections_memory {
+    uint64_t max;
+    _Atomic uint64_t held;
+};
+
 struct connections {
     struct loop *loop;
     struct connection *first;
@@ -88,6 +101,8 @@ struct connections {
     struct chunk_pool chunks;
     struct tls_context *tls_context; /* NULL: without TLS */
     uint64_t handshake_ms_max;
+    struct connections_memory *memory;    /* shared with other loops; NULL: without bound */
+    uint64_t held;                        /* our part of memory->held */
     struct buf plain;                     /* of TLS: what one read brought */
     struct buf outs[CONNECTION_OUTS_MAX]; /* spare buffers for replies */
     unsigned outs_count;
@@ -104,6 +119,9 @@ void connections_init(struct connections *connections, struct loop *loop, uint64
 /* Before the first connection: all of them speak TLS, and have so long for the handshake. */
 void connections_use_tls(struct connections *connections, struct tls_context *context,
                          uint64_t handshake_ms_max);
+
+/* Before the first connection: they and all others that share `memory` hold at most memory->max. */
+void connections_share(struct connections *connections, struct connections_memory *memory);
 
 /* Calls on_empty, soon, when no connection is left (or none is there); then all handles are closed
  * and connections_deinit may be called. New ones must not be adopted any more. */

@@ -123,6 +123,7 @@ static void fill_service(struct eventstore_server *server)
         .connections_max = options->connections_max,
         .in_flight_bytes_max = options->in_flight_bytes_max,
         .handshake_ms_max = options->handshake_ms_max,
+        .memory = options->memory,
     };
     service->loops_count = options->loops;
     service->started_wall_ms = clock_wall_ms();
@@ -140,6 +141,7 @@ static void fill_service(struct eventstore_server *server)
         .grpc_off = true,
         .connections_max = options->connections_max,
         .handshake_ms_max = options->handshake_ms_max,
+        .memory = options->memory,
     };
 }
 

@@ -40,6 +40,7 @@ struct eventstore_server_options {
     const char *tls_key;
     const char *tls_ca;
     uint64_t handshake_ms_max;
+    struct connections_memory *memory; /* what all connections of the server hold */
 };
 
 int eventstore_server_bind(const struct eventstore_server_options *options,

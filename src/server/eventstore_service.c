@@ -416,6 +416,11 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
     }
 }
 
+static size_t held(const struct connection *base)
+{
+    return CONTAINER_OF((void *)(uintptr_t)base, struct es_connection, base)->in_flight_bytes;
+}
+
 /* --- life of a connection --------------------------------------------------------------------- */
 
 static void on_closed(struct connection *base)
@@ -444,6 +449,7 @@ static const struct connection_methods es_connection_methods = {
     .on_end = on_end,
     .on_written = on_written,
     .check_time = check_time,
+    .held = held,
     .on_closed = on_closed,
     .free = free_connection,
 };
@@ -499,6 +505,7 @@ void es_service_loop_init(struct es_service_loop *at, struct es_service *service
     service->counters[loop->index] = &at->counters;
     loop_add_hook(loop, &at->submit); /* before the connections' own: answers leave in this turn */
     connections_init(&at->connections, loop, tick_ms(&service->options));
+    connections_share(&at->connections, service->options.memory);
     if (service->tls != NULL)
         connections_use_tls(&at->connections, service->tls, service->options.handshake_ms_max);
 }

@@ -45,8 +45,9 @@ struct es_service_options {
     uint32_t heartbeat_timeout_ms;
     uint32_t slow_timeout_ms; /* a peer that takes nothing of what it is sent */
     uint32_t connections_max;
-    uint64_t in_flight_bytes_max; /* of one connection: requests, and pages asked for */
-    uint64_t handshake_ms_max;    /* of TLS */
+    uint64_t in_flight_bytes_max;      /* of one connection: requests, and pages asked for */
+    uint64_t handshake_ms_max;         /* of TLS */
+    struct connections_memory *memory; /* what all connections of the server hold */
 };
 
 /* Written by its loop alone; read by statistics of any. */

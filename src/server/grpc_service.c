@@ -161,6 +161,18 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
     return NULL;
 }
 
+static size_t held(const struct connection *base)
+{
+    const struct grpc_connection *connection =
+        CONTAINER_OF((void *)(uintptr_t)base, struct grpc_connection, base);
+    if (connection->conn == NULL)
+        return 0;
+    size_t bytes = grpc_conn_received_bytes(connection->conn);
+    for (const struct rpc *rpc = connection->rpcs; rpc != NULL; rpc = rpc->next)
+        bytes += rpc->call != NULL ? grpc_call_send_queued(rpc->call) : 0;
+    return bytes;
+}
+
 /* --- plain HTTP/1.1 --- */
 
 static const struct http_route *find_route(const struct grpc_port *port, kvs_slice path)
@@ -370,6 +382,7 @@ static const struct connection_methods grpc_connection_methods = {
     .on_end = on_end,
     .on_written = on_written,
     .check_time = check_time,
+    .held = held,
     .on_closed = on_closed,
     .free = free_connection,
 };
@@ -391,6 +404,7 @@ void grpc_port_loop_init(struct grpc_port_loop *at, struct grpc_port *port, stru
     at->timer.data = at;
     loop_add_hook(loop, &at->flush);
     connections_init(&at->connections, loop, TICK_MS);
+    connections_share(&at->connections, port->memory);
     if (port->tls != NULL)
         connections_use_tls(&at->connections, port->tls, port->handshake_ms_max);
 }

@@ -86,11 +86,12 @@ struct grpc_port {
     size_t methods_count;
     const struct http_route *routes;
     size_t routes_count;
-    bool grpc_off;              /* HTTP/1.1 only */
-    uint32_t message_bytes_max; /* of a request; 0: 64 MiB */
-    uint32_t connections_max;   /* of the port; more are closed at once */
-    struct tls_context *tls;    /* NULL: clear text */
-    uint64_t handshake_ms_max;  /* of TLS */
+    bool grpc_off;                     /* HTTP/1.1 only */
+    uint32_t message_bytes_max;        /* of a request; 0: 64 MiB */
+    uint32_t connections_max;          /* of the port; more are closed at once */
+    struct tls_context *tls;           /* NULL: clear text */
+    uint64_t handshake_ms_max;         /* of TLS */
+    struct connections_memory *memory; /* what all connections of the server hold; NULL: any */
     _Atomic uint32_t connections;
 };
 

@@ -314,6 +314,11 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
     return server_session_check_time(&connection->session, now_ms);
 }
 
+static size_t held(const struct connection *base)
+{
+    return kv_connection_of(base)->session.in_flight_bytes;
+}
+
 /* --- life of a connection -----------------------------------------------------------------------
  */
 
@@ -338,6 +343,7 @@ static const struct connection_methods kv_connection_methods = {
     .on_end = on_end,
     .on_written = on_written,
     .check_time = check_time,
+    .held = held,
     .on_closed = on_closed,
     .free = free_connection,
 };

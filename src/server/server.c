@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/machine.h"
 #include "base/mem.h"
 #include "net/listener.h"
 #include "server/eventstore_server.h"
@@ -67,6 +68,7 @@ struct kvs_server {
     unsigned next_loop;  /* for the next connection; of the first loop */
     uint64_t refused_ms; /* when that was last logged; likewise */
     uint32_t events_slow_timeout_ms;
+    struct connections_memory memory; /* of the connections of all services */
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* of the monotonic clock */
     unsigned waited_for;    /* under mutex: what close waits for */
@@ -193,6 +195,8 @@ static void fill_options(struct kvs_server_options *to, const struct kvs_server_
     to->slow_timeout_ms = to->slow_timeout_ms != 0 ? to->slow_timeout_ms : SLOW_TIMEOUT_MS_DEFAULT;
     to->in_flight_bytes_max =
         to->in_flight_bytes_max != 0 ? to->in_flight_bytes_max : IN_FLIGHT_BYTES_DEFAULT;
+    if (to->connections_bytes_max == 0)
+        to->connections_bytes_max = machine_memory_bytes() / 2;
 }
 
 static bool serves_events(const struct kvs_server_options *options)
@@ -363,6 +367,7 @@ static int make_loops(kvs_server *server)
         /* The service's end-of-turn hook comes first: writes are under way while replies leave. */
         kv_service_loop_init(&service->loops[i], service, &at->loop, &at->connections);
         connections_init(&at->connections, &at->loop, tick_ms(options));
+        connections_share(&at->connections, &server->memory);
         if (server->tls != NULL)
             connections_use_tls(&at->connections, server->tls, handshake_ms(options));
         if (server->tikv != NULL)
@@ -416,6 +421,7 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
     if (server == NULL)
         return KVS_ERR_NO_MEMORY;
     fill_options(&server->options, options);
+    server->memory.max = server->options.connections_bytes_max;
     server->events_slow_timeout_ms = options != NULL && options->slow_timeout_ms != 0
                                          ? options->slow_timeout_ms
                                          : EVENTS_SLOW_TIMEOUT_MS_DEFAULT;
@@ -448,6 +454,7 @@ static int bind_events(kvs_server *server, char message[256])
         .tls_key = options->tls_key,
         .tls_ca = options->tls_ca,
         .handshake_ms_max = handshake_ms(options),
+        .memory = &server->memory,
     };
     return eventstore_server_bind(&events, &server->events, message);
 }
@@ -478,6 +485,7 @@ static int bind_listeners(kvs_server *server, char message[256])
         .tls_key = options->tls_key,
         .tls_ca = options->tls_ca,
         .handshake_ms_max = handshake_ms(options),
+        .memory = &server->memory,
     };
     return tikv_server_bind(&tikv, &server->tikv, message);
 }

@@ -126,6 +126,7 @@ static int make_tls(struct tikv_server *server, char message[256])
     int error = 0;
     for (unsigned i = 0; i < PORTS && error == 0 && options->tls_certificate != NULL; i++) {
         server->ports[i].handshake_ms_max = options->handshake_ms_max;
+        server->ports[i].memory = options->memory;
         error = tls_context_new_server(protocols[i], options->tls_ca, options->tls_certificate,
                                        options->tls_key, &server->ports[i].tls, message);
     }

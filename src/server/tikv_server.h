@@ -37,6 +37,7 @@ struct tikv_server_options {
     const char *tls_key;
     const char *tls_ca;
     uint64_t handshake_ms_max;
+    struct connections_memory *memory; /* what all connections of the server hold */
 };
 
 int tikv_server_bind(const struct tikv_server_options *options, struct tikv_server **ret_server,

@@ -98,6 +98,7 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .slow_timeout_ms = (uint32_t)settings->slow_timeout_ms,
         .in_flight_bytes_max = settings->in_flight_max,
         .segment_size_bytes = settings->segment_size,
+        .connections_bytes_max = settings->connections_memory,
         .cache_size_bytes = settings->cache_size,
         .tikv = settings->tikv,
         .keyspaces = settings->keyspaces,

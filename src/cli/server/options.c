@@ -51,6 +51,8 @@ static const struct arguments_option rows[] = {
      "more connections are told to try later (20000)", 1, CONNECTIONS_MAX, NULL},
     {"in-flight-max", 0, ARGUMENTS_SIZE, AT(in_flight_max), "BYTES",
      "requests and replies of one connection in memory (64m)", 64 * 1024, 0, NULL},
+    {"connections-memory", 0, ARGUMENTS_SIZE, AT(connections_memory), "BYTES",
+     "of all connections; beyond it the largest are closed (half of the machine's)", MIB, 0, NULL},
     {"idle-timeout", 0, ARGUMENTS_SECONDS, AT(idle_timeout_ms), "SECONDS",
      "close connections that ask nothing for so long (0: never)", 0, 365 * DAY, NULL},
     {"slow-timeout", 0, ARGUMENTS_SECONDS, AT(slow_timeout_ms), "SECONDS",
@@ -116,26 +118,25 @@ static const struct arguments_command command[] = {
         .operands = "",
         .summary = "durable key-value server",
         .description =
-            "Keeps keys and values in a directory, and serves them over the kvs protocol to\n"
-            "kvs-client, libkvs and kvs-bench. Nothing listens beyond this machine unless --addr\n"
-            "says so: who can connect may do all. --tls-cert hides what is said; --tls-ca lets in\n"
+            "Keeps keys and values in a directory, and serves them over the kvs protocol to "
+            "kvs-client, libkvs and kvs-bench. Nothing listens beyond this machine unless --addr "
+            "says so: who can connect may do all. --tls-cert hides what is said; --tls-ca lets in "
             "only clients with a certificate.\n"
             "\n"
             "A write is acknowledged, by --sync,\n"
             "  always    when it is on the disk: it survives a power cut (the default)\n"
-            "  interval  when the system has it: it survives a killed server; the disk has it\n"
-            "            after --sync-interval\n"
+            "  interval  when the system has it: it survives a killed server; the disk\n"
+            "            has it after --sync-interval\n"
             "  never     as interval, but the system chooses when the disk gets it\n"
             "\n"
-            "SIGTERM and SIGINT stop the server: it finishes what it accepted, syncs and exits\n"
+            "SIGTERM and SIGINT stop the server: it finishes what it accepted, syncs and exits "
             "with 0. A second signal ends it at once; acknowledged writes are safe then, too.\n"
             "\n"
             "--verify and --repair start no server: they read a directory that no server has "
-            "open,\n"
-            "change nothing in it, and exit with 0 when all is well. The report names file and\n"
-            "offset of what is damaged.\n"
+            "open, change nothing in it, and exit with 0 when all is well. The report names file "
+            "and offset of what is damaged.\n"
             "\n"
-            "A file for --config has one `name = value` a line, with the names of the options\n"
+            "A file for --config has one `name = value` a line, with the names of the options "
             "(`sync = interval`); # begins a comment. The command line wins over the file.\n",
         .examples = "kvs-server --dir /var/lib/kvs\n"
                     "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"

@@ -34,6 +34,7 @@ struct server_settings {
     uint64_t idle_timeout_ms;
     uint64_t slow_timeout_ms;
     uint64_t in_flight_max;
+    uint64_t connections_memory;
     uint64_t grace_ms;
     uint64_t split_keys;
     uint64_t split_size;

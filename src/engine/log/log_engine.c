@@ -14,6 +14,7 @@
 #include "engine/log/log_engine.h"
 
 #include "base/clock.h"
+#include "base/machine.h"
 #include "base/mem.h"
 #include "engine/directory.h"
 #include "engine/file.h"
@@ -446,15 +447,6 @@ static const struct engine_methods log_methods = {
     .close_blocking = log_close_blocking,
 };
 
-static uint64_t cache_size_default(void)
-{
-    long pages = sysconf(_SC_PHYS_PAGES);
-    long page_size = sysconf(_SC_PAGESIZE);
-    if (pages <= 0 || page_size <= 0)
-        return 256u * 1024 * 1024;
-    return (uint64_t)pages * (uint64_t)page_size / 4;
-}
-
 static void condition_init(pthread_cond_t *condition)
 {
     pthread_condattr_t attributes;
@@ -483,7 +475,7 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     segment_size -= segment_size % FILE_BLOCK_SIZE;
     log->segment_size = segment_size < SEGMENT_SIZE_MAX ? (uint32_t)segment_size : SEGMENT_SIZE_MAX;
     log->cache_size_max =
-        options->cache_size_bytes != 0 ? options->cache_size_bytes : cache_size_default();
+        options->cache_size_bytes != 0 ? options->cache_size_bytes : machine_memory_bytes() / 4;
     epoch_init(&log->epoch);
     mailbox_init(&log->writes);
     mailbox_init(&log->requests);

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/machine.h"
 #include "base/mem.h"
 #include "engine/directory.h"
 #include "engine/pool_read.h"
@@ -447,15 +448,6 @@ static int database_open(struct rocks_engine *rocks, struct engine_message *mess
     return rocks_error(text);
 }
 
-static uint64_t cache_size_default(void)
-{
-    long pages = sysconf(_SC_PHYS_PAGES);
-    long page_size = sysconf(_SC_PAGESIZE);
-    if (pages <= 0 || page_size <= 0)
-        return 256u * 1024 * 1024;
-    return (uint64_t)pages * (uint64_t)page_size / 4;
-}
-
 static int rocks_new(const struct engine_options *options, struct rocks_engine **ret_rocks)
 {
     struct rocks_engine *rocks = mem_zalloc(sizeof *rocks);
@@ -480,8 +472,8 @@ static int rocks_new(const struct engine_options *options, struct rocks_engine *
         rocks_free(rocks);
         return error;
     }
-    options_make(rocks,
-                 options->cache_size_bytes != 0 ? options->cache_size_bytes : cache_size_default());
+    options_make(rocks, options->cache_size_bytes != 0 ? options->cache_size_bytes
+                                                       : machine_memory_bytes() / 4);
     *ret_rocks = rocks;
     return 0;
 }

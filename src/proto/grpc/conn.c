@@ -331,6 +331,11 @@ int grpc_conn_run(struct grpc_conn *conn, uint64_t now_ms)
     return run_pings(conn);
 }
 
+size_t grpc_conn_received_bytes(const struct grpc_conn *conn)
+{
+    return conn->buffered_bytes + conn->held_bytes;
+}
+
 uint64_t grpc_conn_timer(const struct grpc_conn *conn)
 {
     if (conn->lost)

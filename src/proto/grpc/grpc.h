@@ -122,6 +122,9 @@ int grpc_conn_send(struct grpc_conn *conn, struct buf *out, size_t size_max);
  * peer does not take stops calling grpc_conn_receive: that bounds what gathers here. */
 bool grpc_conn_wants_send(const struct grpc_conn *conn);
 
+/* Bytes of received messages that are incomplete, or of paused calls. */
+size_t grpc_conn_received_bytes(const struct grpc_conn *conn);
+
 /* When grpc_conn_run must be called next; UINT64_MAX: when bytes come. A time in the past: soon. */
 uint64_t grpc_conn_timer(const struct grpc_conn *conn);
 

@@ -241,6 +241,46 @@ static void a_late_reader_gets_everything(void **state)
     server_stop(server);
 }
 
+static unsigned connections_of(struct raw_peer *peer)
+{
+    struct wire_frame frame;
+    char text[1024];
+    assert_int_equal(raw_peer_call(peer, &(kvs_op){.kind = KVS_OP_STATS}, &frame), 0);
+    snprintf(text, sizeof text, "%.*s", (int)frame.body.size, (const char *)frame.body.data);
+    const char *field = strstr(text, "\"connections\":");
+    assert_non_null(field);
+    return (unsigned)strtoul(field + strlen("\"connections\":"), NULL, 10);
+}
+
+/* Each is within its own bounds; together they are not. The small one stays. */
+static void halves_of_large_requests_cannot_take_all_memory(void **state)
+{
+    (void)state;
+    enum { PEERS = 6, SIZE = 4 * 1024 * 1024 };
+    kvs_server *server = server_start(&(struct kvs_server_options){
+        .slow_timeout_ms = 400, .connections_bytes_max = 3 * SIZE}); /* a look each 100 ms */
+    struct raw_peer small, peers[PEERS];
+    uint8_t *value = mem_zalloc(SIZE);
+    raw_peer_open(&small, kvs_server_address(server));
+    for (int i = 0; i < PEERS; i++) {
+        raw_peer_open(&peers[i], kvs_server_address(server));
+        kvs_op set = {.kind = KVS_OP_SET, .key = S("k"), .value = slice_make(value, SIZE)};
+        raw_peer_ask(&peers[i], &set, 0);
+        peers[i].out.size -= 1000; /* the end never comes */
+        raw_peer_flush(&peers[i]);
+    }
+    while (connections_of(&small) > 1 + 3)
+        usleep(10000);
+    assert_int_equal(raw_peer_set(&small, "small", S("served")), 0);
+    for (int i = 0; i < PEERS; i++)
+        raw_peer_close(&peers[i]);
+    while (connections_of(&small) > 1)
+        usleep(10000);
+    raw_peer_close(&small);
+    mem_free(value);
+    server_stop(server);
+}
+
 static void too_many_connections_are_told_busy(void **state)
 {
     (void)state;
@@ -466,6 +506,7 @@ int main(void)
         cmocka_unit_test(a_half_closed_client_gets_its_replies),
         cmocka_unit_test(a_client_that_never_reads_is_closed),
         cmocka_unit_test(a_late_reader_gets_everything),
+        cmocka_unit_test(halves_of_large_requests_cannot_take_all_memory),
         cmocka_unit_test(too_many_connections_are_told_busy),
         cmocka_unit_test(idle_connections_are_closed),
         cmocka_unit_test(hundreds_of_connections),
