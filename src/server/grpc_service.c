@@ -59,9 +59,10 @@ static void resume_soon(struct grpc_port_loop *at)
 static void log_end(const struct grpc_connection *connection)
 {
     const char *why = grpc_conn_error_text(connection->conn);
+    enum log_level level = grpc_conn_peer_goes(connection->conn) ? LOG_DEBUG : LOG_INFO;
     if (why[0] != '\0')
-        log_info("connection %s (%s) closed: %s", connection->base.peer, connection->at->port->name,
-                 why);
+        log_line(level, "connection %s (%s) closed: %s", connection->base.peer,
+                 connection->at->port->name, why);
 }
 
 static void send_all(struct grpc_connection *connection)

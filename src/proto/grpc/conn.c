@@ -401,6 +401,11 @@ void *grpc_conn_user(const struct grpc_conn *conn)
     return conn->config.user;
 }
 
+bool grpc_conn_peer_goes(const struct grpc_conn *conn)
+{
+    return conn->goaway_received;
+}
+
 const char *grpc_conn_error_text(const struct grpc_conn *conn)
 {
     return conn->error_text;

@@ -152,6 +152,8 @@ void *grpc_conn_user(const struct grpc_conn *conn);
 
 /* Why the connection ended, for the log; "" while there is no reason. The connection owns it. */
 const char *grpc_conn_error_text(const struct grpc_conn *conn);
+/* The peer has said that it goes. */
+bool grpc_conn_peer_goes(const struct grpc_conn *conn);
 
 /* --- calls, both sides --- */
 

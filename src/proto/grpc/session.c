@@ -324,6 +324,21 @@ static int session_on_frame_send(nghttp2_session *session, const nghttp2_frame *
     return 0;
 }
 
+/*
+ * Clients in Go end with a GOAWAY that names a stream of their own, or the last possible one, where
+ * RFC 9113 (6.8) wants one of ours. For nghttp2 that breaks the connection, which is over anyway:
+ * it is noted as the farewell that it is.
+ */
+static int session_on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int code,
+                                    void *arg)
+{
+    (void)session;
+    struct grpc_conn *conn = arg;
+    if (frame->hd.type == NGHTTP2_GOAWAY && code == NGHTTP2_ERR_PROTO && conn->server)
+        conn_on_goaway(conn, &frame->goaway);
+    return 0;
+}
+
 /* nghttp2 describes the last mistake of the peer in words. */
 static int session_on_error(nghttp2_session *session, int code, const char *text, size_t size,
                             void *arg)
@@ -348,6 +363,8 @@ int session_callbacks_new(nghttp2_session_callbacks **ret_callbacks)
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, session_on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, session_on_frame_send);
     nghttp2_session_callbacks_set_send_data_callback(callbacks, call_on_write_data);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks,
+                                                                 session_on_invalid_frame);
     nghttp2_session_callbacks_set_error_callback2(callbacks, session_on_error);
     *ret_callbacks = callbacks;
     return 0;

@@ -288,6 +288,30 @@ static void test_ping_flood(void **state)
     server_close(&server);
 }
 
+/* Clients in Go say goodbye with a stream that is not ours; that is no mistake worth a word. */
+static void test_farewells(void **state)
+{
+    (void)state;
+    static const char *const streams[] = {"\0\0\0\0", "\0\0\0\1", "\x7f\xff\xff\xff"};
+    for (size_t i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+        struct server server;
+        uint8_t payload[11] = {0};
+        memcpy(payload, streams[i], 4);
+        memcpy(payload + 8, "bye", 3);
+        server_open(&server);
+        raw_request(&server.in, 0, 1, "/t.T/Echo");
+        raw_message(&server.in, END, 1, 0, "hello");
+        raw_frame(&server.in, NGHTTP2_GOAWAY, 0, 0, payload, sizeof payload);
+        server_feed(&server, true);
+        assert_int_equal(server.calls, 1);
+        assert_true(grpc_conn_peer_goes(server.conn));
+        assert_string_equal(grpc_conn_error_text(server.conn),
+                            "the peer sent GOAWAY: NO_ERROR: bye");
+        grpc_conn_lost(server.conn, "closed");
+        server_close(&server);
+    }
+}
+
 /* Calls opened and reset at once: a full house of them passes, an endless stream does not. */
 static void test_reset_flood(void **state)
 {
@@ -580,17 +604,12 @@ static void test_not_a_server(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_metadata_too_large),
-        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_broken_http2),
-        cmocka_unit_test(test_not_http2),
-        cmocka_unit_test(test_ping_flood),
-        cmocka_unit_test(test_reset_flood),
-        cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_resets),
-        cmocka_unit_test(test_goaway),
-        cmocka_unit_test(test_informational_answer),
+        cmocka_unit_test(test_requests),     cmocka_unit_test(test_metadata_too_large),
+        cmocka_unit_test(test_messages),     cmocka_unit_test(test_broken_http2),
+        cmocka_unit_test(test_not_http2),    cmocka_unit_test(test_ping_flood),
+        cmocka_unit_test(test_reset_flood),  cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_resets),       cmocka_unit_test(test_goaway),
+        cmocka_unit_test(test_farewells),    cmocka_unit_test(test_informational_answer),
         cmocka_unit_test(test_not_a_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
