@@ -249,7 +249,7 @@ static bool search_forward(struct search *search, uint32_t from, bool look)
         if (i >= from && call_only_looks(call) == look && call_take(search, i))
             return true;
     }
-    for (uint32_t i = search->known; i < search->all && call_of(search, i)->called < end; i++) {
+    for (uint32_t i = search->known; i < search->all && call_of(search, i)->called <= end; i++) {
         if (!search->done[i] && i >= from && !look && call_take(search, i))
             return true;
     }
@@ -313,7 +313,8 @@ static void call_print(FILE *out, const struct history_call *call, bool done)
         fprintf(out, " of mask %x: %u", call->mask, call->values[0]);
     if (call->kind == HISTORY_CAS)
         fprintf(out, " %u -> %u", call->expected, call->values[0]);
-    fprintf(out, "%s\n", call->kind < HISTORY_REMOVE ? "" : call->held ? " held" : " did not hold");
+    bool has_answer = call->kind >= HISTORY_REMOVE && call->returned != HISTORY_NEVER;
+    fprintf(out, "%s\n", !has_answer ? "" : call->held ? " held" : " did not hold");
 }
 
 void history_print(FILE *out, const struct history_call *calls, size_t count, const bool *done)
@@ -326,7 +327,7 @@ void history_print(FILE *out, const struct history_call *calls, size_t count, co
     uint64_t before = from > 60 ? from - 60 : 0;
     for (size_t i = 0; i < count; i++) {
         bool near = count <= 60 || (calls[i].returned >= before && calls[i].called <= from + 60);
-        if (near && (calls[i].returned != HISTORY_NEVER || calls[i].called <= from))
+        if (near && (count <= 60 || calls[i].returned != HISTORY_NEVER || calls[i].called <= from))
             call_print(out, &calls[i], done[i]);
     }
     fflush(out);
