@@ -7,6 +7,7 @@
 #   make fuzz       each fuzz target for FUZZ_SECONDS under libFuzzer
 #   make bench      measures against redis-server; bench/README.md has the figures
 #   make bench-tikv our TiKV client beside the Rust and Go ones, on one kvs-server
+#   make bench-events  event streams, beside node-eventstore-client
 #   make interop    the published Rust, Go, Python and Java clients of TiKV against kvs-server
 #   make interop-tikv-server   our TiKV client against a TiKV of others, in Go
 #   make lint fmt   looks at style; puts it right where a tool can
@@ -22,7 +23,7 @@ BUILDS ?= test
 FUZZ_SECONDS ?= 30
 RELEASE := --buildtype=release -Db_ndebug=false
 
-.PHONY: all help run test asan tsan fuzz bench bench-tikv interop \
+.PHONY: all help run test asan tsan fuzz bench bench-tikv bench-events interop \
 	interop-tikv-server lint fmt install uninstall clean setup
 
 all: build/build.ninja
@@ -62,6 +63,10 @@ bench:
 bench-tikv: setup
 	@$(MAKE) --no-print-directory all
 	@bench/run-tikv $(ARGS)
+
+bench-events: setup
+	@$(MAKE) --no-print-directory all
+	@bench/run-events $(ARGS)
 
 interop interop-tikv-server: setup
 	@$(MAKE) --no-print-directory all

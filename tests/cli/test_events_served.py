@@ -9,6 +9,8 @@ from pathlib import Path
 
 from harness import CLIENT, SECONDS_MAX, Server, environment, one_line, run, tap
 
+BENCH = str(tap.BUILD_DIR / "kvs-bench")
+
 SERVED = re.compile(r"clients on \S+:(\d+)\n.*serving HTTP on \S+:(\d+)\n", re.S)
 WARNING = "still has the password that everybody knows"
 
@@ -159,6 +161,29 @@ def test_readers_that_stop_cost_little_and_lose_nothing(directory):
               f"member {peaks[1]:.0f} MiB", flush=True)
         if not any(name.endswith("SAN_OPTIONS") for name in os.environ):  # they keep what is freed
             assert max(peaks) < 48, peaks  # of 60 MB of events
+        assert server.stop() == 0
+
+
+def test_every_load_of_the_generator(directory):
+    """What kvs-bench counts is what was appended, read and delivered."""
+    with EventServer(directory, "--insecure", "--sync=never") as server:
+        def load(*arguments):
+            done = run(BENCH, f"esdb://127.0.0.1:{server.tcp}", "--json", "--threads", "1", "--warm-up", "0", *arguments)
+            result = json.loads(done.out)
+            assert done.status == 0 and result["measured"]["errors"] == 0, done
+            return result["measured"]
+
+        appended = load("-c", "1", "-P", "4", "-w", "append", "--batch", "10", "-n", "50", "--stream", "s")
+        assert appended["events"] == 500 and appended["append"]["answered"] == 50, appended
+        assert json.loads(server.good("read", "s", "--reverse", "--limit", "1"))["number"] == 499
+        page = load("-c", "1", "-w", "read", "--page", "500", "-n", "1", "--stream", "s")
+        assert page["events"] == 500 and page["page"]["answered"] == 1, page
+        followed = load("-c", "2", "-w", "subscribe", "-n", "1000", "--stream", "s")
+        assert followed["events"] == 1000, followed
+        for subscriptions, lanes in ((1, 1), (5, 3)):
+            live = load("-c", str(subscriptions), "-P", str(lanes), "-w", "live", "-n", "60", "-d", "0", "--stream", "s")
+            assert live["append"]["answered"] == 60, live
+            assert live["events"] == live["event"]["answered"] == 60 * subscriptions, live
         assert server.stop() == 0
 
 

@@ -12,8 +12,8 @@
 enum { WORDS_MAX = 128, CONNECTIONS_MAX = 1000000, PIPELINE_MAX = 65536, THREADS_MAX = 256 };
 
 static const char *const distributions[] = {"uniform", "zipfian", NULL};
-static const char *const workloads[] = {"set",  "get",    "mixed", "txn",       "rmw",
-                                        "bank", "append", "read",  "subscribe", NULL};
+static const char *const workloads[] = {"set",    "get",  "mixed",     "txn",  "rmw", "bank",
+                                        "append", "read", "subscribe", "live", NULL};
 
 #define AT(field) offsetof(struct bench_options, field)
 
@@ -25,7 +25,7 @@ static const struct arguments_option rows[] = {
     {"threads", 't', ARGUMENTS_NUMBER, AT(threads), "N",
      "threads of the generator (half the processors)", 1, THREADS_MAX, NULL},
     {"workload", 'w', ARGUMENTS_CHOICE, AT(workload), NULL,
-     "what is sent (mixed); of event streams the last three (append)", 0, 0, workloads},
+     "what is sent (mixed); of event streams the last four (append)", 0, 0, workloads},
     {"batch", 'b', ARGUMENTS_NUMBER, AT(batch), "N", "events of an append (1)", 1,
      KVS_APPEND_COUNT_MAX, NULL},
     {"page", 0, ARGUMENTS_NUMBER, AT(page), "N", "events of a read (512)", 1, KVS_EVENTS_PAGE_MAX,
@@ -88,7 +88,9 @@ static const struct arguments_command commands[] = {
             "between\n"
             "two accounts. What must hold of the sum of rmw and bank is checked at the end.\n"
             "So does esdb://HOST:PORT: append writes events to one stream, read reads it page by\n"
-            "page, subscribe follows it from its begin; --load appends --keys events before.\n"
+            "page, subscribe follows it from its begin; --load appends --keys events before. live\n"
+            "has --connections subscriptions at the stream's end, appends --pipeline events at a\n"
+            "time, and measures from an append's acknowledgement to its event's delivery.\n"
             "\n"
             "Without --rate the load is a closed loop: every connection keeps --pipeline requests\n"
             "in flight, and a slow server is sent less. Latency then runs from the moment a\n"
@@ -128,8 +130,8 @@ static int options_check(struct bench_options *options, char message[ARGUMENTS_M
     struct keyspace keyspace;
     bool of_events = workload_is_events(options->workload);
     if (options->workload != WORKLOAD_DEFAULT && of_events != target_is_events(options->url))
-        return fail(message, of_events ? "append, read and subscribe are for esdb:// only"
-                                       : "esdb:// takes the workloads append, read, subscribe");
+        return fail(message, of_events ? "append, read, subscribe and live are for esdb:// only"
+                                       : "esdb:// takes append, read, subscribe and live");
     if (!isnan(options->read_ratio)) {
         if (options->workload != WORKLOAD_MIXED && options->workload != WORKLOAD_DEFAULT)
             return fail(message, "--read-ratio goes with --workload mixed only");
@@ -152,7 +154,8 @@ static void options_complete(struct bench_options *options)
     static const double ratios[] = {
         [WORKLOAD_SET] = 0.0,    [WORKLOAD_GET] = 1.0,  [WORKLOAD_MIXED] = 0.5,
         [WORKLOAD_TXN] = 0.0,    [WORKLOAD_RMW] = 0.0,  [WORKLOAD_BANK] = 0.0,
-        [WORKLOAD_APPEND] = 0.0, [WORKLOAD_READ] = 1.0, [WORKLOAD_SUBSCRIBE] = 1.0};
+        [WORKLOAD_APPEND] = 0.0, [WORKLOAD_READ] = 1.0, [WORKLOAD_SUBSCRIBE] = 1.0,
+        [WORKLOAD_LIVE] = 0.0};
     if (options->workload == WORKLOAD_DEFAULT)
         options->workload = target_is_events(options->url) ? WORKLOAD_APPEND : WORKLOAD_MIXED;
     if (isnan(options->read_ratio))

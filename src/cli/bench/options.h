@@ -16,6 +16,7 @@ enum workload {
     WORKLOAD_APPEND, /* from here on: of event streams */
     WORKLOAD_READ,
     WORKLOAD_SUBSCRIBE,
+    WORKLOAD_LIVE,
     WORKLOAD_DEFAULT, /* on the command line: mixed, or append */
 };
 
@@ -26,7 +27,7 @@ static inline bool workload_is_transactions(unsigned workload)
 
 static inline bool workload_is_events(unsigned workload)
 {
-    return workload >= WORKLOAD_APPEND && workload <= WORKLOAD_SUBSCRIBE;
+    return workload >= WORKLOAD_APPEND && workload <= WORKLOAD_LIVE;
 }
 
 struct bench_options {

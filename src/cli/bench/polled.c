@@ -18,10 +18,12 @@ void polled_close(struct polled *polled)
     polled->runtime = NULL;
 }
 
-void polled_turn(struct polled *polled)
+void polled_turn(struct polled *polled, int timeout_max_ms)
 {
     struct pollfd descriptor = {.fd = kvs_runtime_fd(polled->runtime), .events = POLLIN};
     int timeout_ms = kvs_runtime_poll_timeout_ms(polled->runtime);
+    if (timeout_max_ms >= 0 && (timeout_ms < 0 || timeout_ms > timeout_max_ms))
+        timeout_ms = timeout_max_ms;
     polled->turns++;
     if (timeout_ms != 0)
         poll(&descriptor, 1, timeout_ms);
@@ -32,7 +34,7 @@ int polled_finish(struct polled *polled, kvs_future *future, void **ret_pointer,
                   int64_t *ret_number, char text[TARGET_TEXT_MAX])
 {
     while (future != NULL && !kvs_future_is_ready(future))
-        polled_turn(polled);
+        polled_turn(polled, -1);
     int error = kvs_future_error(future);
     if (error != 0)
         snprintf(text, TARGET_TEXT_MAX, "%s", kvs_future_error_message(future));

@@ -15,8 +15,8 @@ struct polled {
 int polled_open(struct polled *polled, char text[TARGET_TEXT_MAX]);
 void polled_close(struct polled *polled);
 
-/* Waits until something is ready, and does it. */
-void polled_turn(struct polled *polled);
+/* Waits until something is ready, so long at most (-1: for ever), and does it. */
+void polled_turn(struct polled *polled, int timeout_max_ms);
 
 /* Turns until the future is ready, frees it, and returns its error, with a message. ret_pointer and
  * ret_number may be NULL. */

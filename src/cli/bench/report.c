@@ -9,10 +9,10 @@ static const char *operation_name(const struct bench_options *options, int opera
 {
     static const char *const names[OPERATION_COUNT] = {"set", "get", "txn"};
     static const char *const of_events[] = {"append", "page", "event"};
-    if (!workload_is_events(options->workload))
+    if (!workload_is_events(options->workload) || operation == OPERATION_TXN)
         return names[operation];
     bool is_append = operation == OPERATION_SET;
-    return is_append ? of_events[0] : of_events[options->workload == WORKLOAD_SUBSCRIBE ? 2 : 1];
+    return is_append ? of_events[0] : of_events[options->workload == WORKLOAD_READ ? 1 : 2];
 }
 
 static const struct {

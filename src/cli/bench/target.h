@@ -88,7 +88,12 @@ struct target_tls {
     const char *ca, *certificate, *key;
 };
 
-enum target_events_kind { TARGET_EVENTS_APPEND, TARGET_EVENTS_READ, TARGET_EVENTS_SUBSCRIBE };
+enum target_events_kind {
+    TARGET_EVENTS_APPEND,
+    TARGET_EVENTS_READ,
+    TARGET_EVENTS_SUBSCRIBE,
+    TARGET_EVENTS_LIVE,
+};
 
 /* What is done with event streams. */
 struct target_events {

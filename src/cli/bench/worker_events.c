@@ -4,7 +4,7 @@
  *   1. the worker's thread makes a runtime that it polls itself, and opens the client;
  *   2. append: each lane has one append of `batch` events under way; read: one page of `page`
  *      events, from the begin of the stream and again; subscribe: each lane is a catch-up
- *      subscription from the begin;
+ *      subscription from the begin; live: worker_live.c;
  *   3. when the phase is over, the lanes run out, and the client is closed.
  *
  * All of a worker's lanes share its one connection; there are connections x pipeline of them, for
@@ -17,9 +17,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/slice.h"
+#include "cli/bench/polled.h"
+#include "cli/bench/worker_live.h"
 
-#include <kvs/kvs.h>
-#include <poll.h>
 #include <stdio.h>
 
 #define FILL_BATCH 100u
@@ -34,7 +34,7 @@ struct events_lane {
 
 struct events_run {
     struct worker *worker;
-    kvs_runtime *runtime;
+    struct polled polled;
     kvs_events *events;
     struct events_lane *lanes;
     kvs_new_event *batch;
@@ -42,17 +42,22 @@ struct events_run {
     size_t under_way; /* lanes */
 };
 
-static void note(struct worker *worker, const char *text)
+void worker_events_note(struct worker *worker, const char *text)
 {
     histogram_bump(&worker->tally.errors, 1);
     if (worker->tally.first_error[0] == '\0')
         snprintf(worker->tally.first_error, TARGET_TEXT_MAX, "%s", text);
 }
 
-static bool may_issue(const struct worker *worker, uint64_t now)
+bool worker_events_may_issue(const struct worker *worker, uint64_t now)
 {
     return worker->issued < worker->phase.requests_max && now < worker->phase.deadline_ns &&
            !atomic_load_explicit(&worker->load->stop, memory_order_relaxed); /* only a wish */
+}
+
+static enum target_events_kind kind_of(const struct worker *worker)
+{
+    return worker->phase.fill ? TARGET_EVENTS_APPEND : worker->load->target->events.kind;
 }
 
 static kvs_slice stream_name(const struct worker *worker)
@@ -88,13 +93,13 @@ static void lane_on_ready(kvs_future *future, void *arg)
     histogram_record(&worker->tally.latency[is_read ? OPERATION_GET : OPERATION_SET],
                      now - lane->start_ns);
     if (error != 0)
-        note(worker, kvs_future_error_message(future));
+        worker_events_note(worker, kvs_future_error_message(future));
     else if (is_read)
         lane_on_page(lane, future);
     else
         worker->tally.events += lane->count;
     kvs_future_free(future);
-    if (may_issue(worker, now))
+    if (worker_events_may_issue(worker, now))
         lane_issue(lane, now);
 }
 
@@ -123,7 +128,7 @@ static void lane_issue(struct events_lane *lane, uint64_t now)
     struct worker *worker = lane->run->worker;
     kvs_future *future;
     lane->start_ns = now;
-    if (worker->phase.fill || worker->load->target->events.kind == TARGET_EVENTS_APPEND) {
+    if (kind_of(worker) == TARGET_EVENTS_APPEND) {
         future = lane_append(lane);
     } else {
         worker->issued++;
@@ -133,7 +138,7 @@ static void lane_issue(struct events_lane *lane, uint64_t now)
     }
     if (future == NULL || kvs_future_on_ready(future, lane_on_ready, lane) != 0) {
         kvs_future_free(future);
-        note(worker, kvs_error_text(KVS_ERR_NO_MEMORY));
+        worker_events_note(worker, kvs_error_text(KVS_ERR_NO_MEMORY));
         return;
     }
     worker->in_flight++;
@@ -156,7 +161,7 @@ static bool lane_on_events(kvs_subscription *subscription, const kvs_resolved_ev
     worker->issued += count;
     worker->tally.events += count;
     worker->tally.end_ns = now;
-    if (!may_issue(worker, now))
+    if (!worker_events_may_issue(worker, now))
         kvs_subscription_stop(subscription);
     return true;
 }
@@ -166,7 +171,7 @@ static void lane_on_dropped(kvs_subscription *subscription, int error, const cha
     struct events_lane *lane = arg;
     (void)subscription;
     if (error != 0)
-        note(lane->run->worker, why);
+        worker_events_note(lane->run->worker, why);
     lane->run->under_way--;
 }
 
@@ -184,38 +189,13 @@ static void lane_subscribe(struct events_lane *lane, uint64_t now)
     int error =
         kvs_events_subscribe(lane->run->events, &options, &handlers, lane, &lane->subscription);
     if (error != 0)
-        note(worker, kvs_error_text(error));
+        worker_events_note(worker, kvs_error_text(error));
     else
         lane->run->under_way++;
 }
 
-/* --- the runtime, turned by this thread --------------------------------------------------------
+/* --- the client --------------------------------------------------------------------------------
  */
-
-static void turn(struct events_run *run, int timeout_max_ms)
-{
-    struct pollfd descriptor = {.fd = kvs_runtime_fd(run->runtime), .events = POLLIN};
-    int timeout_ms = kvs_runtime_poll_timeout_ms(run->runtime);
-    if (timeout_max_ms >= 0 && (timeout_ms < 0 || timeout_ms > timeout_max_ms))
-        timeout_ms = timeout_max_ms;
-    run->worker->tally.polls++;
-    if (timeout_ms != 0)
-        poll(&descriptor, 1, timeout_ms);
-    kvs_runtime_poll(run->runtime);
-}
-
-static int finish(struct events_run *run, kvs_future *future, void **ret_pointer, char *text)
-{
-    while (future != NULL && !kvs_future_is_ready(future))
-        turn(run, -1);
-    int error = kvs_future_error(future);
-    if (error != 0)
-        snprintf(text, TARGET_TEXT_MAX, "%s", kvs_future_error_message(future));
-    else if (ret_pointer != NULL)
-        kvs_future_get_pointer(future, ret_pointer);
-    kvs_future_free(future);
-    return error;
-}
 
 static int run_open(struct events_run *run, const struct target *target, char *text)
 {
@@ -227,13 +207,12 @@ static int run_open(struct events_run *run, const struct target *target, char *t
         .tls_certificate = target->tls.certificate,
         .tls_key = target->tls.key,
     };
-    int error = kvs_runtime_new_polled(NULL, &run->runtime);
-    if (error != 0) {
-        snprintf(text, TARGET_TEXT_MAX, "%s", kvs_error_text(error));
+    int error = polled_open(&run->polled, text);
+    if (error != 0)
         return error;
-    }
     void *events = NULL;
-    error = finish(run, kvs_events_open(run->runtime, target->url, &options), &events, text);
+    error = polled_finish(&run->polled, kvs_events_open(run->polled.runtime, target->url, &options),
+                          &events, NULL, text);
     run->events = events;
     return error;
 }
@@ -242,8 +221,9 @@ static void run_close(struct events_run *run)
 {
     char text[TARGET_TEXT_MAX];
     if (run->events != NULL)
-        finish(run, kvs_events_close(run->events), NULL, text);
-    kvs_runtime_free(run->runtime);
+        polled_finish(&run->polled, kvs_events_close(run->events), NULL, NULL, text);
+    polled_close(&run->polled);
+    run->worker->tally.polls += run->polled.turns;
     mem_free(run->lanes);
     mem_free(run->batch);
 }
@@ -263,8 +243,7 @@ static int make_lanes(struct events_run *run)
 {
     const struct worker *worker = run->worker;
     uint32_t batch = worker->load->target->events.batch;
-    bool subscribes =
-        !worker->phase.fill && worker->load->target->events.kind == TARGET_EVENTS_SUBSCRIBE;
+    bool subscribes = kind_of(worker) == TARGET_EVENTS_SUBSCRIBE;
     run->count = worker->busy_count * (subscribes ? 1 : worker->phase.depth);
     run->lanes = mem_zalloc(run->count * sizeof run->lanes[0]);
     run->batch = mem_alloc((batch > FILL_BATCH ? batch : FILL_BATCH) * sizeof run->batch[0]);
@@ -281,8 +260,8 @@ static void run_subscriptions(struct events_run *run)
     for (size_t i = 0; i < run->count; i++)
         lane_subscribe(&run->lanes[i], clock_now_ns());
     while (run->under_way > 0) {
-        turn(run, 10); /* the end of the phase is nothing that a descriptor tells */
-        if (stopped || may_issue(run->worker, clock_now_ns()))
+        polled_turn(&run->polled, 10); /* the end of the phase is nothing that a descriptor tells */
+        if (stopped || worker_events_may_issue(run->worker, clock_now_ns()))
             continue;
         for (size_t i = 0; i < run->count; i++)
             kvs_subscription_stop(run->lanes[i].subscription);
@@ -295,10 +274,10 @@ static void run_subscriptions(struct events_run *run)
 static void run_calls(struct events_run *run)
 {
     uint64_t now = clock_now_ns();
-    for (size_t i = 0; i < run->count && may_issue(run->worker, now); i++)
+    for (size_t i = 0; i < run->count && worker_events_may_issue(run->worker, now); i++)
         lane_issue(&run->lanes[i], now);
     while (run->worker->in_flight > 0)
-        turn(run, -1);
+        polled_turn(&run->polled, -1);
 }
 
 void worker_events_run(struct worker *worker)
@@ -310,13 +289,14 @@ void worker_events_run(struct worker *worker)
         snprintf(text, sizeof text, "a fixed rate cannot be asked of this kind of target");
     if (error == 0)
         error = run_open(&run, worker->load->target, text);
+    bool is_live = kind_of(worker) == TARGET_EVENTS_LIVE;
     if (error == 0)
-        error = make_lanes(&run);
+        error = is_live ? worker_live_run(worker, &run.polled, run.events, text) : make_lanes(&run);
     if (error != 0)
-        note(worker, text);
-    else if (!worker->phase.fill && worker->load->target->events.kind == TARGET_EVENTS_SUBSCRIBE)
+        worker_events_note(worker, text);
+    else if (kind_of(worker) == TARGET_EVENTS_SUBSCRIBE)
         run_subscriptions(&run);
-    else
+    else if (!is_live)
         run_calls(&run);
     run_close(&run);
 }

@@ -10,4 +10,8 @@ int worker_events_check(const struct target *target, char text[TARGET_TEXT_MAX])
 /* The phase, from first to last request; what fails is in the tally. */
 void worker_events_run(struct worker *worker);
 
+/* For its parts: counts an error, and keeps the first one's text. */
+void worker_events_note(struct worker *worker, const char *text);
+bool worker_events_may_issue(const struct worker *worker, uint64_t now);
+
 #endif

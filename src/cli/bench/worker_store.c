@@ -169,7 +169,7 @@ void worker_store_run(struct worker *worker)
     for (size_t i = 0; error == 0 && i < run.count && may_issue(worker, now); i++)
         lane_issue(&run.lanes[i], now);
     while (error == 0 && worker->in_flight > 0)
-        polled_turn(&run.polled);
+        polled_turn(&run.polled, -1);
     if (error != 0) {
         histogram_bump(&worker->tally.errors, 1);
         note(worker, text);

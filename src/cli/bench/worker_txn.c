@@ -345,7 +345,7 @@ static int run_phase(struct txn_run *run, char text[TARGET_TEXT_MAX])
         lane_next(&run->lanes[i], now);
     }
     while (error == 0 && worker->in_flight > 0)
-        polled_turn(&run->kept->polled);
+        polled_turn(&run->kept->polled, -1);
     return error;
 }
 
@@ -373,7 +373,7 @@ static int add_page(struct polled *polled, kvs_future *scan, int64_t *sum, uint8
     size_t count;
     int64_t more = 0;
     while (scan != NULL && !kvs_future_is_ready(scan))
-        polled_turn(polled);
+        polled_turn(polled, -1);
     int error = kvs_future_get_pairs(scan, &pairs, &count);
     if (error != 0)
         snprintf(text, TARGET_TEXT_MAX, "%s", kvs_future_error_message(scan));
