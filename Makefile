@@ -6,6 +6,7 @@
 #   make asan tsan  the same tests under AddressSanitizer + UBSan, and under ThreadSanitizer
 #   make fuzz       each fuzz target for FUZZ_SECONDS under libFuzzer
 #   make bench      measures against redis-server; bench/README.md has the figures
+#   make bench-engine   the log engine beside RocksDB, LMDB and LevelDB
 #   make bench-tikv our TiKV client beside the Rust and Go ones, on one kvs-server
 #   make bench-events  event streams, beside node-eventstore-client
 #   make interop    the published Rust, Go, Python and Java clients of TiKV against kvs-server
@@ -23,7 +24,7 @@ BUILDS ?= test
 FUZZ_SECONDS ?= 30
 RELEASE := --buildtype=release -Db_ndebug=false
 
-.PHONY: all help run test asan tsan fuzz bench bench-tikv bench-events interop \
+.PHONY: all help run test asan tsan fuzz bench bench-engine bench-tikv bench-events interop \
 	interop-tikv-server lint fmt install uninstall clean setup
 
 all: build/build.ninja
@@ -59,6 +60,11 @@ bench:
 	@tools/setup build bench
 	@$(MAKE) --no-print-directory all
 	@bench/run $(ARGS)
+
+bench-engine:
+	@tools/setup build bench
+	@$(MAKE) --no-print-directory all
+	@bench/run-engine $(ARGS)
 
 bench-tikv: setup
 	@$(MAKE) --no-print-directory all
