@@ -4,6 +4,7 @@
 #include "engine/file.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -13,24 +14,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FDS_MAX 1024
-#define FILES_MAX 4096
+#define FILES_MAX 4096 /* that ever were */
+#define NAMES_MAX 4096
+#define NAME_SIZE 80
 #define SECTOR 512
+#define NONE UINT32_MAX
 
 enum event_kind {
-    EVENT_CREATE,
     EVENT_WRITE,
     EVENT_TRUNCATE,
     EVENT_SYNC,
-    EVENT_UNLINK,
-    EVENT_RENAME,
+    EVENT_NAME,   /* the name stands for this file from now on; file NONE: a directory */
+    EVENT_UNNAME, /* the name is gone */
+    EVENT_RENAME, /* the file of one name has another from now on */
     EVENT_SYNC_DIRECTORY,
     EVENT_NOTE
 };
 
 struct event {
     enum event_kind kind;
-    unsigned file;
+    uint32_t file;   /* of a directory's sync: its name */
+    uint32_t name;   /* index of the name */
     uint64_t offset; /* also: size of a truncation, number of a note, new name of a rename */
     size_t size;
     uint8_t *bytes;
@@ -44,9 +48,11 @@ static char root[256];
 static struct event *events;
 static size_t events_count;
 static size_t events_room;
-static char files[FILES_MAX][64]; /* names */
-static unsigned files_count;
-static int file_of_fd[FDS_MAX]; /* 1 + index; 0: not ours */
+static char names[NAMES_MAX][NAME_SIZE]; /* below the root; "" is the root itself */
+static uint32_t names_count;
+static uint32_t file_of_name[NAMES_MAX]; /* by now */
+static uint32_t files_count;
+static ino_t inode_of_file[FILES_MAX];
 
 static bool begins_with_root(const char *path)
 {
@@ -54,17 +60,19 @@ static bool begins_with_root(const char *path)
     return noting && strncmp(path, root, size) == 0 && (path[size] == '/' || path[size] == '\0');
 }
 
-/* Under the lock. */
-static unsigned file_index(const char *path)
+/* Under the lock; of a path that begins with the root. */
+static uint32_t name_index(const char *path)
 {
-    const char *name = strrchr(path, '/') + 1;
-    for (unsigned i = 0; i < files_count; i++) {
-        if (strcmp(files[i], name) == 0)
+    const char *name = path + strlen(root);
+    name += *name == '/';
+    for (uint32_t i = 0; i < names_count; i++) {
+        if (strcmp(names[i], name) == 0)
             return i;
     }
-    assert(files_count < FILES_MAX);
-    snprintf(files[files_count], sizeof files[0], "%s", name);
-    return files_count++;
+    assert(names_count < NAMES_MAX && strlen(name) < NAME_SIZE);
+    snprintf(names[names_count], NAME_SIZE, "%s", name);
+    file_of_name[names_count] = NONE;
+    return names_count++;
 }
 
 /* Under the lock. */
@@ -78,6 +86,29 @@ static void event_add(struct event event)
     events[events_count++] = event;
 }
 
+static ino_t inode_of_fd(int fd)
+{
+    struct stat status;
+    int error = fstat(fd, &status);
+    assert(error == 0);
+    (void)error;
+    return status.st_ino;
+}
+
+static uint32_t file_new(int fd)
+{
+    assert(files_count < FILES_MAX);
+    inode_of_file[files_count] = inode_of_fd(fd);
+    return files_count++;
+}
+
+static void name_event(const char *path, uint32_t file)
+{
+    uint32_t name = name_index(path);
+    file_of_name[name] = file;
+    event_add((struct event){.kind = EVENT_NAME, .name = name, .file = file});
+}
+
 void disk_journal_free(void)
 {
     for (size_t i = 0; i < events_count; i++)
@@ -85,17 +116,61 @@ void disk_journal_free(void)
     free(events);
     events = NULL;
     events_count = events_room = 0;
-    files_count = 0;
-    memset(file_of_fd, 0, sizeof file_of_fd);
+    files_count = names_count = 0;
 }
 
-void disk_journal_start(const char *directory)
+/* A file that is there at the start: all of it is safe. */
+static void load_file(const char *path)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY);
+    int error = fstat(fd, &status);
+    assert(fd >= 0 && error == 0);
+    struct event event = {.kind = EVENT_WRITE, .size = (size_t)status.st_size, .direct = true};
+    event.bytes = malloc(event.size + 1);
+    assert(event.bytes != NULL);
+    ssize_t got = read(fd, event.bytes, event.size);
+    assert(got == (ssize_t)event.size);
+    (void)error;
+    (void)got;
+    event.file = file_new(fd);
+    close(fd);
+    name_event(path, event.file);
+    event_add(event);
+}
+
+static void load_directory(const char *path)
+{
+    DIR *directory = opendir(path);
+    assert(directory != NULL);
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        char below[1024];
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(below, sizeof below, "%.500s/%s", path, entry->d_name);
+        if (entry->d_type != DT_DIR) {
+            load_file(below);
+            continue;
+        }
+        name_event(below, NONE);
+        load_directory(below);
+    }
+    closedir(directory);
+    uint32_t name = name_index(path);
+    event_add(
+        (struct event){.kind = EVENT_SYNC_DIRECTORY, .file = name, .begun = events_count + 1});
+}
+
+size_t disk_journal_start(const char *directory)
 {
     pthread_mutex_lock(&lock);
     disk_journal_free();
     snprintf(root, sizeof root, "%s", directory);
     noting = true;
+    load_directory(directory);
+    size_t begin = events_count;
     pthread_mutex_unlock(&lock);
+    return begin;
 }
 
 void disk_journal_stop(void)
@@ -108,19 +183,21 @@ void disk_journal_stop(void)
 void disk_journal_note(uint64_t number)
 {
     pthread_mutex_lock(&lock);
-    event_add((struct event){.kind = EVENT_NOTE, .offset = number});
+    event_add((struct event){.kind = EVENT_NOTE, .offset = number, .file = NONE});
     pthread_mutex_unlock(&lock);
 }
 
 size_t disk_journal_length(void)
 {
-    return events_count;
+    pthread_mutex_lock(&lock);
+    size_t length = events_count;
+    pthread_mutex_unlock(&lock);
+    return length;
 }
 
 /* --- the wrapped calls ------------------------------------------------------------------------*/
 
 int __real_file_open(const char *path, int flags, int *ret_fd);
-int __real_file_open_direct(const char *path, int *ret_fd);
 int __real_file_write_direct(int fd, const void *data, size_t size, uint64_t offset);
 int __real_file_write(int fd, const void *data, size_t size, uint64_t offset);
 int __real_file_sync(int fd);
@@ -128,8 +205,9 @@ int __real_file_truncate(int fd, uint64_t size);
 int __real_file_unlink(const char *path);
 int __real_file_rename(const char *from, const char *to);
 int __real_file_sync_directory(const char *path);
+int __real_link(const char *from, const char *to);
+int __real_mkdir(const char *path, mode_t mode);
 int __wrap_file_open(const char *path, int flags, int *ret_fd);
-int __wrap_file_open_direct(const char *path, int *ret_fd);
 int __wrap_file_write_direct(int fd, const void *data, size_t size, uint64_t offset);
 int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset);
 int __wrap_file_sync(int fd);
@@ -137,6 +215,8 @@ int __wrap_file_truncate(int fd, uint64_t size);
 int __wrap_file_unlink(const char *path);
 int __wrap_file_rename(const char *from, const char *to);
 int __wrap_file_sync_directory(const char *path);
+int __wrap_link(const char *from, const char *to);
+int __wrap_mkdir(const char *path, mode_t mode);
 
 int __wrap_file_open(const char *path, int flags, int *ret_fd)
 {
@@ -146,15 +226,14 @@ int __wrap_file_open(const char *path, int flags, int *ret_fd)
     if (error != 0)
         return error;
     pthread_mutex_lock(&lock);
-    assert(*ret_fd < FDS_MAX);
-    file_of_fd[*ret_fd] = 0;
     if (begins_with_root(path)) {
-        unsigned file = file_index(path);
-        file_of_fd[*ret_fd] = 1 + (int)file;
-        if (is_new)
-            event_add((struct event){.kind = EVENT_CREATE, .file = file});
-        else if ((flags & O_TRUNC) != 0)
+        uint32_t file = file_of_name[name_index(path)];
+        if (is_new) {
+            file = file_new(*ret_fd);
+            name_event(path, file);
+        } else if ((flags & O_TRUNC) != 0) {
             event_add((struct event){.kind = EVENT_TRUNCATE, .file = file});
+        }
     }
     pthread_mutex_unlock(&lock);
     return 0;
@@ -164,33 +243,17 @@ int __wrap_file_open(const char *path, int flags, int *ret_fd)
 static void fd_event(int fd, struct event event)
 {
     pthread_mutex_lock(&lock);
-    if (noting && file_of_fd[fd] > 0) {
-        event.file = (unsigned)file_of_fd[fd] - 1;
+    uint32_t file = files_count; /* the newest: a number may be used again */
+    ino_t inode = inode_of_fd(fd);
+    while (file > 0 && inode_of_file[file - 1] != inode)
+        file--;
+    if (noting && file > 0) {
+        event.file = file - 1;
         event_add(event);
     } else {
         free(event.bytes);
     }
     pthread_mutex_unlock(&lock);
-}
-
-static size_t events_now(void)
-{
-    pthread_mutex_lock(&lock);
-    size_t now = events_count;
-    pthread_mutex_unlock(&lock);
-    return now;
-}
-
-int __wrap_file_open_direct(const char *path, int *ret_fd)
-{
-    int error = __real_file_open_direct(path, ret_fd);
-    if (error != 0)
-        return error;
-    pthread_mutex_lock(&lock);
-    assert(*ret_fd < FDS_MAX);
-    file_of_fd[*ret_fd] = begins_with_root(path) ? 1 + (int)file_index(path) : 0;
-    pthread_mutex_unlock(&lock);
-    return 0;
 }
 
 static struct event write_event(const void *data, size_t size, uint64_t offset)
@@ -228,7 +291,7 @@ int __wrap_file_truncate(int fd, uint64_t size)
 
 int __wrap_file_sync(int fd)
 {
-    size_t begun = events_now();
+    size_t begun = disk_journal_length();
     int error = __real_file_sync(fd);
     if (error == 0)
         fd_event(fd, (struct event){.kind = EVENT_SYNC, .begun = begun});
@@ -239,8 +302,11 @@ int __wrap_file_unlink(const char *path)
 {
     int error = __real_file_unlink(path);
     pthread_mutex_lock(&lock);
-    if (error == 0 && begins_with_root(path))
-        event_add((struct event){.kind = EVENT_UNLINK, .file = file_index(path)});
+    if (error == 0 && begins_with_root(path)) {
+        uint32_t name = name_index(path);
+        file_of_name[name] = NONE;
+        event_add((struct event){.kind = EVENT_UNNAME, .name = name, .file = NONE});
+    }
     pthread_mutex_unlock(&lock);
     return error;
 }
@@ -249,94 +315,139 @@ int __wrap_file_rename(const char *from, const char *to)
 {
     int error = __real_file_rename(from, to);
     pthread_mutex_lock(&lock);
-    if (error == 0 && begins_with_root(from))
-        event_add((struct event){
-            .kind = EVENT_RENAME, .file = file_index(from), .offset = file_index(to)});
+    if (error == 0 && begins_with_root(from)) {
+        struct event event = {
+            .kind = EVENT_RENAME, .name = name_index(from), .offset = name_index(to)};
+        event.file = file_of_name[event.name];
+        file_of_name[event.offset] = event.file;
+        file_of_name[event.name] = NONE;
+        event_add(event);
+    }
     pthread_mutex_unlock(&lock);
     return error;
 }
 
 int __wrap_file_sync_directory(const char *path)
 {
-    size_t begun = events_now();
+    size_t begun = disk_journal_length();
     int error = __real_file_sync_directory(path);
     pthread_mutex_lock(&lock);
     if (error == 0 && begins_with_root(path))
-        event_add((struct event){.kind = EVENT_SYNC_DIRECTORY, .begun = begun});
+        event_add(
+            (struct event){.kind = EVENT_SYNC_DIRECTORY, .file = name_index(path), .begun = begun});
     pthread_mutex_unlock(&lock);
     return error;
 }
 
+int __wrap_link(const char *from, const char *to)
+{
+    int status = __real_link(from, to);
+    pthread_mutex_lock(&lock);
+    if (status == 0 && begins_with_root(to))
+        name_event(to, file_of_name[name_index(from)]);
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+int __wrap_mkdir(const char *path, mode_t mode)
+{
+    int status = __real_mkdir(path, mode);
+    pthread_mutex_lock(&lock);
+    if (status == 0 && begins_with_root(path))
+        name_event(path, NONE);
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
 /* --- the cut ----------------------------------------------------------------------------------*/
 
-/* Up to which event each file was synced before the cut, and the directory is kept by it. */
-static size_t synced_up_to[FILES_MAX];
-static size_t directory_up_to;
+static size_t file_safe[FILES_MAX];   /* what was done to the file before this event is safe */
+static size_t names_safe[NAMES_MAX];  /* the same of what is in a directory, by its name */
+static uint32_t file_then[NAMES_MAX]; /* what each name stands for after the cut */
+static bool named_then[NAMES_MAX];
 
-static void find_synced(size_t at, struct rand *rand)
+static void find_safe(size_t at)
 {
-    memset(synced_up_to, 0, sizeof synced_up_to);
-    directory_up_to = 0;
+    memset(file_safe, 0, sizeof file_safe);
+    memset(names_safe, 0, sizeof names_safe);
     for (size_t i = 0; i < at; i++) {
-        size_t *synced = events[i].kind == EVENT_SYNC             ? &synced_up_to[events[i].file]
-                         : events[i].kind == EVENT_SYNC_DIRECTORY ? &directory_up_to
-                                                                  : NULL;
-        if (synced != NULL && events[i].begun > *synced)
-            *synced = events[i].begun;
+        size_t *safe = events[i].kind == EVENT_SYNC             ? &file_safe[events[i].file]
+                       : events[i].kind == EVENT_SYNC_DIRECTORY ? &names_safe[events[i].file]
+                                                                : NULL;
+        if (safe != NULL && events[i].begun > *safe)
+            *safe = events[i].begun;
     }
-    directory_up_to += rand_below(rand, at - directory_up_to + 1);
+}
+
+/* The name's directory: "" and "data" of "data/KVS". */
+static uint32_t directory_of(uint32_t name)
+{
+    char path[sizeof root + NAME_SIZE + 2];
+    snprintf(path, sizeof path, "%.255s/%.79s", root, names[name]);
+    *strrchr(path, '/') = '\0';
+    return name_index(path);
+}
+
+static void name_apply(const struct event *event)
+{
+    if (event->kind == EVENT_RENAME) { /* also when the old name never reached the disk */
+        file_then[event->offset] = event->file;
+        named_then[event->offset] = true;
+        named_then[event->name] = false;
+        return;
+    }
+    file_then[event->name] = event->file;
+    named_then[event->name] = event->kind == EVENT_NAME;
+}
+
+/* Journals are written for all directories together: a sync of one takes all before it along. */
+static void find_names(size_t at, enum disk_names kind, struct rand *rand)
+{
+    memset(named_then, 0, sizeof named_then);
+    size_t ordered = 0;
+    for (uint32_t i = 0; i < names_count; i++)
+        ordered = names_safe[i] > ordered ? names_safe[i] : ordered;
+    ordered += rand_below(rand, at + 1 > ordered ? at + 1 - ordered : 1);
+    for (size_t i = 0; i < at; i++) {
+        const struct event *event = &events[i];
+        if (event->kind < EVENT_NAME || event->kind > EVENT_RENAME)
+            continue;
+        bool there = kind == DISK_NAMES_ORDERED
+                         ? i < ordered
+                         : i < names_safe[directory_of(event->name)] || rand_below(rand, 2) == 0;
+        if (there)
+            name_apply(event);
+    }
 }
 
 static void apply_write(int fd, const struct event *event, bool durable, struct rand *rand)
 {
-    uint64_t mode = rand_below(rand, 3); /* all of it, none of it, any sectors */
-    for (size_t done = 0; done < event->size;) {
-        size_t size = SECTOR - (event->offset + done) % SECTOR;
+    uint64_t mode = durable ? 0 : rand_below(rand, 3); /* all of it, none of it, any sectors */
+    if (mode == 1)
+        return;
+    size_t size = event->size;
+    for (size_t done = 0; done < event->size; done += size) {
+        size = mode == 0 ? event->size : SECTOR - (event->offset + done) % SECTOR;
         if (size > event->size - done)
             size = event->size - done;
-        if (durable || mode == 0 || (mode == 2 && rand_below(rand, 2) == 0)) {
-            ssize_t wrote = pwrite(fd, event->bytes + done, size, (off_t)(event->offset + done));
-            assert(wrote == (ssize_t)size);
-        }
-        done += size;
+        if (mode == 2 && rand_below(rand, 2) == 0)
+            continue;
+        ssize_t wrote = pwrite(fd, event->bytes + done, size, (off_t)(event->offset + done));
+        assert(wrote == (ssize_t)size);
+        (void)wrote;
     }
 }
 
-/* Does the file's directory entry outlive the cut? */
-static bool entry_is_there(unsigned file)
+static void make_file(uint32_t file, size_t at, struct rand *rand, const char *path)
 {
-    bool there = false;
-    for (size_t i = 0; i < directory_up_to; i++) {
-        if (events[i].file == file && events[i].kind == EVENT_CREATE)
-            there = true;
-        if (events[i].file == file && events[i].kind == EVENT_UNLINK)
-            there = false;
-    }
-    return there;
-}
-
-/* A file is renamed at most once, and nothing else ever has the new name. */
-static const char *file_name(unsigned file)
-{
-    for (size_t i = 0; i < directory_up_to; i++) {
-        if (events[i].kind == EVENT_RENAME && events[i].file == file)
-            return files[events[i].offset];
-    }
-    return files[file];
-}
-
-static void make_file(unsigned file, size_t at, struct rand *rand, const char *directory)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", directory, file_name(file));
-    int fd = open(path, O_RDWR | O_CREAT, 0644);
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
     assert(fd >= 0);
     /* The event at the cut was under way: any of it may be there. */
     for (size_t i = 0; i <= at && i < events_count; i++) {
         const struct event *event = &events[i];
         if (event->file != file)
             continue;
-        bool durable = i < at && (event->direct || i < synced_up_to[file]);
+        bool durable = i < at && (event->direct || i < file_safe[file]);
         if (event->kind == EVENT_WRITE)
             apply_write(fd, event, durable, rand);
         if (event->kind == EVENT_TRUNCATE && (durable || rand_below(rand, 2) == 0)) {
@@ -348,19 +459,47 @@ static void make_file(unsigned file, size_t at, struct rand *rand, const char *d
     close(fd);
 }
 
-uint64_t disk_journal_cut(size_t at, struct rand *rand, const char *directory)
+/* Directories stand before what is in them; what is in one that is lost is lost, too. */
+static void make_names(size_t at, struct rand *rand, const char *directory)
+{
+    static uint32_t made[FILES_MAX]; /* 1 + the name under which a file was made */
+    memset(made, 0, sizeof made);
+    for (uint32_t i = 0; i < names_count; i++) {
+        char path[600];
+        char first[600];
+        if (!named_then[i])
+            continue;
+        snprintf(path, sizeof path, "%.500s/%.79s", directory, names[i]);
+        uint32_t parent = directory_of(i);
+        if (names[parent][0] != '\0' && !named_then[parent])
+            continue;
+        if (file_then[i] == NONE) {
+            int status = __real_mkdir(path, 0755);
+            assert(status == 0);
+            (void)status;
+        } else if (made[file_then[i]] == 0) {
+            make_file(file_then[i], at, rand, path);
+            made[file_then[i]] = 1 + i;
+        } else {
+            snprintf(first, sizeof first, "%.500s/%.79s", directory, names[made[file_then[i]] - 1]);
+            int status = __real_link(first, path);
+            assert(status == 0);
+            (void)status;
+        }
+    }
+}
+
+uint64_t disk_journal_cut(size_t at, enum disk_names kind, struct rand *rand, const char *directory)
 {
     uint64_t note = 0;
-    int status = mkdir(directory, 0755);
+    int status = __real_mkdir(directory, 0755);
     assert(status == 0);
     (void)status;
-    find_synced(at, rand);
-    for (unsigned file = 0; file < files_count; file++) {
-        if (entry_is_there(file))
-            make_file(file, at, rand, directory);
-    }
+    find_safe(at);
+    find_names(at, kind, rand);
+    make_names(at, rand, directory);
     for (size_t i = 0; i < at; i++) {
-        if (events[i].kind == EVENT_NOTE)
+        if (events[i].kind == EVENT_NOTE && events[i].offset > note)
             note = events[i].offset;
     }
     return note;

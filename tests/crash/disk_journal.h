@@ -2,12 +2,14 @@
  * tests/crash/disk_journal.h: everything that the log engine does to its files, in order, so that a
  * power cut can be played at any moment of it.
  *
- * The linker sends the engine's calls of engine/file.h through here (--wrap); they are done as
- * ever, and noted. disk_journal_cut then writes a directory as a disk could hold it after a cut:
+ * The linker sends the engine's calls of engine/file.h, link and mkdir through here (--wrap); they
+ * are done as ever, and noted. disk_journal_cut then writes a directory as a disk could hold it
+ * after a cut:
  *   - what was synced before the moment is there;
  *   - of every other write any sectors are there, or none: they need not come in order;
- *   - files that were made, renamed or removed since the directory was synced are so up to some
- *     moment: journalling file systems keep the order of these.
+ *   - files that were made, linked, renamed or removed since their directory was synced are so up
+ *     to some moment, as on journalling file systems, which keep the order of these; or, on a disk
+ *     that forgets more, each of these is there or is lost.
  * A kill -9 cannot show any of this, because the system keeps what it was given.
  */
 #ifndef TESTS_CRASH_DISK_JOURNAL_H
@@ -15,11 +17,13 @@
 
 #include "base/rand.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Notes what happens below this directory from now on. Frees what was noted before. */
-void disk_journal_start(const char *directory);
+/* Notes what happens below this directory from now on; what is in it by now (and in directories in
+ * it) is safe. Frees what was noted before. Returns the first moment for a cut. */
+size_t disk_journal_start(const char *directory);
 void disk_journal_stop(void);
 void disk_journal_free(void);
 
@@ -28,8 +32,15 @@ void disk_journal_note(uint64_t number);
 
 size_t disk_journal_length(void);
 
-/* Makes `directory`, which must not exist, as after a cut before event `at`. Returns the last note
- * before it, 0 when there is none. */
-uint64_t disk_journal_cut(size_t at, struct rand *rand, const char *directory);
+/* Names that were made or removed since their directory was synced: */
+enum disk_names {
+    DISK_NAMES_ORDERED, /* all up to some moment */
+    DISK_NAMES_LOST,    /* any of them */
+};
+
+/* Makes `directory`, which must not exist, as after a cut before event `at`. Returns the highest
+ * note before it, 0 when there is none. */
+uint64_t disk_journal_cut(size_t at, enum disk_names names, struct rand *rand,
+                          const char *directory);
 
 #endif

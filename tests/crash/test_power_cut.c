@@ -149,7 +149,7 @@ static void cut_and_open(struct fixture *fixture, struct rand *rand, size_t at)
     char directory[128];
     snprintf(directory, sizeof directory, "%s/cut", fixture->root);
     directory_remove(directory);
-    uint64_t noted = disk_journal_cut(at, rand, directory);
+    uint64_t noted = disk_journal_cut(at, DISK_NAMES_ORDERED, rand, directory);
     const char *own = fixture->options.directory;
     fixture->options.directory = directory;
     for (unsigned again = 0; again < 2; again++) {

@@ -131,7 +131,8 @@ static void cut_and_open(struct rand *rand, size_t at)
     char directory[128];
     snprintf(directory, sizeof directory, "%s/cut", fixture.engine.root);
     directory_remove(directory);
-    uint64_t noted = disk_journal_cut(at, rand, directory);
+    enum disk_names names_kept = at % 2 == 0 ? DISK_NAMES_ORDERED : DISK_NAMES_LOST;
+    uint64_t noted = disk_journal_cut(at, names_kept, rand, directory);
     const char *own = fixture.engine.options.directory;
     fixture.engine.options.directory = directory;
     for (unsigned again = 0; again < 2; again++) {

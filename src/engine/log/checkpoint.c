@@ -102,6 +102,8 @@ static void checkpoint_job(struct task *task)
     int error = engine_directory_make_blocking(path);
     for (size_t i = 0; i < checkpoint->count && error == 0; i++)
         error = segment_copy(checkpoint, i);
+    if (error == 0) /* or the mark might outlive a power cut, and segments not */
+        error = file_sync_directory(path);
     if (error == 0)
         error = engine_directory_mark_blocking(path, LOG_ENGINE_NAME);
     checkpoint_end(checkpoint, error);
