@@ -394,7 +394,7 @@ static void checkpoint_write(struct group *group, int64_t number)
 
 void group_checkpoint_consider(struct group *group, uint64_t now_ms, bool now)
 {
-    if (group->checkpoint_writing || group->phase == GROUP_LOADING || group->done_since == 0)
+    if (group->checkpoint_writing || group->phase < GROUP_RUNNING || group->done_since == 0)
         return;
     const struct stream_group_settings *settings = &group->settings;
     bool by_count = group->done_since >= (uint64_t)settings->checkpoint_max_count;

@@ -346,7 +346,7 @@ void group_replay_asked(struct group *group)
 
 void group_replay(struct group *group, int64_t limit)
 {
-    if (group->replaying || group->phase == GROUP_LOADING) {
+    if (group->replaying || group->phase < GROUP_RUNNING) {
         group->replay_again = true;
         group->replay_again_limit = limit;
         return;

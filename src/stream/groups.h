@@ -75,7 +75,8 @@ struct member {
 };
 
 enum group_phase {
-    GROUP_LOADING = 0, /* reads its checkpoint and what is parked */
+    GROUP_NEW = 0, /* is being made: not in the written configuration yet, ticks leave it alone */
+    GROUP_LOADING, /* reads its checkpoint and what is parked */
     GROUP_RUNNING,
     GROUP_STOPPING, /* its subscription closes, its writes end */
 };

@@ -325,6 +325,40 @@ static void test_from_the_begin_and_on(void **state)
     leave(consumer);
 }
 
+static void do_dawdle(void *arg)
+{
+    (void)arg;
+    for (uint64_t begin = clock_now_ns(); clock_now_ns() - begin < 300000000u;)
+        ; /* longer than a tick of the groups */
+}
+
+/* A tick comes while a group is being made: it must not begin twice. */
+static void test_a_tick_while_it_is_made(void **state)
+{
+    append("a", 0, 5);
+    struct stream_group_settings settings = settings_from(0);
+    struct waited_call waited = {.call = {.action = STREAM_GROUP_CREATE,
+                                          .stream = S("a"),
+                                          .group = S("g"),
+                                          .settings = settings}};
+    waited.call.op.task.run = call_on_done;
+    waited.call.op.loop = &fixture.engine.loop;
+    latch_init(&waited.latch, 1);
+    streams_group_call(fixture.streams, &waited.call);
+    on_loop(&fixture, do_dawdle, NULL);
+    latch_wait(&waited.latch);
+    latch_deinit(&waited.latch);
+    assert_int_equal(waited.call.outcome, STREAM_GROUP_OK);
+    stream_group_call_release(&waited.call);
+    struct consumer *consumer = consume("a", 10, ACK);
+    append("a", 10, 5);
+    wait_count(consumer, 10);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_received(consumer, i, i, 0);
+    assert_int_equal(group_call(STREAM_GROUP_UPDATE, "a", &settings), STREAM_GROUP_OK);
+    leave(consumer);
+}
+
 static void test_from_the_end(void **state)
 {
     append("a", 0, 5);
@@ -638,6 +672,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_calls),
         TEST(test_from_the_begin_and_on),
+        TEST(test_a_tick_while_it_is_made),
         TEST(test_from_the_end),
         TEST(test_slots),
         TEST(test_unacknowledged_come_again),
