@@ -193,10 +193,14 @@ int batch_add_extra(struct batch *batch, const kvs_mutation *mutation)
     void *value = arena_copy(&batch->arena, mutation->value);
     if (key == NULL || value == NULL)
         return KVS_ERR_NO_MEMORY;
-    *extra = (struct batch_extra){.next = batch->extras, .mutation = *mutation};
+    *extra = (struct batch_extra){.mutation = *mutation};
     extra->mutation.key.data = key;
     extra->mutation.value.data = value;
-    batch->extras = extra;
+    if (batch->last_extra != NULL)
+        batch->last_extra->next = extra;
+    else
+        batch->extras = extra;
+    batch->last_extra = extra;
     batch->size += mutation->key.size + mutation->value.size;
     return 0;
 }

@@ -43,8 +43,8 @@ struct batch {
     struct batch_block *blocks, *last_block;
     struct batch_run *runs, *last_run;
     struct batch_head *heads;
-    struct batch_extra *extras;
-    struct buf values; /* of runs and records */
+    struct batch_extra *extras, *last_extra; /* in order: of one key the last one counts */
+    struct buf values;                       /* of runs and records */
     kvs_mutation *mutations;
     struct task_list writes; /* that complete with it */
     uint64_t serial;

@@ -163,6 +163,36 @@ static void test_pipelined(void **state)
     assert_ids("a", 0, PARTS);
 }
 
+/* Begun in one batch, each has a number of its own, also after a restart. */
+static void test_numbers_are_never_used_twice(void **state)
+{
+    (void)state;
+    enum { STARTS = 20 };
+    struct stream_write writes[STARTS];
+    struct task_list list = {0};
+    uint64_t last = begin("a", STREAM_ANY);
+    latch_init(&many_latch, STARTS);
+    for (unsigned i = 0; i < STARTS; i++) {
+        writes[i] = (struct stream_write){
+            .op = {.task.run = many_on_done, .loop = &fixture.engine.loop},
+            .kind = STREAM_WRITE_TRANSACTION_START,
+            .stream = S("b"),
+            .expected_version = STREAM_ANY,
+        };
+        task_list_push(&list, &writes[i].op.task);
+    }
+    streams_write_list(fixture.streams, &list);
+    latch_wait(&many_latch);
+    latch_deinit(&many_latch);
+    for (unsigned i = 0; i < STARTS; i++) {
+        assert_int_equal(writes[i].outcome, STREAM_OK);
+        assert_true(writes[i].transaction > last);
+        last = writes[i].transaction;
+    }
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    assert_true(begin("c", STREAM_ANY) > last);
+}
+
 static void test_access(void **state)
 {
     (void)state;
@@ -209,6 +239,7 @@ int main(void)
         TEST(test_empty_and_unknown),
         TEST(test_versions_at_commit),
         TEST(test_pipelined),
+        TEST(test_numbers_are_never_used_twice),
         TEST(test_access),
         TEST(test_old_ones_go),
     };
