@@ -4,7 +4,8 @@
  *
  *   every append is acknowledged in the end, with the number that it expected;
  *   a subscription to the stream, and a filtered one to $all, get every event once, in order;
- *   a member of a group gets every event at least once.
+ *   a member of a group gets every event at least once;
+ *   a volatile subscription gets what comes while it lasts, without gaps, and can be had again.
  *
  * Each append expects the one before it, so one that was lost, or written twice, shows at once.
  */
@@ -119,6 +120,99 @@ static void on_dropped(kvs_subscription *subscription, int error, const char *wh
 static const struct kvs_subscription_handlers handlers = {.on_events = on_events,
                                                           .on_dropped = on_dropped};
 
+/* --- a volatile subscription, again and again --------------------------------------------------
+ */
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool live, over;
+    int64_t last; /* of the subscription there is now; -1: none yet */
+    uint64_t wrong, begun;
+} fresh = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static bool fresh_on_events(kvs_subscription *subscription, const kvs_resolved_event *got,
+                            size_t count, void *arg)
+{
+    (void)subscription;
+    (void)arg;
+    pthread_mutex_lock(&fresh.lock);
+    for (size_t i = 0; i < count; i++) {
+        int64_t number = kvs_original_event(&got[i])->number;
+        fresh.wrong += fresh.last >= 0 && number != fresh.last + 1;
+        fresh.last = number;
+    }
+    pthread_cond_broadcast(&fresh.changed);
+    pthread_mutex_unlock(&fresh.lock);
+    return true;
+}
+
+static void fresh_on_state(kvs_subscription *subscription, enum kvs_subscription_state state,
+                           void *arg)
+{
+    (void)subscription;
+    (void)arg;
+    pthread_mutex_lock(&fresh.lock);
+    fresh.live = state == KVS_SUBSCRIPTION_LIVE;
+    pthread_cond_broadcast(&fresh.changed);
+    pthread_mutex_unlock(&fresh.lock);
+}
+
+static void fresh_begin(void);
+
+static void fresh_on_dropped(kvs_subscription *subscription, int error, const char *why, void *arg)
+{
+    (void)why;
+    (void)arg;
+    kvs_subscription_free(subscription);
+    pthread_mutex_lock(&fresh.lock);
+    bool over = fresh.over;
+    fresh.live = false;
+    fresh.last = -1;
+    fresh.wrong += !over && error != KVS_ERR_CONNECTION_LOST;
+    pthread_cond_broadcast(&fresh.changed);
+    pthread_mutex_unlock(&fresh.lock);
+    if (!over)
+        fresh_begin();
+}
+
+static void fresh_begin(void)
+{
+    static const struct kvs_subscription_handlers of_fresh = {
+        .on_events = fresh_on_events, .on_state = fresh_on_state, .on_dropped = fresh_on_dropped};
+    const struct kvs_subscribe_options options = {.size = sizeof options,
+                                                  .stream = kvs_slice_of("storm"),
+                                                  .from = KVS_SUBSCRIBE_FROM_END,
+                                                  .is_volatile = true};
+    kvs_subscription *subscription;
+    pthread_mutex_lock(&fresh.lock);
+    fresh.begun++;
+    fresh.last = -1;
+    pthread_mutex_unlock(&fresh.lock);
+    assert_int_equal(kvs_events_subscribe(events, &options, &of_fresh, NULL, &subscription), 0);
+}
+
+static void fresh_wait_live(void)
+{
+    pthread_mutex_lock(&fresh.lock);
+    while (!fresh.live)
+        pthread_cond_wait(&fresh.changed, &fresh.lock);
+    pthread_mutex_unlock(&fresh.lock);
+}
+
+/* Waits for an event that was appended when it was live. */
+static void fresh_finish(int64_t number)
+{
+    pthread_mutex_lock(&fresh.lock);
+    while (fresh.last < number)
+        pthread_cond_wait(&fresh.changed, &fresh.lock);
+    fresh.over = true;
+    print_message("# %llu volatile subscriptions\n", (unsigned long long)fresh.begun);
+    assert_int_equal(fresh.wrong, 0);
+    assert_int_equal(fresh.last, number);
+    pthread_mutex_unlock(&fresh.lock);
+}
+
 static void watcher_init(struct watcher *watcher)
 {
     pthread_mutex_init(&watcher->lock, NULL);
@@ -224,7 +318,12 @@ static void test_reconnect_storm(void **state)
     assert_int_equal(
         kvs_events_subscribe_group(events, &of_group, &handlers, &by_group, &by_group.subscription),
         0);
+    fresh_begin();
     int64_t count = storm(wanted != NULL ? (unsigned)atoi(wanted) : KILLS_DEFAULT);
+    fresh_wait_live();
+    finish_append(append(count), count);
+    fresh_finish(count);
+    count++;
     print_message("# %lld events appended\n", (long long)count);
     watcher_finish(&by_stream, "the stream", count);
     watcher_finish(&by_all, "$all, filtered", count);
