@@ -32,6 +32,8 @@ struct kvs_server_options {
     uint32_t idle_timeout_ms;     /* 0: never; else a connection without requests is closed */
     uint32_t slow_timeout_ms;     /* a peer that does not read its replies; default 60000 */
     uint64_t in_flight_bytes_max; /* requests and replies of one connection; default 64 MiB */
+    /* Engine kvs: of a file of the log; default 64 MiB. Memory for values; default a quarter of the
+     * machine's. With eventstore or http, and without tikv: default 8 MiB each. */
     uint64_t segment_size_bytes;
     uint64_t cache_size_bytes;
     /* "PD,STORE,STATUS": also serve TiKV's clients, at these addresses (IP:PORT). What is left out,
@@ -72,6 +74,10 @@ struct kvs_server_options {
     /* Requests and replies of all connections in memory; beyond it, those that hold more than
      * others are closed. Default half of the machine's memory (or of the container's). */
     uint64_t connections_bytes_max;
+    /* eventstore: a client that has sent nothing for so long is asked for a sign of life, default
+     * 2000, and has so long to send anything, default 1000. */
+    uint32_t heartbeat_interval_ms;
+    uint32_t heartbeat_timeout_ms;
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -37,6 +37,8 @@
 #define SLOW_TIMEOUT_MS_DEFAULT 60000u
 #define EVENTS_SLOW_TIMEOUT_MS_DEFAULT 300000u /* subscribers may think long */
 #define IN_FLIGHT_BYTES_DEFAULT (64ull * 1024 * 1024)
+#define EVENTS_CACHE_DEFAULT (8u * 1024 * 1024)
+#define EVENTS_SEGMENT_DEFAULT (8u * 1024 * 1024)
 #define IN_FLIGHT_MAX 4096u
 #define SCANS_MAX 64u
 #define VALUE_SIZE_MAX_MAX (64u * 1024 * 1024)
@@ -321,6 +323,17 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
     return options->engine == NULL ? KVS_ERR_WRONG_ENGINE : KVS_ERR_INVALID_ARGUMENT;
 }
 
+/* Events are read in pages of many, and the system has the files in its own cache: a second one
+ * gains a third when reading, for all the memory there is (bench/README.md, event streams). The
+ * newest segment is in memory as a whole, so that it is smaller, too. */
+static void fill_for_events(struct engine_options *options)
+{
+    if (options->segment_size_bytes == 0 && options->cache_size_bytes == 0)
+        options->segment_size_bytes = EVENTS_SEGMENT_DEFAULT;
+    if (options->cache_size_bytes == 0)
+        options->cache_size_bytes = EVENTS_CACHE_DEFAULT;
+}
+
 static int open_engine(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
@@ -332,7 +345,7 @@ static int open_engine(kvs_server *server, char message[256])
             kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, options->pool_threads, &server->pool);
     if (error != 0 || is_remote)
         return error;
-    const struct engine_options engine_options = {
+    struct engine_options engine_options = {
         .pool = server->pool,
         .directory = options->directory,
         .sync = options->sync,
@@ -340,6 +353,9 @@ static int open_engine(kvs_server *server, char message[256])
         .segment_size_bytes = options->segment_size_bytes,
         .cache_size_bytes = options->cache_size_bytes,
     };
+    if (serves_events(options) && options->tikv == NULL &&
+        open_blocking == engines[0].open_blocking)
+        fill_for_events(&engine_options);
     struct engine_message said = {{0}};
     error = open_blocking(&engine_options, &server->engine, &said);
     if (error != 0)
@@ -446,6 +462,8 @@ static int bind_events(kvs_server *server, char message[256])
         .insecure = options->insecure,
         .advertise = options->advertise,
         .gossip_master = options->gossip_master,
+        .heartbeat_interval_ms = options->heartbeat_interval_ms,
+        .heartbeat_timeout_ms = options->heartbeat_timeout_ms,
         .loops = options->threads,
         .connections_max = options->connections_max,
         .slow_timeout_ms = server->events_slow_timeout_ms,

@@ -80,6 +80,7 @@ struct recent {
     struct recent_event *events; /* a ring */
     uint32_t *buckets;
     uint32_t at;
+    uint32_t used;
     uint64_t seed;
 };
 

@@ -29,9 +29,12 @@ void recent_deinit(struct recent *recent)
 
 void recent_clear(struct recent *recent)
 {
+    if (recent->used == 0)
+        return; /* memory that was never touched stays so */
     memset(recent->events, 0, RECENT_COUNT * sizeof(struct recent_event));
     memset(recent->buckets, 0, RECENT_COUNT * sizeof(uint32_t));
     recent->at = 0;
+    recent->used = 0;
 }
 
 static uint32_t bucket_of(const struct recent *recent, uint64_t stream_id, const uint8_t id[16])
@@ -66,6 +69,7 @@ void recent_add(struct recent *recent, uint64_t stream_id, const uint8_t id[16],
         recent->events[event->next - 1].prev = recent->at + 1;
     recent->buckets[bucket] = recent->at + 1;
     recent->at = (recent->at + 1) % RECENT_COUNT;
+    recent->used += recent->used < RECENT_COUNT;
 }
 
 const struct recent_event *recent_find(const struct recent *recent, uint64_t stream_id,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -161,6 +162,16 @@ def test_readers_that_stop_cost_little_and_lose_nothing(directory):
               f"member {peaks[1]:.0f} MiB", flush=True)
         if not any(name.endswith("SAN_OPTIONS") for name in os.environ):  # they keep what is freed
             assert max(peaks) < 48, peaks  # of 60 MB of events
+        assert server.stop() == 0
+
+
+def test_silent_clients_are_asked_and_let_go(directory):
+    with EventServer(directory, "--insecure", "--heartbeat-interval", "0.05", "--heartbeat-timeout", "0.05") as server:
+        with socket.create_connection(("127.0.0.1", int(server.tcp)), SECONDS_MAX) as silent:
+            said = b""
+            while more := silent.recv(4096):
+                said += more
+        assert said[:6] == bytes((18, 0, 0, 0, 1, 0)), said  # a heartbeat request
         assert server.stop() == 0
 
 

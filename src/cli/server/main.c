@@ -18,12 +18,14 @@
 #include <kvs/kvs.h>
 #include <kvs/server.h>
 
+#include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2, DESCRIPTORS_BESIDES = 256, CONNECTIONS_DEFAULT = 20000 };
+enum { EXIT_USAGE = 2, DESCRIPTORS_BESIDES = 256, CONNECTIONS_DEFAULT = 20000, TRIM_SECONDS = 5 };
 
 static int complain(const char *text, int status)
 {
@@ -118,6 +120,8 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .advertise = settings->advertise,
         .gossip_master = settings->gossip_master,
         .backup_directory = settings->backup_directory,
+        .heartbeat_interval_ms = (uint32_t)settings->heartbeat_interval_ms,
+        .heartbeat_timeout_ms = (uint32_t)settings->heartbeat_timeout_ms,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);
@@ -144,18 +148,32 @@ static bool set_faults(const struct server_settings *settings)
 }
 #endif
 
+/* Meanwhile this thread gives back what others have freed: each of their arenas would keep the most
+ * that it ever needed. It costs a page fault for each page that is wanted again. */
+static int wait_for_signal(const sigset_t *signals)
+{
+    const struct timespec pause = {.tv_sec = TRIM_SECONDS};
+    int number;
+    while ((number = sigtimedwait(signals, NULL, &pause)) < 0) {
+#ifdef __GLIBC__
+        if (errno == EAGAIN)
+            malloc_trim(0);
+#endif
+    }
+    return number;
+}
+
 static int serve(struct server_settings *settings)
 {
     sigset_t signals;
     kvs_server *server;
-    int number = 0;
+    int number;
     block_signals(&signals);
     raise_open_files(settings);
     if (!set_faults(settings) || open_server(settings, &server) != 0)
         return EXIT_FAILURE;
     notify_service_manager("READY=1");
-    while (sigwait(&signals, &number) != 0)
-        continue;
+    number = wait_for_signal(&signals);
     log_info("stopping on %s: finishing what was accepted",
              number == SIGINT ? "SIGINT" : "SIGTERM");
     notify_service_manager("STOPPING=1");

@@ -43,6 +43,8 @@ struct server_settings {
     bool split_raw;
     bool insecure;
     const char *advertise;
+    uint64_t heartbeat_interval_ms;
+    uint64_t heartbeat_timeout_ms;
     bool gossip_master;
     bool verify;
     bool help;
