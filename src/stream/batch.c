@@ -93,13 +93,20 @@ static int block_name_head(struct batch_block *block, struct head *head)
     return error;
 }
 
-static int run_begin(struct batch *batch, struct head *head, int64_t first_number)
+/* The stream's first run in this batch goes on where the one before ended, if it can. */
+static int run_begin(struct batch *batch, struct head *head, int64_t first_number, int64_t position)
 {
     struct batch_run *run = arena_zalloc(&batch->arena, sizeof *run);
     if (run == NULL)
         return KVS_ERR_NO_MEMORY;
     run->head = head;
+    run->begin = first_number;
     run->run.first_number = first_number;
+    if (head->run == NULL && run_tail_fits(&head->tail, first_number, position)) {
+        int error = run_tail_resume(&head->tail, &run->run);
+        if (error != 0)
+            return error;
+    }
     if (batch->last_run != NULL)
         batch->last_run->next = run;
     else
@@ -117,10 +124,11 @@ static int head_extend(struct batch *batch, struct head *head, int64_t number, i
         head->run != NULL && number == head->run->run.first_number + (int64_t)head->run->run.count;
     if (follows)
         error = run_add(&head->run->run, position);
-    if (error == 1)
-        error = run_begin(batch, head, number);
-    if (error == 0 && head->run->run.count == 0)
-        error = run_add(&head->run->run, position);
+    if (error == 1) {
+        error = run_begin(batch, head, number, position);
+        if (error == 0)
+            error = run_add(&head->run->run, position);
+    }
     if (error == 0)
         head->last = number;
     return error;
@@ -256,6 +264,8 @@ static int finish_runs(struct batch *batch)
             return error;
         mutation_next(batch, STREAM_FAMILY_INDEX, slice_make(key->bytes, INDEX_KEY_SIZE))
             ->value.size = batch->values.size - before;
+        if (run->head->run == run)
+            run_tail_keep(&run->head->tail, &run->run);
     }
     return 0;
 }
@@ -326,7 +336,7 @@ int batch_find_event(const struct batch *batch, const struct head *head, int64_t
                      struct stream_record *ret_record)
 {
     for (const struct batch_run *run = batch->runs; run != NULL; run = run->next) {
-        if (run->head != head || number < run->run.first_number ||
+        if (run->head != head || number < run->begin ||
             number - run->run.first_number >= (int64_t)run->run.count)
             continue;
         int64_t position = 0;

@@ -12,6 +12,7 @@ struct batch_run {
     struct batch_run *next;
     struct head *head;
     struct run_builder run;
+    int64_t begin; /* number of the first event of this batch: those before it are older */
 };
 
 struct batch_block {

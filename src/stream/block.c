@@ -303,6 +303,75 @@ int run_add(struct run_builder *builder, int64_t position)
     return 0;
 }
 
+static bool tail_can_grow(bool listed, uint32_t count, size_t deltas_size)
+{
+    return listed ? deltas_size < RUN_TAIL_DELTAS_MAX : count < RUN_TAIL_COUNT_MAX;
+}
+
+int run_tail_load(struct run_tail *tail, const struct run *run)
+{
+    *tail = (struct run_tail){0};
+    if (!tail_can_grow(run->listed, run->count, run->deltas.size) ||
+        run->first_number > INT64_MAX - (int64_t)run->count - 1)
+        return 0;
+    struct run_walk walk;
+    run_walk_begin(&walk, run);
+    if (!run->listed) {
+        walk.position += run->count - 1;
+    } else {
+        while (walk.at + 1 < run->count)
+            if (!run_walk_next(&walk))
+                return KVS_ERR_CORRUPTION;
+        if (walk.deltas.size > 0)
+            return KVS_ERR_CORRUPTION;
+        memcpy(tail->deltas, run->deltas.data, run->deltas.size);
+        tail->deltas_size = (uint8_t)run->deltas.size;
+    }
+    tail->first_number = run->first_number;
+    tail->first_position = run->first_position;
+    tail->last_position = walk.position;
+    tail->count = run->count;
+    tail->listed = run->listed;
+    return 0;
+}
+
+void run_tail_keep(struct run_tail *tail, const struct run_builder *builder)
+{
+    *tail = (struct run_tail){0};
+    if (!tail_can_grow(builder->listed, builder->count, builder->deltas.size) ||
+        builder->first_number == STREAM_NUMBER_DELETED)
+        return;
+    tail->first_number = builder->first_number;
+    tail->first_position = builder->first_position;
+    tail->last_position = builder->last_position;
+    tail->count = builder->count;
+    tail->listed = builder->listed;
+    tail->deltas_size = (uint8_t)builder->deltas.size;
+    if (builder->deltas.size > 0)
+        memcpy(tail->deltas, builder->deltas.data, builder->deltas.size);
+}
+
+bool run_tail_fits(const struct run_tail *tail, int64_t number, int64_t position)
+{
+    if (tail->count == 0 || number != tail->first_number + (int64_t)tail->count)
+        return false;
+    /* A row that is interrupted is listed from then on: a byte for each event so far. */
+    return tail->listed || position == tail->last_position + 1 || tail->count < RUN_TAIL_DELTAS_MAX;
+}
+
+int run_tail_resume(const struct run_tail *tail, struct run_builder *builder)
+{
+    int error = buf_append(&builder->deltas, tail->deltas, tail->deltas_size);
+    if (error != 0)
+        return error;
+    builder->first_number = tail->first_number;
+    builder->first_position = tail->first_position;
+    builder->last_position = tail->last_position;
+    builder->count = tail->count;
+    builder->listed = tail->listed;
+    return 0;
+}
+
 int run_encode(const struct run_builder *builder, struct buf *to)
 {
     uint8_t header[RUN_HEADER_SIZE] = {builder->listed ? RUN_LISTED : RUN_CONSECUTIVE};

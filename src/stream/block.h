@@ -20,6 +20,9 @@
 #define BLOCK_SIZE_TARGET (64u * 1024)
 #define BLOCK_EVENT_HEADER_SIZE 48u
 #define RUN_LISTED_COUNT_MAX 512u /* events of a run whose positions are listed */
+/* A run of an earlier batch is made longer while it has fewer events, in a row, ... */
+#define RUN_TAIL_COUNT_MAX 4096u
+#define RUN_TAIL_DELTAS_MAX 64u /* ... or fewer bytes of positions */
 #define LOG_KEY_SIZE 8u
 #define INDEX_KEY_SIZE 16u
 
@@ -144,6 +147,26 @@ struct run_builder {
     bool listed;
     struct buf deltas;
 };
+
+/* The last run of a stream, as far as a later batch can make it longer. */
+struct run_tail {
+    int64_t first_number;
+    int64_t first_position;
+    int64_t last_position;
+    uint32_t count; /* 0: it cannot */
+    bool listed;
+    uint8_t deltas_size;
+    uint8_t deltas[RUN_TAIL_DELTAS_MAX];
+};
+
+/* Of a run that was read: CORRUPTION when it is damaged. */
+int run_tail_load(struct run_tail *tail, const struct run *run);
+/* Of a run that was built. */
+void run_tail_keep(struct run_tail *tail, const struct run_builder *builder);
+/* Is it for the event of this number, at this position, to go on with? */
+bool run_tail_fits(const struct run_tail *tail, int64_t number, int64_t position);
+/* Begins a run with what the tail has. NO_MEMORY. */
+int run_tail_resume(const struct run_tail *tail, struct run_builder *builder);
 
 /* Adds the event of the next number. 1: it does not fit, begin another run; or NO_MEMORY. */
 int run_add(struct run_builder *builder, int64_t position);

@@ -82,7 +82,13 @@ static void heads_grow(struct heads *heads)
 
 static int head_load(struct engine_view *view, kvs_slice name, struct head *head)
 {
-    int error = lookup_stream(view, name, &head->settings, &head->last);
+    struct buf deltas = BUF_INIT;
+    struct run run;
+    int error = lookup_stream_run(view, name, &head->settings, &deltas, &run);
+    head->last = run.count > 0 ? run_last_number(&run) : -1;
+    if (error == 0 && run.count > 0)
+        error = run_tail_load(&head->tail, &run);
+    buf_deinit(&deltas);
     if (error == 0)
         error = buf_append_slice(&head->acl, head->settings.acl);
     head->settings.acl = buf_slice(&head->acl);

@@ -27,6 +27,7 @@ struct head {
     uint32_t pins;         /* batches on their way that hold it */
     uint64_t batch_serial; /* the batch that holds it last, ... */
     struct batch_run *run; /* ... and its run there that is not full, or NULL */
+    struct run_tail tail;  /* of its last run before that batch */
     bool record_changed;   /* ... and whether its record goes into it */
     uint64_t block_serial; /* the block that has its name last, ... */
     uint32_t block_index;  /* ... and its index there */

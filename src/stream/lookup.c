@@ -99,24 +99,30 @@ int lookup_position(struct engine_view *view, uint64_t stream_id, int64_t number
 
 /* --- streams ---------------------------------------------------------------------------------- */
 
-int lookup_stream(struct engine_view *view, kvs_slice name, struct stream_settings *ret_settings,
-                  int64_t *ret_last)
+int lookup_stream_run(struct engine_view *view, kvs_slice name,
+                      struct stream_settings *ret_settings, struct buf *copy, struct run *ret_run)
 {
     kvs_slice record;
     int error = engine_get(view, STREAM_FAMILY_STREAMS, name, &record);
     settings_init(ret_settings);
-    *ret_last = -1;
+    *ret_run = (struct run){0};
     if (error == KVS_ERR_NOT_FOUND)
         return 0;
     if (error == 0)
         error = settings_parse(record, ret_settings);
     if (error != 0 || ret_settings->id == 0)
         return error;
-    struct run run;
-    error = lookup_run(view, ret_settings->id, INT64_MAX, NULL, &run);
-    if (error == 0)
-        *ret_last = run_last_number(&run);
+    error = lookup_run(view, ret_settings->id, INT64_MAX, copy, ret_run);
     return error == KVS_ERR_NOT_FOUND ? 0 : error;
+}
+
+int lookup_stream(struct engine_view *view, kvs_slice name, struct stream_settings *ret_settings,
+                  int64_t *ret_last)
+{
+    struct run run;
+    int error = lookup_stream_run(view, name, ret_settings, NULL, &run);
+    *ret_last = error == 0 && run.count > 0 ? run_last_number(&run) : -1;
+    return error;
 }
 
 int lookup_may_read(struct streams *streams, struct engine_view *view,

@@ -11,6 +11,10 @@
  * lives as long as the view. */
 int lookup_stream(struct engine_view *view, kvs_slice name, struct stream_settings *ret_settings,
                   int64_t *ret_last);
+/* Likewise, with its last run: count 0: it has none. The run's deltas are copied to `copy`; with
+ * NULL they are left out. */
+int lookup_stream_run(struct engine_view *view, kvs_slice name,
+                      struct stream_settings *ret_settings, struct buf *copy, struct run *ret_run);
 /* The last run whose first number is not greater; NOT_FOUND. The deltas are copied to `copy`. */
 int lookup_run(struct engine_view *view, uint64_t stream_id, int64_t number, struct buf *copy,
                struct run *ret_run);

@@ -1,4 +1,5 @@
 /* tests/unit/stream/test_stream_parts.c: patterns, blocks, runs, records, the window of ids. */
+#include "base/rand.h"
 #include "base/slice.h"
 #include "stream/block.h"
 #include "stream/heads.h"
@@ -218,6 +219,84 @@ static void test_run_bounds(void **state)
     buf_deinit(&listed.deltas);
 }
 
+/* A run that is taken up again at random places is the run that was built at once. */
+static void test_run_is_resumed(void **state)
+{
+    (void)state;
+    struct rand rand = rand_seed(20261126);
+    for (unsigned round = 0; round < 200; round++) {
+        struct run_builder whole = {.first_number = 7}, part = {.first_number = 7};
+        struct run_tail tail;
+        int64_t position = 100;
+        unsigned gaps = (unsigned)(round % 4) * 20; /* per cent */
+        for (unsigned i = 0; i < 60; i++) {
+            position += rand_below(&rand, 100) < gaps ? 1 + (int64_t)rand_below(&rand, 100) : 1;
+            assert_int_equal(run_add(&whole, position), 0);
+            if (i > 0 && rand_below(&rand, 3) == 0) {
+                if (rand_below(&rand, 2) == 0) {
+                    run_tail_keep(&tail, &part);
+                } else {
+                    struct buf value = BUF_INIT;
+                    struct index_key key = index_key_make(3, 7);
+                    struct run run;
+                    assert_int_equal(run_encode(&part, &value), 0);
+                    assert_int_equal(run_parse(slice_make(key.bytes, 16), buf_slice(&value), &run),
+                                     0);
+                    assert_int_equal(run_tail_load(&tail, &run), 0);
+                    buf_deinit(&value);
+                }
+                if (run_tail_fits(&tail, 7 + (int64_t)i, position)) {
+                    buf_deinit(&part.deltas);
+                    part = (struct run_builder){.first_number = 7};
+                    assert_int_equal(run_tail_resume(&tail, &part), 0);
+                } else {
+                    assert_true(part.deltas.size >= RUN_TAIL_DELTAS_MAX);
+                }
+                assert_false(run_tail_fits(&tail, 8 + (int64_t)i, position));
+            }
+            assert_int_equal(run_add(&part, position), 0);
+        }
+        assert_int_equal(part.count, whole.count);
+        assert_int_equal(part.listed, whole.listed);
+        assert_int_equal(part.last_position, whole.last_position);
+        assert_true(slice_equal(buf_slice(&part.deltas), buf_slice(&whole.deltas)));
+        buf_deinit(&part.deltas);
+        buf_deinit(&whole.deltas);
+    }
+}
+
+/* What has grown enough is left alone; so is what is damaged. */
+static void test_run_tail_bounds(void **state)
+{
+    (void)state;
+    struct run_tail tail;
+    struct run_builder row = {.first_number = 0};
+    for (int64_t i = 0; i < RUN_TAIL_COUNT_MAX; i++)
+        assert_int_equal(run_add(&row, 10 + i), 0);
+    run_tail_keep(&tail, &row);
+    assert_false(run_tail_fits(&tail, RUN_TAIL_COUNT_MAX, 10 + RUN_TAIL_COUNT_MAX));
+    row.count--;
+    row.last_position--;
+    run_tail_keep(&tail, &row);
+    assert_true(run_tail_fits(&tail, RUN_TAIL_COUNT_MAX - 1, 9 + RUN_TAIL_COUNT_MAX));
+    assert_false(run_tail_fits(&tail, RUN_TAIL_COUNT_MAX - 1, 10 + RUN_TAIL_COUNT_MAX));
+    struct run_builder tombstone = {.first_number = STREAM_NUMBER_DELETED};
+    assert_int_equal(run_add(&tombstone, 10), 0);
+    run_tail_keep(&tail, &tombstone);
+    assert_int_equal(tail.count, 0);
+    struct run run = {.stream_id = 1,
+                      .count = 3,
+                      .listed = true,
+                      .first_position = 5,
+                      .deltas = slice_of_string("\1\1\1")};
+    assert_int_equal(run_tail_load(&tail, &run), KVS_ERR_CORRUPTION); /* one too many */
+    run.count = 5;
+    assert_int_equal(run_tail_load(&tail, &run), KVS_ERR_CORRUPTION); /* one too few */
+    run.count = 4;
+    assert_int_equal(run_tail_load(&tail, &run), 0);
+    assert_int_equal(tail.last_position, 8);
+}
+
 static void test_settings(void **state)
 {
     (void)state;
@@ -299,7 +378,8 @@ int main(void)
         cmocka_unit_test(test_patterns),        cmocka_unit_test(test_bad_patterns),
         cmocka_unit_test(test_hostile_pattern), cmocka_unit_test(test_block),
         cmocka_unit_test(test_damaged_blocks),  cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_run_bounds),      cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_run_bounds),      cmocka_unit_test(test_run_is_resumed),
+        cmocka_unit_test(test_run_tail_bounds), cmocka_unit_test(test_settings),
         cmocka_unit_test(test_recent),
     };
     return cmocka_run_group_tests_name("stream-parts", tests, NULL, NULL);
