@@ -81,6 +81,16 @@ void arena_reset(struct arena *arena)
     *arena = (struct arena){.blocks = kept, .bytes = kept != NULL ? kept->size : 0};
 }
 
+void arena_rewind(struct arena *arena, const struct arena *mark)
+{
+    while (arena->blocks != mark->blocks) {
+        struct arena_block *block = arena->blocks;
+        arena->blocks = block->next;
+        mem_free(block);
+    }
+    *arena = *mark;
+}
+
 void arena_deinit(struct arena *arena)
 {
     arena_reset(arena);

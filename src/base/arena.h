@@ -23,6 +23,9 @@ void *arena_zalloc(struct arena *arena, size_t size);
 /* A copy; size 0 gives a non-NULL pointer too. */
 void *arena_copy(struct arena *arena, kvs_slice bytes);
 void arena_reset(struct arena *arena);
+/* A copy of the struct is a mark: what was allocated after it is free again. Neither the arena nor
+ * an older mark was gone back to since. */
+void arena_rewind(struct arena *arena, const struct arena *mark);
 void arena_deinit(struct arena *arena);
 
 #endif

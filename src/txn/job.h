@@ -78,6 +78,7 @@ struct txn_job {
     bool has_key;   /* got the lock, or wrote it */
     uint64_t wait_begun_ns;
     struct waiter waiter;
+    struct arena before; /* the command's, before the first attempt */
     /* ranges */
     struct record_key *next; /* where the next step begins; NULL: at the begin of the range */
     bool is_last_step;

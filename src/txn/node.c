@@ -305,6 +305,16 @@ static bool job_latch(struct txn_job *job)
     return latch_acquire(&job->node->latches, &job->claim);
 }
 
+/* Waiting may take hours and many attempts: each begins with the memory that the first had. */
+static void job_begin_anew(struct txn_job *job)
+{
+    arena_rewind(&job->command->arena, &job->before);
+    job->mutations = NULL;
+    job->mutations_room = 0;
+    job->unlocked = NULL;
+    job->unlocked_room = 0;
+}
+
 /* Resumed from waiting, on the loop. */
 static void job_on_turn(struct task *task)
 {
@@ -312,6 +322,7 @@ static void job_on_turn(struct task *task)
     switch (job->waiter.outcome) {
     case WAIT_WOKEN:
         job->was_woken = true;
+        job_begin_anew(job);
         if (job_latch(job))
             job_on_latched(&job->claim.task);
         break;
@@ -431,6 +442,7 @@ static bool job_submit(struct txn_node *node, struct txn_command *command,
         job_complete(job, error, false);
         return false;
     }
+    job->before = command->arena;
     if (rule->find == NULL)
         return job_latch(job);
     job_step(job);

@@ -195,6 +195,19 @@ static int amend_lock(struct prewrite *prewrite)
     return error;
 }
 
+/* A key whose versions nobody wants to be looked at: the request may still be one that was sent
+ * twice, the first of which comes last, when others have built on the second. */
+static int check_late(struct prewrite *prewrite)
+{
+    uint64_t newest_ts;
+    int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
+    if (error == KVS_ERR_NOT_FOUND)
+        return 0;
+    if (error == 0 && newest_ts > prewrite->command->start_ts)
+        return look_for_commit(prewrite);
+    return error;
+}
+
 static bool skips_version_check(const struct prewrite *prewrite)
 {
     const struct txn_prewrite *command = prewrite->command;
@@ -352,6 +365,8 @@ static int check_key(struct prewrite *prewrite)
     bool was_read = !skips_version_check(prewrite);
     if (was_read)
         error = check_versions(prewrite, &version, &found);
+    else if (!plan->had_lock)
+        error = check_late(prewrite);
     if (error == 0 && !is_refused(prewrite))
         error = check_assertion(prewrite, was_read, found, &version);
     if (prewrite->mutation->op == TXN_OP_CHECK_NOT_EXISTS)

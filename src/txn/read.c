@@ -213,9 +213,17 @@ int txn_read_hidden_keys(struct txn_command *command, kvs_slice **ret_keys, uint
 const struct read_hidden_lock *read_hidden_find(const struct txn_command *command, kvs_slice key)
 {
     const struct read_hidden *hidden = command->reserved[0];
-    for (uint32_t i = 0; hidden != NULL && i < hidden->count; i++) {
-        if (slice_equal(hidden->locks[i]->key, key))
-            return hidden->locks[i];
+    uint32_t low = 0;
+    uint32_t high = hidden != NULL ? hidden->count : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int order = slice_compare(hidden->locks[middle]->key, key);
+        if (order == 0)
+            return hidden->locks[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return NULL;
 }

@@ -328,17 +328,33 @@ static int lock_walk_each(void *arg, kvs_slice key, kvs_slice value)
     return error;
 }
 
+/* The first of them whose key is not below an encoded one. */
+static uint32_t hidden_at_or_above(const struct read_hidden *hidden, uint32_t count,
+                                   kvs_slice encoded)
+{
+    uint32_t low = 0;
+    uint32_t high = count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (memcomparable_compare(hidden->locks[middle]->key, encoded) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* Those of prewrites under way that lie in the window. */
 static int hidden_add(struct scan_state *state, struct items *items, kvs_slice start, kvs_slice end)
 {
     const struct read_hidden *hidden = state->scan->base.reserved[0];
-    for (uint32_t i = 0; hidden != NULL && i < hidden->count; i++) {
+    uint32_t count = hidden != NULL ? hidden->count : 0;
+    for (uint32_t i = hidden_at_or_above(hidden, count, start); i < count; i++) {
         const struct read_hidden_lock *lock = hidden->locks[i];
         struct record_key key;
+        if (end.size > 0 && memcomparable_compare(lock->key, end) >= 0)
+            break;
         record_key_set(&key, lock->key);
-        if (slice_compare(record_key_slice(&key), start) < 0 ||
-            (end.size > 0 && slice_compare(record_key_slice(&key), end) >= 0))
-            continue;
         struct item *item = items_add(items, &state->scratch);
         if (item == NULL)
             return KVS_ERR_NO_MEMORY;
@@ -602,12 +618,14 @@ static int lock_page_add_hidden(struct lock_page *page, bool is_cut)
         return 0;
     uint32_t found = scan->locks_count;
     kvs_slice last = is_cut && found > 0 ? scan->locks[found - 1].key : (kvs_slice){0};
+    uint32_t at = 0; /* both are sorted */
     for (uint32_t i = 0; i < hidden->count; i++) {
         kvs_slice key = hidden->locks[i]->key;
-        bool is_known = is_cut && slice_compare(key, last) > 0;
-        for (uint32_t j = 0; j < found && !is_known; j++)
-            is_known = slice_equal(scan->locks[j].key, key);
-        if (is_known)
+        if (is_cut && slice_compare(key, last) > 0)
+            break;
+        while (at < found && slice_compare(scan->locks[at].key, key) < 0)
+            at++;
+        if (at < found && slice_equal(scan->locks[at].key, key))
             continue;
         struct txn_lock_info *info;
         int error = lock_page_add(page, &info);

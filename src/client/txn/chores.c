@@ -334,13 +334,32 @@ kvs_future *kvs_txn_cleanup_locks(kvs_txn_client *client, kvs_slice start, kvs_s
     return chore_start(chore);
 }
 
+#define NOT_PAST "a safe point is a past timestamp"
+
+static void gc_on_time(struct txn_timestamp *time, int error, const char *why)
+{
+    struct chore *chore = CONTAINER_OF(time, struct chore, time);
+    if (error != 0)
+        chore_end(chore, error, why);
+    else if (chore->timestamp > time->ts)
+        chore_end(chore, KVS_ERR_INVALID_ARGUMENT, NOT_PAST);
+    else
+        cleanup_begin(chore);
+}
+
+/* What is to come has to see the versions that are newest then. */
+static void gc_begin(struct chore *chore)
+{
+    shard_ask_time(chore->shard, &chore->time, gc_on_time);
+}
+
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point)
 {
-    struct chore *chore = chore_new(client, cleanup_begin);
+    struct chore *chore = chore_new(client, gc_begin);
     if (chore == NULL)
         return NULL;
     if (safe_point == 0 || safe_point == KVS_TXN_TS_LATEST)
-        return chore_refuse(chore, KVS_ERR_INVALID_ARGUMENT, "a safe point is a past timestamp");
+        return chore_refuse(chore, KVS_ERR_INVALID_ARGUMENT, NOT_PAST);
     chore->timestamp = safe_point;
     chore->is_gc = true;
     return chore_start(chore);

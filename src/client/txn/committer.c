@@ -38,6 +38,8 @@
 /* What is larger may take longer than its locks live. */
 #define HEARTBEAT_BYTES (4u * 1024 * 1024)
 #define HEARTBEAT_KEYS 10000u
+/* A lock that was pushed further than this ahead of the time is damaged, or somebody's clock is. */
+#define PUSHED_MAX_MS (3600u * 1000)
 
 enum commit_phase {
     PHASE_PREWRITE,
@@ -673,6 +675,17 @@ static void round_end(struct committer *committer)
 /* --- the commit of the primary ------------------------------------------------------------------
  */
 
+/* The commit is tried again with the time of then: not for ever. */
+static void note_bounds_of_time(struct committer *committer, const struct txn_key_error *error)
+{
+    if (error->min_commit_ts > committer->commit_ts &&
+        error->min_commit_ts - committer->commit_ts > txn_ts_make(PUSHED_MAX_MS, 0))
+        note_error(committer, KVS_ERR_LOCK_LOST,
+                   "the primary lock asks for a commit more than an hour ahead of the time");
+    else if (committer->op == NULL || shard_now_ms(shard_of(committer)) >= committer->deadline_ms)
+        note_error(committer, KVS_ERR_TIMEOUT, "others keep pushing the time of the commit");
+}
+
 static void primary_done(struct txn_call *call, int error)
 {
     struct committer *committer = call->owner;
@@ -689,6 +702,8 @@ static void primary_done(struct txn_call *call, int error)
     else if (key_error.kind != TXN_ERROR_NONE && key_error.kind != TXN_ERROR_COMMIT_TS_EXPIRED)
         note_key_error(committer, &key_error);
     bool expired = error == 0 && key_error.kind == TXN_ERROR_COMMIT_TS_EXPIRED;
+    if (expired)
+        note_bounds_of_time(committer, &key_error);
     end_call(committer, call);
     if (committer->error != 0)
         fail(committer);
@@ -811,10 +826,9 @@ static int make_mutations(struct committer *committer)
 static void prewrite_begin(struct committer *committer)
 {
     int error = add_prewrite(committer, 0, committer->count);
-    if (error != 0) {
+    if (error != 0) { /* nothing was sent; but it may have pessimistic locks */
         note_error(committer, error, "no memory for a request");
-        tell(committer, committer->error);
-        committer_free(committer);
+        fail(committer);
     }
 }
 

@@ -35,7 +35,8 @@ struct locker {
     uint64_t until_ms; /* locks of others are waited for */
     uint64_t for_update_ts;
     struct list calls;
-    struct list kept;
+    struct list kept;    /* have the values */
+    struct arena before; /* the op's, before the first attempt */
     unsigned pending;
     int error;
     struct txn_timestamp time;
@@ -193,6 +194,9 @@ static void lock_met(struct locker *locker, const struct txn_call *call,
 {
     struct txn_request *op = locker->op;
     kvs_txn_conflict *conflict = &op->conflict;
+    if (locker->error != 0)
+        return;
+    arena_rewind(&op->arena, &locker->before); /* what the attempt before told */
     int code = txn_error_take(error, &op->arena, conflict, op->message); /* if it stays so */
     if (code == KVS_ERR_NO_MEMORY) {
         lock_set_error(locker, code, NULL);
@@ -245,14 +249,18 @@ static void round_end(struct locker *locker);
 static void lock_done(struct txn_call *call, int error)
 {
     struct locker *locker = call->owner;
+    bool is_locked = error == 0 && call->command.lock.errors_count == 0;
     list_remove(&call->node);
-    list_append(&locker->kept, &call->node);
-    if (error != 0)
-        lock_set_error(locker, error, call->why);
-    else if (call->command.lock.errors_count > 0)
+    if (is_locked)
+        take_values(locker, call);
+    else if (error == 0)
         take_errors(locker, call);
     else
-        take_values(locker, call);
+        lock_set_error(locker, error, call->why);
+    if (is_locked)
+        list_append(&locker->kept, &call->node);
+    else
+        txn_call_free(call);
     if (--locker->pending == 0)
         round_end(locker);
 }
@@ -437,6 +445,7 @@ void lock_begin(struct txn_request *op, bool want_values,
     locker->until_ms = wait_ms > 0 ? shard_now_ms(txn->shard) + (uint64_t)wait_ms : 0;
     locker->again_to = op->locks_count;
     locker->has_again = true;
+    locker->before = op->arena;
     list_init(&locker->calls);
     list_init(&locker->kept);
     for (uint32_t i = 0; i < op->locks_count; i++)

@@ -141,9 +141,11 @@ static void request_leave(struct txn_request *op, int error)
         txn->exclusive = false;
     if (error == KVS_ERR_CANCELLED && request_is_lock(op))
         txn->spoiled = error;
-    if (op->kind == OP_COMMIT || op->kind == OP_ROLLBACK)
+    if (op->kind == OP_COMMIT || op->kind == OP_ROLLBACK) {
         txn->state = TXN_ENDED;
-    if (!list_empty(&txn->queue) || txn->freed)
+        txn->left_locks = !op->runs;
+    }
+    if (!list_empty(&txn->queue) || txn->freed || txn->left_locks)
         txn_post(txn);
     pthread_mutex_unlock(&txn->mutex);
     request_complete(op, error);
@@ -291,6 +293,21 @@ static void txn_give_up(kvs_txn *txn)
         txn_release_locks(txn, NULL, 0);
 }
 
+/* The mutex is held. */
+static bool txn_takes_left_locks(kvs_txn *txn)
+{
+    bool takes = txn->left_locks && list_empty(&txn->queue) && list_empty(&txn->running);
+    txn->left_locks = txn->left_locks && !takes;
+    return takes;
+}
+
+static void txn_give_back_locks(kvs_txn *txn)
+{
+    heartbeat_stop(txn);
+    if (txn->primary.size > 0 && !txn->shard->closed)
+        txn_release_locks(txn, NULL, 0);
+}
+
 static void txn_on_task(struct task *task)
 {
     kvs_txn *txn = CONTAINER_OF(task, struct kvs_txn, task);
@@ -306,7 +323,10 @@ static void txn_on_task(struct task *task)
             txn_give_up(txn);
         pthread_mutex_lock(&txn->mutex);
     }
+    bool takes_locks = txn_takes_left_locks(txn);
     txn_run_queue(txn);
+    if (takes_locks)
+        txn_give_back_locks(txn);
     shard_leave(shard);
     txn_unref(txn);
     runtime_release(runtime);

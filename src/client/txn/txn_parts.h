@@ -106,7 +106,8 @@ struct kvs_txn {
     bool freed; /* by its user */
     bool has_start;
     bool asks_start;
-    int spoiled; /* a write was given up: the commit fails with it */
+    bool left_locks; /* its commit was given up before it began: they go when nothing runs */
+    int spoiled;     /* a write was given up: the commit fails with it */
     int start_error;
     struct read_view view; /* ts is the start */
     struct txn_timestamp start_request;

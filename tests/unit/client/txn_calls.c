@@ -373,6 +373,52 @@ static void test_lock_waits_end(void **state)
     kvs_txn_free(holder);
 }
 
+/* A commit that was given up while it waited for its turn: nobody waits for its locks. */
+static void test_cancelled_commit(void **state)
+{
+    (void)state;
+    kvs_slice first = text("cc1");
+    kvs_slice second = text("cc2");
+    kvs_txn *holder = begin(true);
+    assert_int_equal(wait_free(kvs_txn_lock(holder, &second, 1, 0)), 0);
+    kvs_txn *txn = begin(true);
+    assert_int_equal(wait_free(kvs_txn_put(txn, first, text("lost"))), 0);
+    kvs_future *lock = kvs_txn_lock(txn, &second, 1, 60000);
+    kvs_future *commit = kvs_txn_commit(txn);
+    kvs_future_cancel(commit);
+    assert_int_equal(wait_free(commit), KVS_ERR_CANCELLED);
+    assert_int_equal(wait_free(kvs_txn_rollback(holder)), 0);
+    kvs_txn_free(holder);
+    assert_int_equal(wait_free(lock), 0);
+    kvs_txn *other = begin(true);
+    assert_int_equal(wait_free(kvs_txn_lock(other, &first, 1, 5000)), 0); /* it would live longer */
+    assert_int_equal(wait_free(kvs_txn_lock(other, &second, 1, 5000)), 0);
+    kvs_txn_free(other);
+    kvs_txn_free(txn);
+    expect_now("cc1", NULL);
+}
+
+/* Somebody has pushed the primary lock into the future: not too far, the commit is tried again. */
+static void test_pushed_locks(void **state)
+{
+    (void)state;
+    struct kvs_txn_options options = pessimistic;
+    options.no_async_commit = options.no_one_pc = true;
+    unsigned count = world.server == NULL ? 2 : 1; /* our server refuses such timestamps itself */
+    for (unsigned is_far = 0; is_far < count; is_far++) {
+        kvs_txn *txn = kvs_txn_begin(world.client, &options);
+        assert_int_equal(wait_free(kvs_txn_put(txn, text("far"), text("v"))), 0);
+        uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+        struct ghost ghost = {.start_ts = (uint64_t)wait_number(kvs_txn_start_timestamp(txn)),
+                              .primary = "far",
+                              .for_update_ts = now,
+                              .min_commit_ts = now + txn_ts_make(is_far ? 7200 * 1000 : 20, 0)};
+        assert_int_equal(ghost_lock(world.client, &ghost, "far"), 0);
+        assert_int_equal(wait_free(kvs_txn_commit(txn)), is_far ? KVS_ERR_LOCK_LOST : 0);
+        kvs_txn_free(txn);
+    }
+}
+
 static void test_deadlock(void **state)
 {
     (void)state;
@@ -765,6 +811,8 @@ static void test_cleanup_and_gc(void **state)
         kvs_snapshot_free(past);
     }
     assert_int_equal(wait_free(kvs_txn_gc(world.client, 0)), KVS_ERR_INVALID_ARGUMENT);
+    uint64_t in_an_hour = now + txn_ts_make(3600 * 1000, 0);
+    assert_int_equal(wait_free(kvs_txn_gc(world.client, in_an_hour)), KVS_ERR_INVALID_ARGUMENT);
     assert_int_equal(wait_free(kvs_txn_unsafe_destroy_range(world.client, text("e"), text("e2"))),
                      0);
     expect_now("e1", NULL);
@@ -924,6 +972,8 @@ int txn_calls_run(enum txn_world_kind on)
         TEST(test_optimistic_locks),
         TEST(test_pessimistic_locks),
         TEST(test_lock_waits_end),
+        TEST(test_cancelled_commit),
+        TEST(test_pushed_locks),
         TEST(test_deadlock),
         TEST(test_dropped_transactions),
         TEST(test_rollback),

@@ -231,6 +231,7 @@ static int ghost_fit(struct txn_call *txn_call, const struct txn_bounds *bounds)
         lock->start_ts = ghost->start_ts;
         lock->for_update_ts = ghost->for_update_ts;
         lock->lock_ttl_ms = ghost->ttl_ms;
+        lock->min_commit_ts = ghost->min_commit_ts;
         lock->wait_timeout_ms = -1;
     }
     return 0;

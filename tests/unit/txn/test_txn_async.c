@@ -329,6 +329,75 @@ static void test_reads_meet_prewrites(struct txn_fixture *f)
     txn_command_deinit(&get.base);
 }
 
+/* A request that was sent twice: the answer of the second is known, and others have written since,
+ * when the first arrives. */
+static void test_late_duplicates(struct txn_fixture *f)
+{
+    static const struct {
+        uint64_t for_update_ts;
+        bool skip_constraint_check;
+    } rows[] = {{0, false}, {0, true}, {2010, false}};
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t ts = i * 1000; /* above all reads before */
+        char name[] = {(char)('a' + i), '\0'};
+        kvs_slice key = slice_of_string(name);
+        struct txn_mutation put = txn_put_of(key, S("v"));
+        uint64_t commit_ts[2];
+        for (unsigned is_late = 0; is_late < 2; is_late++) {
+            struct txn_prewrite prewrite;
+            txn_make_prewrite(&prewrite, &put, 1, key, ts + 10);
+            prewrite.for_update_ts = rows[i].for_update_ts;
+            prewrite.skip_constraint_check = rows[i].skip_constraint_check;
+            prewrite.try_one_pc = true;
+            prewrite.is_retry = is_late == 0;
+            assert_int_equal(txn_run(f, &prewrite.base), 0);
+            assert_int_equal(prewrite.errors_count, 0);
+            commit_ts[is_late] = prewrite.one_pc_commit_ts;
+            txn_command_deinit(&prewrite.base);
+            if (is_late != 0)
+                continue;
+            assert_int_equal(txn_put(f, key, S("newer"), ts + 100, ts + 110), 0);
+            assert_string_equal(txn_see(f, key, ts + 120), "newer"); /* it would commit above */
+        }
+        assert_int_equal(commit_ts[0], commit_ts[1]);
+        assert_string_equal(txn_see(f, key, ts + 200), "newer");
+    }
+}
+
+/* A page of locks: those in the engine, and those of prewrites under way, each in its place. */
+static void test_locks_and_prewrites(struct txn_fixture *f)
+{
+    static const char *const there[] = {"b", "d", "f", "g"};
+    static const char *const coming[] = {"a", "c", "d", "h"};
+    struct under_way its[4];
+    for (unsigned i = 0; i < 4; i++) {
+        struct txn_mutation put = txn_put_of(slice_of_string(there[i]), S("v"));
+        assert_int_equal(txn_prewrite_one(f, &put, 40), 0);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        under_way_begin(f, &its[i], slice_of_string(coming[i]));
+    static const struct {
+        uint32_t limit;
+        const char *found;
+    } rows[] = {{0, "abcdfgh"}, {1, "a"}, {2, "ab"}, {3, "abc"}, {4, "abcd"}, {7, "abcdfgh"}};
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct txn_scan_lock scan;
+        txn_command_init(&scan.base, TXN_SCAN_LOCK);
+        scan.max_ts = 60;
+        scan.limit = rows[i].limit;
+        assert_int_equal(txn_run(f, &scan.base), 0);
+        assert_int_equal(scan.locks_count, strlen(rows[i].found));
+        for (uint32_t n = 0; n < scan.locks_count; n++) {
+            assert_int_equal(scan.locks[n].key.data[0], rows[i].found[n]);
+            bool is_there = strchr("bdfg", rows[i].found[n]) != NULL;
+            assert_int_equal(scan.locks[n].start_ts, is_there ? 40 : 50);
+        }
+        txn_command_deinit(&scan.base);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        under_way_end(f, &its[i]);
+}
+
 /* After a failed sync nobody knows whether it has happened. */
 static void test_doubt(struct txn_fixture *f)
 {
@@ -357,6 +426,8 @@ int main(void)
         {"long lists of keys", test_long_lists},
         {"the table of pending locks", test_pending},
         {"reads meet prewrites under way", test_reads_meet_prewrites},
+        {"late duplicates of requests", test_late_duplicates},
+        {"locks and prewrites under way", test_locks_and_prewrites},
         {"reads after a failure in doubt", test_doubt},
     };
     return txn_tests_run("txn-async", tests, sizeof tests / sizeof tests[0]);

@@ -2,6 +2,7 @@
 #include "unit/txn/txn_fixture.h"
 
 #include <kvs/error.h>
+#include <sched.h>
 
 #include "test.h"
 
@@ -458,6 +459,47 @@ static void test_order_of_waiters(struct txn_fixture *f)
     }
 }
 
+/* Whom does this transaction wait for? */
+static uint64_t waits_for(struct txn_fixture *f, uint64_t start_ts)
+{
+    struct arena arena = {0};
+    struct txn_wait_entry *entries;
+    uint32_t count;
+    uint64_t lock_ts = 0;
+    assert_int_equal(txn_node_waits(f->node, 16, &arena, &entries, &count), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        if (entries[i].start_ts == start_ts)
+            lock_ts = entries[i].wait_for_ts;
+    }
+    arena_deinit(&arena);
+    return lock_ts;
+}
+
+/* A wait may be long, and others may be faster each time: what an attempt needs is not kept. */
+static void test_memory_of_a_long_wait(struct txn_fixture *f)
+{
+    patient(f);
+    enum { ROUNDS = 20, KEY_SIZE = 4000, BYTES_MAX = 64 * 1024, LAST = 100000 };
+    static uint8_t bytes[KEY_SIZE];
+    kvs_slice key = slice_make(bytes, KEY_SIZE);
+    struct waiting last;
+    assert_int_equal(txn_lock_one(f, key, 100, 100), 0);
+    wait_start(f, &last, key, LAST, LONG_MS);
+    for (uint64_t ts = 100; ts < 100 + ROUNDS; ts++) {
+        struct waiting next;
+        wait_start(f, &next, key, ts + 1, LONG_MS);
+        assert_int_equal(pessimistic_rollback(f, key, ts, ts), 0);
+        assert_int_equal(wait_end(&next), 0);
+        while (waits_for(f, LAST) != ts + 1)
+            sched_yield();
+    }
+    assert_int_equal(pessimistic_rollback(f, key, 100 + ROUNDS, 100 + ROUNDS), 0);
+    assert_int_equal(txn_finish(&last.run), 0);
+    assert_int_equal(last.lock.errors_count, 0);
+    assert_true(last.lock.base.arena.bytes < BYTES_MAX);
+    txn_command_deinit(&last.lock.base);
+}
+
 /* Who is woken and fails passes the turn on. */
 static void test_failed_waiter_passes_on(struct txn_fixture *f)
 {
@@ -586,6 +628,7 @@ int main(void)
         {"what a prewrite checks", test_prewrite_actions},
         {"what wakes a waiter", test_wake_ups},
         {"the order of waiters", test_order_of_waiters},
+        {"memory of a long wait", test_memory_of_a_long_wait},
         {"a waiter that fails passes on", test_failed_waiter_passes_on},
         {"the end of the wait", test_time_out},
         {"cancelled waits", test_cancel},
