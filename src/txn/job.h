@@ -14,6 +14,7 @@
 
 #include "txn/latch.h"
 #include "txn/mvcc.h"
+#include "txn/newest.h"
 #include "txn/node.h"
 #include "txn/pending.h"
 #include "txn/wait.h"
@@ -28,6 +29,7 @@ struct txn_node {
     struct pending_table pending;
     struct wait_room room;
     struct latches latches;
+    struct newest newest;
     _Atomic uint64_t stat_commands;
     _Atomic uint64_t stat_conflicts;
     _Atomic uint64_t stat_lock_waits;
@@ -100,6 +102,13 @@ int job_put_data(struct txn_job *job, struct record_key *key, uint64_t start_ts,
 int job_remove_data(struct txn_job *job, struct record_key *key, uint64_t start_ts);
 /* `user_key`, whose encoding `key` is, is told to those who wait for it. */
 int job_remove_lock(struct txn_job *job, const struct record_key *key, kvs_slice user_key);
+
+/* No version of the key, whose latch is held, is at or above ts; cheap. False: look. */
+static inline bool job_is_newest_below(struct txn_job *job, struct engine_view *view,
+                                       const struct record_key *key, uint64_t ts)
+{
+    return newest_is_below(&job->node->newest, view, record_key_slice(key), ts);
+}
 
 /* A rollback record, or the mark on the commit that stands in its place. `outcome` is that of the
  * key and start_ts, and says UNKNOWN. */

@@ -661,6 +661,10 @@ int txn_node_new(struct engine *engine, const struct txn_node_options *options,
     if (node == NULL)
         return KVS_ERR_NO_MEMORY;
     memset(node, 0, sizeof *node);
+    if (newest_init(&node->newest) != 0) {
+        mem_free(node);
+        return KVS_ERR_NO_MEMORY;
+    }
     node->engine = engine;
     node->wait_default_ms =
         options->wait_default_ms > 0 ? options->wait_default_ms : WAIT_DEFAULT_MS;
@@ -681,5 +685,6 @@ void txn_node_free(struct txn_node *node)
     wait_room_deinit(&node->room);
     latches_deinit(&node->latches);
     pending_deinit(&node->pending);
+    newest_deinit(&node->newest);
     mem_free(node);
 }

@@ -211,6 +211,10 @@ static int check_versions(struct locking *locking, uint64_t *ret_conflict_ts)
     struct mvcc_version newest;
     uint64_t newest_ts;
     *ret_conflict_ts = 0;
+    if (command->start_ts <= command->for_update_ts &&
+        locking->mutation->assertion != TXN_ASSERT_NOT_EXIST &&
+        job_is_newest_below(locking->job, locking->view, locking->key, command->start_ts))
+        return 0;
     int error = mvcc_newest_ts(locking->view, locking->key, &newest_ts);
     if (error == KVS_ERR_NOT_FOUND)
         return 0;

@@ -148,6 +148,12 @@ static bool is_refused(const struct prewrite *prewrite)
     return prewrite->failure.kind != TXN_ERROR_NONE;
 }
 
+static bool is_newest_below_start(struct prewrite *prewrite)
+{
+    return job_is_newest_below(prewrite->job, prewrite->view, prewrite->key,
+                               prewrite->command->start_ts);
+}
+
 /* --- step 1: a key ---------------------------------------------------------------------------- */
 
 /* A lock is there. */
@@ -187,6 +193,8 @@ static int check_lock(struct prewrite *prewrite, const struct lock_record *lock)
 static int amend_lock(struct prewrite *prewrite)
 {
     uint64_t newest_ts;
+    if (is_newest_below_start(prewrite))
+        return 0;
     int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
     if (error == KVS_ERR_NOT_FOUND)
         return 0;
@@ -200,6 +208,8 @@ static int amend_lock(struct prewrite *prewrite)
 static int check_late(struct prewrite *prewrite)
 {
     uint64_t newest_ts;
+    if (is_newest_below_start(prewrite))
+        return 0;
     int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
     if (error == KVS_ERR_NOT_FOUND)
         return 0;
@@ -276,6 +286,9 @@ static bool asserts(const struct prewrite *prewrite)
 static int check_newest_ts(struct prewrite *prewrite, bool *ret_is_enough)
 {
     uint64_t newest_ts;
+    *ret_is_enough = is_newest_below_start(prewrite);
+    if (*ret_is_enough)
+        return 0;
     int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
     *ret_is_enough =
         error == KVS_ERR_NOT_FOUND || (error == 0 && newest_ts < prewrite->command->start_ts);

@@ -71,6 +71,7 @@ int job_put_write(struct txn_job *job, struct record_key *key, uint64_t commit_t
     if (bytes == NULL)
         return KVS_ERR_NO_MEMORY;
     write_record_encode(write, bytes);
+    newest_raise(&job->node->newest, record_key_slice(key), commit_ts);
     return job_set(job, ENGINE_FAMILY_TXN_WRITE, record_key_at(key, commit_ts),
                    slice_make(bytes, size));
 }
