@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* glibc's calloc passes by what each thread keeps of small pieces. */
+#define ZEROED_BY_HAND_MAX 1024u
+
 void *mem_alloc(size_t size)
 {
     if (fault_hit(FAULT_ALLOC))
@@ -19,7 +22,12 @@ void *mem_zalloc(size_t size)
 {
     if (fault_hit(FAULT_ALLOC))
         return NULL;
-    return calloc(1, size > 0 ? size : 1);
+    if (size > ZEROED_BY_HAND_MAX)
+        return calloc(1, size);
+    void *memory = malloc(size > 0 ? size : 1);
+    if (memory != NULL)
+        memset(memory, 0, size);
+    return memory;
 }
 
 void *mem_realloc(void *memory, size_t size)

@@ -51,6 +51,9 @@ bool tso_take(struct tso *tso, uint32_t count, struct loop *loop, struct timesta
 /* Calls done, never inside this call; after those that wait already. */
 void tso_wait(struct tso *tso, struct tso_request *request);
 
+/* No timestamp that was given by now is higher; packed. */
+uint64_t tso_given(const struct tso *tso);
+
 /* All timestamps ever given have a physical part of less than this. */
 uint64_t tso_given_ms(struct tso *tso);
 

@@ -48,6 +48,21 @@ kvs_future *future_new_larger(kvs_runtime *runtime, struct loop *loop,
     return future;
 }
 
+kvs_future *future_new_ready(kvs_runtime *runtime, struct loop *loop)
+{
+    static const struct future_methods nothing = {0};
+    kvs_future *future = mem_zalloc(sizeof *future);
+    if (future == NULL)
+        return NULL;
+    future->methods = &nothing;
+    future->runtime = runtime;
+    future->loop = loop;
+    future->cancel_task.run = future_on_cancel;
+    atomic_init(&future->state, FUTURE_READY);
+    atomic_init(&future->holds, FUTURE_HOLD_USER);
+    return future;
+}
+
 void *future_payload(kvs_future *future)
 {
     return future->payload;
@@ -448,6 +463,12 @@ void future_free_taken(kvs_future *future)
 void kvs_future_free(kvs_future *future)
 {
     /* One that was taken is freed with its taker: here it is misuse, without effect. */
-    if (future != NULL && (future_state(future) & FUTURE_TAKEN) == 0)
+    if (future == NULL || (future_state(future) & FUTURE_TAKEN) != 0)
+        return;
+    /* acquire: as in future_try_hold. Nobody but the user has it, and nothing of it is to come. */
+    if (future->inputs_count == 0 &&
+        atomic_load_explicit(&future->holds, memory_order_acquire) == FUTURE_HOLD_USER)
+        future_destroy(future);
+    else
         future_free_taken(future);
 }

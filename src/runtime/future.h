@@ -41,6 +41,9 @@ struct future_methods {
  */
 kvs_future *future_new(kvs_runtime *runtime, struct loop *loop,
                        const struct future_methods *methods);
+/* One that is ready, with success and no result; much lighter. The runtime lives as long as it is
+ * asked to call somebody. NULL: no memory. */
+kvs_future *future_new_ready(kvs_runtime *runtime, struct loop *loop);
 
 /* The payload of a future and back. */
 void *future_payload(kvs_future *future);

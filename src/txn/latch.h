@@ -7,7 +7,10 @@
  * the order of arrival, so nobody waits for ever. Waiting blocks no thread: the claim lies in the
  * slot's queue.
  *
- * Nothing is allocated here. Any thread; a claim is touched by one thread at a time.
+ * A slot is one word: free, taken, or taken with a queue behind it. Taking and giving back is one
+ * exchange when nobody waits; who waits, or has somebody waiting, takes the mutex of its queue.
+ *
+ * Any thread; a claim is touched by one thread at a time.
  */
 #ifndef TXN_LATCH_H
 #define TXN_LATCH_H
@@ -16,11 +19,13 @@
 #include "runtime/task.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LATCH_SLOTS 4096u
-#define LATCH_SLOTS_OWN 4u
+#define LATCH_SLOTS 65536u
+#define LATCH_SLOTS_OWN 8u
+#define LATCH_QUEUES 64u /* mutexes, each for every so many-th slot */
 
 struct loop;
 
@@ -34,18 +39,17 @@ struct latch_claim {
     uint16_t own[LATCH_SLOTS_OWN];
 };
 
-struct latch_slot {
-    pthread_mutex_t mutex;
-    bool is_taken;
-    struct latch_claim *first; /* waiting */
-    struct latch_claim *last;
-};
+/* What a slot's word says; else it is the last of the claims that wait, whose next is the first. */
+#define LATCH_FREE ((uintptr_t)0)
+#define LATCH_TAKEN ((uintptr_t)1)
 
 struct latches {
-    struct latch_slot slots[LATCH_SLOTS];
+    _Atomic uintptr_t *slots;
+    pthread_mutex_t queues[LATCH_QUEUES];
 };
 
-void latches_init(struct latches *latches);
+/* 0 or NO_MEMORY. */
+int latches_init(struct latches *latches);
 void latches_deinit(struct latches *latches);
 
 /* What a claim is for; nothing is taken yet. 0 or NO_MEMORY. */

@@ -79,8 +79,7 @@ static void pass_on_wake(struct txn_job *job)
 
 static void pending_take_away(struct txn_job *job)
 {
-    for (uint32_t i = 0; i < job->pending_count; i++)
-        pending_withdraw(&job->node->pending, &job->pending[i]);
+    pending_withdraw(&job->node->pending, job->pending, job->pending_count);
     job->pending_count = 0;
 }
 
@@ -665,6 +664,11 @@ int txn_node_new(struct engine *engine, const struct txn_node_options *options,
         mem_free(node);
         return KVS_ERR_NO_MEMORY;
     }
+    if (latches_init(&node->latches) != 0) {
+        newest_deinit(&node->newest);
+        mem_free(node);
+        return KVS_ERR_NO_MEMORY;
+    }
     node->engine = engine;
     node->wait_default_ms =
         options->wait_default_ms > 0 ? options->wait_default_ms : WAIT_DEFAULT_MS;
@@ -673,7 +677,6 @@ int txn_node_new(struct engine *engine, const struct txn_node_options *options,
         options->value_size_max > 0 ? options->value_size_max : KVS_VALUE_SIZE_MAX;
     pending_init(&node->pending, options->max_ts);
     wait_room_init(&node->room);
-    latches_init(&node->latches);
     *ret_node = node;
     return 0;
 }

@@ -42,11 +42,10 @@ uint64_t pending_departures(const struct pending_table *table)
     return atomic_load_explicit(&table->departures, memory_order_seq_cst);
 }
 
-void pending_publish(struct pending_table *table, struct pending_lock *pending)
+static void publish_one(struct pending_table *table, struct pending_lock *pending)
 {
     pending->shard = checksum(pending->key.data, pending->key.size) % PENDING_SHARDS;
     struct pending_shard *shard = &table->shards[pending->shard];
-    atomic_fetch_add_explicit(&table->count, 1, memory_order_seq_cst); /* W1, see the header */
     pthread_mutex_lock(&shard->mutex);
     pending->next = shard->first;
     shard->first = pending;
@@ -56,18 +55,33 @@ void pending_publish(struct pending_table *table, struct pending_lock *pending)
     pthread_mutex_unlock(&shard->mutex);
 }
 
-void pending_withdraw(struct pending_table *table, struct pending_lock *pending)
+void pending_publish(struct pending_table *table, struct pending_lock *locks, uint32_t count)
+{
+    atomic_fetch_add_explicit(&table->count, count, memory_order_seq_cst); /* W1, see the header */
+    for (uint32_t i = 0; i < count; i++)
+        publish_one(table, &locks[i]);
+}
+
+static void withdraw_one(struct pending_table *table, struct pending_lock *pending)
 {
     struct pending_shard *shard = &table->shards[pending->shard];
-    /* seq_cst: before the removal, so that whoever does not find the lock sees the count. */
-    atomic_fetch_add_explicit(&table->departures, 1, memory_order_seq_cst);
     pthread_mutex_lock(&shard->mutex);
     struct pending_lock **link = &shard->first;
     while (*link != pending)
         link = &(*link)->next;
     *link = pending->next;
     pthread_mutex_unlock(&shard->mutex);
-    atomic_fetch_sub_explicit(&table->count, 1, memory_order_seq_cst); /* W5, see the header */
+}
+
+void pending_withdraw(struct pending_table *table, struct pending_lock *locks, uint32_t count)
+{
+    if (count == 0)
+        return;
+    /* seq_cst: before the removals, so that whoever does not find a lock sees the count. */
+    atomic_fetch_add_explicit(&table->departures, 1, memory_order_seq_cst);
+    for (uint32_t i = 0; i < count; i++)
+        withdraw_one(table, &locks[i]);
+    atomic_fetch_sub_explicit(&table->count, count, memory_order_seq_cst); /* W5, see the header */
 }
 
 void pending_doubt(struct pending_table *table, const struct pending_lock *pending)

@@ -82,13 +82,13 @@ static inline bool pending_is_empty(const struct pending_table *table)
     return atomic_load_explicit(&table->count, memory_order_seq_cst) == 0; /* see above */
 }
 
-/* W1 to W3: the lock is shown with the least timestamp at which it may commit, which is not below
+/* W1 to W3: each lock is shown with the least timestamp at which it may commit, which is not below
  * lock.min_commit_ts. */
-void pending_publish(struct pending_table *table, struct pending_lock *pending);
-/* W5, or instead of W4. */
-void pending_withdraw(struct pending_table *table, struct pending_lock *pending);
+void pending_publish(struct pending_table *table, struct pending_lock *locks, uint32_t count);
+/* W5, or instead of W4: those that were published together. */
+void pending_withdraw(struct pending_table *table, struct pending_lock *locks, uint32_t count);
 
-/* Before pending_withdraw: its batch may or may not be there when the engine is opened again. */
+/* Before pending_withdraw: their batch may or may not be there when the engine is opened again. */
 void pending_doubt(struct pending_table *table, const struct pending_lock *pending);
 /* May something have happened at or below ts that nobody can see? After R3. TXN_TS_MAX: at all. */
 bool pending_is_doubtful(const struct pending_table *table, uint64_t ts);

@@ -443,23 +443,30 @@ static int choose_timestamps(struct prewrite *prewrite, uint64_t *ret_highest)
     for (uint32_t i = 0; i < command->mutations_count; i++) {
         struct plan *plan = &prewrite->plans[i];
         if (plan->kind == PLAN_DONE) {
-            if (plan->min_commit_ts == 0 || command->try_one_pc)
+            if (plan->min_commit_ts == 0 || command->try_one_pc) {
+                job->pending_count = 0;
                 return 0; /* it fell back before */
+            }
             highest = max_u64(highest, plan->min_commit_ts);
         }
         if (plan->kind != PLAN_WRITE)
             continue;
-        struct pending_lock *pending = &job->pending[job->pending_count++];
         plan->min_commit_ts = max_u64(plan->min_commit_ts, least);
-        *pending = (struct pending_lock){
+        job->pending[job->pending_count++] = (struct pending_lock){
             .key = command->mutations[i].key,
             .lock = lock_of(prewrite, i, command->use_async_commit && !command->try_one_pc)};
-        pending_publish(&job->node->pending, pending);
-        plan->min_commit_ts = pending->lock.min_commit_ts;
-        highest = max_u64(highest, plan->min_commit_ts);
-        if (command->max_commit_ts != 0 && highest > command->max_commit_ts)
-            return 0;
     }
+    pending_publish(&job->node->pending, job->pending, job->pending_count);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < command->mutations_count; i++) {
+        if (prewrite->plans[i].kind != PLAN_WRITE)
+            continue;
+        uint64_t chosen = job->pending[at++].lock.min_commit_ts;
+        prewrite->plans[i].min_commit_ts = chosen;
+        highest = max_u64(highest, chosen);
+    }
+    if (command->max_commit_ts != 0 && highest > command->max_commit_ts)
+        return 0;
     *ret_highest = highest;
     return 0;
 }
@@ -468,8 +475,7 @@ static int choose_timestamps(struct prewrite *prewrite, uint64_t *ret_highest)
 static void fall_back(struct prewrite *prewrite)
 {
     struct txn_job *job = prewrite->job;
-    for (uint32_t i = 0; i < job->pending_count; i++)
-        pending_withdraw(&job->node->pending, &job->pending[i]);
+    pending_withdraw(&job->node->pending, job->pending, job->pending_count);
     job->pending_count = 0;
 }
 

@@ -892,9 +892,8 @@ void commit_begin(struct txn_request *op)
     bool is_fresh = op->before_start; /* the start was given after the commit was called */
     bool asks = (committer->async || committer->one_pc) && !txn->options.causal_only && !is_fresh;
     struct txn_transport *transport = txn->shard->transport;
-    uint64_t now_ts;
-    if (asks && transport->methods->now != NULL && transport->methods->now(transport, &now_ts)) {
-        committer->min_commit_ts = now_ts + 1;
+    if (asks && transport->methods->given != NULL) {
+        committer->min_commit_ts = transport->methods->given(transport) + 1;
         asks = false;
     }
     if (asks)

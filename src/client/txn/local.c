@@ -333,6 +333,11 @@ static bool local_now(struct txn_transport *base, uint64_t *ret_ts)
     return true;
 }
 
+static uint64_t local_given(struct txn_transport *base)
+{
+    return tso_given(transport_of(base)->local->tso);
+}
+
 struct local_time {
     struct tso_request request;
     struct txn_timestamp *asked;
@@ -469,6 +474,7 @@ static const struct txn_transport_methods local_methods = {
     .cancel = local_cancel,
     .answer = local_answer,
     .now = local_now,
+    .given = local_given,
     .timestamp = local_timestamp,
     .gc = local_gc,
     .destroy_range = local_destroy_range,

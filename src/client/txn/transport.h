@@ -116,6 +116,8 @@ struct txn_transport_methods {
     bool (*answer)(struct txn_transport *transport, struct txn_call *call);
     /* May be NULL: a timestamp at once, if there is one. Any thread. */
     bool (*now)(struct txn_transport *transport, uint64_t *ret_ts);
+    /* May be NULL: not below any timestamp that was given to anybody by now. */
+    uint64_t (*given)(struct txn_transport *transport);
     void (*timestamp)(struct txn_timestamp *request);
     void (*gc)(struct txn_chore *chore);
     void (*destroy_range)(struct txn_chore *chore);

@@ -638,6 +638,28 @@ static bool request_submit(struct txn_request *op, int *ret_error)
     return done || *ret_error != 0;
 }
 
+/* A write of keys that need no lock, or have theirs: nothing of a request is left when it is done.
+ * NULL: it has to be a request, which finds out why; what was buffered is buffered again then. */
+static kvs_future *write_at_once(kvs_txn *txn, const kvs_mutation *mutations, uint32_t count)
+{
+    struct txn_request op = {
+        .kind = OP_WRITE, .txn = txn, .mutations = mutations, .mutations_count = count};
+    if (check_op(&op) != 0)
+        return NULL;
+    kvs_future *future = future_new_ready(txn->client->runtime, txn->shard->loop);
+    if (future == NULL)
+        return NULL;
+    pthread_mutex_lock(&txn->mutex);
+    bool is_done = !txn_client_is_closing(txn->client) && txn->state == TXN_ACTIVE &&
+                   (!txn->options.pessimistic || holds_locks(&op)) && check_size(&op) == 0 &&
+                   write_all(&op) == 0;
+    pthread_mutex_unlock(&txn->mutex);
+    if (is_done)
+        return future;
+    kvs_future_free(future);
+    return NULL;
+}
+
 static kvs_future *request_start(kvs_txn *txn, const struct txn_request *request)
 {
     bool reads = kind_reads_keys(request->kind);
@@ -675,6 +697,9 @@ static kvs_future *request_start_write(kvs_txn *txn, const kvs_mutation *mutatio
                                        bool insert)
 {
     uint32_t bounded = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+    kvs_future *done = insert ? NULL : write_at_once(txn, mutations, bounded);
+    if (done != NULL)
+        return done;
     return request_start(txn, &(struct txn_request){.kind = OP_WRITE,
                                                     .mutations = mutations,
                                                     .mutations_count = bounded,

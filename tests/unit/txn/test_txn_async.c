@@ -235,8 +235,7 @@ static void test_pending(struct txn_fixture *f)
     struct pending_lock locks[] = {{.key = S("a"), .lock.min_commit_ts = 5},
                                    {.key = S("b"), .lock.min_commit_ts = 50}};
     assert_true(pending_is_empty(&table));
-    pending_publish(&table, &locks[0]);
-    pending_publish(&table, &locks[1]);
+    pending_publish(&table, locks, 2);
     assert_int_equal(locks[0].lock.min_commit_ts, 21);
     assert_int_equal(locks[1].lock.min_commit_ts, 50);
     unsigned count = 0;
@@ -246,11 +245,11 @@ static void test_pending(struct txn_fixture *f)
     pending_walk(&table, count_each, &count);
     assert_int_equal(count, 3);
     uint64_t departures = pending_departures(&table);
-    pending_withdraw(&table, &locks[0]);
+    pending_withdraw(&table, &locks[0], 1);
     assert_int_equal(pending_departures(&table), departures + 1);
     pending_find(&table, S("a"), count_each, &count);
     assert_int_equal(count, 3);
-    pending_withdraw(&table, &locks[1]);
+    pending_withdraw(&table, &locks[1], 1);
     assert_true(pending_is_empty(&table));
     pending_deinit(&table);
 }
@@ -271,13 +270,13 @@ static void under_way_begin(struct txn_fixture *f, struct under_way *it, kvs_sli
     it->lock = (struct pending_lock){
         .key = key,
         .lock = {.type = TXN_OP_PUT, .primary = key, .start_ts = 50, .min_commit_ts = 51}};
-    pending_publish(&f->node->pending, &it->lock);
+    pending_publish(&f->node->pending, &it->lock, 1);
 }
 
 /* Its batch is in the engine. */
 static void under_way_end(struct txn_fixture *f, struct under_way *it)
 {
-    pending_withdraw(&f->node->pending, &it->lock);
+    pending_withdraw(&f->node->pending, &it->lock, 1);
     struct task_list granted = {0};
     latch_release(&f->node->latches, &it->claim, &granted);
     while (granted.first != NULL)
@@ -287,11 +286,7 @@ static void under_way_end(struct txn_fixture *f, struct under_way *it)
 
 static bool somebody_waits(struct txn_fixture *f, struct under_way *it)
 {
-    struct latch_slot *slot = &f->node->latches.slots[it->claim.slots[0]];
-    pthread_mutex_lock(&slot->mutex);
-    bool waits = slot->first != NULL;
-    pthread_mutex_unlock(&slot->mutex);
-    return waits;
+    return atomic_load(&f->node->latches.slots[it->claim.slots[0]]) > LATCH_TAKEN;
 }
 
 /* A read of a key that is being prewritten waits for that; a scan shows the lock. */
