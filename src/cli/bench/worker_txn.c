@@ -31,6 +31,7 @@ struct txn_lane {
     uint64_t start_ns;
     uint32_t count; /* keys */
     kvs_slice *keys;
+    kvs_mutation *mutations;
     uint8_t *bytes; /* of the keys */
     uint8_t *value;
 };
@@ -179,10 +180,9 @@ static void lane_commit(struct txn_lane *lane)
         lane_end(lane, KVS_ERR_NO_MEMORY, "out of memory");
 }
 
-/* Puts one value; false when it failed: the lane has ended then. */
-static bool lane_put(struct txn_lane *lane, uint32_t i, kvs_slice value)
+/* A put's outcome; false when it failed: the lane has ended then. */
+static bool lane_take_put(struct txn_lane *lane, kvs_future *put)
 {
-    kvs_future *put = kvs_txn_put(lane->txn, lane->keys[i], value);
     int error = put == NULL ? KVS_ERR_NO_MEMORY : 0;
     if (error == 0 && kvs_future_is_ready(put))
         error = kvs_future_error(put);
@@ -198,6 +198,19 @@ static bool lane_put(struct txn_lane *lane, uint32_t i, kvs_slice value)
         lane_end(lane, error, why);
     }
     return error == 0;
+}
+
+static bool lane_put(struct txn_lane *lane, uint32_t i, kvs_slice value)
+{
+    return lane_take_put(lane, kvs_txn_put(lane->txn, lane->keys[i], value));
+}
+
+static bool lane_put_all(struct txn_lane *lane, kvs_slice value)
+{
+    for (uint32_t i = 0; i < lane->count; i++)
+        lane->mutations[i] =
+            (kvs_mutation){.kind = KVS_MUTATION_SET, .key = lane->keys[i], .value = value};
+    return lane_take_put(lane, kvs_txn_mutate(lane->txn, lane->mutations, lane->count));
 }
 
 static bool put_money(struct txn_lane *lane, const kvs_pair *pairs)
@@ -245,11 +258,8 @@ static void lane_attempt(struct txn_lane *lane)
         kvs_slice value = load->txn->kind == TXN_LOAD_PUT
                               ? slice_make(load->values + spread, load->target->value_size)
                               : write_number(lane, FILL_NUMBER);
-        for (uint32_t i = 0; i < lane->count; i++) {
-            if (!lane_put(lane, i, value))
-                return;
-        }
-        lane_commit(lane);
+        if (lane_put_all(lane, value))
+            lane_commit(lane);
         return;
     }
     kvs_future *read = load->txn->pessimistic
@@ -302,6 +312,7 @@ static void free_lanes(struct txn_run *run)
 {
     for (size_t i = 0; run->lanes != NULL && i < run->count; i++) {
         mem_free(run->lanes[i].keys);
+        mem_free(run->lanes[i].mutations);
         mem_free(run->lanes[i].bytes);
         mem_free(run->lanes[i].value);
     }
@@ -319,9 +330,11 @@ static int make_lanes(struct txn_run *run)
         struct txn_lane *lane = &run->lanes[i];
         lane->run = run;
         lane->keys = mem_alloc(run->keys_max * sizeof lane->keys[0]);
+        lane->mutations = mem_alloc(run->keys_max * sizeof lane->mutations[0]);
         lane->bytes = mem_alloc(run->keys_max * load->keyspace->key_size);
         lane->value = mem_alloc(load->target->value_size + NUMBER_TEXT);
-        if (lane->keys == NULL || lane->bytes == NULL || lane->value == NULL)
+        if (lane->keys == NULL || lane->mutations == NULL || lane->bytes == NULL ||
+            lane->value == NULL)
             return KVS_ERR_NO_MEMORY;
     }
     return run->lanes != NULL ? 0 : KVS_ERR_NO_MEMORY;

@@ -11,8 +11,8 @@
  *      taken and the primary is committed: the future is ready;
  *   4. in the background the other locks become records. A client that dies here leaves them to
  *      whoever meets them.
- * Failures: a definite one before the outcome: the future tells it, what was prewritten is rolled
- * back in the background. The deciding request (commit of the primary, or any prewrite in the
+ * Failures: a definite one before the outcome: the future tells it, what may have been prewritten is
+ * rolled back in the background. The deciding request (commit of the primary, or any prewrite in the
  * shorter forms) was sent and never answered: OUTCOME_UNKNOWN, and nothing is rolled back.
  *
  * A committer holds its transaction, and lives until the background is done. Thread: the shard's
@@ -67,6 +67,7 @@ struct committer {
     bool rest_waits; /* for the primary's part */
     uint32_t rest_from;
     bool undetermined;
+    bool may_have_locks;    /* something of it may have been prewritten */
     uint64_t min_commit_ts; /* to ask for */
     uint64_t commit_ts;
     uint64_t deadline_ms;
@@ -321,7 +322,10 @@ static void note_key_error(struct committer *committer, const struct txn_key_err
 static void fail(struct committer *committer)
 {
     tell(committer, committer->error);
-    background_run(committer, TXN_BATCH_ROLLBACK, ROLLBACK_BUDGET_MS);
+    if (committer->may_have_locks || committer->txn->options.pessimistic)
+        background_run(committer, TXN_BATCH_ROLLBACK, ROLLBACK_BUDGET_MS);
+    else
+        committer_free(committer);
 }
 
 static void fail_undetermined(struct committer *committer)
@@ -489,6 +493,9 @@ static void prewrite_done(struct txn_call *call, int error)
     const struct txn_prewrite *command = &call->command.prewrite;
     bool decides = command->try_one_pc || command->use_async_commit;
     bool again = false;
+    /* A prewrite that is refused has changed nothing. */
+    if (error != 0 || command->errors_count == 0 || call->maybe_done)
+        committer->may_have_locks = true;
     if (error != 0 && decides && (call->maybe_done || error == KVS_ERR_OUTCOME_UNKNOWN)) {
         committer->undetermined = true;
         if (committer->error == 0)

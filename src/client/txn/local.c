@@ -20,7 +20,7 @@
 /* A lock wait in process may be as long as its caller likes. */
 #define LOCAL_WAIT_MAX_MS (24u * 3600 * 1000)
 #define LOCAL_BATCH_BYTES_MAX (256u * 1024 * 1024)
-#define GATHERED_MAX 32u
+#define GATHERED_MAX 64u
 
 struct local_transport {
     struct txn_transport base;
