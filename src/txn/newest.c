@@ -37,7 +37,7 @@ static _Atomic uint64_t *slot_of(struct newest *newest, kvs_slice encoded)
 
 void newest_raise(struct newest *newest, kvs_slice encoded, uint64_t commit_ts)
 {
-    /* relaxed: who asks about this key has got its latch from us, or knows that the walk is over. */
+    /* relaxed: who asks about this key has got its latch from us, or knows that the walk is done */
     _Atomic uint64_t *slot = slot_of(newest, encoded);
     uint64_t now = atomic_load_explicit(slot, memory_order_relaxed);
     while (now < commit_ts &&

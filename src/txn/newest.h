@@ -8,8 +8,8 @@
  *
  * Why that is sound: versions come from commands of this node only, which hold the key's latch from
  * the raise until the batch is visible, or refused; who asks holds it, too. What was there before
- * the node was made is walked over once: each question goes on a little, and the answer is "perhaps"
- * until the end is reached. Where that would mean to read a disk it is given up.
+ * the node was made is walked over once: each question goes on a little, and the answer is
+ * "perhaps" until the end is reached. Where that would mean to read a disk it is given up.
  */
 #ifndef TXN_NEWEST_H
 #define TXN_NEWEST_H
