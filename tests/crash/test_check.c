@@ -10,11 +10,10 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "contract/contract.h"
+#include "crash/directory_files.h"
 #include "engine/log/check.h"
 #include "test.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +25,6 @@
 #define KEYS 300
 #define ROUNDS 4
 #define CASES 60
-#define FILES_MAX 64
 #define PATH_SIZE 300
 
 static const struct engine_kind kind = {.name = "check",
@@ -89,84 +87,6 @@ static unsigned store_differs(struct fixture *fixture)
         buf_deinit(&got);
     }
     return differ;
-}
-
-/* --- files ------------------------------------------------------------------------------------*/
-
-struct files {
-    unsigned count;
-    struct file {
-        char name[32];
-        size_t size;
-        uint8_t *bytes;
-    } list[FILES_MAX];
-};
-
-static void files_read(const char *directory, struct files *files)
-{
-    files->count = 0;
-    DIR *entries = opendir(directory);
-    assert_non_null(entries);
-    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
-        if (entry->d_type != DT_REG)
-            continue;
-        assert_true(files->count < FILES_MAX);
-        struct file *file = &files->list[files->count++];
-        char path[PATH_SIZE];
-        snprintf(file->name, sizeof file->name, "%.31s", entry->d_name);
-        snprintf(path, sizeof path, "%.200s/%s", directory, file->name);
-        struct stat status;
-        OK(stat(path, &status));
-        file->size = (size_t)status.st_size;
-        file->bytes = malloc(file->size + 1);
-        FILE *in = fopen(path, "r");
-        assert_true(in != NULL && file->bytes != NULL);
-        assert_int_equal(fread(file->bytes, 1, file->size, in), file->size);
-        fclose(in);
-    }
-    closedir(entries);
-}
-
-static void files_write(const char *directory, const struct files *files)
-{
-    OK(mkdir(directory, 0755));
-    for (unsigned i = 0; i < files->count; i++) {
-        char path[PATH_SIZE];
-        snprintf(path, sizeof path, "%.200s/%s", directory, files->list[i].name);
-        FILE *out = fopen(path, "w");
-        assert_non_null(out);
-        assert_int_equal(fwrite(files->list[i].bytes, 1, files->list[i].size, out),
-                         files->list[i].size);
-        OK(fclose(out));
-    }
-}
-
-static void files_free(struct files *files)
-{
-    for (unsigned i = 0; i < files->count; i++)
-        free(files->list[i].bytes);
-}
-
-static const struct file *file_find(const struct files *files, const char *name)
-{
-    for (unsigned i = 0; i < files->count; i++)
-        if (strcmp(files->list[i].name, name) == 0)
-            return &files->list[i];
-    return NULL;
-}
-
-static void assert_same_files(const char *directory, const struct files *expected)
-{
-    struct files now;
-    files_read(directory, &now);
-    assert_int_equal(now.count, expected->count);
-    for (unsigned i = 0; i < now.count; i++) {
-        const struct file *file = file_find(expected, now.list[i].name);
-        assert_non_null(file);
-        assert_int_equal(now.list[i].size, file->size);
-        assert_memory_equal(now.list[i].bytes, file->bytes, file->size);
-    }
-    files_free(&now);
 }
 
 /* --- checks -----------------------------------------------------------------------------------*/

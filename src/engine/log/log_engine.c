@@ -14,6 +14,7 @@
 #include "engine/log/log_engine.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/machine.h"
 #include "base/mem.h"
 #include "engine/directory.h"
@@ -87,6 +88,22 @@ static void log_view_end(struct engine_view *view)
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
+#define DAMAGE_TELL_MS 1000
+
+/* For the operator, since a reader is told only that it is damaged; once a second, because readers
+ * will come again. */
+static void damage_tell(struct log_engine *log, const struct segment *segment, uint32_t offset,
+                        int error)
+{
+    uint64_t now = clock_now_ms();
+    uint64_t told = atomic_load_explicit(&log->damage_told_ms, memory_order_relaxed);
+    if ((told == 0 || now - told >= DAMAGE_TELL_MS) &&
+        atomic_compare_exchange_strong_explicit(&log->damage_told_ms, &told, now,
+                                                memory_order_relaxed, memory_order_relaxed))
+        log_error("%s: segment %u cannot be read at offset %u (%s)", log->directory,
+                  segment->number, offset, kvs_error_text(error));
+}
+
 static int value_from_file(struct engine_view *view, const struct segment *segment, uint32_t offset,
                            const struct entry *entry, kvs_slice *ret_value)
 {
@@ -99,6 +116,8 @@ static int value_from_file(struct engine_view *view, const struct segment *segme
     int error = segment_read_record(segment, offset, size, view->may_block, buffer->bytes, &record);
     if (error == 0 && !slice_equal(record.key, entry_key(entry)))
         error = KVS_ERR_CORRUPTION;
+    if (error < 0)
+        damage_tell(log_of(view->engine), segment, offset, error);
     if (error != 0) {
         mem_free(buffer);
         return error;

@@ -182,7 +182,8 @@ struct log_engine {
 
     struct compaction compaction;
 
-    _Atomic bool failed; /* a write or sync failed: no more writes */
+    _Atomic bool failed;             /* a write or sync failed: no more writes */
+    _Atomic uint64_t damage_told_ms; /* when a reader last logged a damaged place */
 
     /* Statistics: written by the writer, read by anyone, relaxed. */
     _Atomic uint64_t stat_writes;

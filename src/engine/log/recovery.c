@@ -366,7 +366,9 @@ static int segment_load(struct recovery *recovery, uint32_t number, struct segme
                       (uint64_t)FILE_BLOCK_SIZE;
     if (blocks > UINT32_MAX)
         return fail(recovery, KVS_ERR_CORRUPTION, number, "is larger than any segment can be");
-    segment->capacity = blocks > log->segment_size ? (uint32_t)blocks : log->segment_size;
+    bool may_grow = recovery->survey == NULL;
+    segment->capacity =
+        may_grow && blocks < log->segment_size ? log->segment_size : (uint32_t)blocks;
     uint8_t *memory = segment_memory_new(segment->capacity);
     if (memory == NULL)
         return fail(recovery, KVS_ERR_NO_MEMORY, number, "cannot be read");

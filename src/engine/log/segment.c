@@ -7,6 +7,8 @@
 #include <kvs/error.h>
 #include <sys/mman.h>
 
+#define HUGE_PAGE_SIZE (2u * 1024 * 1024)
+
 uint8_t *segment_memory_new(uint32_t capacity)
 {
     if (fault_hit(FAULT_ALLOC))
@@ -16,7 +18,8 @@ uint8_t *segment_memory_new(uint32_t capacity)
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
-    madvise(memory, capacity, MADV_HUGEPAGE); /* a wish: values are read at random */
+    if (capacity >= HUGE_PAGE_SIZE) /* a wish: values are read at random */
+        madvise(memory, capacity, MADV_HUGEPAGE);
     return memory;
 }
 
