@@ -2,6 +2,8 @@
  * kvs/events.h: event streams, asynchronously; where they live is chosen by a URL.
  *
  *   log:DIR            in this process, durable, in the directory DIR (made when missing)
+ *   rocksdb:DIR        the same, for streams whose index does not fit in memory (in builds with
+ *                      librocksdb, else UNSUPPORTED)
  *   memory:            in this process, gone when closed
  *   esdb://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][?NAME=VALUE[&...]]
  *                      on a kvs-server or an EventStoreDB, by its TCP protocol (port 1113 when left
@@ -34,7 +36,7 @@
  *
  * Errors of calls, beside those of each: TIMEOUT, OUTCOME_UNKNOWN, CONNECT, CONNECTION_LOST,
  * ADDRESS, PROTOCOL, CLOSED, CANCELLED, NO_MEMORY, BUSY (too much in flight), ACCESS_DENIED,
- * NOT_AUTHENTICATED (login or password are wrong), INVALID_ARGUMENT, TOO_LARGE; of log: also IO,
+ * NOT_AUTHENTICATED (login or password are wrong), INVALID_ARGUMENT, TOO_LARGE; of log: and rocksdb: also IO,
  * NO_SPACE, STORAGE_FAILED, CORRUPTION.
  */
 #ifndef KVS_EVENTS_H

@@ -161,7 +161,9 @@ int client_connect_txn(struct client *client, kvs_txn_client **ret_txn_client)
     struct kvs_store_options options;
     void *opened = NULL;
     int status;
-    bool is_local = strncmp(client->url, "log:", 4) == 0 || strncmp(client->url, "memory:", 7) == 0;
+    bool is_local = strncmp(client->url, "log:", 4) == 0 ||
+                    strncmp(client->url, "rocksdb:", 8) == 0 ||
+                    strncmp(client->url, "memory:", 7) == 0;
     if (client->store != NULL && is_local) {
         status = finish_open(client, kvs_txn_client_on_store(client->store), &opened);
     } else {

@@ -328,7 +328,8 @@ static const struct arguments_command commands[] = {
      .description =
          "Runs the statements, each an argument of its own, or the lines of standard input, in one "
          "transaction, and commits it; when one fails, or the last one is rollback, nothing is "
-         "written. For --url tikv://, log: and memory:. Words are quoted as in the shell; # begins "
+         "written. For --url tikv://, log:, rocksdb: and memory:. Words are quoted as in the "
+         "shell; # begins "
          "a comment.\n"
          "\n"
          "  get KEY                 prints the value, or \"Key not found\"\n"

@@ -591,9 +591,7 @@ static int open_engine_blocking(const struct local_options *options, struct engi
         .directory = options->directory,
         .sync = options->sync,
     };
-    return options->in_memory
-               ? memory_engine_open_blocking(&engine_options, ret_engine, ret_message)
-               : log_engine_open_blocking(&engine_options, ret_engine, ret_message);
+    return options->open_engine(&engine_options, ret_engine, ret_message);
 }
 
 int local_open_blocking(const struct local_options *options, kvs_events **ret_events,

@@ -16,7 +16,7 @@
 struct local_options {
     kvs_runtime *runtime;
     struct loop *loop;
-    bool in_memory;
+    engine_open_fn *open_engine;
     const char *directory;
     enum kvs_sync sync;
 };

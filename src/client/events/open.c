@@ -1,7 +1,7 @@
 /*
  * client/events/open.c: kvs_events_open and kvs_events_close: from a URL to a kvs_events and back.
  *
- * log: and memory: a pool thread opens the engine and the streams over it, and closes the engine.
+ * log:, rocksdb: and memory: a pool thread opens the engine and the streams over it, and closes the engine.
  * esdb://: the client starts; the future is ready when the greeting is done, or the first attempt
  * has failed; then the client is closed before the future says so. A future that was freed or
  * cancelled before it was ready leaves nothing behind.
@@ -146,6 +146,13 @@ static void events_open_run_blocking(struct task *task)
     loop_post(open->local.loop, &open->task);
 }
 
+static engine_open_fn *engine_opener(enum events_url_scheme scheme)
+{
+    return scheme == EVENTS_URL_ROCKSDB  ? rocksdb_engine_open_blocking
+           : scheme == EVENTS_URL_MEMORY ? memory_engine_open_blocking
+                                         : log_engine_open_blocking;
+}
+
 static void events_open_start_local(kvs_runtime *runtime, const struct events_url *url,
                                     const struct kvs_events_options *options,
                                     struct events_open *open)
@@ -154,7 +161,7 @@ static void events_open_start_local(kvs_runtime *runtime, const struct events_ur
     open->local = (struct local_options){
         .runtime = runtime,
         .loop = future_loop(future_of_payload(open)),
-        .in_memory = url->scheme == EVENTS_URL_MEMORY,
+        .open_engine = engine_opener(url->scheme),
         .directory = open->path,
         .sync = (enum kvs_sync)options->sync,
     };
@@ -181,7 +188,7 @@ static int events_open_start(kvs_runtime *runtime, const char *text,
     error = check_options(&options, open->message, sizeof open->message);
     if (error != 0)
         return error;
-    if (url.scheme == EVENTS_URL_LOG || url.scheme == EVENTS_URL_MEMORY) {
+    if (url.scheme != EVENTS_URL_ESDB && url.scheme != EVENTS_URL_DISCOVER) {
         events_open_start_local(runtime, &url, &options, open);
         return 0;
     }

@@ -8,7 +8,9 @@
 
 #define TCP_PORT_DEFAULT 1113u
 #define HTTP_PORT_DEFAULT 2113u
-#define FORMS "log:DIR, memory:, esdb://HOST[:PORT][,...] and esdb+discover://HOST[:PORT][,...]"
+#define FORMS                                                      \
+    "log:DIR, rocksdb:DIR, memory:, esdb://HOST[:PORT][,...] and " \
+    "esdb+discover://HOST[:PORT][,...]"
 
 struct parser {
     struct events_url *url;
@@ -287,6 +289,16 @@ static int parse_esdb(const struct parser *parser, const char *text)
     return *query == '?' ? parse_query(parser, query + 1) : 0;
 }
 
+static int parse_directory(const struct parser *parser, enum events_url_scheme scheme,
+                           const char *name, const char *path)
+{
+    parser->url->scheme = scheme;
+    if (path[0] == '\0' || strlen(path) >= sizeof parser->url->path)
+        return fail(parser, "%s: needs a directory, as in %s:data", name, name);
+    memcpy(parser->url->path, path, strlen(path) + 1);
+    return 0;
+}
+
 int events_url_parse(const char *text, struct events_url *ret_url,
                      struct kvs_events_options *options, char *ret_why, size_t size)
 {
@@ -295,13 +307,10 @@ int events_url_parse(const char *text, struct events_url *ret_url,
     *ret_url = (struct events_url){0};
     if (text == NULL)
         return fail(&parser, "no URL; known are " FORMS);
-    if ((rest = after(text, "log:")) != NULL) {
-        ret_url->scheme = EVENTS_URL_LOG;
-        if (rest[0] == '\0' || strlen(rest) >= sizeof ret_url->path)
-            return fail(&parser, "log: needs a directory, as in log:data");
-        memcpy(ret_url->path, rest, strlen(rest) + 1);
-        return 0;
-    }
+    if ((rest = after(text, "log:")) != NULL)
+        return parse_directory(&parser, EVENTS_URL_LOG, "log", rest);
+    if ((rest = after(text, "rocksdb:")) != NULL)
+        return parse_directory(&parser, EVENTS_URL_ROCKSDB, "rocksdb", rest);
     if ((rest = after(text, "memory:")) != NULL) {
         ret_url->scheme = EVENTS_URL_MEMORY;
         return rest[0] == '\0' ? 0 : fail(&parser, "memory: takes nothing behind the colon");

@@ -7,11 +7,17 @@
 #define EVENTS_URL_NODES_MAX 32u
 #define EVENTS_URL_TEXT_SIZE 512u
 
-enum events_url_scheme { EVENTS_URL_LOG, EVENTS_URL_MEMORY, EVENTS_URL_ESDB, EVENTS_URL_DISCOVER };
+enum events_url_scheme {
+    EVENTS_URL_LOG,
+    EVENTS_URL_ROCKSDB,
+    EVENTS_URL_MEMORY,
+    EVENTS_URL_ESDB,
+    EVENTS_URL_DISCOVER,
+};
 
 struct events_url {
     enum events_url_scheme scheme;
-    char path[4096]; /* log: */
+    char path[4096]; /* log:, rocksdb: */
     unsigned nodes_count;
     struct gossip_node nodes[EVENTS_URL_NODES_MAX];
     char login[256]; /* "": none */

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "test.h"
@@ -782,4 +783,17 @@ int events_contract_main(const struct events_kind *the_kind)
     };
     kind = the_kind;
     return cmocka_run_group_tests(tests, setup, teardown);
+}
+
+int events_contract_in_directory(const char *scheme)
+{
+    char directory[] = "/tmp/kvs-test-XXXXXX";
+    char url[64];
+    if (mkdtemp(directory) == NULL)
+        return 1;
+    snprintf(url, sizeof url, "%s:%s", scheme, directory);
+    int status = events_contract_main(&(struct events_kind){.url = url, .has_groups = true});
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    return system(command) == 0 ? status : 1;
 }

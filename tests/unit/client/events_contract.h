@@ -11,5 +11,7 @@ struct events_kind {
 
 /* Runs the list; the exit status of a test program. */
 int events_contract_main(const struct events_kind *kind);
+/* On SCHEME:DIR, in a fresh directory. */
+int events_contract_in_directory(const char *scheme);
 
 #endif

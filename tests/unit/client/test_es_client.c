@@ -101,6 +101,7 @@ static void test_urls_that_are_none(void **state)
         {"", "known are"},
         {"http://x", "known are"},
         {"log:", "needs a directory"},
+        {"rocksdb:", "rocksdb: needs a directory"},
         {"memory:x", "nothing behind"},
         {"esdb://", "host is missing"},
         {"esdb://h:0", "no port"},

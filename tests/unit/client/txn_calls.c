@@ -590,7 +590,7 @@ static void test_limits(void **state)
 static void test_closed_client(void **state)
 {
     (void)state;
-    if (kind == WORLD_LOG)
+    if (kind == WORLD_LOG || kind == WORLD_ROCKSDB)
         return; /* a directory is for one client, or a store and its clients */
     kvs_txn_client *client = txn_world_client(&world);
     kvs_txn *txn = kvs_txn_begin(client, &pessimistic);
@@ -898,7 +898,7 @@ static kvs_future *lock_held(kvs_txn *txn, void *arg)
 static void test_run_over_a_close(void **state)
 {
     (void)state;
-    if (kind == WORLD_LOG)
+    if (kind == WORLD_LOG || kind == WORLD_ROCKSDB)
         return; /* a directory is for one client, or a store and its clients */
     kvs_slice key = text("x1");
     kvs_txn_client *client = txn_world_client(&world);

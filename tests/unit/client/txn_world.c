@@ -38,9 +38,10 @@ void txn_world_start(struct txn_world *world, enum txn_world_kind kind, unsigned
     assert_int_equal(kvs_runtime_new(&runtime_options, &world->runtime), 0);
     if (kind == WORLD_MEMORY) {
         snprintf(world->url, sizeof world->url, "memory:");
-    } else if (kind == WORLD_LOG) {
+    } else if (kind == WORLD_LOG || kind == WORLD_ROCKSDB) {
         directory_make(world->directory);
-        snprintf(world->url, sizeof world->url, "log:%s", world->directory);
+        snprintf(world->url, sizeof world->url, "%s:%s", kind == WORLD_LOG ? "log" : "rocksdb",
+                 world->directory);
     } else {
         const struct kvs_server_options options = {.size = sizeof options,
                                                    .tikv = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"};

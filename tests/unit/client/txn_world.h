@@ -19,7 +19,7 @@ struct txn_world {
     char directory[64];
 };
 
-enum txn_world_kind { WORLD_MEMORY, WORLD_LOG, WORLD_TIKV, WORLD_TIKV_V2 };
+enum txn_world_kind { WORLD_MEMORY, WORLD_LOG, WORLD_ROCKSDB, WORLD_TIKV, WORLD_TIKV_V2 };
 
 /* All tests of txn_calls.c, on this kind. */
 int txn_calls_run(enum txn_world_kind on);
