@@ -42,6 +42,12 @@ def read_json_lines(text):
 
 
 def raw_records(pairs):
+    body = b"".join(struct.pack("<IIIQ", len(key), len(value), 0, 0) + key + value
+                    for key, value in pairs)
+    return b"kvs-export 2\n" + body + struct.pack("<IIQ", 0, 0, len(pairs))
+
+
+def old_raw_records(pairs):
     body = b"".join(struct.pack("<II", len(key), len(value)) + key + value
                     for key, value in pairs)
     return b"kvs-export 1\n" + body + struct.pack("<IIQ", 0, 0, len(pairs))
@@ -59,6 +65,9 @@ def test_random_bytes_there_and_back(directory):
         assert raw == raw_records(ordered)
         assert server.ok("rm-range", "--all", "--yes") == b"%d\n" % len(pairs)
         assert server.ok("import", stdin=raw) == b""
+        assert server.ok("export") == text
+        assert server.ok("rm-range", "--all", "--yes") == b"%d\n" % len(pairs)
+        assert server.ok("import", stdin=old_raw_records(ordered)) == b""
         assert server.ok("export") == text
     with Server(directory / "two") as server:
         assert server.ok("import", stdin=text) == b""
@@ -92,6 +101,49 @@ def test_a_failed_export_leaves_the_old_file(directory):
     assert result.status == 1, result
     assert target.read_bytes() == b"old"
     assert [path.name for path in directory.iterdir() if path.is_file()] == ["out"]
+
+
+def local(url, *arguments, stdin=b""):
+    result = run(CLIENT, *arguments, "--url", url, stdin=stdin)
+    assert result.status == 0, (arguments, result)
+    return result.out
+
+
+def without_ends(text):
+    """Records, and when they end, apart: a store tells what is left, so ends move by milliseconds."""
+    records = [json.loads(line) for line in text.splitlines()]
+    ends = {record["key"]: record.pop("expires") for record in records if "expires" in record}
+    return records, ends
+
+
+def test_a_directory_moves_to_the_other_engine_and_back(directory):
+    """Keys with and without an end, families, transactions and event streams; both formats."""
+    other = "rocksdb" if os.environ.get("KVS_ROCKSDB") else "log"
+    one, two, three = (f"{engine}:{directory}/{number}"
+                       for number, engine in enumerate(("log", other, "log")))
+    local(one, "import", stdin=json_lines(random_pairs(SEED, 500)))
+    local(one, "import", stdin=b'{"key":"ended","value":"1","expires":1000}\n'
+          b'{"key":"k","value":"write","family":1}\n{"key":"k","value":"lock","family":2}\n')
+    local(one, "set", "ends", "soon", "--ttl", "5000")
+    local(one, "txn", "put account 5", "put other 7")
+    local(one, "events", "append", "s-1", stdin=b'{"type":"T","data":{"x":1}}\n' * 300)
+    text = local(one, "export")
+    records, ends = without_ends(text)
+    assert {record.get("family", 0) for record in records} >= {0, 1, 2, 4}, records
+    assert list(ends) == ["ends"] and not any(record.get("key") == "ended" for record in records)
+    local(two, "import", stdin=local(one, "export", "--format", "raw"))
+    there, there_ends = without_ends(local(two, "export"))
+    assert there == records
+    assert abs(there_ends["ends"] - ends["ends"]) < 60_000, (ends, there_ends)
+    assert local(two, "txn", "get account", "get other") == b"5\n7\n"
+    assert local(two, "events", "read", "s-1") == local(one, "events", "read", "s-1")
+    assert len(local(two, "events", "read", "$ce-s", "--resolve").splitlines()) == 300
+    local(two, "events", "append", "s-1", stdin=b'{"type":"T","data":{"x":2}}\n')
+    text = local(two, "export")
+    local(three, "import", stdin=text)
+    assert without_ends(local(three, "export"))[0] == without_ends(text)[0]
+    assert len(local(three, "events", "read", "s-1").splitlines()) == 301
+    assert local(three, "txn", "get account") == b"5\n"
 
 
 def test_ranges_of_an_export(directory):

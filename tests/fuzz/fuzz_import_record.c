@@ -25,7 +25,7 @@ static void round_trip(const struct record *record, bool raw)
     FILE *file = open_memstream(&text, &size);
     struct record_writer writer;
     require(file != NULL && record_writer_init(&writer, file, raw) == 0);
-    require(record_write(&writer, record->key, record->value) == 0);
+    require(record_write(&writer, record) == 0);
     require(record_writer_finish(&writer) == 0);
     record_writer_deinit(&writer);
     fclose(file);
@@ -37,6 +37,7 @@ static void round_trip(const struct record *record, bool raw)
     record_reader_init(&reader, file);
     require(record_read(&reader, &back) == 1);
     require(slice_equal(back.key, record->key) && slice_equal(back.value, record->value));
+    require(back.family == record->family && back.expires_at_ms == record->expires_at_ms);
     require(record_read(&reader, &back) == 0);
     record_reader_deinit(&reader);
     fclose(file);
@@ -53,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     record_reader_init(&reader, file);
     while (record_read(&reader, &record) == 1) {
         require(record.key.size > 0 && record.key.size <= KVS_KEY_SIZE_MAX);
-        require(record.ttl_ms <= KVS_TTL_MS_MAX);
+        require(record.ttl_ms <= KVS_TTL_MS_MAX && record.family < RECORD_FAMILIES);
         if (reader.count <= 2) {
             round_trip(&record, false);
             round_trip(&record, true);

@@ -137,6 +137,7 @@ void range_deinit(struct range *range);
 struct cursor {
     struct client *client;
     struct range range; /* what is still to be asked for */
+    uint8_t family;
     unsigned flags;
     uint64_t left; /* pairs still wanted */
     struct call calls[2];
@@ -146,8 +147,8 @@ struct cursor {
 };
 
 /* Takes the range. limit 0: no limit. */
-void cursor_init(struct cursor *cursor, struct client *client, struct range *range, unsigned flags,
-                 uint64_t limit);
+void cursor_init(struct cursor *cursor, struct client *client, struct range *range, uint8_t family,
+                 unsigned flags, uint64_t limit);
 /* The next page, valid until the next call; *ret_count 0 at the end. Returns 0 or an exit status
  * after a message. */
 int cursor_next(struct cursor *cursor, const kvs_pair **ret_pairs, size_t *ret_count);

@@ -370,7 +370,7 @@ int command_scan(void *context)
         struct cursor cursor;
         const kvs_pair *pairs;
         size_t count;
-        cursor_init(&cursor, client, &range,
+        cursor_init(&cursor, client, &range, 0,
                     (options->reverse ? KVS_OP_FLAG_REVERSE : 0) |
                         (options->keys_only ? KVS_OP_FLAG_KEYS_ONLY : 0),
                     options->limit);

@@ -61,6 +61,7 @@ void range_deinit(struct range *range)
 static void cursor_ask(struct cursor *cursor, unsigned index)
 {
     kvs_op *op = &cursor->calls[index].op;
+    op->family = cursor->family;
     op->flags = (uint16_t)cursor->flags;
     op->limit = cursor->left < UINT32_MAX ? (uint32_t)cursor->left : 0;
     op->key = buf_slice(&cursor->range.start);
@@ -70,10 +71,10 @@ static void cursor_ask(struct cursor *cursor, unsigned index)
     call_start(cursor->client, &cursor->calls[index]);
 }
 
-void cursor_init(struct cursor *cursor, struct client *client, struct range *range, unsigned flags,
-                 uint64_t limit)
+void cursor_init(struct cursor *cursor, struct client *client, struct range *range, uint8_t family,
+                 unsigned flags, uint64_t limit)
 {
-    *cursor = (struct cursor){.client = client, .range = *range, .flags = flags};
+    *cursor = (struct cursor){.client = client, .range = *range, .family = family, .flags = flags};
     *range = (struct range){BUF_INIT, BUF_INIT};
     cursor->left = limit != 0 ? limit : UINT64_MAX;
     for (unsigned i = 0; i < 2; i++)

@@ -20,7 +20,10 @@
 #define VALUE_SIZE_MAX (64u * 1024 * 1024)                 /* no store takes more */
 #define LINE_SIZE_MAX (6u * (VALUE_SIZE_MAX + 8192) + 256) /* all of it as \u0000 */
 
-static const char raw_magic[] = "kvs-export 1\n";
+static const char raw_magic[] = "kvs-export 2\n";
+static const char raw_magic_old[] = "kvs-export 1\n"; /* as long */
+
+#define EXPIRES_MAX ((uint64_t)1 << 53) /* what numbers of JSON carry exactly */
 
 int record_writer_init(struct record_writer *writer, FILE *file, bool raw)
 {
@@ -30,22 +33,31 @@ int record_writer_init(struct record_writer *writer, FILE *file, bool raw)
     return 0;
 }
 
-static int format_record(struct record_writer *writer, kvs_slice key, kvs_slice value)
+static int format_raw(struct buf *line, const struct record *record)
 {
-    struct buf *line = &writer->line;
-    int error = 0;
-    buf_clear(line);
-    if (writer->raw) {
-        error = error != 0 ? error : buf_append_u32(line, (uint32_t)key.size);
-        error = error != 0 ? error : buf_append_u32(line, (uint32_t)value.size);
-        error = error != 0 ? error : buf_append_slice(line, key);
-        return error != 0 ? error : buf_append_slice(line, value);
-    }
-    error = buf_append_u8(line, '{');
-    error = error != 0 ? error : json_field_append(line, "key", key);
+    int error = buf_append_u32(line, (uint32_t)record->key.size);
+    error = error != 0 ? error : buf_append_u32(line, (uint32_t)record->value.size);
+    error = error != 0 ? error : buf_append_u32(line, record->family);
+    error = error != 0 ? error : buf_append_u64(line, record->expires_at_ms);
+    error = error != 0 ? error : buf_append_slice(line, record->key);
+    return error != 0 ? error : buf_append_slice(line, record->value);
+}
+
+static int format_json(struct buf *line, const struct record *record)
+{
+    char rest[80] = "";
+    int size = 0;
+    if (record->family != 0)
+        size = snprintf(rest, sizeof rest, ",\"family\":%u", record->family);
+    if (record->expires_at_ms != 0)
+        size += snprintf(rest + size, sizeof rest - (size_t)size, ",\"expires\":%llu",
+                         (unsigned long long)record->expires_at_ms);
+    size += snprintf(rest + size, sizeof rest - (size_t)size, "}\n");
+    int error = buf_append_u8(line, '{');
+    error = error != 0 ? error : json_field_append(line, "key", record->key);
     error = error != 0 ? error : buf_append_u8(line, ',');
-    error = error != 0 ? error : json_field_append(line, "value", value);
-    return error != 0 ? error : buf_append(line, "}\n", 2);
+    error = error != 0 ? error : json_field_append(line, "value", record->value);
+    return error != 0 ? error : buf_append(line, rest, (size_t)size);
 }
 
 static int write_line(struct record_writer *writer)
@@ -54,9 +66,11 @@ static int write_line(struct record_writer *writer)
     return fwrite(line->data, 1, line->size, writer->file) == line->size ? 0 : KVS_ERR_IO;
 }
 
-int record_write(struct record_writer *writer, kvs_slice key, kvs_slice value)
+int record_write(struct record_writer *writer, const struct record *record)
 {
-    int error = format_record(writer, key, value);
+    buf_clear(&writer->line);
+    int error =
+        writer->raw ? format_raw(&writer->line, record) : format_json(&writer->line, record);
     if (error == 0)
         error = write_line(writer);
     writer->count += error == 0;
@@ -151,6 +165,23 @@ static int read_raw_end(struct record_reader *reader)
     return 0;
 }
 
+/* Family and end of life, which follow the sizes. */
+static int read_raw_rest(struct record_reader *reader, struct record *ret_record)
+{
+    buf_clear(&reader->line);
+    int error = read_bytes(reader, &reader->line, 12);
+    if (error != 0)
+        return error;
+    uint32_t family = get_u32(reader->line.data);
+    uint64_t expires = get_u64(reader->line.data + 4);
+    if (family >= RECORD_FAMILIES || expires > EXPIRES_MAX)
+        return bad(reader, KVS_ERR_CORRUPTION, "%u and %llu cannot be a family and an end of life",
+                   family, (unsigned long long)expires);
+    ret_record->family = (uint8_t)family;
+    ret_record->expires_at_ms = expires;
+    return 0;
+}
+
 static int read_raw(struct record_reader *reader, struct record *ret_record)
 {
     buf_clear(&reader->line);
@@ -164,16 +195,20 @@ static int read_raw(struct record_reader *reader, struct record *ret_record)
     if (key_size == 0 || key_size > KVS_KEY_SIZE_MAX || value_size > VALUE_SIZE_MAX)
         return bad(reader, KVS_ERR_CORRUPTION, "sizes %u and %u cannot be a key's and a value's",
                    key_size, value_size);
+    struct record record = {0};
+    error = reader->short_records ? 0 : read_raw_rest(reader, &record);
     buf_clear(&reader->key);
     buf_clear(&reader->value);
-    error = read_bytes(reader, &reader->key, key_size);
+    if (error == 0)
+        error = read_bytes(reader, &reader->key, key_size);
     if (error == 0)
         error = read_bytes(reader, &reader->value, value_size);
     if (error != 0)
         return error;
     reader->count++;
-    *ret_record =
-        (struct record){.key = buf_slice(&reader->key), .value = buf_slice(&reader->value)};
+    record.key = buf_slice(&reader->key);
+    record.value = buf_slice(&reader->value);
+    *ret_record = record;
     return 1;
 }
 
@@ -242,6 +277,38 @@ static int take_ttl(struct record_reader *reader, json_t *object, uint64_t *ret_
     return 0;
 }
 
+/* A member that is a number from `least` to `most`; nothing when it is not there. */
+static int take_number(struct record_reader *reader, json_t *object, const char *name,
+                       uint64_t least, uint64_t most, uint64_t *ret_number, size_t *left)
+{
+    const json_t *member = json_object_get(object, name);
+    if (member == NULL)
+        return 0;
+    json_int_t number = json_is_integer(member) ? json_integer_value(member) : -1;
+    if (number < 0 || (uint64_t)number < least || (uint64_t)number > most)
+        return bad(reader, KVS_ERR_INVALID_ARGUMENT, "\"%s\" is not a number from %llu to %llu",
+                   name, (unsigned long long)least, (unsigned long long)most);
+    *ret_number = (uint64_t)number;
+    (*left)--;
+    return 0;
+}
+
+static int take_numbers(struct record_reader *reader, json_t *object, struct record *record,
+                        size_t *left)
+{
+    uint64_t family = 0;
+    int error = take_ttl(reader, object, &record->ttl_ms, left);
+    if (error == 0)
+        error =
+            take_number(reader, object, "expires", 1, EXPIRES_MAX, &record->expires_at_ms, left);
+    if (error == 0)
+        error = take_number(reader, object, "family", 0, RECORD_FAMILIES - 1, &family, left);
+    if (error == 0 && record->ttl_ms != 0 && record->expires_at_ms != 0)
+        error = bad(reader, KVS_ERR_INVALID_ARGUMENT, "\"ttl\" and \"expires\" exclude each other");
+    record->family = (uint8_t)family;
+    return error;
+}
+
 static int parse_line(struct record_reader *reader, struct record *ret_record)
 {
     json_error_t json_error;
@@ -260,10 +327,10 @@ static int parse_line(struct record_reader *reader, struct record *ret_record)
     if (error == 0)
         error = take_field(reader, object, "value", &reader->value, &left);
     if (error == 0)
-        error = take_ttl(reader, object, &record.ttl_ms, &left);
+        error = take_numbers(reader, object, &record, &left);
     if (error == 0 && left > 0)
         error = bad(reader, KVS_ERR_INVALID_ARGUMENT,
-                    "only key, key64, value, value64 and ttl are known here");
+                    "only key, key64, value, value64, family, ttl and expires are known here");
     if (error == 0 && (reader->key.size == 0 || reader->key.size > KVS_KEY_SIZE_MAX))
         error = bad(reader, KVS_ERR_TOO_LARGE, "keys take 1 to %u bytes", KVS_KEY_SIZE_MAX);
     json_decref(object);
@@ -283,6 +350,15 @@ static bool is_blank(kvs_slice line)
     return true;
 }
 
+static bool is_magic(struct record_reader *reader)
+{
+    const struct buf *line = &reader->line;
+    if (line->size != sizeof raw_magic - 2)
+        return false;
+    reader->short_records = memcmp(line->data, raw_magic_old, line->size) == 0;
+    return reader->short_records || memcmp(line->data, raw_magic, line->size) == 0;
+}
+
 int record_read(struct record_reader *reader, struct record *ret_record)
 {
     if (reader->raw)
@@ -290,8 +366,7 @@ int record_read(struct record_reader *reader, struct record *ret_record)
     int got;
     while ((got = read_line(reader)) == 1) {
         reader->number++;
-        if (!reader->begun && reader->line.size == sizeof raw_magic - 2 &&
-            memcmp(reader->line.data, raw_magic, reader->line.size) == 0) {
+        if (!reader->begun && is_magic(reader)) {
             reader->begun = reader->raw = true;
             reader->number = 0;
             return read_raw(reader, ret_record);

@@ -374,8 +374,10 @@ static const struct arguments_command commands[] = {
          "Reads keys and values from FILE, or from standard input, and stores them. Each "
          "batch is written whole or not at all; an error names the line, and what was read "
          "before it is stored.\nLines of JSON look like {\"key\":\"name\",\"value\":\"text\"}; "
-         "\"key64\" and \"value64\" hold base64 for bytes that are not UTF-8, and \"ttl\" may "
-         "hold seconds. Raw records are described under export. A progress line is shown when "
+         "\"key64\" and \"value64\" hold base64 for bytes that are not UTF-8; \"ttl\" may hold "
+         "seconds from now, or \"expires\" milliseconds since 1970 (what is over by then is left "
+         "out), and \"family\" the number of a column family. Raw records are described under "
+         "export. A progress line is shown when "
          "standard error is a terminal.",
      .examples = "  kvs-client import backup.jsonl\n"
                  "  kvs-client export | kvs-client import --addr 127.0.0.1:4001",
@@ -388,9 +390,12 @@ static const struct arguments_command commands[] = {
      .description =
          "Writes keys and values, in key order, to FILE or to standard output. FILE appears "
          "only when all of it is written. Writes that happen meanwhile may or may not be in "
-         "it; for a store at rest it is exact. Times to live are not kept.\nRaw: the line "
-         "\"kvs-export 1\", then per key its size and its value's (32 bit, little-endian) and "
-         "their bytes; at the end two zero sizes and the number of keys (64 bit).\n" RANGE_TEXT,
+         "it; for a store at rest it is exact, with the times when keys end. Without a range and "
+         "a limit all column families are written: also the data of transactions and of event "
+         "streams, to be imported into an empty store before anybody uses it.\nRaw: the line "
+         "\"kvs-export 2\", then per key its size, its value's and its family (32 bit, "
+         "little-endian), its end in milliseconds since 1970 or 0 (64 bit), and their bytes; at "
+         "the end two zero sizes and the number of keys (64 bit).\n" RANGE_TEXT,
      .examples = "  kvs-client export backup.jsonl\n"
                  "  kvs-client export --prefix user: --format raw users.raw",
      .options = export_options,

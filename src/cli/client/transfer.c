@@ -6,12 +6,15 @@
  * flight. A record that cannot be read stops the reading: what was read before is still written.
  * A batch that fails stops it too, and the line says which records it held. Ctrl-C stops the
  * reading; what is in flight is waited for, so that batches are stored or not, and that is known.
- * Export: (1) pages of the range are read ahead (cursor.c); (2) written to a file beside the
- * one asked for; (3) synced and renamed over it. On a failure the file beside is removed.
+ * Export: (1) pages of the range are read ahead (cursor.c), of all families when it is everything;
+ * (2) when their keys end is asked (expiry.c); (3) they are written to a file beside the one asked
+ * for; (4) that is synced and renamed over it. On a failure the file beside is removed.
  * Main thread.
  */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "cli/client/client.h"
+#include "cli/client/expiry.h"
 #include "cli/client/progress.h"
 #include "cli/client/record.h"
 
@@ -153,11 +156,26 @@ static int batch_add(struct batch *batch, const struct record *record, uint64_t 
     buf_append_slice(&batch->bytes, record->value);
     batch->mutations[batch->count++] = (kvs_mutation){
         .kind = KVS_MUTATION_SET,
+        .family = record->family,
         .key = slice_make(at, record->key.size),
         .value = slice_make(at + record->key.size, record->value.size),
-        .ttl_ms = record->ttl_ms != 0 ? record->ttl_ms : ttl_ms,
+        .ttl_ms = ttl_ms,
     };
     return 0;
+}
+
+/* What is left of a record's life, the command's --ttl when it says nothing. False: it is over. */
+static bool ttl_of(const struct record *record, uint64_t otherwise_ms, uint64_t *ret_ttl_ms)
+{
+    *ret_ttl_ms = record->ttl_ms != 0 ? record->ttl_ms : otherwise_ms;
+    if (record->expires_at_ms == 0)
+        return true;
+    uint64_t now_ms = clock_wall_ms();
+    if (record->expires_at_ms <= now_ms)
+        return false;
+    uint64_t left_ms = record->expires_at_ms - now_ms;
+    *ret_ttl_ms = left_ms < KVS_TTL_MS_MAX ? left_ms : KVS_TTL_MS_MAX;
+    return true;
 }
 
 /* Reads to the end. Returns 0 or an exit status after a message; batches may be in flight. */
@@ -169,6 +187,9 @@ static int import_records(struct importer *importer)
     while ((got = record_read(&importer->reader, &record)) == 1 && !client_interrupted()) {
         struct batch *batch = &importer->batches[importer->filling];
         size_t size = record.key.size + record.value.size;
+        uint64_t ttl_ms;
+        if (!ttl_of(&record, client->options.ttl_ms, &ttl_ms))
+            continue;
         if (batch->count == client->options.batch ||
             (batch->count > 0 && batch->bytes.size + size > BATCH_BYTES)) {
             int status = import_send(importer);
@@ -179,7 +200,7 @@ static int import_records(struct importer *importer)
         if (batch->count == 0)
             batch->first = importer->reader.number;
         batch->last = importer->reader.number;
-        if (batch_add(batch, &record, client->options.ttl_ms) != 0)
+        if (batch_add(batch, &record, ttl_ms) != 0)
             return client_fail(client, "out of memory");
     }
     if (client_interrupted())
@@ -215,6 +236,7 @@ struct exporter {
     const char *name;  /* of the file asked for; NULL: standard output */
     char *name_beside; /* where it is written first; NULL: in place */
     struct record_writer writer;
+    struct expiries expiries;
     uint64_t bytes;
     struct progress progress;
 };
@@ -293,10 +315,20 @@ static uint64_t export_total(struct exporter *exporter, const struct range *rang
     return limit != 0 && limit < total ? limit : total;
 }
 
-static int export_page(struct exporter *exporter, const kvs_pair *pairs, size_t count)
+static int export_page(struct exporter *exporter, uint8_t family, const kvs_pair *pairs,
+                       size_t count)
 {
+    int status = expiries_read(&exporter->expiries, family, pairs, count);
+    if (status != 0)
+        return status;
     for (size_t i = 0; i < count; i++) {
-        int error = record_write(&exporter->writer, pairs[i].key, pairs[i].value);
+        const struct record record = {.key = pairs[i].key,
+                                      .value = pairs[i].value,
+                                      .family = family,
+                                      .expires_at_ms = exporter->expiries.ends_ms[i]};
+        if (record.expires_at_ms == EXPIRY_GONE)
+            continue;
+        int error = record_write(&exporter->writer, &record);
         if (error == KVS_ERR_NO_MEMORY)
             return client_fail(exporter->client, "out of memory");
         if (error != 0)
@@ -309,6 +341,38 @@ static int export_page(struct exporter *exporter, const kvs_pair *pairs, size_t 
     return exporter->file == stdout ? client_flush_output(exporter->client, 0) : 0;
 }
 
+/* A store without the family, as one on a TiKV cluster, has nothing in it. */
+static bool family_has_keys(struct exporter *exporter, uint8_t family)
+{
+    struct call call;
+    call_init(&call, KVS_OP_SCAN);
+    call.op.family = family;
+    call.op.flags = KVS_OP_FLAG_KEYS_ONLY;
+    call.op.limit = 1;
+    int error = call_run(exporter->client, &call);
+    /* Any other failure will be met again, and told. */
+    bool has = error == 0 ? call.op.pairs_count > 0
+                          : error != KVS_ERR_UNSUPPORTED && error != KVS_ERR_INVALID_ARGUMENT;
+    call_deinit(&call);
+    return has;
+}
+
+/* Takes the range. */
+static int export_family(struct exporter *exporter, uint8_t family, struct range *range)
+{
+    struct client *client = exporter->client;
+    struct cursor cursor;
+    const kvs_pair *pairs;
+    size_t count;
+    int status;
+    cursor_init(&cursor, client, range, family, 0, client->options.limit);
+    while ((status = cursor_next(&cursor, &pairs, &count)) == 0 && count > 0)
+        if ((status = export_page(exporter, family, pairs, count)) != 0)
+            break;
+    cursor_deinit(&cursor);
+    return status;
+}
+
 static int export_range(struct exporter *exporter, struct range *range)
 {
     struct client *client = exporter->client;
@@ -319,15 +383,14 @@ static int export_range(struct exporter *exporter, struct range *range)
     exporter->progress.total = export_total(exporter, range);
     if (record_writer_init(&exporter->writer, exporter->file, raw) != 0)
         return export_fail(exporter);
-    struct cursor cursor;
-    const kvs_pair *pairs;
-    size_t count;
-    int status;
-    cursor_init(&cursor, client, range, 0, client->options.limit);
-    while ((status = cursor_next(&cursor, &pairs, &count)) == 0 && count > 0)
-        if ((status = export_page(exporter, pairs, count)) != 0)
-            break;
-    cursor_deinit(&cursor);
+    bool everything = range_is_everything(range) && client->options.limit == 0;
+    expiries_init(&exporter->expiries, client);
+    int status = export_family(exporter, 0, range);
+    for (uint8_t family = 1; family < RECORD_FAMILIES && everything && status == 0; family++) {
+        if (family_has_keys(exporter, family))
+            status = export_family(exporter, family, range);
+    }
+    expiries_deinit(&exporter->expiries);
     if (status == 0 && record_writer_finish(&exporter->writer) != 0)
         status = exporter->file == stdout ? client_flush_output(client, 0) : export_fail(exporter);
     progress_end(&exporter->progress, status == 0, exporter->writer.count, exporter->bytes);

@@ -77,6 +77,14 @@ static void test_bad_json(void **state)
         {"{\"key\":\"a\",\"value\":\"b\",\"valu\":\"c\"}", "line 1: only key, key64"},
         {"{\"key\":\"a\",\"value\":\"b\",\"ttl\":-1}", "line 1: \"ttl\" is not"},
         {"{\"key\":\"a\",\"value\":\"b\",\"ttl\":1e300}", "line 1: \"ttl\" is not"},
+        {"{\"key\":\"a\",\"value\":\"b\",\"family\":16}",
+         "line 1: \"family\" is not a number from 0"},
+        {"{\"key\":\"a\",\"value\":\"b\",\"family\":1.5}", "line 1: \"family\" is not"},
+        {"{\"key\":\"a\",\"value\":\"b\",\"expires\":0}", "line 1: \"expires\" is not"},
+        {"{\"key\":\"a\",\"value\":\"b\",\"expires\":\"1\"}", "line 1: \"expires\" is not"},
+        {"{\"key\":\"a\",\"value\":\"b\",\"expires\":9007199254740993}", "line 1: \"expires\" is"},
+        {"{\"key\":\"a\",\"value\":\"b\",\"expires\":1,\"ttl\":1}",
+         "line 1: \"ttl\" and \"expires\" exclude each other"},
         {"{\"key\":\"a\",\"key\":\"b\",\"value\":\"c\"}", "line 1: no JSON"},
         {"{\"key\":\"a\",\"value\":\"b\"}\n{\"key\":\"a\",\"val", "line 2: no JSON"},
         {"{\"key\":\"\xff\",\"value\":\"b\"}", "line 1: no JSON"},
@@ -104,6 +112,36 @@ static void test_bad_raw(void **state)
     assert_bad(MAGIC "\0\0\0\0\1\0\0\0", sizeof MAGIC + 7, "record 1: sizes 0 and 1 cannot be");
     assert_bad(MAGIC "\1\x20\0\0\1\0\0\0", sizeof MAGIC + 7, "record 1: sizes 8193 and 1 cannot");
     assert_bad(MAGIC "\1\0\0\0\xff\xff\xff\xff", sizeof MAGIC + 7, "record 1: sizes 1 and 4294");
+}
+
+#define MAGIC_2 "kvs-export 2\n"
+#define SIZES "\1\0\0\0\2\0\0\0"
+
+static void test_families_and_ends_of_life(void **state)
+{
+    (void)state;
+    static const char one[] = MAGIC_2 SIZES "\4\0\0\0\xe8\3\0\0\0\0\0\0"
+                                            "kvv" END "\1\0\0\0\0\0\0\0";
+    struct record_reader reader;
+    struct record record;
+    uint64_t count;
+    char message[200];
+    FILE *file = fmemopen((void *)one, sizeof one - 1, "rb");
+    record_reader_init(&reader, file);
+    assert_int_equal(record_read(&reader, &record), 1);
+    assert_slice_equal(record.key, "k");
+    assert_slice_equal(record.value, "vv");
+    assert_int_equal(record.family, 4);
+    assert_int_equal(record.expires_at_ms, 1000);
+    assert_int_equal(record_read(&reader, &record), 0);
+    record_reader_deinit(&reader);
+    fclose(file);
+    for (size_t size = sizeof MAGIC_2 - 1; size < sizeof one - 1; size++)
+        assert_true(read_all(one, size, &count, message) < 0);
+    assert_bad(MAGIC_2 SIZES "\20\0\0\0\0\0\0\0\0\0\0\0", sizeof MAGIC_2 + 19,
+               "record 1: 16 and 0 cannot be");
+    assert_bad(MAGIC_2 SIZES "\1\0\0\0\0\0\0\0\0\0\0\1", sizeof MAGIC_2 + 19,
+               "record 1: 1 and 72057594037927936 cannot");
 }
 
 static void test_empty_input_is_no_record(void **state)
@@ -135,7 +173,12 @@ static void round_trip(bool raw, uint64_t seed)
     for (int i = 0; i < 300; i++) {
         random_bytes(&rand, &key, 1 + rand_below(&rand, i == 7 ? KVS_KEY_SIZE_MAX : 30));
         random_bytes(&rand, &value, rand_below(&rand, i == 8 ? 100000 : 60));
-        assert_int_equal(record_write(&writer, buf_slice(&key), buf_slice(&value)), 0);
+        const struct record record = {.key = buf_slice(&key),
+                                      .value = buf_slice(&value),
+                                      .family = (uint8_t)(i % 3 * 7),
+                                      .expires_at_ms =
+                                          i % 2 == 0 ? 0 : 1700000000000u + (unsigned)i};
+        assert_int_equal(record_write(&writer, &record), 0);
     }
     assert_int_equal(record_writer_finish(&writer), 0);
     record_writer_deinit(&writer);
@@ -152,6 +195,8 @@ static void round_trip(bool raw, uint64_t seed)
         assert_int_equal(record_read(&reader, &record), 1);
         assert_true(slice_equal(record.key, buf_slice(&key)));
         assert_true(slice_equal(record.value, buf_slice(&value)));
+        assert_int_equal(record.family, i % 3 * 7);
+        assert_int_equal(record.expires_at_ms, i % 2 == 0 ? 0 : 1700000000000u + (unsigned)i);
     }
     assert_int_equal(record_read(&reader, &record), 0);
     record_reader_deinit(&reader);
@@ -183,7 +228,7 @@ static void test_garbage_does_no_harm(void **state)
         random_bytes(&rand, &bytes, 1 + rand_below(&rand, 80));
         read_all(bytes.data, bytes.size, &count, message);
         if (bytes.size > sizeof MAGIC - 1) {
-            memcpy(bytes.data, MAGIC, sizeof MAGIC - 1);
+            memcpy(bytes.data, i % 2 == 0 ? MAGIC : MAGIC_2, sizeof MAGIC - 1);
             read_all(bytes.data, bytes.size, &count, message);
         }
     }
@@ -196,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_json_lines),
         cmocka_unit_test(test_bad_json),
         cmocka_unit_test(test_bad_raw),
+        cmocka_unit_test(test_families_and_ends_of_life),
         cmocka_unit_test(test_empty_input_is_no_record),
         cmocka_unit_test(test_random_records_survive),
         cmocka_unit_test(test_garbage_does_no_harm),
