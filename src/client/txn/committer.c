@@ -11,9 +11,9 @@
  *      taken and the primary is committed: the future is ready;
  *   4. in the background the other locks become records. A client that dies here leaves them to
  *      whoever meets them.
- * Failures: a definite one before the outcome: the future tells it, what may have been prewritten
- * is rolled back in the background. The deciding request (commit of the primary, or any prewrite in the
- * shorter forms) was sent and never answered: OUTCOME_UNKNOWN, and nothing is rolled back.
+ * Failures: a definite one before the outcome: the future tells it; what may have been prewritten
+ * is rolled back in the background. The deciding request (commit of the primary, or any prewrite in
+ * the shorter forms) was sent and never answered: OUTCOME_UNKNOWN, and nothing is rolled back.
  *
  * A committer holds its transaction, and lives until the background is done. Thread: the shard's
  * loop.
