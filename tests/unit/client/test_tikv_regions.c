@@ -112,7 +112,7 @@ static void test_against_a_model(void **state)
     (void)state;
     const char *given = getenv("SEED");
     uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
-    print_message("SEED=%llu\n", (unsigned long long)seed);
+    print_message("# SEED=%llu\n", (unsigned long long)seed);
     struct rand rand = rand_seed(seed);
     for (unsigned round = 0; round < 50; round++) {
         struct known model[KEYS + 1] = {{0}};

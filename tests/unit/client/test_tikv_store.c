@@ -76,7 +76,7 @@ static void start(bool is_v2)
     char url[128];
     const char *given = getenv("SEED");
     uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
-    print_message("SEED=%llu\n", (unsigned long long)seed);
+    print_message("# SEED=%llu\n", (unsigned long long)seed);
     memset(&world, 0, sizeof world);
     make_keys();
     world.rand = rand_seed(seed);

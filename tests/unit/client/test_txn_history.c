@@ -286,7 +286,7 @@ static void check_all(kvs_txn_client *client)
     check_snapshots();
     for (int writer = 1; writer <= THREADS * TXNS; writer++)
         counts[history.records[writer].outcome]++;
-    print_message("%d committed, %d failed, %d unknown\n", counts[OUTCOME_COMMITTED],
+    print_message("# %d committed, %d failed, %d unknown\n", counts[OUTCOME_COMMITTED],
                   counts[OUTCOME_FAILED], counts[OUTCOME_UNKNOWN]);
     assert_true(counts[OUTCOME_COMMITTED] > THREADS * TXNS / 10);
 }
@@ -301,7 +301,7 @@ static void history_begin(kvs_txn_client *first, kvs_txn_client *second)
     history.seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
     history.clients[0] = first;
     history.clients[1] = second;
-    print_message("SEED=%llu\n", (unsigned long long)history.seed);
+    print_message("# SEED=%llu\n", (unsigned long long)history.seed);
     kvs_txn *txn = kvs_txn_begin(first, NULL);
     for (int account = 0; account < ACCOUNTS; account++) {
         char name[16];

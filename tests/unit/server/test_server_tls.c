@@ -354,7 +354,7 @@ static void test_hostile_bytes(void **state)
     (void)state;
     const char *given = getenv("SEED");
     uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
-    print_message("SEED=%llu\n", (unsigned long long)seed);
+    print_message("# SEED=%llu\n", (unsigned long long)seed);
     struct rand rand = rand_seed(seed);
     kvs_server *server = start(false, "server");
     for (unsigned i = 0; i < 200; i++) {
