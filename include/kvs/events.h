@@ -36,8 +36,8 @@
  *
  * Errors of calls, beside those of each: TIMEOUT, OUTCOME_UNKNOWN, CONNECT, CONNECTION_LOST,
  * ADDRESS, PROTOCOL, CLOSED, CANCELLED, NO_MEMORY, BUSY (too much in flight), ACCESS_DENIED,
- * NOT_AUTHENTICATED (login or password are wrong), INVALID_ARGUMENT, TOO_LARGE; of log: and rocksdb: also IO,
- * NO_SPACE, STORAGE_FAILED, CORRUPTION.
+ * NOT_AUTHENTICATED (login or password are wrong), INVALID_ARGUMENT, TOO_LARGE; of log: and
+ * rocksdb: also IO, NO_SPACE, STORAGE_FAILED, CORRUPTION.
  */
 #ifndef KVS_EVENTS_H
 #define KVS_EVENTS_H

@@ -2,9 +2,9 @@
  * client/events/open.c: kvs_events_open and kvs_events_close: from a URL to a kvs_events and back.
  *
  * log:, rocksdb: and memory: a pool thread opens the engine and the streams over it, and closes the
- * engine. esdb://: the client starts; the future is ready when the greeting is done, or the first attempt
- * has failed; then the client is closed before the future says so. A future that was freed or
- * cancelled before it was ready leaves nothing behind.
+ * engine. esdb://: the client starts; the future is ready when the greeting is done, or the first
+ * attempt has failed; then the client is closed before the future says so. A future that was freed
+ * or cancelled before it was ready leaves nothing behind.
  */
 #include "client/events/events.h"
 #include "client/events/local.h"
