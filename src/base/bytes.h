@@ -28,6 +28,13 @@ static inline uint64_t get_u64(const uint8_t *p)
     return le64toh(v);
 }
 
+static inline uint32_t get_u32_be(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return be32toh(v);
+}
+
 static inline uint64_t get_u64_be(const uint8_t *p)
 {
     uint64_t v;

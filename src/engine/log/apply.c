@@ -311,11 +311,11 @@ static int move_tombstone(struct log_engine *log, unsigned family, kvs_slice key
     return 0;
 }
 
+/* `entry` is what the tree has for the key, or had before this move. */
 static int move_set(struct log_engine *log, const struct move *move, uint32_t offset,
-                    struct record *record)
+                    struct record *record, struct entry *entry)
 {
     struct tree_root *tree = &log->working.families[record->family];
-    struct entry *entry = tree_find(tree->root, record->key);
     uint64_t from = location_make(move->from->slot, offset);
     if (entry == NULL || atomic_load_explicit(&entry->location, memory_order_relaxed) != from)
         return 0;
@@ -358,29 +358,57 @@ static bool older_set_exists(const struct log_engine *log, const struct segment 
     return false;
 }
 
+static int move_record(struct log_engine *log, const struct move *move, uint32_t offset,
+                       struct record *record, struct entry *entry)
+{
+    if (record->kind == RECORD_SET)
+        return move_set(log, move, offset, record, entry);
+    if (record->kind == RECORD_REMOVE) {
+        if (move->keep_removes &&
+            tree_find(log->working.families[record->family].root, record->key) == NULL)
+            return move_tombstone(log, record->family, record->key);
+    } else if (record->kind == RECORD_REMOVE_RANGE) {
+        record->more = false;
+        if (older_set_exists(log, move->from, record->sequence))
+            record_append(log, record); /* with its own sequence number */
+    }
+    return 0;
+}
+
+/* Parses the next records of a move, as far as they are of one family, and looks their keys up side
+ * by side. Returns how many; 0: damaged, though checked by compaction.c. */
+static unsigned move_find(struct log_engine *log, const struct move *move, uint32_t from,
+                          struct record *records, struct entry **entries)
+{
+    kvs_slice keys[TREE_FIND_MANY_MAX];
+    unsigned count = 0;
+    while (count < TREE_FIND_MANY_MAX && from + count < move->count) {
+        uint32_t offset = move->offsets[from + count];
+        kvs_slice bytes = slice_make(move->segment_bytes + offset, move->from->size - offset);
+        if (record_parse(bytes, &records[count]) == 0)
+            return 0;
+        if (records[count].family != records[0].family)
+            break;
+        keys[count] = records[count].key;
+        count++;
+    }
+    tree_find_many(log->working.families[records[0].family].root, keys, count, entries);
+    return count;
+}
+
 int apply_move(struct log_engine *log, struct move *move)
 {
-    for (uint32_t i = 0; i < move->count; i++) {
-        struct record record;
-        uint32_t offset = move->offsets[i];
-        kvs_slice bytes = slice_make(move->segment_bytes + offset, move->from->size - offset);
-        size_t size = record_parse(bytes, &record); /* checked by compaction.c */
-        if (size == 0)
+    for (uint32_t i = 0; i < move->count;) {
+        struct record records[TREE_FIND_MANY_MAX];
+        struct entry *entries[TREE_FIND_MANY_MAX];
+        unsigned count = move_find(log, move, i, records, entries);
+        if (count == 0)
             return KVS_ERR_CORRUPTION;
-        int error = 0;
-        if (record.kind == RECORD_SET) {
-            error = move_set(log, move, offset, &record);
-        } else if (record.kind == RECORD_REMOVE) {
-            if (move->keep_removes &&
-                tree_find(log->working.families[record.family].root, record.key) == NULL)
-                error = move_tombstone(log, record.family, record.key);
-        } else if (record.kind == RECORD_REMOVE_RANGE) {
-            record.more = false;
-            if (older_set_exists(log, move->from, record.sequence))
-                record_append(log, &record); /* with its own sequence number */
+        for (unsigned n = 0; n < count; n++, i++) {
+            int error = move_record(log, move, move->offsets[i], &records[n], entries[n]);
+            if (error != 0)
+                return error;
         }
-        if (error != 0)
-            return error;
     }
     return 0;
 }

@@ -25,8 +25,9 @@
 
 #define MOVE_SIZE_MAX (256u * 1024)
 #define MOVE_COUNT_MAX 4096u
-#define SCAN_COUNT_MAX 2048u /* records looked at inside one epoch: it holds up reclaiming */
-#define CONSIDER_EVERY 64u   /* groups */
+/* Records looked at inside one epoch, which holds up reclaiming; and one round of look-ups. */
+#define SCAN_COUNT_MAX (2048u - TREE_FIND_MANY_MAX)
+#define CONSIDER_EVERY 64u /* groups */
 
 /* --- choosing: the writer --------------------------------------------------------------------- */
 
@@ -262,50 +263,102 @@ static int sync_run(struct log_engine *log)
     return compaction_wait_answer(log);
 }
 
+/* A record of the victim, and what the index has for its key. */
+struct candidate {
+    struct record record;
+    uint32_t offset;
+    uint32_t size;
+    struct entry *entry; /* of sets and removes; or NULL */
+};
+
+static bool record_has_key(const struct record *record)
+{
+    return record->kind == RECORD_SET || record->kind == RECORD_REMOVE;
+}
+
+/* Looks candidates up side by side, as far as they are of one family: keys come in no order, so
+ * each look-up alone would wait for memory at every level. Returns how many. */
+static unsigned candidates_find(const struct version *version, struct candidate *candidates,
+                                unsigned count)
+{
+    kvs_slice keys[TREE_FIND_MANY_MAX];
+    struct entry *entries[TREE_FIND_MANY_MAX];
+    unsigned n = 0;
+    unsigned family = candidates[0].record.family;
+    while (n < count && n < TREE_FIND_MANY_MAX && candidates[n].record.family == family) {
+        bool has_key = record_has_key(&candidates[n].record);
+        keys[n] = has_key ? candidates[n].record.key : candidates[0].record.key;
+        n++;
+    }
+    tree_find_many(version->families[family].root, keys, n, entries);
+    for (unsigned i = 0; i < n; i++)
+        candidates[i].entry = entries[i];
+    return n;
+}
+
 /* Might the record still count? The writer decides; here the many that surely do not are left
  * out. */
-static bool record_may_live(const struct move *move, const struct version *version,
-                            const struct record *record, uint32_t offset)
+static bool candidate_may_live(const struct move *move, const struct candidate *candidate)
 {
+    const struct record *record = &candidate->record;
     if (record->kind == RECORD_REMOVE_RANGE)
         return true;
-    if (record->kind != RECORD_SET && record->kind != RECORD_REMOVE)
+    if (!record_has_key(record))
         return false;
-    if (record->kind == RECORD_REMOVE && !move->keep_removes)
-        return false;
-    const struct entry *entry = tree_find(version->families[record->family].root, record->key);
+    const struct entry *entry = candidate->entry;
     if (record->kind == RECORD_REMOVE)
-        return entry == NULL;
+        return move->keep_removes && entry == NULL;
     return entry != NULL && atomic_load_explicit(&entry->location, memory_order_acquire) ==
-                                location_make(move->from->slot, offset);
+                                location_make(move->from->slot, candidate->offset);
+}
+
+/* Reads the next records from *offset on; how many, or CORRUPTION. */
+static int candidates_read(const struct move *move, uint32_t *offset, struct candidate *candidates,
+                           unsigned max, unsigned *ret_count)
+{
+    const struct segment *from = move->from;
+    unsigned count = 0;
+    for (; count < max && *offset < from->size; count++) {
+        struct candidate *candidate = &candidates[count];
+        kvs_slice bytes = slice_make(move->segment_bytes + *offset, from->size - *offset);
+        size_t size = move->from_is_checked
+                          ? record_parse(bytes, &candidate->record)
+                          : record_decode(bytes, from->number, &candidate->record);
+        if (size == 0) {
+            log_error("%s: segment %u is damaged at offset %u; it is left as it is",
+                      move->log->directory, from->number, *offset);
+            return KVS_ERR_CORRUPTION;
+        }
+        candidate->offset = *offset;
+        candidate->size = (uint32_t)size;
+        *offset += (uint32_t)size;
+    }
+    *ret_count = count;
+    return 0;
 }
 
 /* Fills the move with the next records from *offset on that may live. */
 static int move_fill(struct move *move, uint32_t *offset)
 {
     struct log_engine *log = move->log;
-    const struct segment *from = move->from;
+    struct candidate candidates[TREE_FIND_MANY_MAX];
     int error = 0;
     unsigned slot = epoch_enter(&log->epoch);
     const struct version *version = atomic_load_explicit(&log->version, memory_order_seq_cst);
-    for (unsigned n = 0; n < SCAN_COUNT_MAX && *offset < from->size &&
-                         move->count < MOVE_COUNT_MAX && move->size_bytes < MOVE_SIZE_MAX;
-         n++) {
-        struct record record;
-        kvs_slice bytes = slice_make(move->segment_bytes + *offset, from->size - *offset);
-        size_t size = move->from_is_checked ? record_parse(bytes, &record)
-                                            : record_decode(bytes, from->number, &record);
-        if (size == 0) {
-            log_error("%s: segment %u is damaged at offset %u; it is left as it is", log->directory,
-                      from->number, *offset);
-            error = KVS_ERR_CORRUPTION;
+    unsigned count = 1;
+    for (unsigned n = 0; n < SCAN_COUNT_MAX && count > 0 && move->size_bytes < MOVE_SIZE_MAX;
+         n += count) {
+        error = candidates_read(move, offset, candidates, TREE_FIND_MANY_MAX, &count);
+        if (error != 0)
             break;
+        for (unsigned found = 0; found < count;)
+            found += candidates_find(version, candidates + found, count - found);
+        for (unsigned i = 0; i < count; i++) {
+            if (!candidate_may_live(move, &candidates[i]))
+                continue;
+            move->offsets[move->count++] = candidates[i].offset;
+            move->size_bytes += candidates[i].size;
         }
-        if (record_may_live(move, version, &record, *offset)) {
-            move->offsets[move->count++] = *offset;
-            move->size_bytes += (uint32_t)size;
-        }
-        *offset += (uint32_t)size;
     }
     epoch_leave(&log->epoch, slot);
     return error;

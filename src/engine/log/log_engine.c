@@ -206,14 +206,68 @@ static int log_expiry(struct engine_view *view, unsigned family, kvs_slice key,
 struct range_walk {
     const struct engine_range *range;
     struct tree_cursor cursor;
+    const struct node *leaf; /* whose first entries are on their way */
     uint64_t wall_ms;
 };
+
+/* Entries and values lie anywhere in memory: a walk asks for them so many keys ahead. */
+#define WALK_ENTRIES_AHEAD 20
+#define WALK_VALUES_AHEAD 10
+
+static void entry_prefetch(const struct node *leaf, int position)
+{
+    if (position < 0 || position >= leaf->count)
+        return;
+    const char *entry = leaf->items[position];
+    __builtin_prefetch(entry);
+    __builtin_prefetch(entry + sizeof(struct entry) + 16);
+}
+
+static void value_prefetch(struct log_engine *log, const struct node *leaf, int position)
+{
+    if (position < 0 || position >= leaf->count)
+        return;
+    const struct entry *entry = leaf->items[position];
+    uint64_t location = atomic_load_explicit(&entry->location, memory_order_relaxed);
+    const struct segment *segment = segment_at(log, location);
+    const uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    if (memory == NULL)
+        return;
+    const uint8_t *record = memory + location_offset(location);
+    size_t size = entry_record_size(entry);
+    for (size_t at = 0; at < size && at < VALUE_PREFETCH_MAX; at += 64)
+        __builtin_prefetch(record + at);
+}
+
+static void walk_prefetch(struct range_walk *walk, struct log_engine *log)
+{
+    const struct tree_cursor *cursor = &walk->cursor;
+    if (cursor->depth == 0)
+        return;
+    const struct node *leaf = cursor->nodes[cursor->depth - 1];
+    int position = cursor->positions[cursor->depth - 1];
+    int step = walk->range->reverse ? -1 : 1;
+    bool values = !walk->range->keys_only && !walk->range->sizes_only;
+    if (leaf == walk->leaf) {
+        entry_prefetch(leaf, position + WALK_ENTRIES_AHEAD * step);
+        if (values)
+            value_prefetch(log, leaf, position + WALK_VALUES_AHEAD * step);
+        return;
+    }
+    walk->leaf = leaf;
+    for (int i = 0; i <= WALK_ENTRIES_AHEAD; i++)
+        entry_prefetch(leaf, position + i * step);
+    tree_cursor_prefetch_next_leaf(cursor, step);
+    for (int i = 0; values && i <= WALK_VALUES_AHEAD; i++)
+        value_prefetch(log, leaf, position + i * step);
+}
 
 static void walk_begin(struct range_walk *walk, struct engine_view *view,
                        const struct engine_range *range)
 {
     const struct tree_root *tree = &view_of(view)->version->families[range->family];
     walk->range = range;
+    walk->leaf = NULL;
     walk->wall_ms = view_wall_ms(view_of(view));
     if (range->reverse)
         tree_seek_before(&walk->cursor, tree->root, range->end);
@@ -222,13 +276,14 @@ static void walk_begin(struct range_walk *walk, struct engine_view *view,
 }
 
 /* The next entry that has not expired; NULL at the end of the range. */
-static const struct entry *walk_next(struct range_walk *walk)
+static const struct entry *walk_next(struct range_walk *walk, struct log_engine *log)
 {
     const struct engine_range *range = walk->range;
     for (;;) {
         const struct entry *entry = tree_cursor_entry(&walk->cursor);
         if (entry == NULL)
             return NULL;
+        walk_prefetch(walk, log);
         kvs_slice key = entry_key(entry);
         if (range->reverse && slice_compare(key, range->start) < 0)
             return NULL;
@@ -246,12 +301,13 @@ static const struct entry *walk_next(struct range_walk *walk)
 static int log_scan(struct engine_view *view, const struct engine_range *range,
                     engine_scan_fn *each, void *arg)
 {
+    struct log_engine *log = log_of(view->engine);
     struct log_view *mine = view_of(view);
     struct range_walk walk;
     walk_begin(&walk, view, range);
     struct read_buffer *kept = mine->buffers;
     int error = 0;
-    for (const struct entry *entry; error == 0 && (entry = walk_next(&walk)) != NULL;) {
+    for (const struct entry *entry; error == 0 && (entry = walk_next(&walk, log)) != NULL;) {
         kvs_slice value = {0};
         if (range->sizes_only)
             value.size = entry->value_size;
@@ -278,10 +334,11 @@ static int log_count(struct engine_view *view, const struct engine_range *range,
     }
     struct engine_range forward = *range;
     forward.reverse = false;
+    forward.keys_only = true;
     struct range_walk walk;
     walk_begin(&walk, view, &forward);
     uint64_t count = 0;
-    while (walk_next(&walk) != NULL)
+    while (walk_next(&walk, log_of(view->engine)) != NULL)
         count++;
     *ret_count = count;
     return 0;

@@ -140,6 +140,19 @@ static int chunk_add(struct slab *slab)
     return 0;
 }
 
+/* Objects of whole cache lines begin with one; what is left before them goes to the free lists. */
+static void fresh_align(struct slab *slab, size_t size)
+{
+    size_t gap = -(uintptr_t)slab->fresh % SLAB_LINE;
+    if (size % SLAB_LINE != 0 || gap == 0 || slab->fresh_size < size + gap)
+        return;
+    struct slab_object *object = (struct slab_object *)(void *)slab->fresh;
+    object->next = slab->free[gap / 8];
+    slab->free[gap / 8] = object;
+    slab->fresh += gap;
+    slab->fresh_size -= gap;
+}
+
 void *slab_alloc(struct slab *slab, size_t size)
 {
     size = size_round(size);
@@ -153,6 +166,7 @@ void *slab_alloc(struct slab *slab, size_t size)
     } else {
         if (slab->fresh_size < size && chunk_add(slab) != 0)
             return NULL;
+        fresh_align(slab, size);
         object = (struct slab_object *)(void *)slab->fresh;
         slab->fresh += size;
         slab->fresh_size -= size;

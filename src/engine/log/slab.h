@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define SLAB_SIZE_MAX 2048u
+#define SLAB_LINE 64u /* of the processor's cache: objects of whole lines mostly begin with one */
 #define SLAB_CLASSES (SLAB_SIZE_MAX / 8 + 1)
 
 struct slab_object {

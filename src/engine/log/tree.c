@@ -23,7 +23,8 @@
 #define MERGED_COUNT_MAX (TREE_FANOUT * 3 / 4)
 
 #define LEAF_SIZE (sizeof(struct node))
-#define INNER_SIZE (sizeof(struct node) + (TREE_FANOUT + 1) * sizeof(struct node *))
+#define INNER_USED (sizeof(struct node) + (TREE_FANOUT + 1) * sizeof(struct node *))
+#define INNER_SIZE ((INNER_USED + SLAB_LINE - 1) / SLAB_LINE * SLAB_LINE)
 
 struct path {
     unsigned depth;
@@ -118,6 +119,8 @@ static struct node *node_new(struct tree_writer *writer, uint8_t level)
     node->count = 0;
     node->level = level;
     node->skip = 0;
+    node->unused = 0;
+    memset(node->prefix, 0xff, sizeof node->prefix);
     return node;
 }
 
@@ -167,16 +170,16 @@ static inline kvs_slice item_key(const struct node *node, unsigned i)
     return slice_make(separator->data, separator->size);
 }
 
-/* The 8 bytes of a key from `skip` on as a big-endian number, zeros behind its end. */
-static inline uint64_t key_prefix(kvs_slice key, size_t skip)
+/* The 4 bytes of a key from `skip` on as a big-endian number, zeros behind its end. */
+static inline uint32_t key_prefix(kvs_slice key, size_t skip)
 {
     size_t size = key.size - skip;
-    if (size >= 8)
-        return get_u64_be(key.data + skip);
-    uint8_t bytes[8] = {0};
+    if (size >= 4)
+        return get_u32_be(key.data + skip);
+    uint8_t bytes[4] = {0};
     if (size > 0)
         memcpy(bytes, key.data + skip, size);
-    return get_u64_be(bytes);
+    return get_u32_be(bytes);
 }
 
 /* Order of a key and the node's common head: 0 when the key has it, too. Mostly it has, so that is
@@ -204,32 +207,26 @@ static inline int head_compare(const struct node *node, kvs_slice key)
     return key.size < skip ? -1 : 0;
 }
 
-/* First position whose prefix is not less than `prefix`. The steps are by arithmetic, for a branch
- * on random keys would be guessed wrong every other time. */
-static inline unsigned prefix_lower_bound(const uint64_t *prefixes, unsigned count, uint64_t prefix)
+/* First position whose prefix is not less than `prefix`. Compilers make a few vector instructions
+ * of it; a binary search would wait for each of its loads, and a branch on random keys be guessed
+ * wrong every other time. */
+static inline unsigned prefix_lower_bound(const struct node *node, uint32_t prefix)
 {
-    const uint64_t *base = prefixes;
-    while (count > 1) {
-        unsigned half = count / 2;
-        base += (size_t)(base[half - 1] < prefix) * half;
-        count -= half;
-    }
-    return (unsigned)(base - prefixes) + (count == 1 && *base < prefix);
+    uint32_t below = 0;
+    for (unsigned i = 0; i < TREE_FANOUT; i++)
+        below += node->prefix[i] < prefix;
+    return below;
 }
 
 /* Position of the first item that is not less than the key; is it equal? */
 static unsigned node_search(const struct node *node, kvs_slice key, bool *ret_equal)
 {
     *ret_equal = false;
-    /* Have all lines of the prefixes come at once, rather than one after the other as the search
-     * finds out that it needs them. */
-    for (unsigned i = 0; i < node->count; i += 8)
-        __builtin_prefetch(&node->prefix[i]);
     int order = head_compare(node, key);
     if (order != 0)
         return order < 0 ? 0 : node->count;
-    uint64_t prefix = key_prefix(key, node->skip);
-    unsigned low = prefix_lower_bound(node->prefix, node->count, prefix);
+    uint32_t prefix = key_prefix(key, node->skip);
+    unsigned low = prefix_lower_bound(node, prefix);
     unsigned high = low;
     while (high < node->count && node->prefix[high] == prefix)
         high++;
@@ -259,6 +256,7 @@ static inline unsigned node_child(const struct node *node, kvs_slice key)
 /* Works out head and prefixes anew from the items. */
 static void node_reindex(struct node *node)
 {
+    memset(node->prefix + node->count, 0xff, (TREE_FANOUT - node->count) * sizeof node->prefix[0]);
     if (node->count == 0) {
         node->skip = 0;
         return;
@@ -297,6 +295,7 @@ static void node_remove_item(struct node *node, unsigned position)
     memmove(node->items + position, node->items + position + 1, behind * sizeof node->items[0]);
     memmove(node->prefix + position, node->prefix + position + 1, behind * sizeof node->prefix[0]);
     node->count--;
+    node->prefix[node->count] = TREE_PREFIX_NONE;
 }
 
 static void node_insert_child(struct node *node, unsigned position, struct node *child)
@@ -331,7 +330,7 @@ struct entry *tree_find(const struct node *root, kvs_slice key)
 static inline void node_prefetch(const struct node *node)
 {
     __builtin_prefetch(node);
-    for (unsigned i = 0; i < TREE_FANOUT; i += 8)
+    for (unsigned i = 0; i < TREE_FANOUT; i += 16)
         __builtin_prefetch(&node->prefix[i]);
 }
 
@@ -340,7 +339,7 @@ static inline unsigned leaf_guess(const struct node *leaf, kvs_slice key)
 {
     if (key.size < leaf->skip)
         return 0;
-    unsigned guess = prefix_lower_bound(leaf->prefix, leaf->count, key_prefix(key, leaf->skip));
+    unsigned guess = prefix_lower_bound(leaf, key_prefix(key, leaf->skip));
     return guess < leaf->count ? guess : 0;
 }
 
@@ -395,7 +394,7 @@ static struct node *node_own(struct tree_writer *writer, struct node **link)
     copy->count = node->count;
     copy->skip = node->skip;
     memcpy(copy->head, node->head, sizeof copy->head);
-    memcpy(copy->prefix, node->prefix, count * sizeof copy->prefix[0]);
+    memcpy(copy->prefix, node->prefix, sizeof copy->prefix);
     memcpy(copy->items, node->items, count * sizeof copy->items[0]);
     if (node->level > 0)
         memcpy(copy->children, node->children, (count + 1) * sizeof copy->children[0]);
@@ -781,6 +780,10 @@ static bool node_is_valid(const struct node *node)
             return false;
         if (node->level > 0 && (node->children[i]->level != node->level - 1 ||
                                 node->children[i + 1]->level != node->level - 1))
+            return false;
+    }
+    for (unsigned i = node->count; i < TREE_FANOUT; i++) {
+        if (node->prefix[i] != TREE_PREFIX_NONE)
             return false;
     }
     return true;
