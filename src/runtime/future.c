@@ -48,18 +48,38 @@ kvs_future *future_new_larger(kvs_runtime *runtime, struct loop *loop,
     return future;
 }
 
-kvs_future *future_new_ready(kvs_runtime *runtime, struct loop *loop)
+kvs_future *future_new_idle(kvs_runtime *runtime, struct loop *loop,
+                            const struct future_methods *methods)
 {
-    static const struct future_methods nothing = {0};
-    kvs_future *future = mem_zalloc(sizeof *future);
+    kvs_future *future = mem_zalloc(sizeof *future + methods->payload_size);
     if (future == NULL)
         return NULL;
-    future->methods = &nothing;
+    future->methods = methods;
     future->runtime = runtime;
     future->loop = loop;
     future->cancel_task.run = future_on_cancel;
-    atomic_init(&future->state, FUTURE_READY);
     atomic_init(&future->holds, FUTURE_HOLD_USER);
+    return future;
+}
+
+void future_start(kvs_future *future)
+{
+    future_hold(future);
+}
+
+void future_complete_idle(kvs_future *future, int error)
+{
+    future->error = error;
+    /* relaxed: nobody else knows the future; whoever gives it away orders this, too. */
+    atomic_store_explicit(&future->state, FUTURE_READY, memory_order_relaxed);
+}
+
+kvs_future *future_new_ready(kvs_runtime *runtime, struct loop *loop)
+{
+    static const struct future_methods nothing = {0};
+    kvs_future *future = future_new_idle(runtime, loop, &nothing);
+    if (future != NULL)
+        future_complete_idle(future, 0);
     return future;
 }
 
@@ -460,14 +480,20 @@ void future_free_taken(kvs_future *future)
         future_destroy(future);
 }
 
+/* Is it ready, with nothing under way? Then nobody but the user may touch it. */
+static bool future_is_settled(kvs_future *future)
+{
+    /* acquire: pairs with the release of the last internal hold. */
+    return future->inputs_count == 0 &&
+           atomic_load_explicit(&future->holds, memory_order_acquire) == FUTURE_HOLD_USER;
+}
+
 void kvs_future_free(kvs_future *future)
 {
     /* One that was taken is freed with its taker: here it is misuse, without effect. */
     if (future == NULL || (future_state(future) & FUTURE_TAKEN) != 0)
         return;
-    /* acquire: as in future_try_hold. Nobody but the user has it, and nothing of it is to come. */
-    if (future->inputs_count == 0 &&
-        atomic_load_explicit(&future->holds, memory_order_acquire) == FUTURE_HOLD_USER)
+    if (future_is_settled(future))
         future_destroy(future);
     else
         future_free_taken(future);

@@ -45,6 +45,17 @@ kvs_future *future_new(kvs_runtime *runtime, struct loop *loop,
  * asked to call somebody. NULL: no memory. */
 kvs_future *future_new_ready(kvs_runtime *runtime, struct loop *loop);
 
+/*
+ * For a producer that mostly knows the result before it returns: future_new, but not yet under way,
+ * so that it costs no atomic operation. Before anybody else sees the future, the producer either
+ * sets results and calls future_complete_idle, or calls future_start; then all is as after
+ * future_new. `loop` must be given.
+ */
+kvs_future *future_new_idle(kvs_runtime *runtime, struct loop *loop,
+                            const struct future_methods *methods);
+void future_start(kvs_future *future);
+void future_complete_idle(kvs_future *future, int error);
+
 /* The payload of a future and back. */
 void *future_payload(kvs_future *future);
 kvs_future *future_of_payload(void *payload);

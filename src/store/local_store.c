@@ -153,17 +153,20 @@ static int read_scan(kvs_op *op, struct engine_view *view)
     return error;
 }
 
-static int read_get(kvs_op *op, struct engine_view *view)
+static int op_copy_result(kvs_op *op, kvs_slice value)
 {
-    kvs_slice value;
-    int error = engine_get(view, op->family, op->key, &value);
-    if (error != 0)
-        return error;
     void *copy = mem_copy(value.data, value.size);
     if (copy == NULL)
         return KVS_ERR_NO_MEMORY;
     op->result = slice_make(copy, value.size);
     return 0;
+}
+
+static int read_get(kvs_op *op, struct engine_view *view)
+{
+    kvs_slice value;
+    int error = engine_get(view, op->family, op->key, &value);
+    return error == 0 ? op_copy_result(op, value) : error;
 }
 
 struct exists_state {
@@ -469,6 +472,8 @@ static void local_write_prepare(struct local_op *local, kvs_op *op)
     }
 }
 
+#define GETS_MAX 16u
+
 /* What one call of submit gathers. */
 struct submission {
     struct local_store *store;
@@ -477,6 +482,8 @@ struct submission {
     struct engine_view view;
     struct task_list writes;
     struct task_list done;
+    unsigned gets_count; /* gets of one family, looked up together */
+    struct local_op *gets[GETS_MAX];
 };
 
 static void submit_done(struct submission *submission, struct local_op *local, int error)
@@ -486,23 +493,66 @@ static void submit_done(struct submission *submission, struct local_op *local, i
     task_list_push(&submission->done, &local->op.task);
 }
 
-static void submit_read(struct submission *submission, struct local_op *local, kvs_op *op)
+static int submission_view(struct submission *submission)
 {
-    struct engine *engine = submission->store->base.engine;
     int error = 0;
     if (!submission->view_open)
-        error = engine_view_begin(engine, NULL, false, &submission->view);
-    if (error == 0) {
-        submission->view_open = true;
-        error = read_run(op, &submission->view);
-    }
+        error = engine_view_begin(submission->store->base.engine, NULL, false, &submission->view);
+    submission->view_open = error == 0;
+    return error;
+}
+
+/* Answered on the spot, or read on the pool. */
+static void submit_answer(struct submission *submission, struct local_op *local, int error)
+{
     if (error != ENGINE_WOULD_BLOCK) {
         submit_done(submission, local, error);
         return;
     }
     local->read.op.task.run = local_op_on_done;
     local->read.run = local_read_run;
-    engine_read(engine, &local->read);
+    engine_read(submission->store->base.engine, &local->read);
+}
+
+static void submit_read(struct submission *submission, struct local_op *local, kvs_op *op)
+{
+    int error = submission_view(submission);
+    if (error == 0)
+        error = read_run(op, &submission->view);
+    submit_answer(submission, local, error);
+}
+
+static void submit_gets(struct submission *submission)
+{
+    kvs_slice keys[GETS_MAX];
+    kvs_slice values[GETS_MAX];
+    int errors[GETS_MAX];
+    unsigned count = submission->gets_count;
+    submission->gets_count = 0;
+    if (count == 0)
+        return;
+    for (unsigned i = 0; i < count; i++)
+        keys[i] = kvs_op_of(submission->gets[i])->key;
+    unsigned family = kvs_op_of(submission->gets[0])->family;
+    int error = submission_view(submission);
+    if (error == 0)
+        engine_get_many(&submission->view, family, keys, count, values, errors);
+    for (unsigned i = 0; i < count; i++) {
+        struct local_op *local = submission->gets[i];
+        int own = error != 0 ? error : errors[i];
+        if (own == 0)
+            own = op_copy_result(kvs_op_of(local), values[i]);
+        submit_answer(submission, local, own);
+    }
+}
+
+static void submit_get(struct submission *submission, struct local_op *local, kvs_op *op)
+{
+    if (submission->gets_count > 0 && kvs_op_of(submission->gets[0])->family != op->family)
+        submit_gets(submission);
+    submission->gets[submission->gets_count++] = local;
+    if (submission->gets_count == GETS_MAX)
+        submit_gets(submission);
 }
 
 static void submit_control(struct submission *submission, struct local_op *local,
@@ -594,6 +644,8 @@ static void submit_one(struct submission *submission, kvs_op *op)
     if (error != 0 || op->kind == KVS_OP_PING ||
         (op->kind == KVS_OP_BATCH_WRITE && op->count == 0)) {
         submit_done(submission, local, error);
+    } else if (op->kind == KVS_OP_GET) {
+        submit_get(submission, local, op);
     } else if (is_read(op)) {
         submit_read(submission, local, op);
     } else if (op->kind == KVS_OP_STATS) {
@@ -613,12 +665,19 @@ static void submit_one(struct submission *submission, kvs_op *op)
 static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, struct loop *loop)
 {
     struct local_store *store = CONTAINER_OF(base, struct local_store, base);
-    struct submission submission = {.store = store, .loop = loop};
+    struct submission submission;
+    submission.store = store;
+    submission.loop = loop;
+    submission.view_open = false;
+    submission.writes = (struct task_list){0};
+    submission.done = (struct task_list){0};
+    submission.gets_count = 0;
     /* relaxed: the submitter holds the store open; the way back is ordered by the mailbox. */
     atomic_fetch_add_explicit(&store->shards[loop->index % SHARDS].refs, count,
                               memory_order_relaxed);
     for (size_t i = 0; i < count; i++)
         submit_one(&submission, ops[i]);
+    submit_gets(&submission);
     if (submission.view_open)
         engine_view_end(&submission.view);
     if (submission.writes.first != NULL)

@@ -17,6 +17,9 @@
 /* Stores check their own limit; this one bounds what is copied. */
 #define VALUE_SIZE_MAX (64u * 1024 * 1024)
 
+/* The part of a kvs_op that the caller fills. */
+#define REQUEST_SIZE offsetof(kvs_op, error)
+
 struct store_call {
     kvs_op op;
     kvs_store *store;
@@ -77,12 +80,17 @@ static void store_call_set_result(kvs_future *future, const kvs_op *op)
     }
 }
 
+static void store_call_set_outcome(kvs_future *future, const kvs_op *op)
+{
+    store_call_set_result(future, op);
+    if (op->message[0] != '\0')
+        future_set_message(future, op->message);
+}
+
 static void store_call_complete(struct store_call *call)
 {
     kvs_future *future = future_of_payload(call);
-    store_call_set_result(future, &call->op);
-    if (call->op.message[0] != '\0')
-        future_set_message(future, call->op.message);
+    store_call_set_outcome(future, &call->op);
     future_complete(future, call->op.error);
 }
 
@@ -176,18 +184,20 @@ static int store_call_copy_inputs(struct store_call *call)
 
 kvs_future *kvs_store_call(kvs_store *store, const kvs_op *request)
 {
-    kvs_future *future = future_new(store->runtime, store->loop, &store_call_methods);
+    kvs_future *future = future_new_idle(store->runtime, store->loop, &store_call_methods);
     if (future == NULL)
         return NULL;
     struct store_call *call = future_payload(future);
     call->store = store;
     kvs_op *op = &call->op;
-    *op = *request;
+    memcpy(op, request, REQUEST_SIZE); /* the rest is zero */
     op->on_done = store_call_on_done;
     if (store_answer(store, op)) {
-        store_call_complete(call);
+        store_call_set_outcome(future, op);
+        future_complete_idle(future, op->error);
         return future;
     }
+    future_start(future);
     store_op_begin(op);
     op->error = store_op_check(op, VALUE_SIZE_MAX);
     if (op->error == 0) {
@@ -210,7 +220,11 @@ static kvs_op op_of_kind(enum kvs_op_kind kind)
 
 static kvs_future *call_key(kvs_store *store, enum kvs_op_kind kind, kvs_slice key)
 {
-    kvs_op op = op_of_kind(kind);
+    /* Of the struct only the request is looked at; clearing the rest would cost gets dearly. */
+    kvs_op op;
+    memset(&op, 0, REQUEST_SIZE);
+    op.size = sizeof op;
+    op.kind = (uint8_t)kind;
     op.key = key;
     return kvs_store_call(store, &op);
 }

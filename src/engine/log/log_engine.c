@@ -161,13 +161,25 @@ static const struct entry *entry_find(struct engine_view *view, unsigned family,
     return entry != NULL && !entry_is_over(view, entry) ? entry : NULL;
 }
 
+#define VALUE_PREFETCH_MAX 256u /* a longer one is copied with the processor's own foresight */
+
+/* Whoever asks for a value reads it. */
+static void value_fetch(kvs_slice value)
+{
+    for (size_t at = 0; at < value.size && at < VALUE_PREFETCH_MAX; at += 64)
+        __builtin_prefetch(value.data + at);
+}
+
 static int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value)
 {
     const struct entry *entry = entry_find(view, family, key);
-    return entry != NULL ? value_get(view, entry, ret_value) : KVS_ERR_NOT_FOUND;
+    if (entry == NULL)
+        return KVS_ERR_NOT_FOUND;
+    int error = value_get(view, entry, ret_value);
+    if (error == 0)
+        value_fetch(*ret_value);
+    return error;
 }
-
-#define VALUE_PREFETCH_MAX 256u /* a longer one is copied with the processor's own foresight */
 
 static void log_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
                          unsigned count, kvs_slice *ret_values, int *ret_errors)
@@ -180,10 +192,8 @@ static void log_get_many(struct engine_view *view, unsigned family, const kvs_sl
         for (unsigned i = 0; i < n; i++) {
             bool found = entries[i] != NULL && !entry_is_over(view, entries[i]);
             ret_errors[i] = found ? value_get(view, entries[i], &ret_values[i]) : KVS_ERR_NOT_FOUND;
-            if (ret_errors[i] != 0)
-                continue;
-            for (size_t at = 0; at < ret_values[i].size && at < VALUE_PREFETCH_MAX; at += 64)
-                __builtin_prefetch(ret_values[i].data + at);
+            if (ret_errors[i] == 0)
+                value_fetch(ret_values[i]);
         }
         keys += n;
         ret_values += n;

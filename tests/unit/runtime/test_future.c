@@ -51,6 +51,48 @@ static void test_results(void **state)
     runtime_end(runtime);
 }
 
+static unsigned idle_freed;
+
+static void idle_free(void *payload)
+{
+    (void)payload;
+    idle_freed++;
+}
+
+/* Complete before anybody sees it, or started after all. */
+static void test_idle(void **state)
+{
+    (void)state;
+    static const struct future_methods methods = {.payload_size = 8, .free = idle_free};
+    kvs_runtime *runtime = runtime_of(1);
+    int64_t number = 0;
+    idle_freed = 0;
+    kvs_future *future = future_new_idle(runtime, runtime_pick_loop(runtime), &methods);
+    assert_false(kvs_future_is_ready(future));
+    future_set_number(future, 3);
+    future_complete_idle(future, 0);
+    assert_int_equal(kvs_future_wait(future, 0), 0);
+    assert_int_equal(kvs_future_get_number(future, &number), 0);
+    assert_int_equal(number, 3);
+    kvs_future_cancel(future); /* without effect */
+    kvs_future_free(future);
+    assert_int_equal(idle_freed, 1);
+
+    future = future_new_idle(runtime, runtime_pick_loop(runtime), &methods);
+    future_start(future);
+    kvs_future_free(future); /* under way: it lives until it is complete */
+    assert_int_equal(idle_freed, 1);
+    future_complete(future, KVS_ERR_IO);
+    assert_int_equal(idle_freed, 2);
+
+    future = future_new_idle(runtime, runtime_pick_loop(runtime), &methods);
+    future_complete_idle(future, KVS_ERR_IO);
+    runtime_end(runtime); /* it does not keep the runtime, and can be read afterwards */
+    assert_int_equal(kvs_future_error(future), KVS_ERR_IO);
+    kvs_future_free(future);
+    assert_int_equal(idle_freed, 3);
+}
+
 static void test_errors(void **state)
 {
     (void)state;
@@ -491,6 +533,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_results),
+        cmocka_unit_test(test_idle),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_null_reads_as_no_memory),
         cmocka_unit_test(test_many_wait),

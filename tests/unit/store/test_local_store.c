@@ -1,5 +1,6 @@
 /* store/local_store.c over the memory engine: every kind of operation, and its bounds. */
 #include "base/mem.h"
+#include "base/slice.h"
 #include "engine/engine.h"
 #include "store/store.h"
 
@@ -134,6 +135,42 @@ static void test_set_get_exists_remove(void **state)
     assert_int_equal(run(&get), 0);
     assert_int_equal(get.result.size, 0);
     kvs_op_release(&get);
+}
+
+/* Gets of one submit are looked up together, family by family, between other operations. */
+static void test_gets_together(void **state)
+{
+    (void)state;
+    enum { COUNT = 50 };
+    kvs_op ops[COUNT];
+    kvs_op *submitted[COUNT];
+    char keys[COUNT][8];
+    for (unsigned i = 0; i < COUNT; i += 2) {
+        snprintf(keys[i], sizeof keys[i], "k%u", i);
+        put(keys[i], keys[i]);
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        snprintf(keys[i], sizeof keys[i], "k%u", i);
+        ops[i] = make(i % 20 == 19 ? KVS_OP_EXISTS : KVS_OP_GET, keys[i], "");
+        ops[i].family = i / 4 % 3 == 2;
+        submitted[i] = &ops[i];
+    }
+    ops[7].key = (kvs_slice){0};
+    run_many(submitted, COUNT);
+    for (unsigned i = 0; i < COUNT; i++) {
+        bool found = i % 2 == 0 && ops[i].family == 0;
+        if (i == 7) {
+            assert_int_equal(ops[i].error, KVS_ERR_INVALID_ARGUMENT);
+        } else if (ops[i].kind == KVS_OP_EXISTS) {
+            assert_int_equal(ops[i].error, 0);
+            assert_int_equal(ops[i].number, 0);
+        } else {
+            assert_int_equal(ops[i].error, found ? 0 : KVS_ERR_NOT_FOUND);
+            if (found)
+                assert_true(slice_equal(ops[i].result, kvs_slice_of(keys[i])));
+        }
+        kvs_op_release(&ops[i]);
+    }
 }
 
 static void test_cas_tells_what_is_there(void **state)
@@ -404,6 +441,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_set_get_exists_remove),
+        TEST(test_gets_together),
         TEST(test_cas_tells_what_is_there),
         TEST(test_batches),
         TEST(test_scan_pages),
