@@ -111,6 +111,7 @@ static void streams_free(struct streams *streams)
     users_free(streams->users);
     sequencer_deinit(streams);
     watches_deinit(&streams->watches);
+    tidy_deinit(&streams->tidy);
     default_acls_deinit(&streams->acls);
     pthread_rwlock_destroy(&streams->acls_lock);
     mem_free(streams);
@@ -130,6 +131,7 @@ int streams_open_blocking(const struct streams_options *options, struct streams 
     streams->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
     list_init(&streams->sequencer.transactions);
     watches_init(&streams->watches);
+    tidy_init(&streams->tidy, options->join_blocks);
     pthread_rwlock_init(&streams->acls_lock, NULL);
     int error = users_new(&streams->users);
     if (error == 0)
@@ -141,7 +143,7 @@ int streams_open_blocking(const struct streams_options *options, struct streams 
     if (error != 0) {
         if (ret_message->text[0] == '\0')
             fail(ret_message, error, "cannot be opened");
-        while (!sequencer_is_idle(streams))
+        while (!tidy_stop(streams) || !sequencer_is_idle(streams))
             sched_yield();
         streams_free(streams);
         return error;
@@ -156,7 +158,7 @@ int streams_open_blocking(const struct streams_options *options, struct streams 
 static void streams_close_when_idle(struct task *task)
 {
     struct streams *streams = CONTAINER_OF(task, struct streams, close_task);
-    if (!sequencer_is_idle(streams)) {
+    if (!tidy_stop(streams) || !sequencer_is_idle(streams)) {
         sched_yield();
         loop_post(streams->loop, &streams->close_task);
         return;
@@ -195,6 +197,7 @@ void streams_stats(struct streams *streams, struct streams_stats *ret_stats)
         .batches = stat_of(&streams->stat_batches),
         .reads = stat_of(&streams->stat_reads),
         .events_read = stat_of(&streams->stat_events_read),
+        .joins = stat_of(&streams->stat_joins),
         .retries_found = stat_of(&streams->stat_retries),
         .subscriptions = stat_of(&streams->stat_subscriptions),
         .groups = stat_of(&streams->stat_groups),

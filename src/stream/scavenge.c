@@ -10,7 +10,12 @@
  * others go on. Nobody else changes what a scavenge changes: the newest block, upon whose being
  * there the next batch of the sequencer depends, is left alone.
  *
- * Failure: it ends with the error; what was removed stays removed.
+ * A join is a scavenge of which only the first step is done, without looking who is dead, for what
+ * was written since the one before: it begins by itself when there are many small blocks among
+ * that. A scavenge that is asked for meanwhile has it stop, and waits for its end.
+ *
+ * Failure: it ends with the error; what was removed stays removed. A join that failed leaves its
+ * blocks as they are, for a scavenge.
  */
 #include "stream/streams.h"
 
@@ -20,6 +25,10 @@
 #define STEP_STREAMS_MAX 256u
 #define STEP_RUNS_MAX 4096u
 #define SMALL_BLOCK_SIZE (BLOCK_SIZE_TARGET / 4)
+#define JOIN_BLOCKS_DEFAULT 1024u
+#define JOIN_BLOCK_SIZE (4u * 1024)       /* what a join takes is smaller */
+#define JOIN_STEP_BYTES_MAX (512u * 1024) /* appends wait for no more than that */
+#define JOIN_SPAN_MAX (64u * 1024 * 1024) /* a few small blocks among so much stay as they are */
 #define TRANSACTION_MARGIN_MS (3600 * 1000)
 #define SCAN_ENOUGH 3 /* never leaves this file */
 
@@ -34,7 +43,7 @@ struct joint {
 };
 
 struct scavenger {
-    struct stream_scavenge *scavenge;
+    struct stream_scavenge *scavenge; /* NULL: a join */
     struct streams *streams;
     struct engine_read read;
     struct engine_write write;
@@ -217,6 +226,7 @@ static int block_judge(struct scavenger *scavenger, struct engine_view *view,
     return 0;
 }
 
+/* `stays` NULL: all do. */
 static int block_take(struct scavenger *scavenger, const struct block *block, const bool *stays)
 {
     struct joint *joint = &scavenger->joint;
@@ -225,7 +235,7 @@ static int block_take(struct scavenger *scavenger, const struct block *block, co
         struct stream_record record;
         uint64_t id;
         error = block_event(block, i, &record, &id);
-        if (error == 0 && stays[i]) {
+        if (error == 0 && (stays == NULL || stays[i])) {
             error = joint_add_event(joint, &record, id);
         } else if (error == 0) {
             joint->changed = true;
@@ -241,12 +251,13 @@ static int block_scavenge(struct scavenger *scavenger, struct engine_view *view,
                           const struct block *block)
 {
     struct joint *joint = &scavenger->joint;
-    uint32_t dead;
-    bool *stays = mem_alloc(block->count * sizeof *stays);
-    if (stays == NULL)
+    bool joins = scavenger->scavenge == NULL;
+    uint32_t dead = 0;
+    bool *stays = joins ? NULL : mem_alloc(block->count * sizeof *stays);
+    if (stays == NULL && !joins)
         return KVS_ERR_NO_MEMORY;
-    int error = block_judge(scavenger, view, block, stays, &dead);
-    bool takes = dead > 0 || block->bytes.size < SMALL_BLOCK_SIZE;
+    int error = joins ? 0 : block_judge(scavenger, view, block, stays, &dead);
+    bool takes = dead > 0 || block->bytes.size < (joins ? JOIN_BLOCK_SIZE : SMALL_BLOCK_SIZE);
     bool fits = joint->count == 0 ||
                 (block_builder_size(&joint->builder) + block->bytes.size <= BLOCK_SIZE_TARGET &&
                  block_last_position(block) - joint->builder.position < UINT32_MAX);
@@ -308,7 +319,8 @@ static int step_blocks(struct scavenger *scavenger, struct engine_view *view)
             return error == KVS_ERR_NOT_FOUND ? 0 : error;
     }
     bool found = true;
-    while (error == 0 && found && scavenger->bytes < STEP_BYTES_MAX)
+    size_t bytes_max = scavenger->scavenge != NULL ? STEP_BYTES_MAX : JOIN_STEP_BYTES_MAX;
+    while (error == 0 && found && scavenger->bytes < bytes_max)
         error = block_next(scavenger, view, &found);
     scavenger->phase_ends = !found;
     return error != 0 ? error : joint_flush(scavenger);
@@ -477,21 +489,40 @@ static int step_transactions(struct scavenger *scavenger, struct engine_view *vi
 
 /* --- steps ------------------------------------------------------------------------------------ */
 
-static void scavenger_end(struct scavenger *scavenger, int error)
+static void scavenger_free(struct scavenger *scavenger)
 {
-    struct stream_scavenge *scavenge = scavenger->scavenge;
-    struct streams *streams = scavenger->streams;
     joint_clear(&scavenger->joint);
     mem_free(scavenger->joint.keys);
     mem_free(scavenger->mutations);
     buf_deinit(&scavenger->next_stream);
     arena_deinit(&scavenger->arena);
     mem_free(scavenger);
-    /* release: the next one sees all of this one. */
-    atomic_store_explicit(&streams->scavenging, false, memory_order_release);
+}
+
+static void scavenge_complete(struct stream_scavenge *scavenge, int error)
+{
     struct completions completions = COMPLETIONS_INIT;
     completions_add(&completions, &scavenge->op, error);
     completions_flush(&completions);
+}
+
+static void scavenger_end(struct scavenger *scavenger, int error)
+{
+    struct stream_scavenge *scavenge = scavenger->scavenge;
+    struct streams *streams = scavenger->streams;
+    struct stream_tidy *tidy = &streams->tidy;
+    scavenger_free(scavenger);
+    pthread_mutex_lock(&tidy->lock);
+    tidy->running = NULL;
+    struct stream_scavenge *waiting = tidy->waiting;
+    tidy->waiting = NULL;
+    pthread_mutex_unlock(&tidy->lock);
+    if (waiting != NULL)
+        streams_scavenge(streams, waiting);
+    if (scavenge != NULL)
+        scavenge_complete(scavenge, error);
+    else /* release: the last touch; pairs with the acquire in tidy_stop */
+        atomic_fetch_sub_explicit(&tidy->joins, 1, memory_order_release);
 }
 
 static void scavenger_on_compacted(struct task *task)
@@ -499,6 +530,12 @@ static void scavenger_on_compacted(struct task *task)
     struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, control.op.task);
     int error = scavenger->control.op.error;
     scavenger_end(scavenger, error == KVS_ERR_UNSUPPORTED ? 0 : error);
+}
+
+static _Atomic bool *scavenger_stop(struct scavenger *scavenger)
+{
+    return scavenger->scavenge != NULL ? &scavenger->scavenge->stop
+                                       : &scavenger->streams->tidy.stop_join;
 }
 
 static void scavenger_on_written(struct task *task)
@@ -511,9 +548,10 @@ static void scavenger_on_written(struct task *task)
     if (scavenger->phase_ends)
         scavenger->phase++;
     scavenger->phase_ends = false;
-    if (error == 0 && atomic_load_explicit(&scavenger->scavenge->stop, memory_order_relaxed))
+    if (error == 0 && atomic_load_explicit(scavenger_stop(scavenger), memory_order_relaxed))
         error = KVS_ERR_CANCELLED;
-    if (error != 0)
+    bool joined = scavenger->scavenge == NULL && scavenger->phase > PHASE_BLOCKS;
+    if (error != 0 || joined)
         scavenger_end(scavenger, error);
     else
         scavenger_step(scavenger);
@@ -561,23 +599,106 @@ static void scavenger_step(struct scavenger *scavenger)
     engine_control(engine, &scavenger->control);
 }
 
+static struct scavenger *scavenger_new(struct streams *streams, struct stream_scavenge *scavenge)
+{
+    struct scavenger *scavenger = mem_zalloc(sizeof *scavenger);
+    if (scavenger == NULL)
+        return NULL;
+    scavenger->scavenge = scavenge;
+    scavenger->streams = streams;
+    return scavenger;
+}
+
 void streams_scavenge(struct streams *streams, struct stream_scavenge *scavenge)
 {
+    struct stream_tidy *tidy = &streams->tidy;
+    struct scavenger *scavenger = NULL;
     scavenge->events_removed = 0;
     scavenge->bytes_removed = 0;
     scavenge->runs_removed = 0;
-    /* acquire: pairs with the release of the one before. */
-    bool busy = atomic_exchange_explicit(&streams->scavenging, true, memory_order_acquire);
-    struct scavenger *scavenger = busy ? NULL : mem_zalloc(sizeof *scavenger);
-    if (scavenger != NULL) {
-        scavenger->scavenge = scavenge;
-        scavenger->streams = streams;
-        scavenger_step(scavenger);
-        return;
+    pthread_mutex_lock(&tidy->lock);
+    bool is_free = tidy->running == NULL;
+    bool waits = !is_free && tidy->joining && tidy->waiting == NULL;
+    if (is_free) {
+        scavenger = scavenger_new(streams, scavenge);
+        tidy->running = scavenger;
+        tidy->joining = false;
     }
-    if (!busy)
-        atomic_store_explicit(&streams->scavenging, false, memory_order_release);
-    struct completions completions = COMPLETIONS_INIT;
-    completions_add(&completions, &scavenge->op, busy ? KVS_ERR_BUSY : KVS_ERR_NO_MEMORY);
-    completions_flush(&completions);
+    if (waits) {
+        tidy->waiting = scavenge;
+        atomic_store_explicit(&tidy->stop_join, true, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&tidy->lock);
+    if (scavenger != NULL)
+        scavenger_step(scavenger);
+    else if (!waits)
+        scavenge_complete(scavenge, is_free ? KVS_ERR_NO_MEMORY : KVS_ERR_BUSY);
+}
+
+/* --- joins ------------------------------------------------------------------------------------ */
+
+void tidy_init(struct stream_tidy *tidy, uint32_t join_blocks)
+{
+    pthread_mutex_init(&tidy->lock, NULL);
+    tidy->join_blocks = join_blocks != 0 ? join_blocks : JOIN_BLOCKS_DEFAULT;
+}
+
+void tidy_deinit(struct stream_tidy *tidy)
+{
+    pthread_mutex_destroy(&tidy->lock);
+}
+
+/* Begins a join of the span, if it is free; under the lock. NULL: not now. */
+static struct scavenger *join_begin(struct streams *streams)
+{
+    struct stream_tidy *tidy = &streams->tidy;
+    if (tidy->running != NULL || tidy->closing)
+        return NULL;
+    struct scavenger *scavenger = scavenger_new(streams, NULL);
+    if (scavenger == NULL)
+        return NULL;
+    scavenger->next_block = log_key_make(tidy->span_from);
+    tidy->running = scavenger;
+    tidy->joining = true;
+    atomic_store_explicit(&tidy->stop_join, false, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tidy->joins, 1, memory_order_relaxed);
+    stream_stat_add(&streams->stat_joins, 1);
+    return scavenger;
+}
+
+void tidy_note_batch(struct streams *streams, const struct batch *batch)
+{
+    struct stream_tidy *tidy = &streams->tidy;
+    struct scavenger *scavenger = NULL;
+    if (batch->last_block == NULL)
+        return;
+    pthread_mutex_lock(&tidy->lock);
+    if (tidy->span_from == 0)
+        tidy->span_from = batch->blocks->builder.position;
+    for (const struct batch_block *block = batch->blocks; block != NULL; block = block->next) {
+        tidy->span_bytes += block->builder.bytes.size;
+        tidy->small_blocks += block->builder.bytes.size < JOIN_BLOCK_SIZE;
+    }
+    if (tidy->small_blocks >= tidy->join_blocks)
+        scavenger = join_begin(streams);
+    if (scavenger != NULL || tidy->span_bytes > JOIN_SPAN_MAX) {
+        /* The newest block is left to the next one. */
+        tidy->span_from = batch->last_block->builder.position;
+        tidy->span_bytes = 0;
+        tidy->small_blocks = 0;
+    }
+    pthread_mutex_unlock(&tidy->lock);
+    if (scavenger != NULL)
+        scavenger_step(scavenger);
+}
+
+bool tidy_stop(struct streams *streams)
+{
+    struct stream_tidy *tidy = &streams->tidy;
+    pthread_mutex_lock(&tidy->lock);
+    tidy->closing = true;
+    pthread_mutex_unlock(&tidy->lock);
+    atomic_store_explicit(&tidy->stop_join, true, memory_order_relaxed);
+    /* acquire: pairs with the release in scavenger_end. */
+    return atomic_load_explicit(&tidy->joins, memory_order_acquire) == 0;
 }

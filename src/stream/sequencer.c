@@ -247,6 +247,7 @@ static void batch_is_safe(struct streams *streams, struct batch *batch)
         acls_install(streams, batch);
     stream_stat_add(&streams->stat_batches, 1);
     watches_fire(streams, batch);
+    tidy_note_batch(streams, batch);
 }
 
 /* On the engine's thread, in the order of the batches. */

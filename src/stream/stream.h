@@ -67,6 +67,7 @@ struct streams_options {
     bool without_derived;      /* no $streams, $ce-, $et- */
     bool insecure;             /* every check of rights passes */
     bool make_users;           /* admin and ops, if there has never been an admin */
+    uint32_t join_blocks;      /* small blocks that are joined when so many came; 0: 1024 */
     uint64_t (*wall_ms)(void); /* the clock of $maxAge and `created`; NULL: the machine's */
 };
 
@@ -260,6 +261,7 @@ struct streams_stats {
     uint64_t reads;
     uint64_t events_read;
     uint64_t retries_found; /* was_there */
+    uint64_t joins;         /* of small blocks, begun */
     uint64_t subscriptions; /* open now */
     uint64_t groups;
     uint64_t streams_cached;

@@ -12,6 +12,7 @@
  *   lookup.c       streams, events and links in a view
  *   read.c, read_all.c   reads
  *   watch.c, subscription.c   being told
+ *   scavenge.c     space is given back, small blocks are joined
  *
  * Heads, window, batches and transactions belong to the sequencer: one thread at a time, see
  * sequencer.c. Readers use views of the engine and what is atomic here, no more.
@@ -39,6 +40,33 @@ struct watches {
     struct list of_streams[WATCH_BUCKETS];
 };
 
+/* --- scavenge.c ------------------------------------------------------------------------------- */
+
+struct scavenger;
+struct streams;
+
+/* Who is at the blocks: one at a time. Under the lock, but what is atomic. */
+struct stream_tidy {
+    pthread_mutex_t lock;
+    struct scavenger *running;       /* a scavenge, or a join; or NULL */
+    struct stream_scavenge *waiting; /* for the join to end; or NULL */
+    bool joining;                    /* what runs is a join */
+    bool closing;                    /* no more joins */
+    _Atomic bool stop_join;
+    atomic_uint joins; /* running, until they touch nothing any more: close waits for it */
+    uint32_t join_blocks;
+    uint32_t small_blocks; /* since `span_from`, ... */
+    uint64_t span_bytes;   /* ... and bytes of all blocks */
+    int64_t span_from;     /* position where the next join begins */
+};
+
+void tidy_init(struct stream_tidy *tidy, uint32_t join_blocks);
+void tidy_deinit(struct stream_tidy *tidy);
+/* A batch is safe: perhaps small blocks are to be joined. */
+void tidy_note_batch(struct streams *streams, const struct batch *batch);
+/* No join begins any more, one that runs ends soon; true: none runs. */
+bool tidy_stop(struct streams *streams);
+
 /* --- all of it -------------------------------------------------------------------------------- */
 
 struct streams {
@@ -52,7 +80,7 @@ struct streams {
     _Atomic int64_t last_position; /* that is safe */
     pthread_rwlock_t acls_lock;
     struct default_acls acls;
-    _Atomic bool scavenging;
+    struct stream_tidy tidy;
     struct groups *groups;
     struct users *users;
 
@@ -67,6 +95,7 @@ struct streams {
     _Atomic uint64_t stat_reads;
     _Atomic uint64_t stat_events_read;
     _Atomic uint64_t stat_retries;
+    _Atomic uint64_t stat_joins;
     _Atomic uint64_t stat_subscriptions;
     _Atomic uint64_t stat_heads;
     _Atomic uint64_t stat_groups;

@@ -30,7 +30,8 @@ static uint64_t wall_ms(void)
 int stream_fixture_init(struct stream_fixture *fixture, const struct engine_kind *kind)
 {
     fixtures_in_memory();
-    *fixture = (struct stream_fixture){.options.wall_ms = wall_ms};
+    /* Small blocks are joined often, so that all tests see it beside what they do. */
+    *fixture = (struct stream_fixture){.options = {.wall_ms = wall_ms, .join_blocks = 7}};
     return fixture_init(&fixture->engine, kind);
 }
 
