@@ -16,6 +16,7 @@
 #define CLASSES_MAX 64u
 #define DEPTH_MAX 32u
 #define REPEAT_MAX 1000u
+#define WITHOUT_MAX 8u
 
 enum step_kind {
     STEP_BYTE,
@@ -41,6 +42,7 @@ struct class
 };
 
 struct pattern {
+    struct pattern *without; /* what the text may not begin with, and so on; NULL: anything */
     uint32_t count;
     uint32_t classes_count;
     struct class classes[CLASSES_MAX];
@@ -440,6 +442,86 @@ static int parse_one(struct parser *parser)
     }
 }
 
+static int compile(kvs_slice text, bool has_alternatives, struct pattern *pattern)
+{
+    struct parser parser = {.pattern = pattern, .text = text, .depth = 1};
+    int error = 0;
+    while (error == 0 && parser_has(&parser))
+        error = parse_one(&parser);
+    if (error == 0 && parser.depth != 1)
+        error = KVS_ERR_INVALID_ARGUMENT;
+    if (error == 0 && !has_alternatives && parser.frames[0].jumps != 0)
+        error = KVS_ERR_INVALID_ARGUMENT;
+    if (error != 0)
+        return error;
+    group_close(&parser);
+    pattern->steps[pattern->count++] =
+        (struct step){.kind = STEP_MATCH}; /* kept free by step_add */
+    return 0;
+}
+
+static size_t class_end(kvs_slice text, size_t at)
+{
+    at += at < text.size && text.data[at] == '^';
+    at += at < text.size && text.data[at] == ']';
+    while (at < text.size && text.data[at] != ']')
+        at += text.data[at] == '\\' ? 2 : 1;
+    return at;
+}
+
+/* The bracket that ends the group that began before `at`; the size when there is none. */
+static size_t group_end(kvs_slice text, size_t at)
+{
+    unsigned depth = 1;
+    for (; at < text.size; at++) {
+        uint8_t byte = text.data[at];
+        if (byte == '\\')
+            at++;
+        else if (byte == '[')
+            at = class_end(text, at + 1);
+        else if (byte == '(')
+            depth++;
+        else if (byte == ')' && --depth == 0)
+            return at;
+    }
+    return text.size;
+}
+
+static bool has_at(kvs_slice text, size_t at, const char *what)
+{
+    return text.size - at >= strlen(what) && memcmp(text.data + at, what, strlen(what)) == 0;
+}
+
+/*
+ * "^(?!X)(?!Y)rest" is "^rest" without "^(?:X)" and "^(?:Y)". Alternatives at the outside of the rest
+ * are refused: what may not be would hold for the first of them only.
+ */
+static int compile_without(kvs_slice text, struct pattern *pattern)
+{
+    uint8_t part[PATTERN_SIZE_MAX + 8];
+    size_t at = 1;
+    for (unsigned i = 0; has_at(text, at, "(?!"); i++) {
+        size_t begin = at + 3;
+        size_t end = group_end(text, begin);
+        struct pattern *without = i < WITHOUT_MAX ? mem_zalloc(sizeof *without) : NULL;
+        if (without == NULL)
+            return i < WITHOUT_MAX ? KVS_ERR_NO_MEMORY : KVS_ERR_TOO_LARGE;
+        without->without = pattern->without;
+        pattern->without = without;
+        if (end == text.size)
+            return KVS_ERR_INVALID_ARGUMENT;
+        memcpy(part, "^(?:", 4);
+        memcpy(part + 4, text.data + begin, end - begin + 1);
+        int error = compile(slice_make(part, 4 + end - begin + 1), true, without);
+        if (error != 0)
+            return error;
+        at = end + 1;
+    }
+    part[0] = '^';
+    memcpy(part + 1, text.data + at, text.size - at);
+    return compile(slice_make(part, 1 + text.size - at), false, pattern);
+}
+
 int pattern_new(kvs_slice text, struct pattern **ret_pattern)
 {
     if (text.size > PATTERN_SIZE_MAX)
@@ -447,26 +529,23 @@ int pattern_new(kvs_slice text, struct pattern **ret_pattern)
     struct pattern *pattern = mem_zalloc(sizeof *pattern);
     if (pattern == NULL)
         return KVS_ERR_NO_MEMORY;
-    struct parser parser = {.pattern = pattern, .text = text, .depth = 1};
-    int error = 0;
-    while (error == 0 && parser_has(&parser))
-        error = parse_one(&parser);
-    if (error == 0 && parser.depth != 1)
-        error = KVS_ERR_INVALID_ARGUMENT;
+    int error =
+        has_at(text, 0, "^(?!") ? compile_without(text, pattern) : compile(text, true, pattern);
     if (error != 0) {
-        mem_free(pattern);
+        pattern_free(pattern);
         return error;
     }
-    group_close(&parser);
-    pattern->steps[pattern->count++] =
-        (struct step){.kind = STEP_MATCH}; /* kept free by step_add */
     *ret_pattern = pattern;
     return 0;
 }
 
 void pattern_free(struct pattern *pattern)
 {
-    mem_free(pattern);
+    while (pattern != NULL) {
+        struct pattern *next = pattern->without;
+        mem_free(pattern);
+        pattern = next;
+    }
 }
 
 /* --- matching --------------------------------------------------------------------------------- */
@@ -520,7 +599,7 @@ static bool step_takes(const struct pattern *pattern, const struct step *step, u
     return (pattern->classes[step->value].bits[byte / 8] >> (byte % 8) & 1) != 0;
 }
 
-bool pattern_matches(const struct pattern *pattern, kvs_slice text)
+static bool matches(const struct pattern *pattern, kvs_slice text)
 {
     struct matcher matcher = {.pattern = pattern, .mark = 1, .at_begin = true};
     struct places now = {0};
@@ -545,4 +624,13 @@ bool pattern_matches(const struct pattern *pattern, kvs_slice text)
         memcpy(now.steps, next.steps, next.count * sizeof next.steps[0]);
     }
     return false;
+}
+
+bool pattern_matches(const struct pattern *pattern, kvs_slice text)
+{
+    for (const struct pattern *without = pattern->without; without != NULL;
+         without = without->without)
+        if (matches(without, text))
+            return false;
+    return matches(pattern, text);
 }

@@ -5,7 +5,8 @@
  *   . [abc] [^a-z] \d \D \w \W \s \S, escaped signs, \t \n \r \xHH
  *   ^ $ (of the whole text; also \A \z), alternatives |, groups ( ) and (?: )
  *   * + ? {n} {n,} {n,m}, which may be followed by ? (there is no difference when only matching)
- * Nothing else of what others know: no back references, no looking around, no options.
+ *   (?! ) at the very begin, behind a ^, also several: what the text may not begin with
+ * Nothing else of what others know: no back references, no other looking around, no options.
  *
  * The time to match grows with the size of the text times that of the pattern, whatever they are.
  */

@@ -58,14 +58,26 @@ static void test_patterns(void **state)
     assert_pattern("a*?b", "aab", "c");
     assert_pattern("x|y|z", "ay", "ab");
     assert_pattern("^((a|b)|(c|d))$", "c", "ac");
+    assert_pattern("^(?!\\$)", "order-1", "$system");
+    assert_pattern("^(?!\\$)", "", "$");
+    assert_pattern("^(?!\\$)(?!Stored$).+", "Stored-1", "Stored");
+    assert_pattern("^(?!\\$)(?!Stored$).+", "x$", "$x");
+    assert_pattern("^(?!\\$|a|b)c", "cab", "ab");
+    assert_pattern("^(?!(a|b)[^])]\\))", "a))", "ax)");
+    assert_pattern("^(?![]a])", "b", "]");
+    assert_pattern("^(?!a)(b|c)$", "c", "a");
+    assert_pattern("^(?!)a", NULL, "a");
+    assert_pattern("^(?!a)", "ba", "ab");
 }
 
 static void test_bad_patterns(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "(",   ")",   "a)", "(a",  "*",      "a**b", "+a",    "[",     "[a",   "[b-a]", "\\",
-        "\\q", "\\1", "a{", "a{1", "a{2,1}", "a{x}", "(?=a)", "(?i)a", "\\x4", "|*",    "(*)"};
+        "(",      ")",          "a)",    "(a",     "*",     "a**b", "+a",    "[",
+        "[a",     "[b-a]",      "\\",    "\\q",    "\\1",   "a{",   "a{1",   "a{2,1}",
+        "a{x}",   "(?=a)",      "(?i)a", "\\x4",   "|*",    "(*)",  "^(?!a", "^(?!a)b|c",
+        "^(?!*)", "^(?!(?!a))", "(?!a)", "a(?!b)", "^(?![)"};
     struct pattern *pattern;
     for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         if (pattern_new(slice_of_string(bad[i]), &pattern) != KVS_ERR_INVALID_ARGUMENT)
@@ -73,6 +85,8 @@ static void test_bad_patterns(void **state)
     }
     assert_int_equal(pattern_new(S("a{1001}"), &pattern), KVS_ERR_TOO_LARGE);
     assert_int_equal(pattern_new(S("((a{100}){100}){100}"), &pattern), KVS_ERR_TOO_LARGE);
+    assert_int_equal(pattern_new(S("^(?!a)(?!b)(?!c)(?!d)(?!e)(?!f)(?!g)(?!h)(?!i)"), &pattern),
+                     KVS_ERR_TOO_LARGE);
     char deep[100];
     memset(deep, '(', sizeof deep);
     assert_int_equal(pattern_new(slice_make(deep, sizeof deep), &pattern), KVS_ERR_TOO_LARGE);
