@@ -7,6 +7,7 @@
 /* What a loop does by itself. */
 #define LOOP_KEYS_MAX 512u
 #define LOCKS_MAX (256u * 1024) /* of one answer */
+#define OBSERVED_LOCKS_MAX 1024u
 
 /* False: it has answered. */
 static bool fill_read(struct tikv_place *place, struct txn_read *read, uint64_t ts,
@@ -251,6 +252,32 @@ void tikv_physical_scan_lock(struct tikv_command *command)
         tikv_txn_encode_range(command, bytes_slice(request->start_key), slice_make(NULL, 0),
                               &range))
         start_scan_lock(&place, &range, request->max_ts, request->limit, answer_physical_scan);
+}
+
+static void answer_check_observer(struct tikv_txn *txn)
+{
+    const struct txn_scan_lock *scan = &txn->of.scan_lock;
+    Kvrpcpb__CheckLockObserverResponse answer = KVRPCPB__CHECK_LOCK_OBSERVER_RESPONSE__INIT;
+    answer.is_clean = scan->locks_count <= OBSERVED_LOCKS_MAX && !has_too_many_locks(txn);
+    answer.n_locks = answer.is_clean ? scan->locks_count : 0;
+    answer.locks = tikv_lock_messages(command_arena(txn->command), scan->locks, scan->locks_count);
+    if (answer.locks != NULL)
+        tikv_answer_message(txn->command, &answer.base);
+    else
+        tikv_fail_no_memory(txn->command);
+}
+
+/* Which locks up to max_ts came since the observer was registered? Those that are there now, and no
+ * others, want to be resolved: so they are looked for now, and nothing is observed. */
+void tikv_check_lock_observer(struct tikv_command *command)
+{
+    const Kvrpcpb__CheckLockObserverRequest *request = (const void *)command->request;
+    struct tikv_place place;
+    struct txn_range range;
+    if (tikv_place_begin_txn(&place, command, request->context) &&
+        tikv_txn_encode_range(command, slice_make(NULL, 0), slice_make(NULL, 0), &range))
+        start_scan_lock(&place, &range, request->max_ts, OBSERVED_LOCKS_MAX + 1,
+                        answer_check_observer);
 }
 
 /* --- all that is kept of a key, for debugging ---------------------------------------------------

@@ -218,21 +218,12 @@ static bool begin(struct tikv_command *command, const Kvrpcpb__Context *context)
     return tikv_place_begin_txn(&place, command, context);
 }
 
-/* Nothing is observed: whoever checks is told to scan for locks in the ordinary way. */
+/* See tikv_check_lock_observer. */
 void tikv_lock_observer(struct tikv_command *command)
 {
     const Kvrpcpb__RegisterLockObserverRequest *request = (const void *)command->request;
     if (begin(command, request->context)) /* removing is alike */
         tikv_answer(command, slice_make(NULL, 0));
-}
-
-void tikv_check_lock_observer(struct tikv_command *command)
-{
-    const Kvrpcpb__CheckLockObserverRequest *request = (const void *)command->request;
-    Kvrpcpb__CheckLockObserverResponse answer = KVRPCPB__CHECK_LOCK_OBSERVER_RESPONSE__INIT;
-    answer.is_clean = false;
-    if (begin(command, request->context))
-        tikv_answer_message(command, &answer.base);
 }
 
 void tikv_lock_wait_info(struct tikv_command *command)

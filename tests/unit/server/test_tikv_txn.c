@@ -407,7 +407,8 @@ static void test_what_is_only_answered(void **state)
     REQUEST(CheckLockObserverRequest, check, CHECK_LOCK_OBSERVER_REQUEST);
     Kvrpcpb__CheckLockObserverResponse *checked =
         CALL("CheckLockObserver", check, check_lock_observer_response);
-    assert_false(checked->is_clean);
+    assert_true(checked->is_clean);
+    assert_int_equal(checked->n_locks, 0);
     FREE(checked);
     REQUEST(BroadcastTxnStatusRequest, broadcast, BROADCAST_TXN_STATUS_REQUEST);
     Kvrpcpb__BroadcastTxnStatusResponse *heard =
@@ -417,6 +418,32 @@ static void test_what_is_only_answered(void **state)
     assert_int_equal(peer_call(peer, "BroadcastTxnStatus", &broadcast,
                                &kvrpcpb__broadcast_txn_status_response__descriptor, &none),
                      GRPC_INVALID_ARGUMENT);
+}
+
+/* An observer tells which locks are there, unless there are too many of them. */
+static void test_lock_observer(void **state)
+{
+    (void)state;
+    enum { OBSERVED_MAX = 1024 };
+    char key[16];
+    for (unsigned i = 0; i <= OBSERVED_MAX; i++) {
+        snprintf(key, sizeof key, "o%04u", i);
+        FREE(prewrite_one(KVRPCPB__OP__Put, key, "v", key, i < 2 ? 100 : 200));
+    }
+    REQUEST(CheckLockObserverRequest, check, CHECK_LOCK_OBSERVER_REQUEST);
+    static const struct {
+        uint64_t max_ts;
+        size_t count;
+        bool is_clean;
+    } rows[] = {{99, 0, true}, {100, 2, true}, {200, 0, false}};
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        check.max_ts = TS(rows[i].max_ts);
+        Kvrpcpb__CheckLockObserverResponse *checked =
+            CALL("CheckLockObserver", check, check_lock_observer_response);
+        assert_int_equal(checked->is_clean, rows[i].is_clean);
+        assert_int_equal(checked->n_locks, rows[i].count);
+        FREE(checked);
+    }
 }
 
 static void test_limits(void **state)
@@ -505,6 +532,7 @@ int main(void)
         TEST(test_versions_of_a_key),
         TEST(test_old_versions_are_removed),
         TEST(test_what_is_only_answered),
+        TEST(test_lock_observer),
         TEST(test_limits),
         TEST(test_commits_in_the_future),
         TEST(test_bytes_that_are_no_request),
