@@ -493,8 +493,8 @@ static bool has_at(kvs_slice text, size_t at, const char *what)
 }
 
 /*
- * "^(?!X)(?!Y)rest" is "^rest" without "^(?:X)" and "^(?:Y)". Alternatives at the outside of the rest
- * are refused: what may not be would hold for the first of them only.
+ * "^(?!X)(?!Y)rest" is "^rest" without "^(?:X)" and "^(?:Y)". Alternatives at the outside of the
+ * rest are refused: what may not be would hold for the first of them only.
  */
 static int compile_without(kvs_slice text, struct pattern *pattern)
 {
