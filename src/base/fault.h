@@ -19,7 +19,7 @@ enum fault_kind {
     FAULT_FILE_SPACE,   /* ENOSPC on write or allocate */
     FAULT_FILE_SHORT,   /* a write takes only half */
     FAULT_FILE_SYNC,    /* EIO on fdatasync */
-    FAULT_FILE_RENAME,  /* EIO on rename, unlink and directory syncs */
+    FAULT_FILE_RENAME,  /* EIO on rename, link, unlink, mkdir and directory syncs */
     FAULT_THREAD_START, /* no thread to be had */
     FAULT_KINDS,
 };

@@ -94,9 +94,8 @@ static int parent_sync(const char *directory)
 
 int engine_directory_make_blocking(const char *directory)
 {
-    if (mkdir(directory, 0755) != 0)
-        return errno == EEXIST ? KVS_ERR_ALREADY_EXISTS : error_from_errno(errno);
-    return parent_sync(directory);
+    int error = file_make_directory(directory);
+    return error == 0 ? parent_sync(directory) : error;
 }
 
 static int directory_make(const struct engine_options *options, struct engine_message *message)

@@ -133,6 +133,24 @@ int file_rename(const char *from, const char *to)
     return rename(from, to) == 0 ? 0 : error_from_errno(errno);
 }
 
+int file_link(const char *from, const char *to)
+{
+    if (fault_hit(FAULT_FILE_RENAME))
+        return KVS_ERR_IO;
+    if (link(from, to) == 0)
+        return 0;
+    return errno == EEXIST ? KVS_ERR_ALREADY_EXISTS : error_from_errno(errno);
+}
+
+int file_make_directory(const char *path)
+{
+    if (fault_hit(FAULT_FILE_RENAME))
+        return KVS_ERR_IO;
+    if (mkdir(path, 0755) == 0)
+        return 0;
+    return errno == EEXIST ? KVS_ERR_ALREADY_EXISTS : error_from_errno(errno);
+}
+
 int file_sync_directory(const char *path)
 {
     if (fault_hit(FAULT_FILE_RENAME))

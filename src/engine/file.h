@@ -30,6 +30,10 @@ int file_size(int fd, uint64_t *ret_size);
 int file_unlink(const char *path);
 /* Replaces `to` when it exists; durable when the directory is synced. */
 int file_rename(const char *from, const char *to);
+/* A second name for a file; both on one file system. ALREADY_EXISTS. */
+int file_link(const char *from, const char *to);
+/* ALREADY_EXISTS. */
+int file_make_directory(const char *path);
 /* Makes creations and removals in the directory durable. */
 int file_sync_directory(const char *path);
 

@@ -328,14 +328,16 @@ static void test_faults(void **state)
     struct files files;
     struct report report;
     char path[PATH_SIZE];
+    bool every = getenv("KVS_TEST_EVERY") != NULL;
     store_make(&fixture, &files);
     saved_path(&fixture, path);
     static const enum fault_kind kinds[] = {FAULT_ALLOC,      FAULT_FILE_OPEN,  FAULT_FILE_READ,
-                                            FAULT_FILE_WRITE, FAULT_FILE_SPACE, FAULT_FILE_SYNC};
+                                            FAULT_FILE_WRITE, FAULT_FILE_SPACE, FAULT_FILE_SHORT,
+                                            FAULT_FILE_SYNC,  FAULT_FILE_RENAME};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         unsigned told = 0;
         bool fired = true;
-        for (uint64_t k = 1; fired; k += 1 + k / 20) {
+        for (uint64_t k = 1; fired; k += every ? 1 : 1 + k / 20) {
             directory_remove(path);
             fault_reset();
             fault_arm(kinds[i], k, false);

@@ -1,12 +1,14 @@
 /*
  * tests/fault/fault_loop.c: for every kind of fault and every k, the script and its check.
  *
- * KVS_TEST_FAULT="KIND K once|on" repeats one case, as a failure prints it.
+ * KVS_TEST_FAULT="KIND K once|on" repeats one case, as a failure prints it. Where there are many k,
+ * each run takes every n-th, from a place of its own (KVS_TEST_SEED); KVS_TEST_EVERY=1: all.
  */
 #include "fault/fault_loop.h"
 
 #include "base/log.h"
 #include "fault/script.h"
+#include "fault/stride.h"
 #include "test.h"
 
 #include <stdio.h>
@@ -33,6 +35,7 @@ static const char *kind_name(unsigned kind)
 }
 
 struct fault_case {
+    uint64_t seed;
     const struct engine_kind *engine;
     enum fault_kind kind;
     bool from_then_on;
@@ -87,12 +90,11 @@ static void test_fault_kind(void **state)
 {
     const struct fault_case *fault_case = *state;
     uint64_t hits = count_hits(fault_case);
-    uint64_t stride = hits > RUNS_MAX ? hits / RUNS_MAX : 1;
+    uint64_t stride = fault_stride(hits, RUNS_MAX);
     unsigned runs = 0;
     unsigned fired = 0;
     unsigned wrong = 0;
-    /* Odd strides drift over the places that hit regularly. */
-    for (uint64_t k = 1; k <= hits; k += stride | 1, runs++)
+    for (uint64_t k = 1 + fault_case->seed % stride; k <= hits; k += stride, runs++)
         fired += run_one(fault_case, k, &wrong);
     printf("# %s: %llu hits, %u runs, %u failed at their point\n", fault_case->name,
            (unsigned long long)hits, runs, fired);
@@ -197,6 +199,7 @@ static struct fault_case *add_test(const struct engine_kind *engine, CMUnitTestF
 int fault_loop_main(const struct engine_kind *engine)
 {
     bool has_files = engine->directory != NULL;
+    uint64_t seed = test_seed();
     fixtures_in_memory();
     log_set_level(getenv("KVS_TEST_FAULT") != NULL ? LOG_DEBUG : LOG_SILENT);
     if (getenv("KVS_TEST_FAULT") != NULL) {
@@ -207,6 +210,7 @@ int fault_loop_main(const struct engine_kind *engine)
         if (i / 2 >= FAULT_FILE_OPEN && i / 2 <= FAULT_FILE_RENAME && !has_files)
             continue;
         struct fault_case *fault_case = add_test(engine, test_fault_kind);
+        fault_case->seed = seed;
         fault_case->kind = (enum fault_kind)(i / 2);
         fault_case->from_then_on = i % 2 == 1;
         snprintf(fault_case->name, sizeof fault_case->name, "%s %s", kind_name(i / 2),

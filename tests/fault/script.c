@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BATCH_MUTATIONS 10
 #define TEXT_SIZE 48
@@ -139,6 +140,25 @@ static void script_scan(struct script *script, const struct engine_snapshot *sna
     script->errors += error != 0;
 }
 
+static unsigned backup_path(const struct script *script, unsigned last, char path[128])
+{
+    unsigned number = last == SCRIPT_BATCHES;
+    snprintf(path, 128, "%s/backup%u", script->fixture.root, number);
+    return number;
+}
+
+/* Of the batches up to `last`. */
+static void script_backup(struct script *script, unsigned last)
+{
+    char path[128];
+    if (!fixture_can(&script->fixture, ENGINE_CAP_CHECKPOINT))
+        return;
+    unsigned number = backup_path(script, last, path);
+    int error = control_wait(&script->fixture, ENGINE_CONTROL_CHECKPOINT, path);
+    script->errors += error != 0;
+    script->backups[number] = error == 0;
+}
+
 /* Batches [first, last), some alone and some in chains, with maintenance and reads between. */
 static void script_work(struct script *script, unsigned first, unsigned last)
 {
@@ -165,6 +185,7 @@ static void script_work(struct script *script, unsigned first, unsigned last)
         script_scan(script, snapshot);
         engine_snapshot_release(fixture->engine, snapshot);
     }
+    script_backup(script, last);
     script->errors += control_wait(fixture, ENGINE_CONTROL_SYNC, NULL) != 0;
 }
 
@@ -272,6 +293,33 @@ static void compare_family(struct script *script, struct fixture *expected, uint
     pairs_deinit(&pairs[1]);
 }
 
+/* Opens the backup in the place of the store. */
+static void backup_check(struct script *script, unsigned last)
+{
+    char path[128];
+    char marker[160];
+    struct script copy = *script;
+    copy.fixture.options.directory = path;
+    unsigned number = backup_path(script, last, path);
+    snprintf(marker, sizeof marker, "%s/KVS", path);
+    if (!script->backups[number] && access(marker, F_OK) != 0)
+        return;
+    int error = fixture_open(&copy.fixture);
+    if (error != 0) {
+        wrong(script, "a backup does not open: error", error);
+        return;
+    }
+    for (unsigned i = 0; i < last; i++) {
+        char text[TEXT_SIZE];
+        struct buf value;
+        error = get_copy(&copy.fixture, 0, marker_key(text, i), &value);
+        buf_deinit(&value);
+        if (error != 0 && script->outcomes[i] == 0)
+            wrong(script, "a backup lacks a batch that was acknowledged before:", i);
+    }
+    fixture_close(&copy.fixture);
+}
+
 void script_check(struct script *script)
 {
     static const struct engine_kind memory = {.name = "memory",
@@ -293,4 +341,6 @@ void script_check(struct script *script)
     for (uint8_t family = 0; family < FAMILIES; family++)
         compare_family(script, &expected, family);
     fixture_deinit(&expected);
+    backup_check(script, SCRIPT_BATCHES / 2);
+    backup_check(script, SCRIPT_BATCHES);
 }

@@ -10,7 +10,9 @@
  * What may be there: the batches carry a number each and leave a key with it, so the reader sees
  * which are there. All acknowledged ones must be, none of those that were refused with a retryable
  * error ("nothing was done"), and of the others any. The content must be what exactly those
- * batches, applied in order to the memory engine, give: no half batch, no other order.
+ * batches, applied in order to the memory engine, give: no half batch, no other order. A backup
+ * that was reported done opens and has all that was acknowledged before it; one that looks finished
+ * opens, too.
  */
 #ifndef TESTS_FAULT_SCRIPT_H
 #define TESTS_FAULT_SCRIPT_H
@@ -25,6 +27,7 @@ struct script {
     int outcomes[SCRIPT_BATCHES]; /* of each batch; SCRIPT_NOT_RUN: never submitted */
     unsigned errors;              /* reported by anything */
     bool broken;                  /* the storage failed since the last open */
+    bool backups[2];              /* that were reported done, after half of the batches and all */
     const char *wrong;            /* the first promise that was broken, or NULL */
     long long wrong_detail;
 };

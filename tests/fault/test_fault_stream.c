@@ -6,13 +6,15 @@
  * acknowledged is there, whole and once; what was refused with an error that says so is not;
  * numbers have no gaps; and more can be written.
  *
- * KVS_TEST_FAULT="KIND K once|on" repeats one case, as a failure prints it.
+ * KVS_TEST_FAULT="KIND K once|on" repeats one case, as a failure prints it; KVS_TEST_EVERY=1 tries
+ * every k, where each run takes some, from a place of its own.
  */
 #include "base/fault.h"
 
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/slice.h"
+#include "fault/stride.h"
 #include "stream/group.h"
 #include "stream/users.h"
 #include "test.h"
@@ -29,9 +31,14 @@ static const struct {
     enum fault_kind kind;
     const char *name;
 } kinds[] = {{FAULT_ALLOC, "ALLOC"},
+             {FAULT_FILE_OPEN, "FILE_OPEN"},
+             {FAULT_FILE_READ, "FILE_READ"},
              {FAULT_FILE_WRITE, "FILE_WRITE"},
              {FAULT_FILE_SPACE, "FILE_SPACE"},
-             {FAULT_FILE_SYNC, "FILE_SYNC"}};
+             {FAULT_FILE_SHORT, "FILE_SHORT"},
+             {FAULT_FILE_SYNC, "FILE_SYNC"},
+             {FAULT_FILE_RENAME, "FILE_RENAME"},
+             {FAULT_THREAD_START, "THREAD_START"}};
 #define KINDS (sizeof kinds / sizeof kinds[0])
 
 static struct stream_fixture fixture;
@@ -39,6 +46,8 @@ static struct stream_write writes[WRITES];
 static struct stream_new_event events[WRITES][3];
 static char names[STREAMS][16];
 static struct latch latch;
+static uint64_t seed;
+static const char *wrong_after; /* what was acknowledged after the storage had failed */
 
 static void on_done(struct task *task)
 {
@@ -48,10 +57,18 @@ static void on_done(struct task *task)
 
 /* --- the script ------------------------------------------------------------------------------- */
 
+static bool storage_has_failed(void)
+{
+    struct engine_stats stats;
+    engine_stats(fixture.engine.engine, &stats);
+    return stats.failed;
+}
+
 /* Eight at once; to each stream upon what it is believed to have. */
 static void append_group(unsigned first)
 {
     struct task_list list = {0};
+    bool failed = storage_has_failed();
     latch_init(&latch, 8);
     for (unsigned i = first; i < first + 8; i++) {
         for (unsigned k = 0; k < 3; k++)
@@ -70,6 +87,10 @@ static void append_group(unsigned first)
     streams_write_list(fixture.streams, &list);
     latch_wait(&latch);
     latch_deinit(&latch);
+    for (unsigned i = first; i < first + 8 && failed; i++) {
+        if (writes[i].op.error == 0)
+            wrong_after = "a write is acknowledged after the storage has failed";
+    }
 }
 
 static void write_others(void)
@@ -199,6 +220,7 @@ static void read_some(void)
 
 static void script_run(void)
 {
+    wrong_after = NULL;
     for (unsigned i = 0; i < WRITES; i++)
         writes[i].op.error = KVS_ERR_CANCELLED; /* not handed over */
     if (stream_fixture_open(&fixture) != 0)
@@ -284,6 +306,8 @@ static const char *check(void)
         wrong = "nothing more can be written";
     if (wrong == NULL && stream_fixture_reopen(&fixture) != 0)
         wrong = "it does not open again";
+    if (wrong_after != NULL)
+        return wrong_after;
     return wrong != NULL ? wrong : check_stream(1);
 }
 
@@ -320,45 +344,22 @@ static uint64_t hits_of(unsigned kind)
     return hits;
 }
 
-static void test_kind(unsigned kind)
+static void test_kind(void **state)
 {
+    unsigned kind = *(unsigned *)*state;
     uint64_t hits = hits_of(kind);
-    uint64_t stride = hits > RUNS_MAX ? hits / RUNS_MAX : 1;
+    uint64_t stride = fault_stride(hits, RUNS_MAX);
     unsigned wrong = 0;
     for (unsigned on = 0; on < 2; on++) {
         unsigned runs = 0;
         unsigned fired = 0;
-        for (uint64_t k = 1; k <= hits; k += stride | 1, runs++)
+        for (uint64_t k = 1 + seed % stride; k <= hits; k += stride, runs++)
             fired += run_one(kind, k, on != 0, &wrong);
         printf("# %s %s: %llu hits, %u runs, %u failed at their point\n", kinds[kind].name,
                on ? "on" : "once", (unsigned long long)hits, runs, fired);
         assert_true(fired > 0);
     }
     assert_int_equal(wrong, 0);
-}
-
-static void test_alloc(void **state)
-{
-    (void)state;
-    test_kind(0);
-}
-
-static void test_write(void **state)
-{
-    (void)state;
-    test_kind(1);
-}
-
-static void test_space(void **state)
-{
-    (void)state;
-    test_kind(2);
-}
-
-static void test_sync(void **state)
-{
-    (void)state;
-    test_kind(3);
 }
 
 static int repeat(const char *text)
@@ -385,7 +386,12 @@ int main(void)
         snprintf(names[i], sizeof names[i], "stream-%u", i);
     if (text != NULL)
         return repeat(text);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_alloc), cmocka_unit_test(test_write),
-                                       cmocka_unit_test(test_space), cmocka_unit_test(test_sync)};
-    return cmocka_run_group_tests_name("fault-stream", tests, NULL, NULL);
+    static unsigned numbers[KINDS];
+    struct CMUnitTest tests[KINDS];
+    for (unsigned i = 0; i < KINDS; i++) {
+        numbers[i] = i;
+        tests[i] = (struct CMUnitTest){kinds[i].name, test_kind, NULL, NULL, &numbers[i]};
+    }
+    seed = test_seed();
+    return _cmocka_run_group_tests("fault-stream", tests, KINDS, NULL, NULL);
 }

@@ -3,9 +3,11 @@
  * every kind of fault and every k; then nothing fails any more, and all that the bank promises must
  * hold.
  *
- * KVS_TEST_FAULT="ENGINE KIND K once|on" repeats one case, as a failure prints it.
+ * KVS_TEST_FAULT="ENGINE KIND K once|on" repeats one case, as a failure prints it;
+ * KVS_TEST_EVERY=1 tries every k, where each run takes some, from a place of its own.
  */
 #include "base/fault.h"
+#include "fault/stride.h"
 #include "unit/txn/bank.h"
 
 #include "base/log.h"
@@ -24,10 +26,15 @@ static const struct {
     enum fault_kind kind;
     const char *name;
 } kinds[] = {
-    {FAULT_ALLOC, "ALLOC"},           {FAULT_FILE_OPEN, "FILE_OPEN"},
-    {FAULT_FILE_READ, "FILE_READ"},   {FAULT_FILE_WRITE, "FILE_WRITE"},
-    {FAULT_FILE_SPACE, "FILE_SPACE"}, {FAULT_FILE_SHORT, "FILE_SHORT"},
-    {FAULT_FILE_SYNC, "FILE_SYNC"},   {FAULT_THREAD_START, "THREAD_START"},
+    {FAULT_ALLOC, "ALLOC"},
+    {FAULT_FILE_OPEN, "FILE_OPEN"},
+    {FAULT_FILE_READ, "FILE_READ"},
+    {FAULT_FILE_WRITE, "FILE_WRITE"},
+    {FAULT_FILE_SPACE, "FILE_SPACE"},
+    {FAULT_FILE_SHORT, "FILE_SHORT"},
+    {FAULT_FILE_SYNC, "FILE_SYNC"},
+    {FAULT_FILE_RENAME, "FILE_RENAME"},
+    {FAULT_THREAD_START, "THREAD_START"},
 };
 
 struct fault_case {
@@ -38,6 +45,8 @@ struct fault_case {
 };
 
 static struct bank bank;
+static uint64_t seed;
+static const char *wrong_after; /* what the node did after the storage had failed */
 
 /* The work: what is counted, and what fails. */
 static void work(const struct fault_case *fault_case)
@@ -45,6 +54,11 @@ static void work(const struct fault_case *fault_case)
     bank_round(&bank);
     if (fault_case->engine == &txn_engine_memory)
         return;
+    struct engine_stats stats;
+    engine_stats(bank.fixture.base.engine, &stats);
+    uint64_t ts = atomic_fetch_add(&bank.clock, 2 << 18);
+    if (stats.failed && txn_put(&bank.fixture, S("after"), S("the end"), ts, ts + (1 << 18)) == 0)
+        wrong_after = "a commit is acknowledged after the storage has failed";
     txn_node_free(bank.fixture.node);
     bank.fixture.node = NULL;
     (void)fixture_close(&bank.fixture.base);
@@ -63,13 +77,14 @@ static const char *check(const struct fault_case *fault_case)
     }
     bank.can_fail = false;
     bank_check(&bank);
-    return atomic_load(&bank.wrong);
+    return wrong_after != NULL ? wrong_after : atomic_load(&bank.wrong);
 }
 
 static void prepare(const struct fault_case *fault_case, bool can_fail)
 {
     assert_int_equal(bank_init(&bank, fault_case->engine, 6, 1, STEPS, SEED), 0);
     bank_open_accounts(&bank);
+    wrong_after = NULL;
     bank.can_fail = can_fail;
 }
 
@@ -110,12 +125,11 @@ static void test_fault_kind(void **state)
 {
     const struct fault_case *fault_case = *state;
     uint64_t hits = count_hits(fault_case);
-    uint64_t stride = hits > RUNS_MAX ? hits / RUNS_MAX : 1;
+    uint64_t stride = fault_stride(hits, RUNS_MAX);
     unsigned runs = 0;
     unsigned fired = 0;
     unsigned wrong = 0;
-    /* Odd strides drift over the places that hit regularly. */
-    for (uint64_t k = 1; k <= hits; k += stride | 1, runs++)
+    for (uint64_t k = 1 + seed % stride; k <= hits; k += stride, runs++)
         fired += run_one(fault_case, k, &wrong);
     printf("# %s: %llu hits, %u runs, %u failed at their point\n", fault_case->name,
            (unsigned long long)hits, runs, fired);
@@ -148,6 +162,7 @@ int main(void)
     static const struct engine_kind *const engines[] = {&txn_engine_log_small, &txn_engine_memory};
     unsigned count = 0;
     fixtures_in_memory();
+    seed = test_seed();
     log_set_level(getenv("KVS_TEST_FAULT") != NULL ? LOG_DEBUG : LOG_SILENT);
     for (unsigned e = 0; e < 2; e++) {
         for (unsigned k = 0; k < KINDS; k++) {

@@ -90,7 +90,7 @@ static int segment_copy(const struct checkpoint *checkpoint, size_t i)
     int error = file_sync(fd);
     if (error != 0)
         return error;
-    if (link(from, to) == 0) /* a number is never used twice: it is the same file */
+    if (file_link(from, to) == 0) /* a number is never used twice: it is the same file */
         return 0;
     return bytes_copy(fd, checkpoint->files[i].size, to);
 }
