@@ -9,7 +9,7 @@
 #   make bench-engine   the log engine beside RocksDB, LMDB and LevelDB
 #   make bench-tikv our TiKV client beside the Rust and Go ones, on one kvs-server
 #   make bench-events  event streams, beside node-eventstore-client
-#   make interop    the published Rust, Go, Python and Java clients of TiKV against kvs-server
+#   make interop    the published clients of TiKV and EventStoreDB against kvs-server
 #   make interop-tikv-server   our TiKV client against a TiKV of others, in Go
 #   make lint fmt   looks at style; puts it right where a tool can
 #   make install    PREFIX=/usr/local DESTDIR=

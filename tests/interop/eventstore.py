@@ -1,16 +1,28 @@
-"""The published TCP clients of EventStoreDB against our server: lists of calls, reading crosswise, restarts, TLS."""
+"""The published TCP clients of EventStoreDB, and ours, against our server: lists of calls, what one leaves and others find,
+events that others follow, groups that they share, restarts under load, TLS."""
+import os
+import random
+import re
 import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
-from harness import (BUILD, SOURCES, TOOLS, Failure, Server, build_java, build_program, build_rust, command, copy_sources,
-                     free_ports)
+from harness import (BUILD, PROGRAMS, SOURCES, TOOLS, Failure, Server, build_java, build_kvs, build_program, build_python, build_rust,
+                     command, copy_sources, free_ports)
 
 FOLDER = SOURCES / "eventstore"
 NODE_PACKAGES = {"node": "node-eventstore-client", "node-0.2": "node-eventstore-client-0.2"}
 LIST_ONLY = ("node-promise",)
-LOAD_SECONDS = 8
+NO_LIST = ("kvs-events",)  # its calls are in tests/unit/client
+LASTING = (*NODE_PACKAGES, "kvs-events")  # they have the commands load and outlast
+NO_WRITE = ("photon-pump",)  # it has no metadata and no transactions
+NO_FINISH = ("rust-eventstore", "rust-eventstore-tls", *NO_WRITE)  # nor this a transaction by its number
+TLS_ONLY, NO_TLS = ("rust-eventstore-tls",), ("rust-eventstore", "node-promise", "photon-pump")
+SHARED, FED = 300, 50  # events that each writer leaves, that each appends for the followers
+LOAD_SECONDS, LOAD_RESTARTS = 12, 6
+STOPPED_EVENTS, STOPPED_SECONDS, STOPPED_MIB_MAX = 100000, 5, 200
 
 
 def build_promise(folder, name):
@@ -23,9 +35,10 @@ def build_node(folder, name, package):
     return ["node", str(copy / "client.js"), package]
 
 
-def build_old_rust(folder, name):
+def build_old_rust(folder, name, features=""):
     """The crate is from 2020: today's compiler takes one of its attributes only when it is told to."""
-    return build_rust(folder, name, RUSTC_BOOTSTRAP="1", RUSTFLAGS="-Zcrate-attr=feature(custom_inner_attributes)")
+    return build_rust(folder, name, features, RUSTC_BOOTSTRAP="1",
+                      RUSTFLAGS="-Zcrate-attr=feature(custom_inner_attributes)")
 
 
 TOOLS.update({build_node: ["node", "npm"], build_promise: ["node", "npm"], build_old_rust: ["cargo"]})
@@ -34,7 +47,10 @@ CLIENTS = {  # name -> how it is built, where, with which options; README.md has
     **{name: (build_node, FOLDER / "node", {"package": package}) for name, package in NODE_PACKAGES.items()},
     "node-promise": (build_promise, FOLDER / "node", {}),
     "rust-eventstore": (build_old_rust, FOLDER / "rust", {}),
+    "rust-eventstore-tls": (build_old_rust, FOLDER / "rust", {"features": "tls"}),
     "jvm": (build_java, FOLDER / "java", {}),
+    "photon-pump": (build_python, FOLDER / "python", {}),
+    "kvs-events": (build_kvs, FOLDER / "kvs", {}),
 }
 
 
@@ -46,37 +62,132 @@ class EventServer(Server):
         self.ports.append(self.events)
 
 
-def lists(results, programs, server):
+# --- one after the other ---
+
+
+def lists(results, programs, server, *words):
     for program in programs:
-        program.run(results, "every call", "list", server.events, f"list-{program.name}")
+        if program.name not in NO_LIST:
+            program.run(results, " ".join(["every call", *words[:1]]), "list", server.events,
+                        f"list-{program.name}", *words)
 
 
-def crosswise(results, programs, server, again=False):
+def crosswise(results, programs, server, *words):
+    """Each reads what each wrote: events, links, metadata, and a transaction that a third one finished; then all take
+    their shares of the writer's group."""
     able = [program for program in programs if program.name not in LIST_ONLY]
-    for writer in able:
+    finishers = [program for program in able if program.name not in NO_FINISH]
+    writers = [program for program in able if program.name not in NO_WRITE]
+    for number, writer in enumerate(writers):
         prefix = f"shared-{writer.name}"
-        if not again:
-            writer.run(results, "for all to read", "write", server.events, prefix)
-        for reader in able:
-            if not again or reader is not writer:
-                reader.run(results, f"what {writer.name} wrote" + (" earlier" if again else ""), "read", server.events,
-                           prefix)
+        lines = writer.run(results, "for all to read", "write", server.events, prefix, *words)
+        transaction = next((line.split()[1] for line in lines if line.startswith("transaction ")), None)
+        if transaction is None:
+            continue
+        finishers[number % len(finishers)].run(results, f"what {writer.name} began", "finish", server.events, prefix,
+                                               transaction, *words)
+        read_all(results, able, server, writer, *words)
+        take_all(results, able, server, writer, *words)
+
+
+def read_all(results, able, server, writer, *words):
+    for reader in able:
+        reader.run(results, f"what {writer.name} wrote", "read", server.events, f"shared-{writer.name}", *words)
+
+
+def take_all(results, able, server, writer, *words):
+    taken = []
+    for number, reader in enumerate(able):
+        share = SHARED // len(able) if number + 1 < len(able) else SHARED - SHARED // len(able) * number
+        lines = reader.run(results, f"of the group that {writer.name} made", "take", server.events,
+                           f"shared-{writer.name}", share, *words)
+        taken += [int(line.split()[1]) for line in lines if line.startswith("took ")]
+    wrong = None if sorted(taken) == list(range(SHARED)) else (
+        f"{len(taken)} were acknowledged, {len(set(taken))} different ones, of {SHARED}")
+    results.result(f"group of {writer.name}, every event acknowledged once", wrong)
+
+
+def wait_ready(process):
+    while (line := process.stdout.readline()) and line != "ready\n":
+        pass
+
+
+def follow(results, programs, server, *words):
+    """All follow a stream to which all append, one after the other."""
+    able = [program for program in programs if program.name not in LIST_ONLY]
+    followers = [(program, program.start("follow", server.events, "all", FED * len(able), *words)) for program in able]
+    for _, process in followers:
+        wait_ready(process)
+    for number, writer in enumerate(able):
+        writer.run(results, "for all to follow", "feed", server.events, "all", FED * number, FED, *words)
+    for program, process in followers:
+        program.finish(results, "all that was appended", process)
+
+
+# --- through restarts ---
 
 
 def restarts(results, programs, server):
-    """The server ends under appends and a catch-up subscription: every acknowledged event is seen once, in order."""
-    for program in programs:
-        if program.name not in NODE_PACKAGES:
-            continue
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            process = program.start("load", server.events, f"load-{program.name}-{number.name}", LOAD_SECONDS)
-            for _ in range(2):
-                time.sleep(LOAD_SECONDS / 4)
-                status = server.stop(number)
-                if status != (0 if number == signal.SIGTERM else -signal.SIGKILL):
-                    results.result(f"server, {number.name}", f"exit status {status}")
-                server.start()
-            program.finish(results, f"restarts after {number.name}", process)
+    """The server ends again and again under appends and subscriptions of every kind, of all these clients at once, on
+    one stream; see node/load.js."""
+    able = [program for program in programs if program.name in LASTING]
+    seed = int(os.environ.get("KVS_TEST_SEED", time.time()))
+    seconds = int(os.environ.get("KVS_TEST_SECONDS", LOAD_SECONDS))
+    print(f"# KVS_TEST_SEED={seed}", flush=True)
+    chance = random.Random(seed)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        processes = [(program, program.start("load", server.events, number.name, seconds, len(able)))
+                     for program in able]
+        for _ in range(LOAD_RESTARTS):
+            time.sleep(chance.uniform(0.2, 1.4) * seconds / LOAD_RESTARTS * 0.8)
+            status = server.stop(number)
+            if status != (0 if number == signal.SIGTERM else -signal.SIGKILL):
+                results.result(f"server, {number.name}", f"exit status {status}")
+            server.start()
+        for program, process in processes:
+            program.finish(results, f"restarts by {number.name}", process)
+
+
+def appended_lines(count):
+    for first in range(0, count, 1000):
+        yield "".join(f'{{"type":"Happened","data":{{"n":{n}}}}}\n' for n in range(first, min(count, first + 1000))).encode()
+
+
+def peak_mib(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+
+def stopped(results, programs, directory):
+    """Followers that are stopped while events are appended: the server keeps little for them, and they miss nothing."""
+    count = int(os.environ.get("KVS_TEST_EVENTS", STOPPED_EVENTS))
+    seconds = int(os.environ.get("KVS_TEST_STOP_SECONDS", STOPPED_SECONDS))
+    directory.mkdir()
+    server = EventServer(directory, "--cache=16m")
+    try:
+        server.start()
+        followers = [(program, program.start("outlast", server.events, "stop", count))
+                     for program in programs if program.name in LASTING]
+        for _, process in followers:
+            wait_ready(process)
+            process.send_signal(signal.SIGSTOP)
+        begin, before = time.monotonic(), peak_mib(server.process.pid)
+        with subprocess.Popen([str(PROGRAMS / "kvs-client"), "events", "append", "stop-follow", "--batch", "100", "--url",
+                               f"esdb://admin:changeit@{server.events}"], stdin=subprocess.PIPE,
+                              stdout=subprocess.DEVNULL) as writer:
+            for lines in appended_lines(count):
+                writer.stdin.write(lines)
+        results.result("appends while others are stopped", None if writer.returncode == 0 else "they failed")
+        time.sleep(max(0, begin + seconds - time.monotonic()))
+        for _, process in followers:
+            process.send_signal(signal.SIGCONT)
+        for program, process in followers:
+            program.finish(results, f"{count} events after {time.monotonic() - begin:.0f} s", process)
+        grown = peak_mib(server.process.pid) - before
+        print(f"# server: {before:.0f} MiB before, {grown:.0f} MiB more at most", flush=True)
+        results.result("the server's memory", None if grown < STOPPED_MIB_MAX else f"it grew by {grown:.0f} MiB")
+    finally:
+        server.stop()
 
 
 def make_certificate(directory):
@@ -88,17 +199,21 @@ def make_certificate(directory):
 
 
 def over_tls(results, programs, directory):
-    able = [program for program in programs if program.name in NODE_PACKAGES]
-    if shutil.which("openssl") is None or not able:
-        results.skip("TLS", "openssl is not installed, or no client that can be told to trust")
+    able = [program for program in programs if program.name not in NO_TLS]
+    if shutil.which("openssl") is None:
+        results.skip("TLS", "openssl is not installed")
         return
     directory.mkdir()
-    server = EventServer(directory / "data", *make_certificate(directory))
     (directory / "data").mkdir()
+    server = EventServer(directory / "data", *make_certificate(directory))
+    words = ("tls", str(directory / "certificate.pem"))
     try:
         server.start()
-        for program in able:
-            program.run(results, "every call over TLS", "list", server.events, f"tls-{program.name}", "tls")
+        lists(results, able, server, *words)
+        crosswise(results, able, server, *words)
+        follow(results, able, server, *words)
+        status = server.stop()
+        results.result("server with TLS, ends", None if status == 0 else f"exit status {status}")
     finally:
         server.stop()
 
@@ -107,16 +222,21 @@ def run(results, arguments, directory):
     programs = [build_program(results, name, build, folder, **options)
                 for name, (build, folder, options) in CLIENTS.items() if name in arguments.clients]
     programs = [program for program in programs if program is not None]
+    plain = [program for program in programs if program.name not in TLS_ONLY]
     (directory / "events").mkdir()
     server = EventServer(directory / "events")
     try:
         server.start()
-        lists(results, programs, server)
-        crosswise(results, programs, server)
-        restarts(results, programs, server)
-        crosswise(results, programs, server, again=True)
+        lists(results, plain, server)
+        crosswise(results, plain, server)
+        follow(results, plain, server)
+        restarts(results, plain, server)
+        able = [program for program in plain if program.name not in LIST_ONLY]
+        for writer in [program for program in able if program.name not in NO_WRITE]:
+            read_all(results, able, server, writer)
         status = server.stop()
         results.result("server, ends", None if status == 0 else f"exit status {status}")
+        stopped(results, plain, directory / "stopped")
         over_tls(results, programs, directory / "tls")
     except Failure as failure:
         results.result("server", str(failure))

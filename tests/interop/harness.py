@@ -77,9 +77,10 @@ def copy_sources(folder, name):
     return BUILD / name
 
 
-def build_rust(folder, name, **env):
+def build_rust(folder, name, features="", **env):
     copy = copy_sources(folder, name)
-    command("cargo", "build", "--release", cwd=copy, name=name, CARGO_TARGET_DIR=str(BUILD / f"{name}-target"), **env)
+    command("cargo", "build", "--release", f"--features={features}", cwd=copy, name=name,
+            CARGO_TARGET_DIR=str(BUILD / f"{name}-target"), **env)
     return [str(BUILD / f"{name}-target" / "release" / "interop")]
 
 
@@ -111,7 +112,7 @@ def build_kvs(folder, name):
     """Against the library as it is built, with its public headers."""
     program, library = BUILD / f"{name}-program", PROGRAMS / "src"
     command("cc", "-std=c17", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'include'}",
-            "client.c", f"-L{library}", "-lkvs", f"-Wl,-rpath,{library}", "-pthread", "-o", str(program), cwd=folder,
+            *(source.name for source in sorted(folder.glob("*.c"))), f"-L{library}", "-lkvs", f"-Wl,-rpath,{library}", "-pthread", "-o", str(program), cwd=folder,
             name=name)
     return [str(program)]
 

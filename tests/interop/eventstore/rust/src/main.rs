@@ -1,9 +1,11 @@
 //! The crate eventstore 0.8.1, as published, against a server of the EventStoreDB TCP protocol.
 //!
-//!     interop COMMAND HOST:PORT PREFIX
+//!     interop COMMAND HOST:PORT PREFIX [WORD ...]
 //!
-//! list: every call of the client, and what it says of what cannot be; write: 300 events to
-//! PREFIX-shared; read compares all that `write` wrote. Prints TAP.
+//! ../../README.md has the commands. With the feature tls it speaks TLS only: the crate, built with its own, makes
+//! no connection without.
+mod cross;
+
 use bytes::Bytes;
 use eventstore::{
     Connection, Credentials, EventData, ExpectedVersion, LinkTos, LocatedEvents, NakAction, OperationError, Payload,
@@ -15,18 +17,17 @@ use serde_json::json;
 use std::future::Future;
 use std::time::Duration;
 
-const SHARED: usize = 300;
-const LATE: Duration = Duration::from_secs(20);
+const LATE: Duration = Duration::from_secs(60);
 
-type Outcome = Result<(), String>;
+pub type Outcome = Result<(), String>;
 
-struct Tests {
+pub struct Tests {
     counted: u32,
     failed: u32,
 }
 
 impl Tests {
-    async fn test(&mut self, name: &str, body: impl Future<Output = Outcome>) {
+    pub async fn test(&mut self, name: &str, body: impl Future<Output = Outcome>) {
         self.counted += 1;
         let outcome = match tokio::time::timeout(LATE, body).await {
             Ok(outcome) => outcome,
@@ -42,30 +43,30 @@ impl Tests {
     }
 }
 
-fn equal<T: PartialEq + std::fmt::Debug>(got: T, expected: T, what: &str) -> Outcome {
+pub fn equal<T: PartialEq + std::fmt::Debug>(got: T, expected: T, what: &str) -> Outcome {
     if got == expected {
         return Ok(());
     }
     Err(format!("{}: {:?}, not {:?}", what, got, expected))
 }
 
-fn said<T: std::fmt::Debug>(thing: T) -> String {
+pub fn said<T: std::fmt::Debug>(thing: T) -> String {
     format!("{:?}", thing)
 }
 
-fn numbers(from: usize, count: usize) -> Vec<EventData> {
+pub fn numbers(from: usize, count: usize) -> Vec<EventData> {
     (from..from + count).map(|n| EventData::json("Happened", json!({ "n": n })).unwrap()).collect()
 }
 
-fn number_of(event: &RecordedEvent) -> i64 {
+pub fn number_of(event: &RecordedEvent) -> i64 {
     serde_json::from_slice::<serde_json::Value>(&event.data).unwrap()["n"].as_i64().unwrap()
 }
 
-fn original_number(event: &ResolvedEvent) -> i64 {
+pub fn original_number(event: &ResolvedEvent) -> i64 {
     number_of(event.get_original_event())
 }
 
-async fn append(c: &Connection, stream: &str, expected: ExpectedVersion, events: Vec<EventData>) -> Result<i64, OperationError> {
+pub async fn append(c: &Connection, stream: &str, expected: ExpectedVersion, events: Vec<EventData>) -> Result<i64, OperationError> {
     let wrote = c.write_events(stream).append_events(events).expected_version(expected).execute().await?;
     Ok(wrote.next_expected_version)
 }
@@ -292,43 +293,79 @@ async fn list_groups(t: &mut Tests, c: &Connection, s: &dyn Fn(&str) -> String) 
     .await;
 }
 
-fn shared(i: usize) -> (bool, Vec<u8>) {
-    if i % 2 == 0 {
-        (true, format!("{{\"i\":{},\"text\":\"é€{}\"}}", i, i).into_bytes())
-    } else {
-        (false, (0..i).map(|k| ((i * 7 + k) & 255) as u8).collect())
+async fn list_access(t: &mut Tests, c: &Connection, s: &dyn Fn(&str) -> String) {
+    t.test("a wrong password is refused, and nothing else", async {
+        let wrong = c.read_event(s("pages"), 0).credentials(Credentials::new("admin", "wrong")).execute().await;
+        match wrong {
+            Err(OperationError::AuthenticationRequired) => (),
+            other => return Err(said(other)),
+        }
+        match c.read_event(s("pages"), 0).execute().await.map_err(said)? {
+            ReadEventStatus::Success(_) => Ok(()),
+            other => Err(said(other)),
+        }
+    })
+    .await;
+    t.test("rights of a stream", async {
+        let acl = json!({"$r": "admin", "$w": "admin"});
+        let metadata = EventData::json("$metadata", json!({ "$acl": acl })).unwrap();
+        append(c, &format!("$${}", s("secret")), ExpectedVersion::Any, vec![metadata]).await.map_err(said)?;
+        let mine = c.write_events(s("secret")).append_events(numbers(0, 1)).execute().await;
+        equal(mine.map_err(said)?.next_expected_version, 0, "for admin")?;
+        let ops = Credentials::new("ops", "changeit");
+        match c.write_events(s("secret")).append_events(numbers(1, 1)).credentials(ops).execute().await {
+            Err(OperationError::AccessDenied(_)) => Ok(()),
+            other => Err(said(other)),
+        }
+    })
+    .await;
+    t.test("heartbeats keep a connection that says nothing", async {
+        // The subscription would end with its connection.
+        let mut events = c.subcribe_to_stream(s("quiet")).execute_with_sub_events();
+        match events.next().await {
+            Some(SubEvent::Confirmed) => (),
+            other => return Err(format!("{:?}", other.is_some())),
+        }
+        tokio::time::delay_for(Duration::from_secs(4)).await; // longer than the server waits for an answer of ours
+        append(c, &s("quiet"), ExpectedVersion::Any, numbers(0, 1)).await.map_err(said)?;
+        match events.next().await {
+            Some(SubEvent::EventAppeared { event, .. }) => equal(original_number(&event), 0, "event"),
+            _ => Err("dropped".to_string()),
+        }
+    })
+    .await;
+}
+
+#[cfg(feature = "tls")]
+struct AnyCertificate;
+
+#[cfg(feature = "tls")]
+impl rustls::ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::RootCertStore,
+        _: &[rustls::Certificate],
+        _: webpki::DNSNameRef,
+        _: &[u8],
+    ) -> Result<rustls::ServerCertVerified, rustls::TLSError> {
+        Ok(rustls::ServerCertVerified::assertion())
     }
 }
 
-async fn write(c: &Connection, stream: &str) -> Outcome {
-    for i in 0..SHARED {
-        let (is_json, data) = shared(i);
-        let kind = format!("Type{}", i % 5);
-        let event = if is_json {
-            EventData::json(kind, serde_json::from_slice::<serde_json::Value>(&data).unwrap()).unwrap()
-        } else {
-            EventData::binary(kind, Bytes::from(data))
-        };
-        let event = event.metadata_as_binary(Bytes::from(format!("m{}", i)));
-        let expected = if i == 0 { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(i as i64 - 1) };
-        append(c, stream, expected, vec![event]).await.map_err(said)?;
-    }
-    Ok(())
-}
-
-async fn read(c: &Connection, stream: &str) -> Outcome {
-    let all: Vec<ResolvedEvent> =
-        c.read_stream(stream).start_from_beginning().max_count(50).iterate_over().try_collect().await.map_err(said)?;
-    equal(all.len(), SHARED, "events")?;
-    for (i, event) in all.iter().enumerate() {
-        let got = event.get_original_event();
-        let (is_json, data) = shared(i);
-        equal((got.event_number, got.is_json), (i as i64, is_json), "event")?;
-        equal(got.event_type.to_string(), format!("Type{}", i % 5), "type")?;
-        equal(&got.data[..], &data[..], "data")?;
-        equal(&got.metadata[..], format!("m{}", i).as_bytes(), "metadata")?;
-    }
-    Ok(())
+fn builder() -> eventstore::ConnectionBuilder {
+    let builder = Connection::builder()
+        .with_default_user(Credentials::new("admin", "changeit"))
+        .with_connection_name("interop")
+        .connection_retry(Retry::Only(3));
+    #[cfg(feature = "tls")]
+    let builder = {
+        // This version of rustls knows no certificates for addresses.
+        let name = webpki::DNSNameRef::try_from_ascii_str("localhost").unwrap().into();
+        let mut settings = eventstore::SecureSettings::new(name);
+        settings.rustls_config.dangerous().set_certificate_verifier(std::sync::Arc::new(AnyCertificate));
+        builder.enable_secure_connection(settings)
+    };
+    builder
 }
 
 #[tokio::main]
@@ -336,12 +373,7 @@ async fn main() {
     let words: Vec<String> = std::env::args().collect();
     let (command, address, prefix) = (&words[1], words[2].parse().unwrap(), &words[3]);
     let _ = Payload::Binary(Bytes::new()).is_json();
-    let c = Connection::builder()
-        .with_default_user(Credentials::new("admin", "changeit"))
-        .with_connection_name("interop")
-        .connection_retry(Retry::Only(3))
-        .single_node_connection(address)
-        .await;
+    let c = builder().single_node_connection(address).await;
     let mut t = Tests { counted: 0, failed: 0 };
     let s = |name: &str| format!("{}-{}", prefix, name);
     match command.as_str() {
@@ -350,10 +382,9 @@ async fn main() {
             list_reads(&mut t, &c, &s).await;
             list_subscriptions(&mut t, &c, &s).await;
             list_groups(&mut t, &c, &s).await;
+            list_access(&mut t, &c, &s).await;
         }
-        "write" => t.test("write what others read", write(&c, &s("shared"))).await,
-        "read" => t.test("read what others wrote", read(&c, &s("shared"))).await,
-        _ => panic!("there is no command {}", command),
+        _ => cross::run(&mut t, &c, command, &s, &words[4..]).await,
     }
     println!("1..{}", t.counted);
     std::process::exit(if t.failed > 0 { 1 } else { 0 });

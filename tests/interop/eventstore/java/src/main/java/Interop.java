@@ -3,7 +3,6 @@ import com.typesafe.config.ConfigFactory;
 import eventstore.akka.Settings;
 import eventstore.akka.SubscriptionObserver;
 import eventstore.core.Content;
-import eventstore.core.ContentType;
 import eventstore.core.Event;
 import eventstore.core.EventData;
 import eventstore.core.EventNumber;
@@ -17,9 +16,7 @@ import eventstore.j.EsConnectionFactory;
 import eventstore.j.EsTransaction;
 import eventstore.j.EventDataBuilder;
 import eventstore.j.PersistentSubscriptionSettingsBuilder;
-import eventstore.j.SettingsBuilder;
 import java.io.Closeable;
-import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -38,33 +35,35 @@ import scala.concurrent.duration.Duration;
 /**
  * EventStore.JVM, as published, against a server of the EventStoreDB TCP protocol.
  *
- * <p>Arguments: COMMAND HOST:PORT PREFIX. list: every call of the client, and what it says of what cannot be; write:
- * 300 events to PREFIX-shared; read compares all that write wrote. Prints TAP.
+ * <p>Arguments: COMMAND HOST:PORT PREFIX [WORD ...]; ../../../../../README.md has the commands.
  */
 public final class Interop {
-    private static final int SHARED = 300;
-    private static final int SECONDS_MAX = 20;
-    private static final UserCredentials NOBODY = null; // those of the connection
+    static final int SECONDS_MAX = 60;
+    static final UserCredentials NOBODY = null; // those of the connection
 
-    private final EsConnection connection;
+    final ActorSystem system;
+    final Settings settings;
+    final EsConnection connection;
     private final String prefix;
     private int counted;
     private int failed;
 
-    private Interop(EsConnection connection, String prefix) {
-        this.connection = connection;
+    private Interop(ActorSystem system, Settings settings, String prefix) {
+        this.system = system;
+        this.settings = settings;
+        this.connection = EsConnectionFactory.create(system, settings);
         this.prefix = prefix;
     }
 
-    private String s(String name) {
+    String s(String name) {
         return prefix + "-" + name;
     }
 
-    private interface Body {
+    interface Body {
         void run() throws Exception;
     }
 
-    private void test(String name, Body body) {
+    void test(String name, Body body) {
         counted++;
         try {
             body.run();
@@ -75,17 +74,17 @@ public final class Interop {
         }
     }
 
-    private static void equal(Object got, Object expected, String what) {
+    static void equal(Object got, Object expected, String what) {
         if (!Objects.equals(got, expected)) {
             throw new IllegalStateException(what + ": " + got + ", not " + expected);
         }
     }
 
-    private static <T> T wait(Future<T> future) throws Exception {
+    static <T> T wait(Future<T> future) throws Exception {
         return Await.result(future, Duration.create(SECONDS_MAX, TimeUnit.SECONDS));
     }
 
-    private static void fails(Callable<?> call, String name) throws Exception {
+    static void fails(Callable<?> call, String name) throws Exception {
         try {
             call.call();
         } catch (Throwable error) {
@@ -99,47 +98,47 @@ public final class Interop {
 
     // --- events --------------------------------------------------------------------------------
 
-    private static ExpectedVersion any() {
+    static ExpectedVersion any() {
         return ExpectedVersion.apply(-2);
     }
 
-    private static ExpectedVersion exact(long version) {
+    static ExpectedVersion exact(long version) {
         return ExpectedVersion.apply(version);
     }
 
-    private static EventNumber number(long number) {
+    static EventNumber number(long number) {
         return EventNumber$.MODULE$.apply(number);
     }
 
-    private static EventNumber.Exact exactNumber(long number) {
+    static EventNumber.Exact exactNumber(long number) {
         return (EventNumber.Exact) number(number);
     }
 
-    private static List<EventData> numbers(int from, int count) {
+    static List<EventData> numbers(int from, int count) {
         return IntStream.range(from, from + count)
                 .mapToObj(n -> new EventDataBuilder("Happened").eventId(UUID.randomUUID()).jsonData("{\"n\":" + n + "}")
                         .jsonMetadata("{\"by\":\"interop\"}").build())
                 .collect(Collectors.toList());
     }
 
-    private static List<Integer> range(int from, int to) {
+    static List<Integer> range(int from, int to) {
         return IntStream.range(from, to).boxed().collect(Collectors.toList());
     }
 
-    private static byte[] bytes(Content content) {
+    static byte[] bytes(Content content) {
         return content.value().toArray();
     }
 
-    private static int n(Event event) {
+    static int n(Event event) {
         String text = new String(bytes(event.data().data()), StandardCharsets.UTF_8);
         return Integer.parseInt(text.replaceAll("[^0-9]", ""));
     }
 
-    private long append(String stream, ExpectedVersion expected, List<EventData> events) throws Exception {
+    long append(String stream, ExpectedVersion expected, List<EventData> events) throws Exception {
         return wait(connection.writeEvents(stream, expected, events, NOBODY)).nextExpectedVersion().value();
     }
 
-    private List<Integer> page(String stream, long from, int count) throws Exception {
+    List<Integer> page(String stream, long from, int count) throws Exception {
         return wait(connection.readStreamEventsForward(stream, exactNumber(from), count, false, NOBODY)).eventsJava()
                 .stream().map(Interop::n).collect(Collectors.toList());
     }
@@ -218,7 +217,7 @@ public final class Interop {
         });
     }
 
-    private static final class Inbox<T> implements SubscriptionObserver<T> {
+    static final class Inbox<T> implements SubscriptionObserver<T> {
         final LinkedBlockingQueue<T> events = new LinkedBlockingQueue<>();
         final LinkedBlockingQueue<String> live = new LinkedBlockingQueue<>();
         volatile Throwable error;
@@ -254,7 +253,7 @@ public final class Interop {
         }
     }
 
-    private static List<Integer> numbersOf(List<Event> events) {
+    static List<Integer> numbersOf(List<Event> events) {
         return events.stream().map(Interop::n).collect(Collectors.toList());
     }
 
@@ -265,6 +264,21 @@ public final class Interop {
                 equal(inbox.live.poll(SECONDS_MAX, TimeUnit.SECONDS), "live", "confirmed");
                 append(s("live"), any(), numbers(0, 30));
                 equal(numbersOf(inbox.take(30)), range(0, 30), "events");
+            }
+        });
+        test("a volatile subscription to the log", () -> {
+            Inbox<IndexedEvent> inbox = new Inbox<>();
+            try (Closeable subscription = connection.subscribeToAll(inbox, false, NOBODY)) {
+                equal(inbox.live.poll(SECONDS_MAX, TimeUnit.SECONDS), "live", "confirmed");
+                append(s("live-all"), any(), numbers(0, 30));
+                List<Integer> mine = new ArrayList<>();
+                while (mine.size() < 30) {
+                    Event event = inbox.take(1).get(0).event();
+                    if (event.streamId().streamId().equals(s("live-all"))) {
+                        mine.add(n(event));
+                    }
+                }
+                equal(mine, range(0, 30), "events");
             }
         });
         test("a catch-up subscription", () -> {
@@ -304,73 +318,78 @@ public final class Interop {
         });
     }
 
-    // --- crosswise -----------------------------------------------------------------------------
-
-    private static boolean isJson(int i) {
-        return i % 2 == 0;
-    }
-
-    private static byte[] shared(int i) {
-        if (isJson(i)) {
-            return ("{\"i\":" + i + ",\"text\":\"é€" + i + "\"}").getBytes(StandardCharsets.UTF_8);
-        }
-        byte[] data = new byte[i];
-        for (int k = 0; k < i; k++) {
-            data[k] = (byte) (i * 7 + k);
-        }
-        return data;
-    }
-
-    private void write() {
-        test("write what others read", () -> {
-            for (int i = 0; i < SHARED; i++) {
-                EventDataBuilder builder = new EventDataBuilder("Type" + i % 5).eventId(UUID.randomUUID())
-                        .metadata(("m" + i).getBytes(StandardCharsets.UTF_8));
-                if (isJson(i)) {
-                    builder.jsonData(new String(shared(i), StandardCharsets.UTF_8));
+    private void access() {
+        test("events of a group are given, acknowledged, and given again when refused", () -> {
+            var settings = new PersistentSubscriptionSettingsBuilder().startFromBeginning().build();
+            wait(connection.createPersistentSubscription(s("given"), "g", settings, NOBODY));
+            append(s("given"), any(), numbers(0, 25));
+            Member member = new Member(this, s("given"), "g");
+            List<Integer> got = new ArrayList<>();
+            while (got.size() < 26) {
+                Event event = member.next();
+                if (n(event) == 3 && !got.contains(3)) {
+                    member.refuse(event);
                 } else {
-                    builder.data(shared(i));
+                    member.acknowledge(event);
                 }
-                append(s("shared"), exact(i - 1), List.of(builder.build()));
+                got.add(n(event));
             }
+            got.sort(null);
+            List<Integer> expected = range(0, 25);
+            expected.add(3, 3);
+            equal(got, expected, "events");
         });
-    }
-
-    private void read() {
-        test("read what others wrote", () -> {
-            List<Event> all = wait(connection.readStreamEventsForward(s("shared"), exactNumber(0), SHARED, false, NOBODY))
-                    .eventsJava();
-            equal(all.size(), SHARED, "events");
-            for (int i = 0; i < SHARED; i++) {
-                EventData data = all.get(i).data();
-                equal(data.eventType(), "Type" + i % 5, "type");
-                equal(data.data().contentType().toString(),
-                        isJson(i) ? ContentType.Json$.MODULE$.toString() : ContentType.Binary$.MODULE$.toString(), "kind");
-                if (!Arrays.equals(bytes(data.data()), shared(i))) {
-                    throw new IllegalStateException("data of event " + i);
-                }
-                equal(new String(bytes(data.metadata()), StandardCharsets.UTF_8), "m" + i, "metadata");
+        UserCredentials wrong = UserCredentials.apply("admin", "wrong");
+        UserCredentials ops = UserCredentials.apply("ops", "changeit");
+        test("a wrong password is refused, and nothing else", () -> {
+            fails(() -> wait(connection.readEvent(s("pages"), number(0), false, wrong)), "NotAuthenticated");
+            wait(connection.readEvent(s("pages"), number(0), false, NOBODY));
+        });
+        test("rights of a stream", () -> {
+            byte[] metadata = "{\"$acl\":{\"$r\":\"admin\",\"$w\":\"admin\"}}".getBytes(StandardCharsets.UTF_8);
+            wait(connection.setStreamMetadata(s("secret"), any(), metadata, NOBODY));
+            append(s("secret"), any(), numbers(0, 1));
+            fails(() -> wait(connection.writeEvents(s("secret"), any(), numbers(1, 1), ops)), "AccessDenied");
+            fails(() -> wait(connection.readEvent(s("secret"), number(0), false, ops)), "AccessDenied");
+        });
+        test("heartbeats keep a connection that says nothing", () -> {
+            // The subscription would miss what is appended while it is made again.
+            Inbox<Event> inbox = new Inbox<>();
+            try (Closeable subscription = connection.subscribeToStream(s("quiet"), inbox, false, NOBODY)) {
+                equal(inbox.live.poll(SECONDS_MAX, TimeUnit.SECONDS), "live", "confirmed");
+                Thread.sleep(4000); // longer than the server waits for an answer of ours
+                append(s("quiet"), any(), numbers(0, 1));
+                equal(numbersOf(inbox.take(1)), range(0, 1), "events");
             }
         });
     }
 
     public static void main(String[] words) {
-        ActorSystem system = ActorSystem.create("interop", ConfigFactory.parseString("akka.loglevel = OFF")
-                .withFallback(ConfigFactory.load()));
+        int tls = List.of(words).indexOf("tls"); // the certificate to trust comes behind it
         int colon = words[1].lastIndexOf(':');
-        Settings settings = new SettingsBuilder()
-                .address(new InetSocketAddress(words[1].substring(0, colon), Integer.parseInt(words[1].substring(colon + 1))))
-                .defaultCredentials("admin", "changeit").connectionName("interop").build();
-        Interop interop = new Interop(EsConnectionFactory.create(system, settings), words[2]);
+        String config = "akka.loglevel = OFF\n"
+                + "eventstore.address { host = \"" + words[1].substring(0, colon) + "\", port = "
+                + words[1].substring(colon + 1) + " }\n"
+                + (tls < 0 ? "" : "eventstore.enable-tcp-tls = true\neventstore.ssl-config.trustManager.stores = "
+                        + "[{ type = PEM, path = \"" + words[tls + 1] + "\" }]\n");
+        ActorSystem system = ActorSystem.create("interop",
+                ConfigFactory.parseString(config).withFallback(ConfigFactory.load()));
+        Interop interop = new Interop(system, Settings.apply(system.settings().config()), words[2]);
+        Cross cross = new Cross(interop);
         switch (words[0]) {
             case "list" -> {
                 interop.writes();
                 interop.reads();
                 interop.subscriptions();
                 interop.groups();
+                interop.access();
             }
-            case "write" -> interop.write();
-            case "read" -> interop.read();
+            case "write" -> cross.write();
+            case "read" -> cross.read();
+            case "finish" -> cross.finish(Long.parseLong(words[3]));
+            case "take" -> cross.take(Integer.parseInt(words[3]));
+            case "follow" -> cross.follow(Integer.parseInt(words[3]));
+            case "feed" -> cross.feed(Integer.parseInt(words[3]), Integer.parseInt(words[4]));
             default -> throw new IllegalArgumentException(words[0]);
         }
         System.out.println("1.." + interop.counted);
