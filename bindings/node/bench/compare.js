@@ -2,13 +2,15 @@
 //
 //   npm install --no-save ioredis node-eventstore-client protobufjs; node bench/compare.js [ROUNDS] [COUNT]
 //
-// 64 calls in flight, values of 100 bytes. kvs-server runs with --sync=interval, redis-server (Debian's)
-// with appendfsync everysec: both may lose the last second in a power cut. A peer that is not installed is
-// left out. KVS_BUILD_DIR says where kvs-server is.
+// Calls: 64 in flight, values of 100 bytes. Catching up: a subscription reads a stream of ten times COUNT
+// events of 100 bytes. Batches: 100 keys each, 16 in flight, beside the C client, bench/micro/batches,
+// through the same interface of libkvs: ninja -C BUILD bench/micro/batches.
+// kvs-server runs with --sync=interval, redis-server (Debian's) with appendfsync everysec: both may lose the
+// last second in a power cut. A peer that is not there is left out. KVS_BUILD_DIR says where kvs-server is.
 "use strict";
-const { spawn } = require("node:child_process");
+const { spawn, spawnSync } = require("node:child_process");
 const { randomUUID } = require("node:crypto");
-const { mkdtempSync, rmSync } = require("node:fs");
+const { existsSync, mkdtempSync, rmSync } = require("node:fs");
 const { tmpdir } = require("node:os");
 const { join } = require("node:path");
 const { setTimeout: sleep } = require("node:timers/promises");
@@ -19,6 +21,10 @@ const IN_FLIGHT = 64;
 const ROUNDS = Number(process.argv[2] ?? 3);
 const COUNT = Number(process.argv[3] ?? 100000);
 const REDIS_PORT = 24681;
+const BATCH = 100;
+const BATCHES_IN_FLIGHT = 16;
+const BATCH_SECONDS = 1;
+const HISTORY = 10 * COUNT;
 const value = Buffer.alloc(100, "x");
 const key = (i) => `key:${String(i % 100000).padStart(10, "0")}`;
 
@@ -55,6 +61,81 @@ async function startRedis() {
   };
 }
 
+// A stream of so many events.
+async function fill(events, stream) {
+  const batch = Array.from({ length: 500 }, () => ({ type: "measured", data: value }));
+  let next = 0;
+  await Promise.all(Array.from({ length: 8 }, async () => {
+    for (; next < HISTORY; next += batch.length) await events.append(stream, batch);
+  }));
+}
+
+function checkData(event) {
+  if (event.data.length !== value.length) throw new Error("an event came in another form");
+}
+
+// How many events a second reach a loop that follows a stream from its begin.
+async function catchUp(events, stream) {
+  const begin = process.hrtime.bigint();
+  let count = 0;
+  for await (const { event } of events.subscribe(stream)) {
+    checkData(event);
+    if (++count === HISTORY) break;
+  }
+  return HISTORY / (Number(process.hrtime.bigint() - begin) / 1e9);
+}
+
+async function catchUpTheirs(connection, stream) {
+  const begin = process.hrtime.bigint();
+  let count = 0;
+  let subscription;
+  await new Promise((resolve, reject) => {
+    const appeared = (_, { event }) => {
+      checkData(event);
+      if (++count === HISTORY) resolve();
+    };
+    subscription = connection.subscribeToStreamFrom(stream, null, false, appeared, undefined, (_, reason) => reject(new Error(reason)));
+  });
+  const seconds = Number(process.hrtime.bigint() - begin) / 1e9;
+  subscription.stop();
+  return HISTORY / seconds;
+}
+
+// Keys a second of batches, one behind the other through all keys, as bench/micro/batches does it.
+async function batchRate(batches, call) {
+  let next = 0, keys = 0;
+  const begin = process.hrtime.bigint();
+  const end = Date.now() + BATCH_SECONDS * 1000;
+  await Promise.all(Array.from({ length: BATCHES_IN_FLIGHT }, async () => {
+    while (Date.now() < end) {
+      const found = await call(batches[next++ % batches.length]);
+      if (found !== undefined && found[BATCH - 1].length !== value.length) throw new Error("a key is missing");
+      keys += BATCH;
+    }
+  }));
+  return keys / (Number(process.hrtime.bigint() - begin) / 1e9);
+}
+
+async function compareBatches(urls, clients, rates) {
+  const program = join(process.env.KVS_BUILD_DIR ?? join(__dirname, "../build/meson"), "bench/micro/batches");
+  const isThere = existsSync(program);
+  if (!isThere) console.log(`${program} is not there, and left out`);
+  const keys = Array.from({ length: 1000 }, (_, b) => Array.from({ length: BATCH }, (_, k) => key(b * BATCH + k)));
+  const pairs = keys.map((batch) => batch.map((one) => [one, value]));
+  for (const [name, url] of Object.entries(urls)) {
+    if (isThere) {
+      const { stdout, stderr } = spawnSync(program, [url, BATCH_SECONDS, BATCH, BATCHES_IN_FLIGHT], { encoding: "utf8" });
+      const [, write, read] = stdout.match(/write (\d+) .*\nread (\d+) /) ?? [];
+      if (read === undefined) throw new Error(stderr);
+      (rates[`batch write ${name} in C`] ??= []).push(Number(write));
+      (rates[`batch read ${name} in C`] ??= []).push(Number(read));
+    }
+    const { write, read } = clients[name];
+    (rates[`batch write ${name}`] ??= []).push(await batchRate(pairs, write));
+    (rates[`batch read ${name}`] ??= []).push(await batchRate(keys, read));
+  }
+}
+
 async function main() {
   const server = await startServer({ tikv: true, eventstore: true }, "--sync", "interval");
   const Redis = peer("ioredis");
@@ -82,12 +163,22 @@ async function main() {
       theirs.appendToStream("theirs", eventstore.expectedVersion.any,
         eventstore.createEventData(randomUUID(), "measured", false, value));
   }
-  for (let round = 0; round < ROUNDS; round++)
+  await fill(events, "history");
+  const urls = { KvsClient: `kvs://${server.address}`, RawClient: `tikv://${server.pd}` };
+  const clients = {
+    KvsClient: { write: (pairs) => store.batchSet(pairs), read: (keys) => store.batchGet(keys) },
+    RawClient: { write: (pairs) => raw.batchPut(pairs), read: (keys) => raw.batchGet(keys) },
+  };
+  for (let round = 0; round < ROUNDS; round++) {
     for (const [name, call] of Object.entries(cases)) {
       if (!call) continue;
       const count = name.startsWith("append") ? COUNT / 4 : COUNT;
       (rates[name] ??= []).push(await rate(count, call));
     }
+    (rates["catch up EventsClient"] ??= []).push(await catchUp(events, "history"));
+    if (theirs) (rates["catch up node-eventstore-client"] ??= []).push(await catchUpTheirs(theirs, "history"));
+    await compareBatches(urls, clients, rates);
+  }
   for (const [name, all] of Object.entries(rates)) console.log(`${name.padEnd(32)} ${Math.round(median(all))}/s`);
   const ratio = (a, b, bar) =>
     rates[a] && rates[b] && console.log(`${a} / ${b}: ${(median(rates[a]) / median(rates[b])).toFixed(2)} (bar ${bar})`);
@@ -95,7 +186,9 @@ async function main() {
     ratio(`${call} KvsClient`, `${call} ioredis`, 1.5);
     ratio(`${call} RawClient`, `${call} ioredis`, 1);
   }
-  ratio("append EventsClient", "append node-eventstore-client", 3);
+  for (const call of ["append", "catch up"]) ratio(`${call} EventsClient`, `${call} node-eventstore-client`, 3);
+  for (const client of ["KvsClient", "RawClient"])
+    for (const call of ["write", "read"]) ratio(`batch ${call} ${client}`, `batch ${call} ${client} in C`, 0.5);
   theirs?.close();
   redis?.disconnect();
   await Promise.all([store.close(), raw.close(), events.close()]);

@@ -111,8 +111,6 @@ struct call *call_new(struct addon *addon, uint32_t id, struct resource *resourc
                       call_write_fn *write);
 /* Room for `size` bytes of arguments: false, when there is no memory, with an exception. */
 bool call_reserve(struct call *call, size_t size);
-/* Appends the bytes of a value (null: none) behind `used`; the slice's data is an offset. */
-bool call_append(struct call *call, napi_value value, size_t *used, kvs_slice *ret_slice);
 /* Zeroed room for a batch's table; NULL: no memory, with an exception. */
 void *call_table(struct call *call, size_t size);
 /* Not submitted: an exception is pending. */
@@ -213,10 +211,22 @@ bool take_flag_option(napi_env env, napi_value object, const char *name, bool *r
 /* Copies arguments first, first + 1, ... (at most 4; null: empty) into the call's memory. */
 bool call_take_bytes(struct call *call, struct arguments *arguments, unsigned first, unsigned count,
                      kvs_slice *slices[]);
-/* An array of keys; NULL: an exception is pending. */
+/* Values one behind the other, to be taken one after the other. */
+struct packed {
+    const uint8_t *at;
+    const uint32_t *sizes; /* JavaScript's: readable until the native function returns */
+    uint32_t count;
+};
+
+/* Three arguments: bytes, their sizes, how many (src/pack.ts); copied into the call's memory. */
+bool call_take_packed(struct call *call, struct arguments *arguments, unsigned i, uint32_t max,
+                      struct packed *ret_packed);
+/* Not more often than `count`. */
+kvs_slice packed_next(struct packed *packed);
+/* The three arguments of keys; NULL: an exception is pending. */
 kvs_slice *call_take_keys(struct call *call, struct arguments *arguments, unsigned i,
                           uint32_t *ret_count);
-/* Three arguments: kinds (a Uint8Array, or one number), keys, values. */
+/* Kinds (a Uint8Array, or one number), then the three of all keys and behind them all values. */
 kvs_mutation *call_take_mutations(struct call *call, struct arguments *arguments, unsigned i,
                                   uint32_t *ret_count);
 

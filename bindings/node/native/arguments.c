@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static bool type_error(napi_env env, const char *what, const char *wanted)
 {
@@ -212,49 +213,66 @@ bool call_take_bytes(struct call *call, struct arguments *arguments, unsigned fi
     return true;
 }
 
-static bool array_length(struct arguments *arguments, unsigned i, uint32_t *ret_length)
+/* Of a typed array of the type; false: an exception is pending. */
+static bool typed_array(struct arguments *arguments, unsigned i, napi_typedarray_type wanted,
+                        const void **ret_data, size_t *ret_count)
 {
-    if (napi_get_array_length(arguments->env, arguments->values[i], ret_length) != napi_ok) {
-        napi_throw_type_error(arguments->env, "ERR_INVALID_ARG_TYPE",
-                              "the argument must be an array");
-        return false;
-    }
-    if (*ret_length <= KVS_BATCH_COUNT_MAX)
-        return true;
-    napi_throw_range_error(arguments->env, "TOO_LARGE", "a batch has at most 65536 keys");
-    return false;
-}
-
-/* The bytes of each element of an array, behind each other in the call's memory; null is empty. The
- * slices are offsets until place_slices: the memory may move while it grows. */
-static bool gather(struct call *call, struct arguments *arguments, unsigned i, uint32_t length,
-                   size_t *used, kvs_slice *slices)
-{
-    for (uint32_t index = 0; index < length; index++) {
-        napi_value value;
-        if (napi_get_element(arguments->env, arguments->values[i], index, &value) != napi_ok ||
-            !call_append(call, value, used, &slices[index]))
-            return false;
-    }
+    napi_typedarray_type type;
+    void *data = NULL;
+    if (napi_get_typedarray_info(arguments->env, arguments->values[i], &type, ret_count, &data,
+                                 NULL, NULL) != napi_ok ||
+        type != wanted)
+        return type_error(arguments->env, "the argument", "a typed array of another type");
+    *ret_data = data;
     return true;
 }
 
-static void place_slices(struct call *call, uint32_t length, kvs_slice *slices)
+bool call_take_packed(struct call *call, struct arguments *arguments, unsigned i, uint32_t max,
+                      struct packed *ret_packed)
 {
-    for (uint32_t index = 0; index < length; index++)
-        slices[index].data = call->memory + (size_t)slices[index].data;
+    const void *bytes, *sizes;
+    size_t bytes_count, sizes_count;
+    uint64_t total = 0;
+    uint32_t count;
+    if (!typed_array(arguments, i, napi_uint8_array, &bytes, &bytes_count) ||
+        !typed_array(arguments, i + 1, napi_uint32_array, &sizes, &sizes_count) ||
+        !argument_u32(arguments, i + 2, &count))
+        return false;
+    if (count > max) {
+        napi_throw_range_error(arguments->env, "TOO_LARGE",
+                               "a batch has at most 65536 keys or events");
+        return false;
+    }
+    for (uint32_t k = 0; k < count && k < sizes_count; k++)
+        total += ((const uint32_t *)sizes)[k];
+    if (count > sizes_count || total > bytes_count)
+        return type_error(arguments->env, "the sizes", "those of the bytes");
+    if (!call_reserve(call, (size_t)total))
+        return false;
+    if (total > 0)
+        memcpy(call->memory, bytes, (size_t)total);
+    *ret_packed = (struct packed){call->memory, sizes, count};
+    return true;
+}
+
+kvs_slice packed_next(struct packed *packed)
+{
+    kvs_slice slice = {packed->at, *packed->sizes++};
+    packed->at += slice.size;
+    return slice;
 }
 
 kvs_slice *call_take_keys(struct call *call, struct arguments *arguments, unsigned i,
                           uint32_t *ret_count)
 {
-    size_t used = 0;
-    kvs_slice *keys = NULL;
-    if (!array_length(arguments, i, ret_count) ||
-        (keys = call_table(call, *ret_count * sizeof *keys)) == NULL ||
-        !gather(call, arguments, i, *ret_count, &used, keys))
+    struct packed packed;
+    kvs_slice *keys;
+    if (!call_take_packed(call, arguments, i, KVS_BATCH_COUNT_MAX, &packed) ||
+        (keys = call_table(call, packed.count * sizeof *keys)) == NULL)
         return NULL;
-    place_slices(call, *ret_count, keys);
+    for (uint32_t k = 0; k < packed.count; k++)
+        keys[k] = packed_next(&packed);
+    *ret_count = packed.count;
     return keys;
 }
 
@@ -282,26 +300,16 @@ static bool take_kinds(struct arguments *arguments, unsigned i, uint32_t length,
 kvs_mutation *call_take_mutations(struct call *call, struct arguments *arguments, unsigned i,
                                   uint32_t *ret_count)
 {
-    uint32_t length, values_length;
-    size_t used = 0;
+    struct packed packed;
     kvs_mutation *mutations;
-    if (!array_length(arguments, i + 1, &length) || !array_length(arguments, i + 2, &values_length))
+    if (!call_take_packed(call, arguments, i + 1, 2 * KVS_BATCH_COUNT_MAX, &packed) ||
+        (mutations = call_table(call, packed.count / 2 * sizeof *mutations)) == NULL ||
+        !take_kinds(arguments, i, packed.count / 2, mutations))
         return NULL;
-    if (values_length < length)
-        length = values_length;
-    mutations = call_table(call, length * (sizeof *mutations + 2 * sizeof(kvs_slice)));
-    if (mutations == NULL)
-        return NULL;
-    kvs_slice *slices = (kvs_slice *)(void *)(mutations + length);
-    if (!gather(call, arguments, i + 1, length, &used, slices) ||
-        !gather(call, arguments, i + 2, length, &used, slices + length) ||
-        !take_kinds(arguments, i, length, mutations))
-        return NULL;
-    place_slices(call, 2 * length, slices);
-    for (uint32_t index = 0; index < length; index++) {
-        mutations[index].key = slices[index];
-        mutations[index].value = slices[length + index];
-    }
-    *ret_count = length;
+    for (uint32_t k = 0; k < packed.count / 2; k++)
+        mutations[k].key = packed_next(&packed);
+    for (uint32_t k = 0; k < packed.count / 2; k++)
+        mutations[k].value = packed_next(&packed);
+    *ret_count = packed.count / 2;
     return mutations;
 }

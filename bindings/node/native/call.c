@@ -72,32 +72,6 @@ bool call_reserve(struct call *call, size_t size)
     return call->memory != NULL;
 }
 
-bool call_append(struct call *call, napi_value value, size_t *used, kvs_slice *ret_slice)
-{
-    napi_env env = call->addon->env;
-    napi_valuetype type;
-    size_t size = 0;
-    bool none =
-        napi_typeof(env, value, &type) == napi_ok && (type == napi_null || type == napi_undefined);
-    if (!none && !bytes_size(env, value, "a key or value", &size))
-        return false;
-    if (*used + size + 1 > call->memory_size) {
-        size_t larger = 2 * (*used + size + 1);
-        uint8_t *grown = realloc(call->memory, larger);
-        if (grown == NULL) {
-            napi_throw_error(call->addon->env, "NO_MEMORY", "out of memory");
-            return false;
-        }
-        call->memory = grown;
-        call->memory_size = larger;
-    }
-    if (!none)
-        bytes_copy(env, value, call->memory + *used, size);
-    *ret_slice = (kvs_slice){(const uint8_t *)*used, size};
-    *used += size + 1; /* a copied string ends with a NUL */
-    return true;
-}
-
 void *call_table(struct call *call, size_t size)
 {
     call->table = calloc(1, size > 0 ? size : 1);

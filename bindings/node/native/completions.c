@@ -18,10 +18,12 @@
  *   SHAPE_KEYS      count, then the size of each
  *   SHAPE_VALUES    count, then for each its size + 1, or 0: none
  *   SHAPE_RESOURCE  index into the third argument
- *   SHAPE_EVENTS    count, then for each: 1 (an event) + 2 (a link), commit and prepare (low, high
- *                   each), retry_count, then for the event and the link that there is: number and
- *                   created_ms (low, high each), 1: JSON, sizes of stream, type, data, metadata;
- *                   its bytes are the id as text, and these four
+ *   SHAPE_EVENTS    count, how many events and links there are of them; the bytes are first the
+ *                   ids of these as text. Then for each: EVENT_* flags of what follows, after
+ *                   EVENT_POSITION commit and prepare (low, high each), after EVENT_RETRIED how
+ *                   often, then for the event and the link that there is: RECORD_* flags, number
+ *                   and created_ms (low, high each), sizes of stream and type, unless those of the
+ *                   record before hold, of data, and of metadata, if any; its bytes are these
  *
  * src/calls.ts reads it. One call into JavaScript settles at most about DELIVER_BYTES_MAX of
  * bytes, because a value that a program keeps keeps its whole array alive.
@@ -222,44 +224,102 @@ void write_position(struct writer *writer, kvs_position position)
     write_number(writer, position.prepare);
 }
 
-static void add_event(struct writer *writer, const kvs_event *event)
+enum { EVENT_HAS_EVENT = 1, EVENT_HAS_LINK = 2, EVENT_POSITION = 4, EVENT_RETRIED = 8 };
+enum { RECORD_IS_JSON = 1, RECORD_SAME_STREAM = 2, RECORD_SAME_TYPE = 4, RECORD_METADATA = 8 };
+
+#define RECORD_WORDS_MAX 9u
+#define EVENT_WORDS_MAX (6u + 2u * RECORD_WORDS_MAX)
+
+static bool same(kvs_slice a, kvs_slice b)
 {
-    const kvs_slice parts[] = {event->stream, event->type, event->data, event->metadata};
+    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+/* Where its words begin; where they end. `last` is the record before, NULL at the first. */
+static uint32_t *add_record(struct writer *writer, uint32_t *words, const kvs_event *event,
+                            const kvs_event **last)
+{
+    uint32_t *flags = words;
+    *flags = event->is_json ? RECORD_IS_JSON : 0;
+    put_long(words + 1, event->number);
+    put_long(words + 3, event->created_ms);
+    words += 5;
+    if (*last != NULL && same(event->stream, (*last)->stream)) {
+        *flags |= RECORD_SAME_STREAM;
+    } else {
+        *words++ = (uint32_t)event->stream.size;
+        add_bytes(writer, event->stream);
+    }
+    if (*last != NULL && same(event->type, (*last)->type)) {
+        *flags |= RECORD_SAME_TYPE;
+    } else {
+        *words++ = (uint32_t)event->type.size;
+        add_bytes(writer, event->type);
+    }
+    *words++ = (uint32_t)event->data.size;
+    add_bytes(writer, event->data);
+    if (event->metadata.size > 0) {
+        *flags |= RECORD_METADATA;
+        *words++ = (uint32_t)event->metadata.size;
+        add_bytes(writer, event->metadata);
+    }
+    *last = event;
+    return words;
+}
+
+static uint32_t *add_event(struct writer *writer, uint32_t *words, const kvs_resolved_event *event,
+                           const kvs_event **last)
+{
+    uint32_t *flags = words++;
+    *flags = 0;
+    if (event->position.commit >= 0) {
+        *flags |= EVENT_POSITION;
+        put_long(words, event->position.commit);
+        put_long(words + 2, event->position.prepare);
+        words += 4;
+    }
+    if (event->retry_count != 0) {
+        *flags |= EVENT_RETRIED;
+        *words++ = (uint32_t)event->retry_count;
+    }
+    if (event->event != NULL) {
+        *flags |= EVENT_HAS_EVENT;
+        words = add_record(writer, words, event->event, last);
+    }
+    if (event->link != NULL) {
+        *flags |= EVENT_HAS_LINK;
+        words = add_record(writer, words, event->link, last);
+    }
+    return words;
+}
+
+static void add_id(struct writer *writer, const kvs_event *event)
+{
     char id[KVS_EVENT_ID_TEXT_SIZE];
-    uint32_t *words = add_words(writer, 9);
-    if (words == NULL)
+    if (event == NULL)
         return;
-    put_long(words, event->number);
-    put_long(words + 2, event->created_ms);
-    words[4] = event->is_json;
     kvs_event_id_format(&event->id, id);
     add_bytes(writer, (kvs_slice){(const uint8_t *)id, sizeof id - 1});
-    for (unsigned i = 0; i < 4; i++) {
-        words[5 + i] = (uint32_t)parts[i].size;
-        add_bytes(writer, parts[i]);
-    }
 }
 
 void write_events(struct writer *writer, const kvs_resolved_event *events, size_t count)
 {
-    uint32_t *words = add_words(writer, 2);
+    const kvs_event *last = NULL;
+    uint32_t records = 0;
+    uint32_t *words = add_words(writer, 3 + EVENT_WORDS_MAX * count);
     if (words == NULL)
         return;
-    words[0] = SHAPE_EVENTS;
-    words[1] = (uint32_t)count;
     for (size_t i = 0; i < count; i++) {
-        words = add_words(writer, 6);
-        if (words == NULL)
-            return;
-        words[0] = (events[i].event != NULL ? 1 : 0) | (events[i].link != NULL ? 2 : 0);
-        put_long(words + 1, events[i].position.commit);
-        put_long(words + 3, events[i].position.prepare);
-        words[5] = (uint32_t)events[i].retry_count;
-        if (events[i].event != NULL)
-            add_event(writer, events[i].event);
-        if (events[i].link != NULL)
-            add_event(writer, events[i].link);
+        records += (events[i].event != NULL ? 1u : 0u) + (events[i].link != NULL ? 1u : 0u);
+        add_id(writer, events[i].event);
+        add_id(writer, events[i].link);
     }
+    *words++ = SHAPE_EVENTS;
+    *words++ = (uint32_t)count;
+    *words++ = records;
+    for (size_t i = 0; i < count; i++)
+        words = add_event(writer, words, &events[i], &last);
+    writer->words_count = (size_t)(words - writer->words); /* what was too many is given back */
 }
 
 bool write_went_well(const struct writer *writer)

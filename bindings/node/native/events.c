@@ -155,80 +155,65 @@ static bool no_such_id(napi_env env)
     return false;
 }
 
-/* The four fields of an event, behind the call's other bytes; slices are offsets until all are
- * there. */
-static bool take_fields(struct call *call, napi_value flat, uint32_t from, size_t *used,
-                        kvs_slice *fields)
+static bool take_event(napi_env env, struct packed *packed, bool json, kvs_new_event *event)
 {
-    napi_value value;
-    for (uint32_t i = 0; i < FIELDS; i++) {
-        if (napi_get_element(call->addon->env, flat, from + i, &value) != napi_ok ||
-            !call_append(call, value, used, &fields[i]))
-            return false;
-        call->memory[*used - 1] = 0;
-    }
-    return true;
+    event->type = packed_next(packed);
+    event->data = packed_next(packed);
+    event->metadata = packed_next(packed);
+    event->is_json = json;
+    kvs_slice id = packed_next(packed);
+    char text[KVS_EVENT_ID_TEXT_SIZE] = "";
+    if (id.size == 0)
+        return true;
+    if (id.size != sizeof text - 1)
+        return no_such_id(env);
+    memcpy(text, id.data, id.size);
+    return kvs_event_id_parse(text, &event->id) == 0 || no_such_id(env);
 }
 
-static bool set_event(struct call *call, kvs_new_event *event, const kvs_slice *fields, bool json)
+/* Arguments i to i + 2: `ahead` values, given in ret_ahead, then the four fields of each event;
+ * i + 3: a Uint8Array that says which events are JSON. */
+static kvs_new_event *take_new_events(struct request *request, unsigned i, unsigned ahead,
+                                      kvs_slice *ret_ahead, size_t *ret_count)
 {
-    kvs_slice at[FIELDS];
-    for (unsigned i = 0; i < FIELDS; i++)
-        at[i] = (kvs_slice){call->memory + (size_t)fields[i].data, fields[i].size};
-    *event = (kvs_new_event){.type = at[0], .data = at[1], .metadata = at[2], .is_json = json};
-    return at[3].size == 0 ||
-           (at[3].size == KVS_EVENT_ID_TEXT_SIZE - 1 &&
-            kvs_event_id_parse((const char *)at[3].data, &event->id) == 0) ||
-           no_such_id(call->addon->env);
-}
-
-/* Arguments i and i + 1: an array of type, data, metadata, id of each event, one behind the other,
- * and a Uint8Array that says which are JSON. `used` bytes of the call's memory are taken. */
-static kvs_new_event *take_new_events(struct request *request, unsigned i, size_t used,
-                                      size_t *ret_count)
-{
-    struct call *call = request->call;
     napi_env env = request->arguments.env;
     napi_typedarray_type type;
-    uint32_t length = 0;
     size_t count = 0;
     void *json = NULL;
-    if (napi_get_array_length(env, request->arguments.values[i], &length) != napi_ok ||
-        napi_get_typedarray_info(env, request->arguments.values[i + 1], &type, &count, &json, NULL,
+    struct packed packed;
+    kvs_new_event *events;
+    if (!call_take_packed(request->call, &request->arguments, i,
+                          KVS_APPEND_COUNT_MAX * FIELDS + ahead, &packed))
+        return NULL;
+    if (napi_get_typedarray_info(env, request->arguments.values[i + 3], &type, &count, &json, NULL,
                                  NULL) != napi_ok ||
-        type != napi_uint8_array || length != count * FIELDS || count > KVS_APPEND_COUNT_MAX) {
-        napi_throw_range_error(env, "TOO_LARGE", "an append has at most 65536 events");
+        type != napi_uint8_array || packed.count != count * FIELDS + ahead) {
+        napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "events have four fields each");
         return NULL;
     }
-    kvs_new_event *events = call_table(call, count * (sizeof *events + FIELDS * sizeof(kvs_slice)));
-    if (events == NULL)
+    if ((events = call_table(request->call, count * sizeof *events)) == NULL)
         return NULL;
-    kvs_slice *fields = (kvs_slice *)(void *)(events + count);
-    for (uint32_t k = 0; k < count; k++) {
-        if (!take_fields(call, request->arguments.values[i], FIELDS * k, &used,
-                         fields + (size_t)FIELDS * k))
-            return NULL;
-    }
+    for (unsigned k = 0; k < ahead; k++)
+        ret_ahead[k] = packed_next(&packed);
     for (size_t k = 0; k < count; k++) {
-        if (!set_event(call, &events[k], fields + FIELDS * k, ((const uint8_t *)json)[k] != 0))
+        if (!take_event(env, &packed, ((const uint8_t *)json)[k] != 0, &events[k]))
             return NULL;
     }
     *ret_count = count;
     return events;
 }
 
-/* (id, client, stream, expected, fields, json, options) */
+/* (id, client, expected, bytes, sizes, count, json, options): the stream is packed first */
 static napi_value append_js(napi_env env, napi_callback_info info)
 {
     struct request request;
     int64_t expected;
     size_t count;
     const kvs_new_event *events;
-    if (!begin_stream(&request, env, info, 6, write_written) ||
-        !argument_i64(&request.arguments, 3, &expected) ||
-        (events = take_new_events(&request, 4, request.stream.size + 1, &count)) == NULL)
+    if (!begin(&request, env, info, 7, write_written) ||
+        !argument_i64(&request.arguments, 2, &expected) ||
+        (events = take_new_events(&request, 3, 1, &request.stream, &count)) == NULL)
         return drop(&request);
-    request.stream.data = request.call->memory; /* which may have moved */
     return submit(&request, kvs_events_append(request.events, request.stream, expected, events,
                                               count, &request.options));
 }
@@ -258,16 +243,16 @@ static napi_value transaction_start_js(napi_env env, napi_callback_info info)
                                                          &request.options));
 }
 
-/* (id, client, transaction, fields, json, options) */
+/* (id, client, transaction, bytes, sizes, count, json, options) */
 static napi_value transaction_write_js(napi_env env, napi_callback_info info)
 {
     struct request request;
     int64_t transaction;
     size_t count;
     const kvs_new_event *events;
-    if (!begin(&request, env, info, 5, write_none) ||
+    if (!begin(&request, env, info, 7, write_none) ||
         !argument_i64(&request.arguments, 2, &transaction) ||
-        (events = take_new_events(&request, 3, 0, &count)) == NULL)
+        (events = take_new_events(&request, 3, 0, NULL, &count)) == NULL)
         return drop(&request);
     return submit(&request, kvs_events_transaction_write(request.events, transaction, events, count,
                                                          &request.options));

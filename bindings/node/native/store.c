@@ -250,7 +250,7 @@ static napi_value store_compact_js(napi_env env, napi_callback_info info)
 
 /* --- batches --- */
 
-/* (id, store, keys, family, timeout) */
+/* (id, store, bytes, sizes, count, family, timeout) */
 static napi_value store_batch_get_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -258,7 +258,7 @@ static napi_value store_batch_get_js(napi_env env, napi_callback_info info)
     if (call == NULL)
         return NULL;
     call->op.keys = call_take_keys(call, &arguments, 2, &call->op.count);
-    return finish(call, call->op.keys != NULL && take_routing(call, &arguments, 3),
+    return finish(call, call->op.keys != NULL && take_routing(call, &arguments, 5),
                   KVS_OP_BATCH_GET);
 }
 
@@ -291,7 +291,7 @@ static bool take_ttls(struct arguments *arguments, unsigned i, uint32_t length,
     return true;
 }
 
-/* (id, store, kinds, keys, values, ttls, family, timeout) */
+/* (id, store, kinds, bytes, sizes, count, ttls, family, timeout) */
 static napi_value store_batch_write_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -299,8 +299,8 @@ static napi_value store_batch_write_js(napi_env env, napi_callback_info info)
     if (call == NULL)
         return NULL;
     kvs_mutation *mutations = call_take_mutations(call, &arguments, 2, &call->op.count);
-    bool ok = mutations != NULL && take_ttls(&arguments, 5, call->op.count, mutations) &&
-              take_routing(call, &arguments, 6);
+    bool ok = mutations != NULL && take_ttls(&arguments, 6, call->op.count, mutations) &&
+              take_routing(call, &arguments, 7);
     for (uint32_t i = 0; ok && i < call->op.count; i++)
         mutations[i].family = call->op.family;
     call->op.family = 0;

@@ -1,6 +1,6 @@
 /*
  * native/txn.c: transactions and snapshots for JavaScript; see addon.h. Functions begin with (id,
- * handle, ...), and the result arrives under the id; txnBegin and snapshotNew return a handle at
+ * handle, timeout, ...), and the result arrives under the id; txnBegin and snapshotNew return a handle at
  * once. src/native.ts has their signatures.
  */
 #include "addon.h"
@@ -96,21 +96,27 @@ static void write_page(struct call *call, struct writer *writer)
 
 /* --- arguments --- */
 
+/* (id, of, timeout_ms, ...) */
 static struct call *begin(struct arguments *arguments, napi_env env, napi_callback_info info,
                           const struct resource_kind *kind, call_write_fn *write)
 {
-    uint32_t id;
+    uint32_t id, timeout_ms;
     struct resource *resource;
     if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, &id) ||
-        (resource = resource_get(env, arguments->values[1], kind)) == NULL)
+        (resource = resource_get(env, arguments->values[1], kind)) == NULL ||
+        !argument_u32(arguments, 2, &timeout_ms))
         return NULL;
-    return call_new(arguments->addon, id, resource, write);
+    struct call *call = call_new(arguments->addon, id, resource, write);
+    if (call != NULL)
+        call->op.timeout_ms = timeout_ms;
+    return call;
 }
 
 /* The future of a call whose arguments were right; NULL: no memory. */
 static napi_value submit(struct call *call, kvs_future *future)
 {
-    call_submit_future(call, future);
+    uint32_t timeout_ms = call->op.timeout_ms; /* 0: the transaction's own */
+    call_submit_future(call, timeout_ms > 0 ? kvs_future_timeout(future, timeout_ms) : future);
     return NULL;
 }
 
@@ -189,7 +195,7 @@ static const struct reads for_update = {&txn_kind, txn_get_for_update, NULL,
 static const struct reads snapshot_reads = {&snapshot_kind, snapshot_get, snapshot_exists,
                                             snapshot_batch_get, snapshot_scan};
 
-/* (id, of, key) */
+/* (id, of, timeout, key) */
 static napi_value get(napi_env env, napi_callback_info info, const struct reads *reads)
 {
     struct arguments arguments;
@@ -198,12 +204,12 @@ static napi_value get(napi_env env, napi_callback_info info, const struct reads 
     if (call == NULL)
         return NULL;
     call->accepted_error = KVS_ERR_NOT_FOUND;
-    if (!call_take_bytes(call, &arguments, 2, 1, slices))
+    if (!call_take_bytes(call, &arguments, 3, 1, slices))
         return drop(call);
     return submit(call, reads->get(call->resource->pointer, key));
 }
 
-/* (id, of, key) */
+/* (id, of, timeout, key) */
 static napi_value exists(napi_env env, napi_callback_info info, const struct reads *reads)
 {
     struct arguments arguments;
@@ -211,12 +217,12 @@ static napi_value exists(napi_env env, napi_callback_info info, const struct rea
     struct call *call = begin(&arguments, env, info, reads->kind, write_truth);
     if (call == NULL)
         return NULL;
-    if (!call_take_bytes(call, &arguments, 2, 1, slices))
+    if (!call_take_bytes(call, &arguments, 3, 1, slices))
         return drop(call);
     return submit(call, reads->exists(call->resource->pointer, key));
 }
 
-/* (id, of, keys) */
+/* (id, of, timeout, bytes, sizes, count) */
 static napi_value batch_get(napi_env env, napi_callback_info info, const struct reads *reads)
 {
     struct arguments arguments;
@@ -225,12 +231,12 @@ static napi_value batch_get(napi_env env, napi_callback_info info, const struct 
     struct call *call = begin(&arguments, env, info, reads->kind, write_found);
     if (call == NULL)
         return NULL;
-    if ((keys = call_take_keys(call, &arguments, 2, &count)) == NULL)
+    if ((keys = call_take_keys(call, &arguments, 3, &count)) == NULL)
         return drop(call);
     return submit(call, reads->batch_get(call->resource->pointer, keys, count));
 }
 
-/* (id, of, start, end, limit, flags) */
+/* (id, of, timeout, start, end, limit, flags) */
 static napi_value scan(napi_env env, napi_callback_info info, const struct reads *reads)
 {
     struct arguments arguments;
@@ -239,8 +245,8 @@ static napi_value scan(napi_env env, napi_callback_info info, const struct reads
     struct call *call = begin(&arguments, env, info, reads->kind, write_page);
     if (call == NULL)
         return NULL;
-    if (!call_take_bytes(call, &arguments, 2, 2, slices) || !argument_u32(&arguments, 4, &limit) ||
-        !argument_u32(&arguments, 5, &flags))
+    if (!call_take_bytes(call, &arguments, 3, 2, slices) || !argument_u32(&arguments, 5, &limit) ||
+        !argument_u32(&arguments, 6, &flags))
         return drop(call);
     call->flags = flags;
     return submit(call, reads->scan(call->resource->pointer, start, end, limit, flags));
@@ -300,7 +306,7 @@ static napi_value snapshot_scan_js(napi_env env, napi_callback_info info)
 
 typedef kvs_future *put_fn(kvs_txn *txn, kvs_slice key, kvs_slice value);
 
-/* (id, txn, key, value) */
+/* (id, txn, timeout, key, value) */
 static napi_value put(napi_env env, napi_callback_info info, put_fn *fn)
 {
     struct arguments arguments;
@@ -308,7 +314,7 @@ static napi_value put(napi_env env, napi_callback_info info, put_fn *fn)
     struct call *call = begin(&arguments, env, info, &txn_kind, write_none);
     if (call == NULL)
         return NULL;
-    if (!call_take_bytes(call, &arguments, 2, 2, slices))
+    if (!call_take_bytes(call, &arguments, 3, 2, slices))
         return drop(call);
     return submit(call, fn(call->resource->pointer, key, value));
 }
@@ -323,7 +329,7 @@ static napi_value txn_insert_js(napi_env env, napi_callback_info info)
     return put(env, info, kvs_txn_insert);
 }
 
-/* (id, txn, key) */
+/* (id, txn, timeout, key) */
 static napi_value txn_delete_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -331,12 +337,12 @@ static napi_value txn_delete_js(napi_env env, napi_callback_info info)
     struct call *call = begin(&arguments, env, info, &txn_kind, write_none);
     if (call == NULL)
         return NULL;
-    if (!call_take_bytes(call, &arguments, 2, 1, slices))
+    if (!call_take_bytes(call, &arguments, 3, 1, slices))
         return drop(call);
     return submit(call, kvs_txn_delete(call->resource->pointer, key));
 }
 
-/* (id, txn, kinds, keys, values) */
+/* (id, txn, timeout, kinds, bytes, sizes, count) */
 static napi_value txn_mutate_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -345,12 +351,12 @@ static napi_value txn_mutate_js(napi_env env, napi_callback_info info)
     struct call *call = begin(&arguments, env, info, &txn_kind, write_none);
     if (call == NULL)
         return NULL;
-    if ((mutations = call_take_mutations(call, &arguments, 2, &count)) == NULL)
+    if ((mutations = call_take_mutations(call, &arguments, 3, &count)) == NULL)
         return drop(call);
     return submit(call, kvs_txn_mutate(call->resource->pointer, mutations, count));
 }
 
-/* (id, txn, keys, wait_ms) */
+/* (id, txn, timeout, bytes, sizes, count, wait_ms) */
 static napi_value txn_lock_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -360,8 +366,8 @@ static napi_value txn_lock_js(napi_env env, napi_callback_info info)
     struct call *call = begin(&arguments, env, info, &txn_kind, write_none);
     if (call == NULL)
         return NULL;
-    if ((keys = call_take_keys(call, &arguments, 2, &count)) == NULL ||
-        !argument_double(&arguments, 3, &wait_ms))
+    if ((keys = call_take_keys(call, &arguments, 3, &count)) == NULL ||
+        !argument_double(&arguments, 6, &wait_ms))
         return drop(call);
     int32_t wait = wait_ms > INT32_MAX ? INT32_MAX
                    : wait_ms < 0       ? KVS_TXN_LOCK_NO_WAIT
@@ -369,7 +375,7 @@ static napi_value txn_lock_js(napi_env env, napi_callback_info info)
     return submit(call, kvs_txn_lock(call->resource->pointer, keys, count, wait));
 }
 
-/* (id, of) */
+/* (id, of, timeout) */
 static napi_value without_arguments(napi_env env, napi_callback_info info,
                                     const struct resource_kind *kind, call_write_fn *write,
                                     kvs_future *(*fn)(void *of))
@@ -431,7 +437,7 @@ static napi_value client_timestamp_js(napi_env env, napi_callback_info info)
 
 /* --- housekeeping --- */
 
-/* (id, client, safe_point) */
+/* (id, client, timeout, safe_point) */
 static napi_value client_gc_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -439,12 +445,12 @@ static napi_value client_gc_js(napi_env env, napi_callback_info info)
     struct call *call = begin(&arguments, env, info, &client_kind, write_timestamp);
     if (call == NULL)
         return NULL;
-    if (!argument_u64(&arguments, 2, &safe_point))
+    if (!argument_u64(&arguments, 3, &safe_point))
         return drop(call);
     return submit(call, kvs_txn_gc(call->resource->pointer, safe_point));
 }
 
-/* (id, client, start, end, timestamp) */
+/* (id, client, timeout, start, end, timestamp) */
 static napi_value client_cleanup_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -453,13 +459,13 @@ static napi_value client_cleanup_js(napi_env env, napi_callback_info info)
     struct call *call = begin(&arguments, env, info, &client_kind, write_future_number);
     if (call == NULL)
         return NULL;
-    if (!call_take_bytes(call, &arguments, 2, 2, slices) ||
-        !argument_u64(&arguments, 4, &timestamp))
+    if (!call_take_bytes(call, &arguments, 3, 2, slices) ||
+        !argument_u64(&arguments, 5, &timestamp))
         return drop(call);
     return submit(call, kvs_txn_cleanup_locks(call->resource->pointer, start, end, timestamp));
 }
 
-/* (id, client, start, end) */
+/* (id, client, timeout, start, end) */
 static napi_value client_destroy_range_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -467,7 +473,7 @@ static napi_value client_destroy_range_js(napi_env env, napi_callback_info info)
     struct call *call = begin(&arguments, env, info, &client_kind, write_none);
     if (call == NULL)
         return NULL;
-    if (!call_take_bytes(call, &arguments, 2, 2, slices))
+    if (!call_take_bytes(call, &arguments, 3, 2, slices))
         return drop(call);
     return submit(call, kvs_txn_unsafe_destroy_range(call->resource->pointer, start, end));
 }

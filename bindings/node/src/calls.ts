@@ -2,6 +2,7 @@
  * Calls under way: a promise for each, settled in batches. The addon delivers many results at once in
  * two arrays (native/completions.c says how they are written); this reads them.
  */
+import { endianness } from "node:os";
 import { asKvsError, errorOf, KvsError } from "./errors";
 import { Position, RecordedEvent, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
@@ -23,17 +24,50 @@ const enum Shape {
   Events,
 }
 
+const enum EventFlag {
+  Event = 1,
+  Link = 2,
+  Position = 4,
+  Retried = 8,
+}
+
+const enum RecordFlag {
+  Json = 1,
+  SameStream = 2,
+  SameType = 4,
+  Metadata = 8,
+}
+
+const LITTLE_ENDIAN = endianness() === "LE";
+const ID_SIZE = 36;
+const NO_BYTES = Buffer.alloc(0);
+
+/** What Buffer.prototype.subarray makes, without its looking for the memory behind each one. */
+const BufferOf = (Buffer as unknown as Record<symbol, unknown>)[Symbol.species] as new (
+  memory: ArrayBufferLike,
+  offset: number,
+  size: number,
+) => Buffer;
+
 /** Results of one delivery, read from front to back. */
 export class Results {
   private words!: Uint32Array;
+  private view!: DataView; // the words again, for numbers of 64 bits
   private bytes!: Buffer;
+  private memory!: ArrayBufferLike; // of the bytes
+  private offset = 0; // of the bytes in it
   private handles: Handle[] | undefined;
   private word = 0;
   private byte = 0;
+  private stream = ""; // of the event before
+  private type = "";
 
   begin(words: Uint32Array, bytes: Buffer, handles: Handle[] | undefined): void {
     this.words = words;
+    this.view = new DataView(words.buffer, words.byteOffset, words.byteLength);
     this.bytes = bytes;
+    this.memory = bytes.buffer;
+    this.offset = bytes.byteOffset;
     this.handles = handles;
     this.word = this.byte = 0;
   }
@@ -49,7 +83,7 @@ export class Results {
   take(size: number): Buffer {
     const from = this.byte;
     this.byte = from + size;
-    return this.bytes.subarray(from, from + size);
+    return new BufferOf(this.memory, this.offset + from, size);
   }
 
   text(size: number, encoding: BufferEncoding = "utf8"): string {
@@ -67,7 +101,7 @@ export class Results {
     if (details === 2) return errorOf(errno, message, undefined, this.long());
     const keySize = this.next();
     const primarySize = this.next();
-    const long = () => BigInt(this.next()) | (BigInt(this.next()) << 32n);
+    const long = () => BigInt.asUintN(64, this.long());
     const [startTimestamp, conflictTimestamp, conflictCommitTimestamp, lockTtlMs] = [
       long(),
       long(),
@@ -104,17 +138,14 @@ export class Results {
   }
 
   bigint(): bigint {
-    this.word++;
-    const low = this.words[this.word++]!;
-    return (BigInt(this.words[this.word++]!) << 32n) | BigInt(low);
+    return BigInt.asUintN(64, this.signed());
   }
 
   /** A signed number of 64 bits, without its shape. */
   private long(): bigint {
-    const low = this.words[this.word++]!;
-    const high = this.words[this.word++]! | 0;
-    if (high >= -0x200000 && high < 0x200000) return BigInt(high * 4294967296 + low);
-    return (BigInt(high) << 32n) | BigInt(low);
+    const number = this.view.getBigInt64(this.word * 4, LITTLE_ENDIAN);
+    this.word += 2;
+    return number;
   }
 
   signed(): bigint {
@@ -129,34 +160,32 @@ export class Results {
     return commit < 0n ? undefined : { commit, prepare };
   }
 
-  private recorded(): RecordedEvent {
+  private recorded(id: string): RecordedEvent {
+    const flags = this.next();
     const number = this.long();
-    const created = Number(this.long());
-    const isJson = this.next() !== 0;
-    const [stream, type, data, metadata] = [this.next(), this.next(), this.next(), this.next()];
-    return new RecordedEvent(
-      this.text(36, "latin1"),
-      this.text(stream),
-      this.text(type),
-      number,
-      created,
-      isJson,
-      this.take(data),
-      this.take(metadata),
-    );
+    const low = this.next();
+    const created = (this.next() | 0) * 4294967296 + low;
+    if ((flags & RecordFlag.SameStream) === 0) this.stream = this.text(this.next());
+    if ((flags & RecordFlag.SameType) === 0) this.type = this.text(this.next());
+    const data = this.take(this.next());
+    const metadata = flags & RecordFlag.Metadata ? this.take(this.next()) : NO_BYTES;
+    const isJson = (flags & RecordFlag.Json) !== 0;
+    return new RecordedEvent(id, this.stream, this.type, number, created, isJson, data, metadata);
   }
 
   events(): ResolvedEvent[] {
     this.word++;
     const events = new Array<ResolvedEvent>(this.next());
+    const ids = this.text(this.next() * ID_SIZE, "latin1");
+    let id = 0;
+    const next = () => this.recorded(ids.substring(id, (id += ID_SIZE)));
     for (let i = 0; i < events.length; i++) {
-      const which = this.next();
-      const commit = this.long();
-      const prepare = this.long();
-      const retryCount = this.next() | 0;
-      const event = which & 1 ? this.recorded() : undefined;
-      const link = which & 2 ? this.recorded() : undefined;
-      const position = commit < 0n ? undefined : { commit, prepare };
+      const flags = this.next();
+      const position =
+        flags & EventFlag.Position ? { commit: this.long(), prepare: this.long() } : undefined;
+      const retryCount = flags & EventFlag.Retried ? this.next() | 0 : 0;
+      const event = flags & EventFlag.Event ? next() : undefined;
+      const link = flags & EventFlag.Link ? next() : undefined;
       events[i] = new ResolvedEvent(event, link, position, retryCount);
     }
     return events;

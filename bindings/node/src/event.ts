@@ -1,5 +1,6 @@
 /** Events, as they are appended and as they are read; include/kvs/event.h says more. */
-import { Bytes } from "./native";
+import { Bytes, Packed } from "./native";
+import { packed } from "./pack";
 
 /** Where an event stands in $all, the order of everything. */
 export interface Position {
@@ -106,17 +107,22 @@ export function expectedNumber(expected: ExpectedVersion | undefined): number | 
   return expected;
 }
 
-/** @internal As the addon wants them: type, data, metadata and id of each, and which are JSON. */
-export function eventFields(events: NewEvent | Iterable<NewEvent>): [(Bytes | null)[], Uint8Array] {
+/** @internal As the addon wants them: what is `ahead`, then type, data, metadata and id of each; and
+ * which are JSON. */
+export function packEvents(
+  events: NewEvent | Iterable<NewEvent>,
+  ...ahead: string[]
+): [...Packed, json: Uint8Array] {
   const all = Symbol.iterator in events ? [...events] : [events];
-  const fields: (Bytes | null)[] = [];
+  const fields: (Bytes | undefined)[] = ahead;
   const json = new Uint8Array(all.length);
-  for (const [i, event] of all.entries()) {
-    if (typeof event.type !== "string") throw new TypeError("the type of an event must be a string");
-    if (event.id !== undefined && typeof event.id !== "string")
+  for (let i = 0; i < all.length; i++) {
+    const { type, data, metadata, id, isJson } = all[i]!;
+    if (typeof type !== "string") throw new TypeError("the type of an event must be a string");
+    if (id !== undefined && typeof id !== "string")
       throw new TypeError("the id of an event must be a UUID");
-    fields.push(event.type, event.data ?? null, event.metadata ?? null, event.id ?? null);
-    json[i] = event.isJson ? 1 : 0;
+    fields.push(type, data, metadata, id);
+    json[i] = isJson ? 1 : 0;
   }
-  return [fields, json];
+  return [...packed(fields, "the data or metadata of an event", true), json];
 }

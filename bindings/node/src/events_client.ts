@@ -1,14 +1,15 @@
 import { call, callNow } from "./calls";
 import { Client } from "./client";
 import {
-  eventFields,
   expectedNumber,
   ExpectedVersion,
   NewEvent,
+  packEvents,
   Position,
   ResolvedEvent,
 } from "./event";
 import { EventsCall, Handle, native, NativeFilter } from "./native";
+import { Pages, ReadPages } from "./pages";
 import { CallOptions } from "./store_client";
 import { GroupSubscription, Subscription, SubscriptionHandlers } from "./subscription";
 
@@ -203,8 +204,8 @@ function choose<T extends object>(what: string, table: T, name: keyof T): T[keyo
   return table[name];
 }
 
-function nativeCall(options: EventsCallOptions | undefined): EventsCall {
-  return { timeoutMs: options?.timeoutMs, anyNode: options?.anyNode, ...options?.credentials };
+function nativeCall(options: EventsCallOptions | undefined): EventsCall | undefined {
+  return options && { timeoutMs: options?.timeoutMs, anyNode: options?.anyNode, ...options?.credentials };
 }
 
 function nativeFilter(filter: EventFilter | undefined): NativeFilter | undefined {
@@ -293,7 +294,7 @@ export class EventsClient extends Client {
       (id, of) => {
         checkName(stream, "stream");
         const expected = expectedNumber(options?.expectedVersion);
-        native.eventsAppend(id, this.handle, stream, expected, ...eventFields(events), of);
+        native.eventsAppend(id, this.handle, expected, ...packEvents(events, stream), of);
       },
       options,
     );
@@ -321,7 +322,7 @@ export class EventsClient extends Client {
   }
 
   private write(
-    start: (id: number, of: EventsCall) => void,
+    start: (id: number, of: EventsCall | undefined) => void,
     options: EventsCallOptions | undefined,
   ): Promise<AppendResult> {
     return call(
@@ -336,7 +337,7 @@ export class EventsClient extends Client {
   }
 
   private done(
-    start: (id: number, of: EventsCall) => void,
+    start: (id: number, of: EventsCall | undefined) => void,
     options: EventsCallOptions | undefined,
   ): Promise<void> {
     return call(
@@ -368,13 +369,7 @@ export class EventsClient extends Client {
       (events, options) =>
         this.done(
           (call, of) =>
-            native.eventsTransactionWrite(
-              call,
-              this.handle,
-              transaction,
-              ...eventFields(events),
-              of,
-            ),
+            native.eventsTransactionWrite(call, this.handle, transaction, ...packEvents(events), of),
           options,
         ),
       (options) =>
@@ -414,7 +409,7 @@ export class EventsClient extends Client {
   readStream(
     stream: string,
     options: ReadStreamOptions = {},
-  ): AsyncGenerator<ResolvedEvent, void, undefined> {
+  ): Pages<ResolvedEvent> {
     checkName(stream, "stream");
     const [start, end] = [0, -1];
     const given = options.from ?? (options.direction === "backward" ? "end" : "start");
@@ -436,7 +431,7 @@ export class EventsClient extends Client {
   }
 
   /** Events of $all in order, page by page. */
-  readAll(options: ReadAllOptions = {}): AsyncGenerator<ResolvedEvent, void, undefined> {
+  readAll(options: ReadAllOptions = {}): Pages<ResolvedEvent> {
     const places = { start: { commit: 0n, prepare: 0n }, end: { commit: -1n, prepare: -1n } };
     const given = options.from ?? (options.direction === "backward" ? "end" : "start");
     let from = typeof given === "string" ? choose("from", places, given) : given;
@@ -467,20 +462,20 @@ export class EventsClient extends Client {
     );
   }
 
-  private async *pages(
+  private pages(
     options: ReadOptions,
     read: (count: number, flags: number) => Promise<{ events: ResolvedEvent[]; isEnd: boolean }>,
-  ): AsyncGenerator<ResolvedEvent, void, undefined> {
+  ): Pages<ResolvedEvent> {
     const { direction = "forward", pageSize = PAGE_SIZE } = options;
     const backward = choose("direction", { forward: 0, backward: FLAG_BACKWARD }, direction);
     const flags = backward | (options.resolveLinks ? FLAG_RESOLVE_LINKS : 0);
     let left = options.maxCount ?? Infinity;
-    while (left > 0) {
+    return new ReadPages(async () => {
+      if (left <= 0) return undefined;
       const page = await read(Math.min(left, pageSize, PAGE_SIZE_MAX), flags);
-      yield* page.events;
-      left -= page.events.length;
-      if (page.isEnd) return;
-    }
+      left = page.isEnd ? 0 : left - page.events.length;
+      return page.events;
+    });
   }
 
   /* --- subscriptions --- */
@@ -714,4 +709,6 @@ export class EventTransaction {
   }
 }
 
-async function* nothing(): AsyncGenerator<never, void, undefined> {}
+function nothing(): Pages<never> {
+  return new ReadPages<never>(async () => undefined);
+}

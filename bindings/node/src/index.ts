@@ -46,4 +46,5 @@ export {
   SubscribeOptions,
   User,
 } from "./events_client";
+export { Pages } from "./pages";
 export { GroupSubscription, Subscription, SubscriptionState } from "./subscription";

@@ -1,8 +1,10 @@
 import { call } from "./calls";
 import { Bytes, native } from "./native";
+import { Pages } from "./pages";
 import { KeyRange } from "./ranges";
 import {
   CallOptions,
+  checkKey,
   Pair,
   ReadOptions,
   ScanOptions,
@@ -108,13 +110,14 @@ export class KvsClient extends StoreClient {
   }
 
   /** Changes that happen all or not at all, one after the other. */
-  batch(changes: Iterable<Change>, options?: CallOptions): Promise<void> {
+  async batch(changes: Iterable<Change>, options?: CallOptions): Promise<void> {
     const kinds: number[] = [];
     const keys: Bytes[] = [];
     const values: (Bytes | null)[] = [];
     const ttls: number[] = [];
     for (const change of changes) {
       if ("set" in change) {
+        checkKey(change.value, "the value");
         kinds.push(1);
         keys.push(change.set);
         values.push(change.value);
@@ -136,11 +139,11 @@ export class KvsClient extends StoreClient {
   }
 
   /** Keys and values in order, page by page: a slow loop slows the reading, not the heap. */
-  scan<O extends ScanOptions>(options: O = {} as O): AsyncGenerator<Pair<O>, void, undefined> {
+  scan<O extends ScanOptions>(options: O = {} as O): Pages<Pair<O>> {
     return this.scanRange(options, 0, false);
   }
 
-  scanKeys<O extends ScanOptions>(options: O = {} as O): AsyncGenerator<Value<O>, void, undefined> {
+  scanKeys<O extends ScanOptions>(options: O = {} as O): Pages<Value<O>> {
     return this.scanRange(options, 0, true);
   }
 

@@ -39,6 +39,9 @@ export interface NativeFilter {
   window?: number | undefined;
 }
 
+/** Many values, one behind the other: pack.ts. */
+export type Packed = [bytes: Uint8Array, sizes: Uint32Array, count: number];
+
 export interface Native {
   start(deliver: (words: Uint32Array, bytes: Buffer, handles?: Handle[]) => void): void;
   flush(): void;
@@ -71,16 +74,16 @@ export interface Native {
     timeoutMs: number,
     ttlMs: number | bigint,
   ): void;
-  storeBatchGet(id: number, store: Handle, keys: Bytes[], family: number, timeoutMs: number): void;
+  storeBatchGet(
+    id: number,
+    store: Handle,
+    ...keys: [...Packed, family: number, timeoutMs: number]
+  ): void;
   storeBatchWrite(
     id: number,
     store: Handle,
     kinds: Uint8Array | number,
-    keys: Bytes[],
-    values: (Bytes | null)[],
-    ttlsMs: Float64Array | number,
-    family: number,
-    timeoutMs: number,
+    ...pairs: [...Packed, ttlsMs: Float64Array | number, family: number, timeoutMs: number]
   ): void;
   storeScan(
     id: number,
@@ -115,11 +118,12 @@ export interface Native {
 
   txnClientOpen(id: number, url: string, options: StoreOptions): void;
   txnClientClose(id: number, client: Handle): void;
-  txnClientTimestamp(id: number, client: Handle): void;
-  txnClientGc(id: number, client: Handle, safePoint: bigint): void;
+  txnClientTimestamp(id: number, client: Handle, timeoutMs: number): void;
+  txnClientGc(id: number, client: Handle, timeoutMs: number, safePoint: bigint): void;
   txnClientCleanupLocks(
     id: number,
     client: Handle,
+    timeoutMs: number,
     start: Bytes | null,
     end: Bytes | null,
     timestamp: bigint,
@@ -127,63 +131,63 @@ export interface Native {
   txnClientUnsafeDestroyRange(
     id: number,
     client: Handle,
+    timeoutMs: number,
     start: Bytes | null,
     end: Bytes | null,
   ): void;
   txnBegin(client: Handle, options: object): Handle;
   txnClose(id: number, txn: Handle): void;
-  txnGet(id: number, txn: Handle, key: Bytes): void;
-  txnExists(id: number, txn: Handle, key: Bytes): void;
-  txnBatchGet(id: number, txn: Handle, keys: Bytes[]): void;
+  txnGet(id: number, txn: Handle, timeoutMs: number, key: Bytes): void;
+  txnExists(id: number, txn: Handle, timeoutMs: number, key: Bytes): void;
+  txnBatchGet(id: number, txn: Handle, timeoutMs: number, ...keys: Packed): void;
   txnScan(
     id: number,
     txn: Handle,
+    timeoutMs: number,
     start: Bytes | null,
     end: Bytes | null,
     limit: number,
     flags: number,
   ): void;
-  txnGetForUpdate(id: number, txn: Handle, key: Bytes): void;
-  txnBatchGetForUpdate(id: number, txn: Handle, keys: Bytes[]): void;
-  txnPut(id: number, txn: Handle, key: Bytes, value: Bytes): void;
-  txnInsert(id: number, txn: Handle, key: Bytes, value: Bytes): void;
-  txnDelete(id: number, txn: Handle, key: Bytes): void;
+  txnGetForUpdate(id: number, txn: Handle, timeoutMs: number, key: Bytes): void;
+  txnBatchGetForUpdate(id: number, txn: Handle, timeoutMs: number, ...keys: Packed): void;
+  txnPut(id: number, txn: Handle, timeoutMs: number, key: Bytes, value: Bytes): void;
+  txnInsert(id: number, txn: Handle, timeoutMs: number, key: Bytes, value: Bytes): void;
+  txnDelete(id: number, txn: Handle, timeoutMs: number, key: Bytes): void;
   txnMutate(
     id: number,
     txn: Handle,
+    timeoutMs: number,
     kinds: Uint8Array,
-    keys: Bytes[],
-    values: (Bytes | null)[],
+    ...pairs: Packed
   ): void;
-  txnLock(id: number, txn: Handle, keys: Bytes[], waitMs: number): void;
-  txnCommit(id: number, txn: Handle): void;
-  txnRollback(id: number, txn: Handle): void;
-  txnTimestamp(id: number, txn: Handle): void;
+  txnLock(id: number, txn: Handle, timeoutMs: number, ...keys: [...Packed, waitMs: number]): void;
+  txnCommit(id: number, txn: Handle, timeoutMs: number): void;
+  txnRollback(id: number, txn: Handle, timeoutMs: number): void;
+  txnTimestamp(id: number, txn: Handle, timeoutMs: number): void;
   snapshotNew(client: Handle, timestamp: bigint): Handle;
-  snapshotGet(id: number, snapshot: Handle, key: Bytes): void;
-  snapshotExists(id: number, snapshot: Handle, key: Bytes): void;
-  snapshotBatchGet(id: number, snapshot: Handle, keys: Bytes[]): void;
+  snapshotGet(id: number, snapshot: Handle, timeoutMs: number, key: Bytes): void;
+  snapshotExists(id: number, snapshot: Handle, timeoutMs: number, key: Bytes): void;
+  snapshotBatchGet(id: number, snapshot: Handle, timeoutMs: number, ...keys: Packed): void;
   snapshotScan(
     id: number,
     snapshot: Handle,
+    timeoutMs: number,
     start: Bytes | null,
     end: Bytes | null,
     limit: number,
     flags: number,
   ): void;
-  snapshotTimestamp(id: number, snapshot: Handle): void;
+  snapshotTimestamp(id: number, snapshot: Handle, timeoutMs: number): void;
 
   eventsOpen(id: number, url: string, options: object): void;
   eventsClose(id: number, client: Handle): void;
-  /** `fields`: type, data, metadata and id of each event; `json`: 1 for each that is JSON. */
+  /** Packed: the stream, then type, data, metadata and id of each event; `json`: 1 for each that is JSON. */
   eventsAppend(
     id: number,
     client: Handle,
-    stream: string,
     expected: number | bigint,
-    fields: (Bytes | null)[],
-    json: Uint8Array,
-    options: EventsCall,
+    ...events: [...Packed, json: Uint8Array, options: EventsCall | undefined]
   ): void;
   eventsDelete(
     id: number,
@@ -191,28 +195,26 @@ export interface Native {
     stream: string,
     expected: number | bigint,
     hard: boolean,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsTransactionStart(
     id: number,
     client: Handle,
     stream: string,
     expected: number | bigint,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsTransactionWrite(
     id: number,
     client: Handle,
     transaction: bigint,
-    fields: (Bytes | null)[],
-    json: Uint8Array,
-    options: EventsCall,
+    ...events: [...Packed, json: Uint8Array, options: EventsCall | undefined]
   ): void;
   eventsTransactionCommit(
     id: number,
     client: Handle,
     transaction: bigint,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsReadEvent(
     id: number,
@@ -220,7 +222,7 @@ export interface Native {
     stream: string,
     number: number | bigint,
     flags: number,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsReadStream(
     id: number,
@@ -229,7 +231,7 @@ export interface Native {
     from: number | bigint,
     count: number,
     flags: number,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsReadAll(
     id: number,
@@ -239,16 +241,16 @@ export interface Native {
     count: number,
     flags: number,
     filter: NativeFilter | undefined,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
-  eventsGetMetadata(id: number, client: Handle, stream: string, options: EventsCall): void;
+  eventsGetMetadata(id: number, client: Handle, stream: string, options: EventsCall | undefined): void;
   eventsSetMetadata(
     id: number,
     client: Handle,
     stream: string,
     json: Bytes,
     expected: number | bigint,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsCreateGroup(
     id: number,
@@ -256,7 +258,7 @@ export interface Native {
     stream: string,
     group: string,
     settings: object,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsUpdateGroup(
     id: number,
@@ -264,37 +266,37 @@ export interface Native {
     stream: string,
     group: string,
     settings: object,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsDeleteGroup(
     id: number,
     client: Handle,
     stream: string,
     group: string,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsReplayParked(
     id: number,
     client: Handle,
     stream: string,
     group: string,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsChangeUser(
     id: number,
     client: Handle,
     change: number,
     user: object,
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
   eventsGetUsers(
     id: number,
     client: Handle,
     which: { login?: string | undefined },
-    options: EventsCall,
+    options: EventsCall | undefined,
   ): void;
-  eventsScavenge(id: number, client: Handle, options: EventsCall): void;
-  eventsPing(id: number, client: Handle, options: EventsCall): void;
+  eventsScavenge(id: number, client: Handle, options: EventsCall | undefined): void;
+  eventsPing(id: number, client: Handle, options: EventsCall | undefined): void;
   eventsSubscribe(client: Handle, options: object): Handle;
   eventsSubscribeGroup(client: Handle, options: object): Handle;
   subscriptionNext(id: number, subscription: Handle): void;

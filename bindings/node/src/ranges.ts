@@ -1,6 +1,7 @@
 /** Ranges of keys, and scans of them page by page. */
 import { call } from "./calls";
 import { Bytes } from "./native";
+import { Pages, ReadPages } from "./pages";
 import type { ScanOptions } from "./store_client";
 
 /** Which keys: from `start` up to, not with, `end`; or all that begin with `prefix`. */
@@ -13,6 +14,7 @@ export interface KeyRange {
 const FLAG_REVERSE = 1;
 const FLAG_KEYS_ONLY = 2;
 const FLAG_PAGE = 256;
+const PAGE_SIZE_MAX = 65536;
 
 /** The first bytes behind all that begin with the prefix; undefined: there are none. */
 export function prefixEnd(prefix: Bytes): Buffer | undefined {
@@ -53,7 +55,7 @@ export function positionalRange(
 }
 
 /** Page after page, each when the one before has been taken; `ask` asks for one. */
-export async function* scanPages<T>(
+export function scanPages<T>(
   options: ScanOptions,
   keysOnly: boolean,
   ask: (
@@ -63,12 +65,14 @@ export async function* scanPages<T>(
     limit: number,
     flags: number,
   ) => void,
-): AsyncGenerator<T, void, undefined> {
-  let [start, end] = rangeOf(options);
+): Pages<T> {
+  let range: [start: Bytes | null, end: Bytes | null] | undefined;
   let left = options.limit ?? Infinity;
   const flags = FLAG_PAGE | (options.reverse ? FLAG_REVERSE : 0) | (keysOnly ? FLAG_KEYS_ONLY : 0);
-  while (left > 0) {
-    const limit = Math.min(left, options.pageSize ?? 65536, 65536);
+  return new ReadPages(async () => {
+    if (left <= 0) return undefined;
+    const [start, end] = (range ??= rangeOf(options));
+    const limit = Math.min(left, options.pageSize ?? PAGE_SIZE_MAX, PAGE_SIZE_MAX);
     const [page, last, more] = await call(
       (id) => ask(id, start, end, limit, flags),
       (r): [T[], Buffer | undefined, boolean] => {
@@ -77,12 +81,11 @@ export async function* scanPages<T>(
       },
       options.signal,
     );
-    yield* page;
-    left -= page.length;
-    if (!more || last === undefined) return;
-    if (options.reverse) end = Buffer.from(last);
-    else start = keyAfter(last);
-  }
+    left = more && last !== undefined ? left - page.length : 0;
+    if (last !== undefined)
+      range = options.reverse ? [start, Buffer.from(last)] : [keyAfter(last), end];
+    return page;
+  });
 }
 
 /** All that an iterator gives. */

@@ -1,5 +1,6 @@
 import { call } from "./calls";
 import { Bytes, native } from "./native";
+import { Pages } from "./pages";
 import { collect, KeyRange, positionalRange } from "./ranges";
 import {
   CallOptions,
@@ -181,7 +182,7 @@ export class RawClient extends StoreClient {
   /** Keys and values in order, page by page: a slow loop slows the reading, not the heap. */
   scan<O extends ScanOptions & FamilyOptions>(
     options?: O,
-  ): AsyncGenerator<Pair<O>, void, undefined>;
+  ): Pages<Pair<O>>;
   /** @deprecated */
   scan(
     start: Bytes | undefined,
@@ -199,7 +200,7 @@ export class RawClient extends StoreClient {
 
   scanKeys<O extends ScanOptions & FamilyOptions>(
     options?: O,
-  ): AsyncGenerator<Value<O>, void, undefined> {
+  ): Pages<Value<O>> {
     const all = this.with<ScanOptions & FamilyOptions>(options);
     return this.scanRange(all, familyOf(all.family), true);
   }

@@ -2,6 +2,8 @@
 import { call } from "./calls";
 import { Client } from "./client";
 import { Bytes, Handle, native } from "./native";
+import { packed, packedPairs } from "./pack";
+import { Pages } from "./pages";
 import { KeyRange, rangeOf, scanPages } from "./ranges";
 
 /** Options of every call. */
@@ -152,7 +154,13 @@ export class StoreClient extends Client {
   ): Promise<(Value<O> | undefined)[]> {
     return call(
       (id) =>
-        native.storeBatchGet(id, this.handle, [...keys], family, options?.timeoutMs ?? 0),
+        native.storeBatchGet(
+          id,
+          this.handle,
+          ...packed([...keys], "a key"),
+          family,
+          options?.timeoutMs ?? 0,
+        ),
       (r) => r.values(options?.encoding) as (Value<O> | undefined)[],
       options?.signal,
     );
@@ -169,16 +177,15 @@ export class StoreClient extends Client {
       (id) => {
         const keys: Bytes[] = [];
         const values: Bytes[] = [];
-        for (const [key, value] of pairs) {
-          keys.push(key);
-          values.push(value);
+        for (const pair of pairs) {
+          keys.push(pair[0]);
+          values.push(pair[1]);
         }
         native.storeBatchWrite(
           id,
           this.handle,
           MUTATION_SET,
-          keys,
-          values,
+          ...packedPairs(keys, values),
           ttlsMs !== undefined ? Float64Array.from(ttlsMs) : (options?.ttlMs ?? 0),
           family,
           options?.timeoutMs ?? 0,
@@ -203,8 +210,7 @@ export class StoreClient extends Client {
           id,
           this.handle,
           MUTATION_REMOVE,
-          all,
-          none,
+          ...packedPairs(all, none, true),
           0,
           family,
           options?.timeoutMs ?? 0,
@@ -229,8 +235,7 @@ export class StoreClient extends Client {
           id,
           this.handle,
           kinds,
-          keys,
-          values,
+          ...packedPairs(keys, values, true),
           ttlsMs,
           0,
           options?.timeoutMs ?? 0,
@@ -245,7 +250,7 @@ export class StoreClient extends Client {
     options: ScanOptions,
     family: number,
     keysOnly: boolean,
-  ): AsyncGenerator<T, void, undefined> {
+  ): Pages<T> {
     return scanPages(options, keysOnly, (id, start, end, limit, flags) =>
       native.storeScan(id, this.handle, start, end, limit, flags, family, options.timeoutMs ?? 0),
     );

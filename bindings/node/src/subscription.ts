@@ -2,6 +2,7 @@
 import { call, callNow, Results } from "./calls";
 import { Position, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
+import { Pages } from "./pages";
 
 /**
  * "catchingUp": it reads what was there; "live": all that was there has been given (groups: it has
@@ -49,13 +50,8 @@ type Next = IteratorResult<ResolvedEvent, undefined>;
  * memory stays bounded. The loop ends when the subscription is closed, and throws when it was dropped.
  * One that is forgotten is closed.
  */
-export class Subscription implements AsyncIterableIterator<ResolvedEvent, undefined>, AsyncDisposable {
-  private events: ResolvedEvent[] = [];
-  private at = 0;
+export class Subscription extends Pages<ResolvedEvent> {
   private after: Notes | undefined;
-  private asking: Promise<unknown> = Promise.resolve();
-  private askers = 0;
-  private ended = false;
   private reason: { error: unknown } | undefined;
   private closing: Promise<void> | undefined;
 
@@ -65,6 +61,7 @@ export class Subscription implements AsyncIterableIterator<ResolvedEvent, undefi
     protected readonly handle: Handle,
     private readonly handlers: SubscriptionHandlers,
   ) {
+    super();
     const { signal } = handlers;
     if (signal === undefined) return;
     const weak = new WeakRef<Subscription>(this); // the signal may live longer than what it ends
@@ -73,51 +70,13 @@ export class Subscription implements AsyncIterableIterator<ResolvedEvent, undefi
     else signal.addEventListener("abort", abort, { once: true });
   }
 
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  /** The next event, when there is one. */
-  next(): Promise<Next> {
-    if (this.askers === 0 && this.at < this.events.length) return Promise.resolve(this.take());
-    this.askers++;
-    const asked = this.asking.then(() => this.ask());
-    this.asking = asked.then(
-      () => this.askers--,
-      () => this.askers--,
-    );
-    return asked;
-  }
-
-  /** What a loop calls that ends early: closes. */
-  async return(): Promise<Next> {
-    await this.close();
-    return { done: true, value: undefined };
-  }
-
   /** Ends it; a `next` that waits is done. */
-  close(): Promise<void> {
+  override close(): Promise<void> {
     if (this.closing === undefined) {
-      this.ended = true;
-      this.events = [];
-      this.at = 0;
+      super.close();
       this.closing = call((id) => native.subscriptionClose(id, this.handle), (r) => r.nothing());
     }
     return this.closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  /** @internal The loop is about to get it. */
-  protected taken(_event: ResolvedEvent): void {}
-
-  private take(): Next {
-    const event = this.events[this.at]!;
-    this.events[this.at++] = undefined!;
-    this.taken(event);
-    return { done: false, value: event };
   }
 
   private abort(error: unknown): void {
@@ -131,31 +90,26 @@ export class Subscription implements AsyncIterableIterator<ResolvedEvent, undefi
     if (checkpoint !== undefined) this.handlers.onCheckpoint?.(checkpoint);
   }
 
-  /** Asks until there is an event, or the end. */
-  private async ask(): Promise<Next> {
-    while (!this.ended) {
-      if (this.at < this.events.length) return this.take();
-      if (this.after !== undefined) {
-        const after = this.after;
-        this.after = undefined;
-        this.tell(after);
-        continue; // it may have closed this
-      }
-      const part = await this.askNative();
-      if (part === undefined) {
-        this.ended = true;
-        continue;
-      }
-      if (this.ended) break;
-      this.events = part.events;
-      this.at = 0;
-      this.after = part.after;
-      this.tell(part.before);
-    }
+  /** @internal */
+  protected override atEnd(): void {
     const { reason } = this;
     this.reason = undefined;
     if (reason !== undefined) throw reason.error;
-    return { done: true, value: undefined };
+  }
+
+  /** @internal */
+  protected override async more(): Promise<ResolvedEvent[] | undefined> {
+    if (this.after !== undefined) {
+      const after = this.after;
+      this.after = undefined;
+      this.tell(after);
+      return []; // it may have closed this
+    }
+    const part = await this.askNative();
+    if (part === undefined || this.ended) return undefined;
+    this.after = part.after;
+    this.tell(part.before);
+    return part.events;
   }
 
   private async askNative(): Promise<Part | undefined> {

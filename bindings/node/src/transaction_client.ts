@@ -2,7 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { call } from "./calls";
 import { Client } from "./client";
 import { InvalidArgumentError, KvsError } from "./errors";
-import { Bytes, Handle, native } from "./native";
+import { Bytes, Handle, native, Packed } from "./native";
+import { packed, packedPairs } from "./pack";
+import { Pages } from "./pages";
 import { collect, KeyRange, positionalRange, rangeOf, scanPages } from "./ranges";
 import { attempt, TikvOptions, tikvStoreOptions, tikvUrl } from "./raw_client";
 import { CallOptions, checkKey, Pair, ReadOptions, ScanOptions, Value } from "./store_client";
@@ -55,20 +57,26 @@ function nativeOptions(options: TransactionOptions) {
   };
 }
 
+/** Of a call; 0: the transaction's, or the client's. */
+function timeout(options: CallOptions | undefined): number {
+  return options?.timeoutMs ?? 0;
+}
+
 /** The functions of the addon by which a transaction, or a snapshot, reads. */
 interface Reads {
-  get(id: number, of: Handle, key: Bytes): void;
-  exists(id: number, of: Handle, key: Bytes): void;
-  batchGet(id: number, of: Handle, keys: Bytes[]): void;
+  get(id: number, of: Handle, timeoutMs: number, key: Bytes): void;
+  exists(id: number, of: Handle, timeoutMs: number, key: Bytes): void;
+  batchGet(id: number, of: Handle, timeoutMs: number, ...keys: Packed): void;
   scan(
     id: number,
     of: Handle,
+    timeoutMs: number,
     start: Bytes | null,
     end: Bytes | null,
     limit: number,
     flags: number,
   ): void;
-  timestamp(id: number, of: Handle): void;
+  timestamp(id: number, of: Handle, timeoutMs: number): void;
 }
 
 const txnReads: Reads = {
@@ -103,7 +111,7 @@ abstract class Reader {
     return call(
       (id) => {
         checkKey(key, "the key");
-        this.reads.get(id, this.handle, key);
+        this.reads.get(id, this.handle, timeout(options), key);
       },
       (r) => r.value(options?.encoding ?? this.encoding) as Value<O> | undefined,
       options?.signal,
@@ -114,7 +122,7 @@ abstract class Reader {
     return call(
       (id) => {
         checkKey(key, "the key");
-        this.reads.exists(id, this.handle, key);
+        this.reads.exists(id, this.handle, timeout(options), key);
       },
       (r) => r.boolean(),
       options?.signal,
@@ -127,14 +135,14 @@ abstract class Reader {
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     return call(
-      (id) => this.reads.batchGet(id, this.handle, [...keys]),
+      (id) => this.reads.batchGet(id, this.handle, timeout(options), ...packed([...keys], "a key")),
       (r) => r.values(options?.encoding ?? this.encoding) as (Value<O> | undefined)[],
       options?.signal,
     );
   }
 
   /** Keys and values in order, page by page. */
-  scan<O extends ScanOptions>(options?: O): AsyncGenerator<Pair<O>, void, undefined>;
+  scan<O extends ScanOptions>(options?: O): Pages<Pair<O>>;
   /** @deprecated */
   scan(
     start: Bytes | undefined,
@@ -148,14 +156,14 @@ abstract class Reader {
     return this.pages(first ?? {}, false);
   }
 
-  scanKeys<O extends ScanOptions>(options: O = {} as O): AsyncGenerator<Value<O>, void, undefined> {
+  scanKeys<O extends ScanOptions>(options: O = {} as O): Pages<Value<O>> {
     return this.pages(options, true);
   }
 
-  private pages<T>(options: ScanOptions, keysOnly: boolean): AsyncGenerator<T, void, undefined> {
+  private pages<T>(options: ScanOptions, keysOnly: boolean): Pages<T> {
     const all = { encoding: this.encoding, ...options };
     return scanPages(all, keysOnly, (id, start, end, limit, flags) =>
-      this.reads.scan(id, this.handle, start, end, limit, flags),
+      this.reads.scan(id, this.handle, timeout(options), start, end, limit, flags),
     );
   }
 
@@ -172,8 +180,12 @@ abstract class Reader {
   }
 
   /** Of the moment that is read: milliseconds since 1970 << 18, and a number within the millisecond. */
-  timestamp(): Promise<bigint> {
-    return call((id) => this.reads.timestamp(id, this.handle), (r) => r.bigint());
+  timestamp(options?: CallOptions): Promise<bigint> {
+    return call(
+      (id) => this.reads.timestamp(id, this.handle, timeout(options)),
+      (r) => r.bigint(),
+      options?.signal,
+    );
   }
 
   /* --- as in the first client --- */
@@ -233,7 +245,7 @@ export class Transaction extends Reader implements AsyncDisposable {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.txnGetForUpdate(id, this.handle, key);
+        native.txnGetForUpdate(id, this.handle, timeout(options), key);
       },
       (r) => r.value(options?.encoding ?? this.encoding) as Value<O> | undefined,
       options?.signal,
@@ -245,7 +257,13 @@ export class Transaction extends Reader implements AsyncDisposable {
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     return call(
-      (id) => native.txnBatchGetForUpdate(id, this.handle, [...keys]),
+      (id) =>
+        native.txnBatchGetForUpdate(
+          id,
+          this.handle,
+          timeout(options),
+          ...packed([...keys], "a key"),
+        ),
       (r) => r.values(options?.encoding ?? this.encoding) as (Value<O> | undefined)[],
       options?.signal,
     );
@@ -256,7 +274,7 @@ export class Transaction extends Reader implements AsyncDisposable {
       (id) => {
         checkKey(key, "the key");
         checkKey(value, "the value");
-        native.txnPut(id, this.handle, key, value);
+        native.txnPut(id, this.handle, timeout(options), key, value);
       },
       (r) => r.nothing(),
       options?.signal,
@@ -269,7 +287,7 @@ export class Transaction extends Reader implements AsyncDisposable {
       (id) => {
         checkKey(key, "the key");
         checkKey(value, "the value");
-        native.txnInsert(id, this.handle, key, value);
+        native.txnInsert(id, this.handle, timeout(options), key, value);
       },
       (r) => r.nothing(),
       options?.signal,
@@ -280,7 +298,7 @@ export class Transaction extends Reader implements AsyncDisposable {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.txnDelete(id, this.handle, key);
+        native.txnDelete(id, this.handle, timeout(options), key);
       },
       (r) => r.nothing(),
       options?.signal,
@@ -296,11 +314,18 @@ export class Transaction extends Reader implements AsyncDisposable {
         const values: (Bytes | null)[] = [];
         for (const mutation of mutations) {
           const isPut = "put" in mutation;
+          if (isPut) checkKey(mutation.value, "the value");
           kinds.push(isPut ? 1 : 2);
           keys.push(isPut ? mutation.put : mutation.delete);
           values.push(isPut ? mutation.value : null);
         }
-        native.txnMutate(id, this.handle, Uint8Array.from(kinds), keys, values);
+        native.txnMutate(
+          id,
+          this.handle,
+          timeout(options),
+          Uint8Array.from(kinds),
+          ...packedPairs(keys, values, true),
+        );
       },
       (r) => r.nothing(),
       options?.signal,
@@ -314,7 +339,8 @@ export class Transaction extends Reader implements AsyncDisposable {
   ): Promise<void> {
     const wait = options?.waitMs === "none" ? -1 : (options?.waitMs ?? 0);
     return call(
-      (id) => native.txnLock(id, this.handle, [...keys], wait),
+      (id) =>
+        native.txnLock(id, this.handle, timeout(options), ...packed([...keys], "a key"), wait),
       (r) => r.nothing(),
       options?.signal,
     );
@@ -327,16 +353,21 @@ export class Transaction extends Reader implements AsyncDisposable {
   async commit(options?: CallOptions): Promise<bigint | undefined> {
     this.ended = true;
     const timestamp = await call(
-      (id) => native.txnCommit(id, this.handle),
+      (id) => native.txnCommit(id, this.handle, timeout(options)),
       (r) => r.bigint(),
       options?.signal,
     );
     return timestamp === 0n ? undefined : timestamp;
   }
 
-  rollback(): Promise<void> {
+  /** Gives up all that it wrote, and its locks. */
+  rollback(options?: CallOptions): Promise<void> {
     this.ended = true;
-    return call((id) => native.txnRollback(id, this.handle), (r) => r.nothing());
+    return call(
+      (id) => native.txnRollback(id, this.handle, timeout(options)),
+      (r) => r.nothing(),
+      options?.signal,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -430,7 +461,7 @@ export class TransactionClient extends Client {
       const txn = this.begin(of);
       try {
         const result = await work(txn);
-        await txn.commit();
+        await txn.commit({ signal });
         return result;
       } catch (error) {
         if (!(error instanceof KvsError && error.retryTransaction) || attempts >= attemptsMax)
@@ -439,14 +470,14 @@ export class TransactionClient extends Client {
         await txn[Symbol.asyncDispose]().catch(() => {});
       }
       const most = Math.min(RETRY_DELAY_MS * 2 ** attempts, RETRY_DELAY_MS_MAX);
-      await sleep(Math.random() * most);
+      await sleep(Math.random() * most, undefined, { signal });
     }
   }
 
   /** No transaction that begins later has a smaller one. */
   currentTimestamp(options?: CallOptions): Promise<bigint> {
     return call(
-      (id) => native.txnClientTimestamp(id, this.handle),
+      (id) => native.txnClientTimestamp(id, this.handle, timeout(options)),
       (r) => r.bigint(),
       options?.signal,
     );
@@ -455,7 +486,7 @@ export class TransactionClient extends Client {
   /** Gives up what only reads before the safe point can see; the safe point that holds. */
   garbageCollect(safePoint: bigint | number, options?: CallOptions): Promise<bigint> {
     return call(
-      (id) => native.txnClientGc(id, this.handle, BigInt(safePoint)),
+      (id) => native.txnClientGc(id, this.handle, timeout(options), BigInt(safePoint)),
       (r) => r.bigint(),
       options?.signal,
     );
@@ -470,7 +501,14 @@ export class TransactionClient extends Client {
     return call(
       (id) => {
         const [start, end] = rangeOf(range);
-        native.txnClientCleanupLocks(id, this.handle, start, end, BigInt(timestamp));
+        native.txnClientCleanupLocks(
+          id,
+          this.handle,
+          timeout(options),
+          start,
+          end,
+          BigInt(timestamp),
+        );
       },
       (r) => r.number(),
       options?.signal,
@@ -484,7 +522,7 @@ export class TransactionClient extends Client {
         const [start, end] = rangeOf(range);
         if (start === null || end === null)
           throw new InvalidArgumentError("the range must have a start and an end");
-        native.txnClientUnsafeDestroyRange(id, this.handle, start, end);
+        native.txnClientUnsafeDestroyRange(id, this.handle, timeout(options), start, end);
       },
       (r) => r.nothing(),
       options?.signal,
