@@ -1,7 +1,7 @@
 /*
  * native/txn.c: transactions and snapshots for JavaScript; see addon.h. Functions begin with (id,
- * handle, timeout, ...), and the result arrives under the id; txnBegin and snapshotNew return a handle at
- * once. src/native.ts has their signatures.
+ * handle, timeout, ...), and the result arrives under the id; txnBegin and snapshotNew return a
+ * handle at once. src/native.ts has their signatures.
  */
 #include "addon.h"
 
