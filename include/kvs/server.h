@@ -15,6 +15,13 @@ extern "C" {
 
 typedef struct kvs_server kvs_server;
 
+/* eventstore: which streams of links are kept; a change holds for events that come after it. */
+enum kvs_projections {
+    KVS_PROJECTIONS_COMMON = 0, /* $streams, $ce-CATEGORY, $et-TYPE */
+    KVS_PROJECTIONS_NONE,
+    KVS_PROJECTIONS_ALL, /* $category-CATEGORY and $bc-CORRELATION-ID, too */
+};
+
 /* Zero (or NULL) means the default in every field. Set size = sizeof(struct kvs_server_options). */
 struct kvs_server_options {
     uint32_t size;
@@ -78,6 +85,7 @@ struct kvs_server_options {
      * 2000, and has so long to send anything, default 1000. */
     uint32_t heartbeat_interval_ms;
     uint32_t heartbeat_timeout_ms;
+    enum kvs_projections projections;
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

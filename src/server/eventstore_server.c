@@ -16,6 +16,11 @@
 
 enum { PORT_TCP, PORT_HTTP, PORTS };
 
+static_assert((int)KVS_PROJECTIONS_COMMON == (int)STREAM_PROJECTIONS_COMMON &&
+                  (int)KVS_PROJECTIONS_NONE == (int)STREAM_PROJECTIONS_NONE &&
+                  (int)KVS_PROJECTIONS_ALL == (int)STREAM_PROJECTIONS_ALL,
+              "they are cast");
+
 struct eventstore_loop {
     struct es_service_loop events;
     struct grpc_port_loop http;
@@ -166,6 +171,7 @@ int eventstore_server_open_blocking(struct eventstore_server *server, struct eng
         .loop = loop,
         .make_users = true,
         .insecure = server->options.insecure,
+        .projections = (enum stream_projections)server->options.projections, /* the same numbers */
     };
     struct engine_message said = {{0}};
     int error = streams_open_blocking(&options, &server->service.streams, &said);

@@ -19,6 +19,8 @@
 #include "engine/engine.h"
 #include "runtime/loop.h"
 
+#include <kvs/server.h>
+
 #define EVENTSTORE_DEFAULT "127.0.0.1:1113"
 #define EVENTSTORE_HTTP_DEFAULT "127.0.0.1:2113"
 
@@ -35,6 +37,7 @@ struct eventstore_server_options {
     uint32_t slow_timeout_ms;
     uint32_t heartbeat_interval_ms; /* 0: the default */
     uint32_t heartbeat_timeout_ms;  /* likewise */
+    enum kvs_projections projections;
     uint64_t in_flight_bytes_max;
     const char *tls_certificate; /* NULL: clear text; as in kvs/server.h */
     const char *tls_key;

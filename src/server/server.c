@@ -217,6 +217,8 @@ static int check_options(const struct kvs_server_options *options, char message[
         wrong = "values of at most 64 MiB (--value-max)";
     else if (options->sync > KVS_SYNC_NEVER)
         wrong = "sync is always, interval or never (--sync)";
+    else if ((unsigned)options->projections > KVS_PROJECTIONS_ALL)
+        wrong = "projections are common, none or all (--projections)";
     else if (remote_engine_is_meant(options) && options->pd == NULL)
         wrong = "engine tikv needs the addresses of PD (--pd 127.0.0.1:2379)";
     else if (remote_engine_is_meant(options) && options->tikv != NULL)
@@ -464,6 +466,7 @@ static int bind_events(kvs_server *server, char message[256])
         .gossip_master = options->gossip_master,
         .heartbeat_interval_ms = options->heartbeat_interval_ms,
         .heartbeat_timeout_ms = options->heartbeat_timeout_ms,
+        .projections = options->projections,
         .loops = options->threads,
         .connections_max = options->connections_max,
         .slow_timeout_ms = server->events_slow_timeout_ms,

@@ -146,9 +146,15 @@ static int head_ready(struct batch *batch, struct head *head)
     return 0;
 }
 
+/* Somebody wrote to a stream of this name before it was one of ours. */
+static bool head_is_taken(const struct head *derived)
+{
+    return derived->settings.id != 0 && !derived->settings.derived;
+}
+
 static int link_append(struct batch *batch, struct head *derived, int64_t position)
 {
-    if (derived == NULL)
+    if (derived == NULL || head_is_taken(derived))
         return 0;
     int error = head_ready(batch, derived);
     return error != 0 ? error : head_extend(batch, derived, derived->last + 1, position);
@@ -178,6 +184,10 @@ int batch_append(struct batch *batch, struct head *head, const struct stream_new
         error = link_append(batch, derived->category, position);
     if (error == 0)
         error = link_append(batch, derived->type, position);
+    if (error == 0)
+        error = link_append(batch, derived->references, position);
+    if (error == 0)
+        error = link_append(batch, derived->correlation, position);
     if (error != 0)
         return error;
     if (is_tombstone) {

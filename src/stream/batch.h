@@ -71,6 +71,8 @@ struct derived {
     struct head *streams; /* it is its stream's first */
     struct head *category;
     struct head *type;
+    struct head *references; /* it is its stream's first, and the stream has a category */
+    struct head *correlation;
 };
 
 /* Appends an event to the stream and the derived streams. It gets the next number, a tombstone

@@ -10,6 +10,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define REFERENCE_TYPE "$@"
+
 /* --- making links ----------------------------------------------------------------------------- */
 
 static bool is_link(const struct stream_record *record)
@@ -38,15 +40,21 @@ int link_make(struct reader *reader, struct stream_event *event, kvs_slice deriv
               uint64_t derived_id, int64_t number)
 {
     const struct stream_record *target = &event->event;
+    bool is_reference = name_begins_with(derived_name, REFERENCES_PREFIX);
     struct stream_record link = {
         .stream = derived_name,
         .number = number,
         .position = target->position,
         .created_100ns = target->created_100ns,
-        .type = slice_of_string(LINK_TYPE),
+        .type = slice_of_string(is_reference ? REFERENCE_TYPE : LINK_TYPE),
     };
     put_u64_be(link.id, derived_id);
     put_u64_be(link.id + 8, (uint64_t)number);
+    if (is_reference) { /* nothing follows it */
+        link.data = target->stream;
+        event->event = link;
+        return 0;
+    }
     int error = link_data(reader, target, &link.data);
     if (error != 0)
         return error;

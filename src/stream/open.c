@@ -126,7 +126,7 @@ int streams_open_blocking(const struct streams_options *options, struct streams 
         return fail(ret_message, KVS_ERR_NO_MEMORY, "cannot be opened");
     streams->engine = options->engine;
     streams->loop = options->loop;
-    streams->without_derived = options->without_derived;
+    streams->projections = options->projections;
     streams->insecure = options->insecure;
     streams->wall_ms = options->wall_ms != NULL ? options->wall_ms : clock_wall_ms;
     list_init(&streams->sequencer.transactions);

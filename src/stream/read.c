@@ -129,7 +129,7 @@ static const char *request_problem(const struct stream_read *read)
 {
     if (read->kind > STREAM_READ_INFO)
         return "no such kind of read";
-    if (!is_all(read) && (read->stream.size == 0 || read->stream.size > STREAM_NAME_SIZE_MAX + 8))
+    if (!is_all(read) && (read->stream.size == 0 || read->stream.size > STREAM_NAME_SIZE_MAX + 16))
         return "the stream's name is empty or too long";
     if (read->from < -1)
         return "numbers and positions below -1 mean nothing";

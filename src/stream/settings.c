@@ -177,6 +177,22 @@ int settings_of_json(kvs_slice json, struct stream_settings *settings, struct bu
     return 0;
 }
 
+/* Most events have no such member, and no JSON is read for them. */
+int metadata_correlation_id(kvs_slice json, struct buf *ret_id)
+{
+    static const char key[] = "$correlationId";
+    int error;
+    buf_clear(ret_id);
+    if (json.size < sizeof key || memmem(json.data, json.size, key, sizeof key - 1) == NULL)
+        return 0;
+    json_t *object = object_of(json, &error);
+    const json_t *id = json_object_get(object, key);
+    if (json_is_string(id) && json_string_length(id) <= STREAM_NAME_SIZE_MAX)
+        error = buf_append(ret_id, json_string_value(id), json_string_length(id));
+    json_decref(object);
+    return error;
+}
+
 bool metadata_has_truncate_before(kvs_slice json)
 {
     int error;
@@ -290,5 +306,6 @@ bool access_is_granted(const struct stream_user *user, kvs_slice name, kvs_slice
 bool name_is_derived(kvs_slice name)
 {
     return name_is(name, "$streams") || name_begins_with(name, "$ce-") ||
-           name_begins_with(name, "$et-");
+           name_begins_with(name, "$et-") || name_begins_with(name, BY_CORRELATION_PREFIX) ||
+           name_begins_with(name, REFERENCES_PREFIX);
 }

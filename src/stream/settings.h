@@ -41,6 +41,8 @@ static inline bool settings_soft_deleted(const struct stream_settings *settings)
 /* Takes what a metadata event says: all but id, flags and metadata_last. What is no JSON object
  * says nothing. The acl is put into `acl`, which is emptied first. NO_MEMORY: unchanged. */
 int settings_of_json(kvs_slice json, struct stream_settings *settings, struct buf *acl);
+/* The $correlationId of an event's metadata; empty: it has none. ret_id is emptied first. */
+int metadata_correlation_id(kvs_slice json, struct buf *ret_id);
 /* Does the JSON give a valid $tb? */
 bool metadata_has_truncate_before(kvs_slice json);
 /* Appends the metadata with another $tb; what is no JSON object counts as empty. */
@@ -89,6 +91,9 @@ static inline bool name_is(kvs_slice name, const char *text)
 {
     return slice_equal(name, slice_of_string(text));
 }
+
+#define BY_CORRELATION_PREFIX "$bc-"
+#define REFERENCES_PREFIX "$category-" /* its elements are no links, but name streams */
 
 bool name_is_derived(kvs_slice name);
 

@@ -61,10 +61,16 @@ struct stream_user {
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
+enum stream_projections {
+    STREAM_PROJECTIONS_COMMON = 0, /* $streams, $ce-, $et- */
+    STREAM_PROJECTIONS_NONE,
+    STREAM_PROJECTIONS_ALL, /* $category- and $bc-, too */
+};
+
 struct streams_options {
-    struct engine *engine;     /* stays the caller's; families 6 to 9 of it are used */
-    struct loop *loop;         /* where groups and timers live; turns until the close is done */
-    bool without_derived;      /* no $streams, $ce-, $et- */
+    struct engine *engine; /* stays the caller's; families 6 to 9 of it are used */
+    struct loop *loop;     /* where groups and timers live; turns until the close is done */
+    enum stream_projections projections;
     bool insecure;             /* every check of rights passes */
     bool make_users;           /* admin and ops, if there has never been an admin */
     uint32_t join_blocks;      /* small blocks that are joined when so many came; 0: 1024 */

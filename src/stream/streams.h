@@ -72,7 +72,7 @@ bool tidy_stop(struct streams *streams);
 struct streams {
     struct engine *engine;
     struct loop *loop;
-    bool without_derived;
+    enum stream_projections projections;
     bool insecure;
     uint64_t (*wall_ms)(void);
     struct sequencer sequencer;

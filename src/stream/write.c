@@ -15,6 +15,7 @@
 #define CATEGORY_PREFIX "$ce-"
 #define TYPE_PREFIX "$et-"
 #define DELETED_TYPE "$deleted"
+#define PREFIX_SIZE_MAX 16u
 
 /* --- targets ---------------------------------------------------------------------------------- */
 
@@ -58,9 +59,9 @@ bool write_is_granted(struct streams *streams, const struct stream_user *user,
 static int head_of_parts(struct streams *streams, const char *prefix, kvs_slice rest,
                          struct head **ret_head)
 {
-    uint8_t name[STREAM_NAME_SIZE_MAX + 8];
+    uint8_t name[STREAM_NAME_SIZE_MAX + PREFIX_SIZE_MAX];
     size_t prefix_size = strlen(prefix);
-    if (rest.size > STREAM_NAME_SIZE_MAX)
+    if (rest.size > STREAM_NAME_SIZE_MAX || prefix_size > PREFIX_SIZE_MAX)
         return KVS_ERR_TOO_LARGE;
     memcpy(name, prefix, prefix_size);
     memcpy(name + prefix_size, rest.data, rest.size);
@@ -70,6 +71,7 @@ static int head_of_parts(struct streams *streams, const char *prefix, kvs_slice 
 /* What the events of a write have in common, so that it is looked up once. */
 struct derivation {
     bool off;
+    bool all;    /* those that must be asked for, too */
     bool begins; /* the stream has no event yet */
     struct derived heads;
     struct head *deleted_type;
@@ -80,7 +82,8 @@ struct derivation {
 static int derivation_begin(struct streams *streams, const struct head *head,
                             struct derivation *derivation)
 {
-    *derivation = (struct derivation){.off = streams->without_derived};
+    *derivation = (struct derivation){.off = streams->projections == STREAM_PROJECTIONS_NONE,
+                                      .all = streams->projections == STREAM_PROJECTIONS_ALL};
     kvs_slice name = head_name(head);
     if (derivation->off)
         return 0;
@@ -89,10 +92,27 @@ static int derivation_begin(struct streams *streams, const struct head *head,
     if (derivation->begins)
         error = sequencer_head(streams, slice_of_string("$streams"), &derivation->heads.streams);
     const uint8_t *dash = name_is_system(name) ? NULL : memchr(name.data, '-', name.size);
-    if (error == 0 && dash != NULL && dash > name.data)
-        error = head_of_parts(streams, CATEGORY_PREFIX,
-                              slice_make(name.data, (size_t)(dash - name.data)),
-                              &derivation->heads.category);
+    if (error != 0 || dash == NULL || dash == name.data)
+        return error;
+    kvs_slice category = slice_make(name.data, (size_t)(dash - name.data));
+    error = head_of_parts(streams, CATEGORY_PREFIX, category, &derivation->heads.category);
+    if (error == 0 && derivation->all && derivation->begins)
+        error = head_of_parts(streams, REFERENCES_PREFIX, category, &derivation->heads.references);
+    return error;
+}
+
+static int derivation_correlation(struct streams *streams, struct derivation *derivation,
+                                  kvs_slice metadata)
+{
+    derivation->heads.correlation = NULL;
+    if (!derivation->all)
+        return 0;
+    struct buf id = BUF_INIT;
+    int error = metadata_correlation_id(metadata, &id);
+    if (error == 0 && id.size > 0)
+        error = head_of_parts(streams, BY_CORRELATION_PREFIX, buf_slice(&id),
+                              &derivation->heads.correlation);
+    buf_deinit(&id);
     return error;
 }
 
@@ -116,8 +136,11 @@ static int derivation_load(struct streams *streams, const struct head *head,
 {
     struct derivation derivation;
     int error = derivation_begin(streams, head, &derivation);
-    for (uint32_t i = 0; i < count && error == 0; i++)
+    for (uint32_t i = 0; i < count && error == 0; i++) {
         error = derivation_type(streams, &derivation, events[i].type);
+        if (error == 0)
+            error = derivation_correlation(streams, &derivation, events[i].metadata);
+    }
     return error;
 }
 
@@ -133,8 +156,11 @@ static int append_all(struct streams *streams, struct head *head,
     for (uint32_t i = 0; i < count && error == 0; i++) {
         error = derivation_type(streams, &derivation, events[i].type);
         if (error == 0)
+            error = derivation_correlation(streams, &derivation, events[i].metadata);
+        if (error == 0)
             error = batch_append(batch, head, &events[i], is_tombstone, &derivation.heads);
         derivation.heads.streams = NULL; /* only its first event */
+        derivation.heads.references = NULL;
     }
     return error;
 }

@@ -165,6 +165,18 @@ def test_readers_that_stop_cost_little_and_lose_nothing(directory):
         assert server.stop() == 0
 
 
+def test_projections_are_as_asked_for(directory):
+    line = b'{"type":"t","data":1,"metadata":{"$correlationId":"c"}}\n'
+    wanted = {"common": 1, "none": 0, "all": 3}
+    for number, (which, kept) in enumerate(wanted.items()):
+        with EventServer(directory, "--insecure", "--projections", which) as server:
+            server.good("append", f"x{number}-1", stdin=line)
+            found = [server.events("read", name).status == 0 for name in
+                     (f"$ce-x{number}", f"$category-x{number}", "$bc-c")]
+            assert sum(found) == kept, (which, found)
+            assert server.stop() == 0
+
+
 def test_silent_clients_are_asked_and_let_go(directory):
     with EventServer(directory, "--insecure", "--heartbeat-interval", "0.05", "--heartbeat-timeout", "0.05") as server:
         with socket.create_connection(("127.0.0.1", int(server.tcp)), SECONDS_MAX) as silent:

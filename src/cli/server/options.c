@@ -23,6 +23,7 @@ enum { WORDS_MAX = 128, LINE_SIZE_MAX = 4096, CONNECTIONS_MAX = 1000000 };
 #define AT(field) offsetof(struct server_settings, field)
 
 static const char *const sync_names[] = {"always", "interval", "never", NULL};
+static const char *const projection_names[] = {"common", "none", "all", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", "silent", NULL};
 
 static const struct arguments_option rows[] = {
@@ -81,6 +82,11 @@ static const struct arguments_option rows[] = {
      "and gossip, health and statistics over HTTP (127.0.0.1:2113)", 0, 0, NULL},
     {"insecure", 0, ARGUMENTS_FLAG, AT(insecure), NULL,
      "with --eventstore: ask nobody who he is, allow everything; for tests", 0, 0, NULL},
+    {"projections", 0, ARGUMENTS_CHOICE, AT(projections), NULL,
+     "with --eventstore: streams of links that are kept: $streams, $ce-, $et-; $category- and "
+     "$bc-, "
+     "too; or none (common)",
+     0, 0, projection_names},
     {"heartbeat-interval", 0, ARGUMENTS_SECONDS, AT(heartbeat_interval_ms), "SECONDS",
      "with --eventstore: ask clients that say nothing for so long whether they live (2)", 1, DAY,
      NULL},

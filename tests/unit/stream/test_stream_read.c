@@ -424,6 +424,94 @@ static void test_derived_links(void **state)
     assert_string_equal(forward("$et-$deleted", 0, 10), "ok 1 end 0: 0");
 }
 
+static void append_with(const char *stream, unsigned id, const char *metadata)
+{
+    struct stream_new_event event = event_of(id, "T", "d");
+    event.metadata = slice_of_string(metadata);
+    struct stream_write write = {.stream = slice_of_string(stream),
+                                 .expected_version = STREAM_ANY,
+                                 .events = &event,
+                                 .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(write.outcome, STREAM_OK);
+}
+
+static void reopen_with(enum stream_projections projections)
+{
+    fixture.options.projections = projections;
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+}
+
+/* $bc- and $category-, which must be asked for. */
+static void test_more_derived(void **state)
+{
+    static const char *const of_a[] = {"0@x-1", "0@x-2", "1@x-1"};
+    struct stream_read read;
+    append_with("x-0", 90, "{\"$correlationId\":\"a\"}");
+    assert_string_equal(forward("$bc-a", 0, 10), "none -1 end -1:");
+    assert_string_equal(forward("$category-x", 0, 10), "none -1 end -1:");
+    reopen_with(STREAM_PROJECTIONS_ALL);
+    append_with("x-1", 1, "{\"$correlationId\":\"a\",\"more\":[1]}");
+    append_with("x-2", 2, "{ \"other\": 1, \"$correlationId\" : \"a\" }");
+    append_with("$sys", 3, "{\"$correlationId\":\"b\"}");
+    append_with("x-2", 4, "{\"$correlationId\":7}");
+    append_with("x-2", 5, "[\"$correlationId\"]");
+    append_with("x-2", 6, "\"$correlationId\":\"a\"");
+    append_with("x-2", 7, "{\"$correlationId\":\"\"}");
+    append_with("plain", 8, "{\"correlationId\":\"a\"}");
+    append_with("x-1", 9, "{\"$correlationId\":\"a\"}");
+    for (unsigned round = 0; round < 2; round++) {
+        read = (struct stream_read){.kind = STREAM_READ_FORWARD,
+                                    .stream = S("$bc-a"),
+                                    .count = 10,
+                                    .flags = STREAM_READ_RESOLVE_LINKS};
+        read_wait(&read);
+        assert_int_equal(read.events_count, 3);
+        for (unsigned i = 0; i < 3; i++) {
+            assert_true(slice_equal(read.events[i].link.data, slice_of_string(of_a[i])));
+            assert_true(read.events[i].has_event);
+        }
+        stream_read_release(&read);
+        assert_string_equal(forward("$bc-b", 0, 10), "ok 1 end 0: 0");
+        assert_string_equal(forward("$bc-7", 0, 10), "none -1 end -1:");
+        read.stream = S("$category-x"); /* x-0 was there before */
+        read_wait(&read);
+        assert_int_equal(read.events_count, 2);
+        assert_false(read.events[1].has_link);
+        assert_slice_equal(read.events[1].event.type, "$@");
+        assert_slice_equal(read.events[1].event.data, "x-2");
+        assert_slice_equal(read.events[1].event.stream, "$category-x");
+        assert_int_equal(read.events[1].event.number, 1);
+        stream_read_release(&read);
+        assert_int_equal(append_wait(&fixture, "$bc-a", STREAM_ANY, 50, 1, NULL),
+                         STREAM_ACCESS_DENIED);
+        assert_int_equal(append_wait(&fixture, "$category-x", STREAM_ANY, 50, 1, NULL),
+                         STREAM_ACCESS_DENIED);
+        reopen_with(STREAM_PROJECTIONS_NONE);
+        append_with("y-1", 60 + round, "{\"$correlationId\":\"a\"}");
+    }
+    assert_string_equal(forward("$ce-y", 0, 10), "none -1 end -1:");
+    assert_string_equal(forward("$streams", 0, 1), "ok 1 more 4: 0");
+}
+
+/* The longest names there are: their derived streams can be read, too. */
+static void test_longest_derived_names(void **state)
+{
+    static char name[STREAM_NAME_SIZE_MAX + 1], derived[STREAM_NAME_SIZE_MAX + 32];
+    static char metadata[STREAM_NAME_SIZE_MAX + 64];
+    reopen_with(STREAM_PROJECTIONS_ALL);
+    memset(name, 'n', STREAM_NAME_SIZE_MAX);
+    name[STREAM_NAME_SIZE_MAX - 1] = '-';
+    snprintf(metadata, sizeof metadata, "{\"$correlationId\":\"%s\"}", name);
+    append_with(name, 1, metadata);
+    snprintf(derived, sizeof derived, "$bc-%s", name);
+    assert_string_equal(forward(derived, 0, 10), "ok 1 end 0: 0");
+    name[STREAM_NAME_SIZE_MAX - 1] = '\0';
+    snprintf(derived, sizeof derived, "$category-%s", name);
+    assert_string_equal(forward(derived, 0, 10), "ok 1 end 0: 0");
+    append_with("short", 2, "{\"$correlationId\":\"\\u0000\"}");
+}
+
 /* --- access ----------------------------------------------------------------------------------- */
 
 static enum stream_outcome read_as(const char *stream, const char *login, const char *group)
@@ -506,14 +594,15 @@ static void test_default_access(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_event),     TEST(test_forward),
-        TEST(test_backward),  TEST(test_interleaved),
-        TEST(test_max_count), TEST(test_truncate_before),
-        TEST(test_max_age),   TEST(test_metastream_keeps_one),
-        TEST(test_all),       TEST(test_page_by_size),
-        TEST(test_filters),   TEST(test_links),
-        TEST(test_derived),   TEST(test_derived_links),
-        TEST(test_access),    TEST(test_default_access),
+        TEST(test_event),        TEST(test_forward),
+        TEST(test_backward),     TEST(test_interleaved),
+        TEST(test_max_count),    TEST(test_truncate_before),
+        TEST(test_max_age),      TEST(test_metastream_keeps_one),
+        TEST(test_all),          TEST(test_page_by_size),
+        TEST(test_filters),      TEST(test_links),
+        TEST(test_derived),      TEST(test_derived_links),
+        TEST(test_more_derived), TEST(test_longest_derived_names),
+        TEST(test_access),       TEST(test_default_access),
     };
     return stream_tests_run("stream-read", tests, sizeof tests / sizeof tests[0]);
 }
