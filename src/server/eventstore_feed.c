@@ -52,7 +52,7 @@ static void on_confirmed(struct stream_subscription *subscription)
     const struct es_subscription_confirmation message = {
         .last_commit_position = subscription->last_position,
         .has_last_event_number = !feed->is_all,
-        .last_event_number = subscription->last_number,
+        .last_event_number = es_number_for(feed->connection, subscription->last_number),
     };
     feed->confirmed = true;
     if (!feed->closing)
@@ -67,7 +67,7 @@ static int append_event(struct es_feed *feed, const struct stream_event *event)
     int error = es_frame_begin(out, ES_STREAM_EVENT_APPEARED, &feed->correlation, NULL, &begin);
     if (error != 0)
         return error;
-    es_resolved_fill(&message, event);
+    es_resolved_fill(feed->connection, &message, event);
     error = es_field_append(out, 1, &es_resolved_event_type, &message);
     if (error == 0 && !es_frame_finish(out, begin))
         error = KVS_ERR_TOO_LARGE;

@@ -166,7 +166,7 @@ static void on_confirmed(struct stream_consumer *base)
         .last_commit_position = base->last_position,
         .subscription_id = subscription_id(consumer),
         .has_last_event_number = true,
-        .last_event_number = base->last_number,
+        .last_event_number = es_number_for(consumer->connection, base->last_number),
     };
     consumer->confirmed = true;
     if (consumer->closing) /* it was said before there was anything to close */
@@ -186,7 +186,7 @@ static void on_event(struct stream_consumer *base, const struct stream_event *ev
     };
     if (consumer->closing)
         return;
-    es_resolved_indexed_fill(&message.event, event);
+    es_resolved_indexed_fill(connection, &message.event, event);
     es_answer(connection, ES_GROUP_EVENT_APPEARED, &consumer->correlation, &message);
     es_connection_flush(connection);
     es_count(&connection->at->counters.events_sent, 1);

@@ -38,8 +38,16 @@ struct es_connection {
     uint32_t consumers_count;
     uint64_t stuck_ms; /* since when the peer takes nothing; 0: it does, or there is nothing */
     size_t unwritten_before;
-    char *name; /* as it said of itself; NULL */
+    char *name;      /* as it said of itself; NULL */
+    bool identified; /* as version 1 or later: else it takes event numbers for 32 bits wide */
 };
+
+/* The number of an event as this client understands it: what tombstones have is the largest of all,
+ * and would be -1 if half of it were cut off. */
+static inline int64_t es_number_for(const struct es_connection *connection, int64_t number)
+{
+    return connection->identified || number < INT32_MAX ? number : INT32_MAX;
+}
 
 /* One frame that is being answered. */
 struct es_call {
@@ -167,9 +175,11 @@ void es_take_filtered_read_all(const struct es_call *call);
 /* A filter as the wire has it. Returns 0, or an error with *ret_why. */
 int es_filter_make(const struct es_filter *filter, struct stream_filter **ret_filter,
                    const char **ret_why);
-void es_resolved_indexed_fill(struct es_resolved_indexed_event *to,
+void es_resolved_indexed_fill(const struct es_connection *connection,
+                              struct es_resolved_indexed_event *to,
                               const struct stream_event *event);
-void es_resolved_fill(struct es_resolved_event *to, const struct stream_event *event);
+void es_resolved_fill(const struct es_connection *connection, struct es_resolved_event *to,
+                      const struct stream_event *event);
 
 /* --- eventstore_feed.c: subscriptions to streams and to the log ------------------------------- */
 

@@ -18,11 +18,12 @@
 #define COUNT_ESTIMATE 1024u /* bytes of an event, to count a small page by */
 #define PATTERNS_MAX 1024u
 
-static void fill_record(struct es_event_record *to, const struct stream_record *from)
+static void fill_record(const struct es_connection *connection, struct es_event_record *to,
+                        const struct stream_record *from)
 {
     *to = (struct es_event_record){
         .event_stream_id = from->stream,
-        .event_number = from->number,
+        .event_number = es_number_for(connection, from->number),
         .event_id = slice_make(from->id, sizeof from->id),
         .event_type = from->type,
         .data_content_type = from->is_json,
@@ -37,25 +38,27 @@ static void fill_record(struct es_event_record *to, const struct stream_record *
     };
 }
 
-void es_resolved_indexed_fill(struct es_resolved_indexed_event *to,
+void es_resolved_indexed_fill(const struct es_connection *connection,
+                              struct es_resolved_indexed_event *to,
                               const struct stream_event *event)
 {
     to->has_event = event->has_event;
     to->has_link = event->has_link;
     if (event->has_event)
-        fill_record(&to->event, &event->event);
+        fill_record(connection, &to->event, &event->event);
     if (event->has_link)
-        fill_record(&to->link, &event->link);
+        fill_record(connection, &to->link, &event->link);
 }
 
-void es_resolved_fill(struct es_resolved_event *to, const struct stream_event *event)
+void es_resolved_fill(const struct es_connection *connection, struct es_resolved_event *to,
+                      const struct stream_event *event)
 {
     to->has_event = event->has_event;
     to->has_link = event->has_link;
     if (event->has_event)
-        fill_record(&to->event, &event->event);
+        fill_record(connection, &to->event, &event->event);
     if (event->has_link)
-        fill_record(&to->link, &event->link);
+        fill_record(connection, &to->link, &event->link);
     to->commit_position = to->prepare_position = stream_event_original(event)->position;
 }
 
@@ -86,22 +89,23 @@ static int reply_event(struct es_request *request, struct buf *out)
         .error = text_of(read),
     };
     if (read->outcome == STREAM_OK && read->events_count > 0)
-        es_resolved_indexed_fill(&message.event, &read->events[0]);
+        es_resolved_indexed_fill(request->connection, &message.event, &read->events[0]);
     return es_send(out, ES_READ_EVENT_COMPLETED, &request->correlation, NULL, &message);
 }
 
-static int append_indexed(struct buf *out, const struct stream_read *read)
+static int append_indexed(struct buf *out, const struct es_request *request)
 {
+    const struct stream_read *read = &request->as.read;
     int error = 0;
     for (uint32_t i = 0; i < read->events_count && error == 0; i++) {
         struct es_resolved_indexed_event event;
-        es_resolved_indexed_fill(&event, &read->events[i]);
+        es_resolved_indexed_fill(request->connection, &event, &read->events[i]);
         error = es_field_append(out, 1, &es_resolved_indexed_event_type, &event);
     }
     return error;
 }
 
-static int append_stream_page(struct buf *out, const struct stream_read *read)
+static int append_stream_page(struct buf *out, const struct es_request *request)
 {
     static const int64_t results[] = {
         [STREAM_OK] = ES_READ_STREAM_SUCCESS,
@@ -110,27 +114,30 @@ static int append_stream_page(struct buf *out, const struct stream_read *read)
         [STREAM_ACCESS_DENIED] = ES_READ_STREAM_ACCESS_DENIED,
         [STREAM_BAD_REQUEST] = ES_READ_STREAM_ERROR,
     };
+    const struct es_connection *connection = request->connection;
+    const struct stream_read *read = &request->as.read;
     bool done = read->outcome == STREAM_OK;
     bool knows_last = read->outcome != STREAM_ACCESS_DENIED && read->outcome != STREAM_BAD_REQUEST;
     struct es_read_stream_events_completed message = {
         .result = results[read->outcome],
-        .next_event_number = done ? read->next : -1,
-        .last_event_number = knows_last ? read->last_number : -1,
+        .next_event_number = done ? es_number_for(connection, read->next) : -1,
+        .last_event_number = knows_last ? es_number_for(connection, read->last_number) : -1,
         .is_end_of_stream = !done || read->end,
         .last_commit_position = read->last_position,
         .error = text_of(read),
     };
-    int error = done ? append_indexed(out, read) : 0;
+    int error = done ? append_indexed(out, request) : 0;
     return error != 0 ? error
                       : es_message_append(out, &es_read_stream_events_completed_type, &message);
 }
 
-static int append_resolved(struct buf *out, const struct stream_read *read)
+static int append_resolved(struct buf *out, const struct es_request *request)
 {
+    const struct stream_read *read = &request->as.read;
     int error = 0;
     for (uint32_t i = 0; i < read->events_count && error == 0; i++) {
         struct es_resolved_event event;
-        es_resolved_fill(&event, &read->events[i]);
+        es_resolved_fill(request->connection, &event, &read->events[i]);
         error = es_field_append(out, 3, &es_resolved_event_type, &event);
     }
     return error;
@@ -166,7 +173,7 @@ static int append_all_page(struct buf *out, const struct es_request *request)
         .result = all_result(read->outcome),
         .error = text_of(read),
     };
-    int error = read->outcome == STREAM_OK ? append_resolved(out, read) : 0;
+    int error = read->outcome == STREAM_OK ? append_resolved(out, request) : 0;
     return error != 0 ? error
                       : es_message_append(out, &es_read_all_events_completed_type, &message);
 }
@@ -185,7 +192,7 @@ static int append_filtered_page(struct buf *out, const struct es_request *reques
         .result = all_result(read->outcome),
         .error = text_of(read),
     };
-    int error = read->outcome == STREAM_OK ? append_resolved(out, read) : 0;
+    int error = read->outcome == STREAM_OK ? append_resolved(out, request) : 0;
     return error != 0
                ? error
                : es_message_append(out, &es_filtered_read_all_events_completed_type, &message);
@@ -202,7 +209,7 @@ static int append_page(struct es_request *request, struct buf *out)
     switch (request->command) {
     case ES_READ_STREAM_FORWARD:
     case ES_READ_STREAM_BACKWARD:
-        return append_stream_page(out, &request->as.read);
+        return append_stream_page(out, request);
     case ES_READ_ALL_FORWARD:
     case ES_READ_ALL_BACKWARD:
         return append_all_page(out, request);

@@ -176,6 +176,7 @@ static void take_identify(const struct es_call *call)
     struct es_connection *connection = call->connection;
     if (!es_call_decode(call, &message))
         return;
+    connection->identified = message.version > 0;
     size_t size = message.connection_name.size;
     char *name = mem_printf("%.*s", (int)(size < NAME_SIZE_MAX ? size : NAME_SIZE_MAX),
                             size > 0 ? (const char *)message.connection_name.data : "");

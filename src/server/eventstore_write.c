@@ -50,7 +50,7 @@ static void reply_write(struct es_request *request)
         .has_commit_position = done,
         .commit_position = write->position,
         .has_current_version = write->outcome == STREAM_WRONG_EXPECTED_VERSION,
-        .current_version = write->current_version,
+        .current_version = es_number_for(request->connection, write->current_version),
     };
     es_answer(request->connection, ES_WRITE_EVENTS_COMPLETED, &request->correlation, &message);
 }
@@ -67,7 +67,7 @@ static void reply_delete(struct es_request *request)
         .has_commit_position = done,
         .commit_position = write->position,
         .has_current_version = write->outcome == STREAM_WRONG_EXPECTED_VERSION,
-        .current_version = write->current_version,
+        .current_version = es_number_for(request->connection, write->current_version),
     };
     es_answer(request->connection, ES_DELETE_STREAM_COMPLETED, &request->correlation, &message);
 }

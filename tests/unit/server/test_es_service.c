@@ -141,6 +141,43 @@ static void what_is_not_there_is_said(void **state)
     end();
 }
 
+/* A client that has not said which version it speaks may know only 32 bits of an event's number. */
+static void numbers_for_old_clients(void **state)
+{
+    (void)state;
+    begin(true);
+    assert_int_equal(es_peer_write(&peer, "s", ES_VERSION_ANY, 1, S("x")), ES_SUCCESS);
+    const struct es_delete_stream delete = {.event_stream_id = S("s"),
+                                            .expected_version = ES_VERSION_ANY,
+                                            .hard_delete = true,
+                                            .has_hard_delete = true};
+    struct es_id id = es_peer_ask(&peer, ES_DELETE_STREAM, &delete);
+    es_peer_expect(&peer, ES_DELETE_STREAM_COMPLETED, &id, NULL);
+    for (int32_t version = -1; version < 2; version++) {
+        int64_t largest = version > 0 ? INT64_MAX : INT32_MAX;
+        struct es_read_stream_events_completed page;
+        struct es_read_all_events_completed log;
+        struct es_resolved_event event;
+        if (version >= 0) {
+            const struct es_identify_client identify = {.version = version};
+            id = es_peer_ask(&peer, ES_IDENTIFY_CLIENT, &identify);
+            es_peer_expect(&peer, ES_CLIENT_IDENTIFIED, &id, NULL);
+        }
+        const struct es_read_stream_events read = {.event_stream_id = S("s"), .max_count = 1};
+        id = es_peer_ask(&peer, ES_READ_STREAM_FORWARD, &read);
+        es_peer_expect(&peer, ES_READ_STREAM_FORWARD_COMPLETED, &id, &page);
+        assert_int_equal(page.result, ES_READ_STREAM_STREAM_DELETED);
+        assert_true(page.last_event_number == largest);
+        const struct es_read_all_events back = {
+            .commit_position = -1, .prepare_position = -1, .max_count = 1};
+        id = es_peer_ask(&peer, ES_READ_ALL_BACKWARD, &back);
+        es_peer_expect(&peer, ES_READ_ALL_BACKWARD_COMPLETED, &id, &log);
+        assert_int_equal(es_list_next(&log.events, &es_resolved_event_type, &event), 1);
+        assert_true(event.event.event_number == largest);
+    }
+    end();
+}
+
 /* Pages of the log forward, then backward, until there is nothing: each event once each way. */
 static void the_log_has_two_ends(void **state)
 {
@@ -575,6 +612,7 @@ int main(void)
         cmocka_unit_test(events_are_written_and_read),
         cmocka_unit_test(wrong_versions_say_the_right_one),
         cmocka_unit_test(what_is_not_there_is_said),
+        cmocka_unit_test(numbers_for_old_clients),
         cmocka_unit_test(the_log_has_two_ends),
         cmocka_unit_test(filtered_reads),
         cmocka_unit_test(transactions),
