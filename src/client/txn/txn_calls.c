@@ -83,7 +83,8 @@ static void request_set_results(kvs_future *future, const struct txn_request *op
     }
 }
 
-void request_complete(struct txn_request *op, int error)
+/* The future of a request that has ended. */
+static kvs_future *request_set_outcome(struct txn_request *op, int error)
 {
     kvs_future *future = future_of_payload(op);
     if (error == 0)
@@ -91,7 +92,12 @@ void request_complete(struct txn_request *op, int error)
     if (op->message[0] != '\0' && error != 0)
         future_set_message(future, op->message);
     future_set_details(future, op->has_conflict ? &op->conflict : NULL);
-    future_complete(future, error);
+    return future;
+}
+
+void request_complete(struct txn_request *op, int error)
+{
+    future_complete(request_set_outcome(op, error), error);
 }
 
 /* What was asked for, in the order asked. */
@@ -631,8 +637,10 @@ static bool request_submit(struct txn_request *op, int *ret_error)
     if (*ret_error == 0 && !done) {
         *ret_error = copy_inputs(op);
         done = *ret_error != 0;
-        if (!done)
+        if (!done) {
+            future_start(future_of_payload(op));
             txn_enqueue(op);
+        }
     }
     pthread_mutex_unlock(&txn->mutex);
     return done || *ret_error != 0;
@@ -663,8 +671,8 @@ static kvs_future *write_at_once(kvs_txn *txn, const kvs_mutation *mutations, ui
 static kvs_future *request_start(kvs_txn *txn, const struct txn_request *request)
 {
     bool reads = kind_reads_keys(request->kind);
-    kvs_future *future = future_new(txn->client->runtime, txn->shard->loop,
-                                    reads ? &read_request_methods : &request_methods);
+    kvs_future *future = future_new_idle(txn->client->runtime, txn->shard->loop,
+                                         reads ? &read_request_methods : &request_methods);
     if (future == NULL)
         return NULL;
     struct txn_request *op = future_payload(future);
@@ -674,7 +682,7 @@ static kvs_future *request_start(kvs_txn *txn, const struct txn_request *request
     op->txn = txn;
     list_init(&op->node);
     if (request_submit(op, &error))
-        request_complete(op, error);
+        future_complete_idle(request_set_outcome(op, error), error);
     return future;
 }
 
