@@ -215,6 +215,7 @@ int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_
  * has old versions removed: a TiKV cluster does so by itself, later; in process it is done when the
  * future is ready. The number is the safe point that holds, at most `safe_point` (another one's
  * reads may hold it back). Whoever keeps data in TiKV without TiDB has to call it now and then.
+ * One that is still to come: INVALID_ARGUMENT.
  */
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point);
 /* Ends the locks of dead transactions that began at or before `timestamp`, as a read that meets
