@@ -65,6 +65,7 @@ int open_local_blocking(kvs_runtime *runtime, const struct url *url,
         .segment_size_bytes = options->segment_size_bytes,
         .cache_size_bytes = options->cache_size_bytes,
         .must_exist = options->must_exist,
+        .callers_write = !runtime_is_hosted(runtime), /* a host's loop must never wait */
     };
     struct engine_message why = {0};
     struct engine *engine;

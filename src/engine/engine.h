@@ -81,6 +81,8 @@ struct engine_condition {
 /* Give the value that the key of mutations[0] had before; when a condition fails, that of the key
  * of conditions[0]. */
 #define ENGINE_WRITE_WANT_PREVIOUS 1u
+/* With op.loop NULL: op.task.run may be called on any thread, also inside the call that submits. */
+#define ENGINE_WRITE_ANYWHERE 2u
 
 struct engine_write {
     struct op op;                  /* op.task.next links a chain before the submit */
@@ -181,6 +183,7 @@ struct engine_options {
     uint64_t segment_size_bytes; /* 0: 64 MiB */
     uint64_t cache_size_bytes;   /* 0: a quarter of the machine's memory */
     bool must_exist;
+    bool callers_write; /* threads that submit may write to files where that needs no sync */
 };
 
 /* What an open has to say to a person: why it failed, or what recovery did; "" for nothing. */

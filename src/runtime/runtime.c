@@ -314,6 +314,11 @@ bool runtime_is_hosted(const kvs_runtime *runtime)
     return runtime->mode == RUNTIME_HOSTED;
 }
 
+bool runtime_has_threads(const kvs_runtime *runtime)
+{
+    return runtime->mode == RUNTIME_OWN_THREADS;
+}
+
 bool runtime_is_current(const kvs_runtime *runtime)
 {
     for (unsigned i = 0; i < runtime->loops_count; i++) {

@@ -21,6 +21,9 @@ struct loop *runtime_pick_loop(kvs_runtime *runtime);
 /* Does it run on the host's libuv loop? Then handles belong to a loop that goes on after us. */
 bool runtime_is_hosted(const kvs_runtime *runtime);
 
+/* Do its loops turn by themselves? Else futures must become ready on a loop, for whoever polls. */
+bool runtime_has_threads(const kvs_runtime *runtime);
+
 /* Is this the thread of one of its loops, in a callback? */
 bool runtime_is_current(const kvs_runtime *runtime);
 

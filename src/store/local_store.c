@@ -384,10 +384,15 @@ static void shard_unref(struct local_store *store, struct shard *shard)
     loop_post(store->closed_loop, &store->closed_task);
 }
 
+static struct shard *shard_of(struct local_store *store, const struct loop *loop)
+{
+    return &store->shards[loop != NULL ? loop->index % SHARDS : SHARDS - 1];
+}
+
 static void local_op_finish(struct local_op *local, int error)
 {
     struct local_store *store = local->store;
-    struct shard *shard = &store->shards[local->op.loop->index % SHARDS];
+    struct shard *shard = shard_of(store, local->op.loop);
     kvs_op *op = kvs_op_of(local);
     op->error = error;
     op->on_done(op); /* the op is the caller's again */
@@ -633,6 +638,17 @@ static void submit_checkpoint(struct submission *submission, struct local_op *lo
     engine_control(submission->store->base.engine, &local->control);
 }
 
+static void submission_complete(struct submission *submission)
+{
+    if (submission->loop != NULL) {
+        loop_post_list(submission->loop, &submission->done);
+        return;
+    }
+    struct task *task;
+    while ((task = task_list_pop(&submission->done)) != NULL)
+        task->run(task);
+}
+
 static void submit_one(struct submission *submission, kvs_op *op)
 {
     struct local_op *local = local_op_of(op);
@@ -658,6 +674,8 @@ static void submit_one(struct submission *submission, kvs_op *op)
         submit_checkpoint(submission, local, op);
     } else {
         local_write_prepare(local, op);
+        if (submission->loop == NULL)
+            local->write.flags |= ENGINE_WRITE_ANYWHERE;
         task_list_push(&submission->writes, &local->op.task);
     }
 }
@@ -673,8 +691,7 @@ static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, stru
     submission.done = (struct task_list){0};
     submission.gets_count = 0;
     /* relaxed: the submitter holds the store open; the way back is ordered by the mailbox. */
-    atomic_fetch_add_explicit(&store->shards[loop->index % SHARDS].refs, count,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&shard_of(store, loop)->refs, count, memory_order_relaxed);
     for (size_t i = 0; i < count; i++)
         submit_one(&submission, ops[i]);
     submit_gets(&submission);
@@ -683,7 +700,7 @@ static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, stru
     if (submission.writes.first != NULL)
         engine_write_list(base->engine, &submission.writes);
     if (submission.done.first != NULL)
-        loop_post_list(loop, &submission.done);
+        submission_complete(&submission);
 }
 
 /* A read on the pool, waiting or under way, gives up; a write that the engine has cannot be taken

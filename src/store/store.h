@@ -16,7 +16,8 @@ struct store_methods {
     /* May be NULL: answers a read at once, when nothing has to be waited for; see store_answer. */
     bool (*answer)(kvs_store *store, kvs_op *op);
     /* Starts ops (an array). Each completes on the loop given, by op->on_done, never inside the
-     * call. The inputs stay the caller's until then. */
+     * call. The inputs stay the caller's until then. Local stores: without a loop (NULL) writes
+     * complete on any thread, also inside the call. */
     void (*submit)(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop);
     void (*cancel)(kvs_store *store, kvs_op *op);
     /* Begins to close; calls `closed` on `loop` when nothing is left; then frees the store. */

@@ -5,11 +5,14 @@
  * 2. What the store can answer at once makes the future ready before the call returns: no copy of
  *    the inputs, no other thread.
  * 3. Otherwise the inputs are copied into one allocation, and the op is submitted.
- * 4. on_done makes the future ready; the results stay in the op until the future is freed.
+ * 4. on_done makes the future ready; the results stay in the op until the future is freed. For
+ *    writes in this process that is on the thread that did them, which may be the caller's: no loop
+ *    is woken only to wake the one who waits. Callbacks of the future run on its loop anyway.
  * Failures: no memory for the future gives NULL; all others are in the future. Any thread.
  */
 #include "base/mem.h"
 #include "runtime/future.h"
+#include "runtime/runtime.h"
 #include "store/store.h"
 
 #include <string.h>
@@ -182,6 +185,21 @@ static int store_call_copy_inputs(struct store_call *call)
 /* --- the calls ---------------------------------------------------------------------------------
  */
 
+/* May on_done be called on any thread? Not where somebody polls, who waits for his loop. */
+static bool completes_anywhere(const kvs_store *store, const kvs_op *op)
+{
+    switch (op->kind) {
+    case KVS_OP_SET:
+    case KVS_OP_REMOVE:
+    case KVS_OP_CAS:
+    case KVS_OP_BATCH_WRITE:
+    case KVS_OP_REMOVE_RANGE:
+        return store->engine != NULL && runtime_has_threads(store->runtime);
+    default:
+        return false;
+    }
+}
+
 kvs_future *kvs_store_call(kvs_store *store, const kvs_op *request)
 {
     kvs_future *future = future_new_idle(store->runtime, store->loop, &store_call_methods);
@@ -207,7 +225,7 @@ kvs_future *kvs_store_call(kvs_store *store, const kvs_op *request)
     if (op->error != 0)
         store_call_complete(call);
     else
-        store_submit(store, &op, 1, store->loop);
+        store_submit(store, &op, 1, completes_anywhere(store, op) ? NULL : store->loop);
     return future;
 }
 

@@ -172,7 +172,7 @@ void contract_stats(struct fixture *fixture)
     assert_true(stats.live_bytes >= 7 * 2);
     if (fixture_can(fixture, ENGINE_CAP_DURABLE)) {
         assert_true(stats.disk_bytes >= stats.live_bytes);
-        assert_true(stats.syncs > 0);
+        assert_true(stats.syncs > 0 || fixture->options.sync != KVS_SYNC_ALWAYS);
         assert_true(stats.segments > 0);
     }
 }

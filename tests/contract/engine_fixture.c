@@ -62,7 +62,8 @@ int fixture_init(struct fixture *fixture, const struct engine_kind *kind)
     fixture->options = (struct engine_options){
         .pool = fixture->pool,
         .directory = fixture->directory,
-        .sync = KVS_SYNC_ALWAYS,
+        .sync = kind->sync,
+        .callers_write = kind->callers_write,
         .segment_size_bytes = kind->segment_size_bytes,
         .cache_size_bytes = kind->cache_size_bytes,
     };

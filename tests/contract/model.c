@@ -495,6 +495,7 @@ static void open_other(struct model *model)
     struct fixture *other = &model->fixtures[1];
     other->options.sync = (enum kvs_sync)rand_below(&model->rand, 3);
     other->options.sync_interval_ms = 5;
+    other->options.callers_write = chance(model, 50);
     other->options.cache_size_bytes = chance(model, 50) ? 64 * 1024 : 0; /* 0: all in memory */
     int error = fixture_open(other);
     if (error != 0) {

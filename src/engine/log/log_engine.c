@@ -489,6 +489,7 @@ void log_engine_free(struct log_engine *log)
     pointer_vector_deinit(&log->moved_from);
     pointer_vector_deinit(&log->unlinked);
     pthread_mutex_destroy(&log->snapshots_mutex);
+    pthread_mutex_destroy(&log->writing);
     pthread_mutex_destroy(&log->preparation.mutex);
     pthread_cond_destroy(&log->preparation.done);
     pthread_mutex_destroy(&log->compaction.mutex);
@@ -568,6 +569,8 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     slab_init(&log->slab);
     log->tree.slab = &log->slab;
     pthread_mutex_init(&log->snapshots_mutex, NULL);
+    pthread_mutex_init(&log->writing, NULL);
+    log->callers_write = options->callers_write && options->sync != KVS_SYNC_ALWAYS;
     pthread_mutex_init(&log->preparation.mutex, NULL);
     condition_init(&log->preparation.done);
     pthread_mutex_init(&log->compaction.mutex, NULL);

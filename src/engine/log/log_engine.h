@@ -2,7 +2,7 @@
  * engine/log/log_engine.h: the parts of the log engine and how they hang together.
  *
  *   log_engine.c   open, close, views, reads, snapshots, statistics: any thread
- *   writer.c       the writer thread: its queue, groups, syncs
+ *   writer.c       the writer: its queue, groups, syncs; a thread, and who submits in its place
  *   apply.c        a batch or a move into the newest segment and the working trees
  *   version.c      publishing, and when memory that readers could see is freed
  *   segments.c     the list of files: rolling, caching, preparing space, removing
@@ -144,6 +144,10 @@ struct log_engine {
     _Atomic uint32_t wake;       /* slept on; see writer_wake */
     pthread_t writer_thread;
     bool writer_started;
+
+    pthread_mutex_t writing;     /* who holds it is the writer: its thread, or one that submits */
+    _Atomic bool writing_wanted; /* by the thread: nobody else takes it then */
+    bool callers_write;
 
     /* the writer's own, from here to `compaction` */
     struct slab slab;

@@ -163,6 +163,7 @@ void *slab_alloc(struct slab *slab, size_t size)
     struct slab_object *object = slab->free[size / 8];
     if (object != NULL) {
         slab->free[size / 8] = object->next;
+        __builtin_prefetch(object->next, 1); /* the next one to be handed out */
     } else {
         if (slab->fresh_size < size && chunk_add(slab) != 0)
             return NULL;

@@ -343,40 +343,60 @@ static inline unsigned leaf_guess(const struct node *leaf, kvs_slice key)
     return guess < leaf->count ? guess : 0;
 }
 
-void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned count,
-                    struct entry **ret_entries)
+void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, unsigned count,
+                       struct entry **ret_entries)
 {
     const struct node *nodes[TREE_FIND_MANY_MAX];
-    unsigned positions[TREE_FIND_MANY_MAX];
+    unsigned positions[TREE_FIND_MANY_MAX] = {0};
     assert(count <= TREE_FIND_MANY_MAX);
+    bool deeper = false; /* some have not come to a leaf */
     for (unsigned i = 0; i < count; i++) {
-        nodes[i] = root;
+        nodes[i] = roots[i];
         ret_entries[i] = NULL;
+        deeper |= nodes[i] != NULL && nodes[i]->level > 0;
     }
-    if (root == NULL)
-        return;
-    for (unsigned level = root->level; level > 0; level--) { /* all leaves are equally deep */
+    while (deeper) {
+        deeper = false;
         for (unsigned i = 0; i < count; i++) {
+            if (nodes[i] == NULL || nodes[i]->level == 0)
+                continue;
             positions[i] = node_child(nodes[i], keys[i]);
             __builtin_prefetch(&nodes[i]->children[positions[i]]);
         }
         for (unsigned i = 0; i < count; i++) {
+            if (nodes[i] == NULL || nodes[i]->level == 0)
+                continue;
+            deeper |= nodes[i]->level > 1;
             nodes[i] = nodes[i]->children[positions[i]];
             node_prefetch(nodes[i]);
         }
     }
     for (unsigned i = 0; i < count; i++) {
+        if (nodes[i] == NULL)
+            continue;
         positions[i] = leaf_guess(nodes[i], keys[i]);
         __builtin_prefetch(&nodes[i]->items[positions[i]]);
     }
-    for (unsigned i = 0; i < count; i++)
-        __builtin_prefetch(nodes[i]->items[positions[i]]);
     for (unsigned i = 0; i < count; i++) {
-        bool equal;
-        unsigned position = node_search(nodes[i], keys[i], &equal);
+        if (nodes[i] != NULL)
+            __builtin_prefetch(nodes[i]->items[positions[i]]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        bool equal = false;
+        unsigned position = nodes[i] != NULL ? node_search(nodes[i], keys[i], &equal) : 0;
         if (equal)
             ret_entries[i] = nodes[i]->items[position];
     }
+}
+
+void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned count,
+                    struct entry **ret_entries)
+{
+    const struct node *roots[TREE_FIND_MANY_MAX];
+    assert(count <= TREE_FIND_MANY_MAX);
+    for (unsigned i = 0; i < count; i++)
+        roots[i] = root;
+    tree_find_many_in(roots, keys, count, ret_entries);
 }
 
 /* --- changing --------------------------------------------------------------------------------- */

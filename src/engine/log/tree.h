@@ -129,6 +129,10 @@ struct entry *tree_find(const struct node *root, kvs_slice key);
 void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned count,
                     struct entry **ret_entries);
 
+/* Each key in a tree of its own. */
+void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, unsigned count,
+                       struct entry **ret_entries);
+
 /* Puts an entry in; one with the same key is replaced and given back: the caller retires it. On
  * NO_MEMORY the tree under *root is half changed: undo the group. */
 int tree_insert(struct tree_writer *writer, struct node **root, struct entry *entry,

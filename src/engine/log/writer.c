@@ -12,6 +12,11 @@
  * shared by all that wait for it. With interval and never, syncs run on a thread of their own and
  * hold up no one.
  *
+ * Where nothing is synced and the engine was opened so (callers_write), a thread that submits small
+ * batches does steps 2 to 4 itself when the writer is idle: handing over to another thread and back
+ * costs several times what the work does. It takes the role by `writing`, and never what may take
+ * long: a new segment, requests, and what has gathered beyond its bound are left to the thread.
+ *
  * Failure: of memory or space, the group is undone and its ops are refused; nothing happened. Of
  * the file or of a sync, the group is undone and the engine takes no more writes (STORAGE_FAILED):
  * what the file holds is not known until it is read again.
@@ -32,6 +37,7 @@
 
 #define GROUP_SIZE_MAX (2u * 1024 * 1024) /* then it is committed: its first op has waited enough */
 #define RECLAIM_RETRY_MS 50
+#define CALLER_SIZE_MAX (64u * 1024) /* of records that a submitting thread writes in one go */
 
 /* --- waking ----------------------------------------------------------------------------------- */
 
@@ -62,10 +68,36 @@ static void writer_leave(struct log_engine *log)
     atomic_fetch_sub_explicit(&log->submitting, 1, memory_order_release);
 }
 
+/* Is it little, and may its ops complete on the way? */
+static bool caller_may_write(const struct log_engine *log, const struct task_list *writes)
+{
+    if (!log->callers_write)
+        return false;
+    uint64_t size = 0;
+    for (const struct task *task = writes->first; task != NULL; task = task->next) {
+        const struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
+        size += apply_write_size(write);
+        if (size > CALLER_SIZE_MAX ||
+            (write->op.loop == NULL && (write->flags & ENGINE_WRITE_ANYWHERE) == 0))
+            return false;
+    }
+    return true;
+}
+
+static void caller_turn(struct log_engine *log);
+
+/* Whoever gives the role back looks whether more has come; so one who does not get it may rely on
+ * that, or on the thread that it wakes. */
 void writer_submit(struct log_engine *log, struct task_list *writes)
 {
     writer_enter(log);
-    if (mailbox_push_list(&log->writes, writes))
+    bool may_write = caller_may_write(log, writes);
+    bool was_empty = mailbox_push_list(&log->writes, writes);
+    /* relaxed: a wish. */
+    if (may_write && !atomic_load_explicit(&log->writing_wanted, memory_order_relaxed) &&
+        pthread_mutex_trylock(&log->writing) == 0)
+        caller_turn(log);
+    else if (was_empty)
         writer_wake(log);
     writer_leave(log);
 }
@@ -421,37 +453,55 @@ static void requests_run(struct log_engine *log)
 }
 
 /* Has the index nodes and entries that the next writes will touch brought near, all at once: one
- * write after the other would wait for each. Returns the write behind those. */
+ * change after the other would wait for each. Returns the write behind those. */
 static struct task *writes_prefetch(struct log_engine *log, struct task *first)
 {
+    const struct node *roots[TREE_FIND_MANY_MAX];
     kvs_slice keys[TREE_FIND_MANY_MAX];
     struct entry *entries[TREE_FIND_MANY_MAX];
     unsigned count = 0;
-    unsigned family = 0;
     struct task *task = first;
-    for (; task != NULL && count < TREE_FIND_MANY_MAX; task = task->next) {
+    for (; task != NULL; task = task->next) {
         const struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
-        if (write->mutations_count == 0)
-            continue;
-        family = write->mutations[0].family;
-        keys[count++] = write->mutations[0].key;
+        if (write->mutations_count > TREE_FIND_MANY_MAX)
+            continue; /* it sees to itself */
+        if (count + write->mutations_count > TREE_FIND_MANY_MAX)
+            break;
+        for (uint32_t i = 0; i < write->mutations_count; i++) {
+            roots[count] = log->working.families[write->mutations[i].family].root;
+            keys[count++] = write->mutations[i].key;
+        }
     }
     if (count > 1)
-        tree_find_many(log->working.families[family].root, keys, count, entries);
+        tree_find_many_in(roots, keys, count, entries);
     return task;
 }
 
-static void writes_run(struct log_engine *log)
+static void writes_run(struct log_engine *log, struct task_list *writes, uint64_t size_max)
 {
-    struct task_list writes = mailbox_take(&log->writes);
-    struct task *prefetched = writes.first;
+    struct task *prefetched = writes->first;
     struct task *task;
-    while ((task = writes.first) != NULL) {
+    while ((task = writes->first) != NULL) {
+        struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
+        uint64_t size = size_max < UINT64_MAX ? apply_write_size(write) : 0;
+        if (size > size_max)
+            return;
+        size_max -= size_max < UINT64_MAX ? size : 0;
         if (task == prefetched)
             prefetched = writes_prefetch(log, task);
-        task_list_pop(&writes);
-        writer_add_write(log, CONTAINER_OF(task, struct engine_write, op.task));
+        task_list_pop(writes);
+        writer_add_write(log, write);
     }
+}
+
+/* All that waits, for the thread. */
+static void writes_run_all(struct log_engine *log)
+{
+    struct task_list writes = log->pending;
+    log->pending = (struct task_list){0};
+    writes_run(log, &writes, UINT64_MAX);
+    writes = mailbox_take(&log->writes);
+    writes_run(log, &writes, UINT64_MAX);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -461,28 +511,79 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static void writer_rest(struct log_engine *log)
+/* Does what there is time for when nothing waits; until when to sleep (0: no limit). */
+static uint64_t writer_rest_until(struct log_engine *log)
 {
     bool waiting = version_reclaim(log, true);
     uint64_t until = log->background.running ? 0 : log->sync_due_ms;
     if (waiting)
         until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
-    writer_wait(log, until);
+    return until;
+}
+
+static void compaction_look(struct log_engine *log)
+{
+    if (log->groups_until_compaction == 0 || --log->groups_until_compaction == 0)
+        compaction_consider(log);
+}
+
+static void writing_lock(struct log_engine *log)
+{
+    /* relaxed: a wish; the mutex orders what matters. */
+    atomic_store_explicit(&log->writing_wanted, true, memory_order_relaxed);
+    pthread_mutex_lock(&log->writing);
+    atomic_store_explicit(&log->writing_wanted, false, memory_order_relaxed);
+}
+
+/* Bytes that fit in the newest segment without a new one. */
+static uint64_t room_left(const struct log_engine *log)
+{
+    uint64_t used = (uint64_t)log->newest->size + 2 * RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
+    return log->newest->capacity > used ? log->newest->capacity - used : 0;
+}
+
+/* A submitting thread's turn; gives the role back. */
+static void caller_turn(struct log_engine *log)
+{
+    uint64_t sync_due_ms = log->sync_due_ms;
+    bool thread_has_work = log->pending.first != NULL;
+    if (!thread_has_work) {
+        uint64_t room = room_left(log);
+        log->pending = mailbox_take(&log->writes);
+        writes_run(log, &log->pending, room < CALLER_SIZE_MAX ? room : CALLER_SIZE_MAX);
+        writer_commit(log);
+        compaction_look(log);
+        thread_has_work = log->pending.first != NULL || log->sync_due_ms != sync_due_ms;
+    }
+    pthread_mutex_unlock(&log->writing);
+    if (thread_has_work || !mailbox_is_empty(&log->writes) || !mailbox_is_empty(&log->requests))
+        writer_wake(log);
+}
+
+static bool thread_is_idle(struct log_engine *log)
+{
+    return log->pending.first == NULL && mailbox_is_empty(&log->writes) &&
+           mailbox_is_empty(&log->requests);
 }
 
 static void *writer_thread(void *arg)
 {
     struct log_engine *log = arg;
     while (!log->stopping) {
-        if (mailbox_is_empty(&log->writes) && mailbox_is_empty(&log->requests))
-            writer_rest(log);
-        writes_run(log);
+        writing_lock(log);
+        if (thread_is_idle(log)) {
+            uint64_t until = writer_rest_until(log);
+            pthread_mutex_unlock(&log->writing);
+            writer_wait(log, until);
+            writing_lock(log);
+        }
+        writes_run_all(log);
         requests_run(log);
         writer_commit(log);
         if (log->sync_due_ms != 0 && clock_now_ms() >= log->sync_due_ms)
             background_sync_start(log);
-        if (log->groups_until_compaction == 0 || --log->groups_until_compaction == 0)
-            compaction_consider(log);
+        compaction_look(log);
+        pthread_mutex_unlock(&log->writing);
     }
     return NULL;
 }
