@@ -86,6 +86,7 @@ struct kvs_server_options {
     uint32_t heartbeat_interval_ms;
     uint32_t heartbeat_timeout_ms;
     enum kvs_projections projections;
+    uint32_t stats_interval_ms; /* eventstore: how often $stats-IP:PORT gets an event; 0: never */
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -9,11 +9,10 @@
 
 #include "base/clock.h"
 #include "proto/eventstore/frame.h"
-#include "server/eventstore_service.h"
+#include "server/eventstore_stats.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -104,15 +103,6 @@ static void endpoint_of(const struct grpc_port_loop *at, const char *address,
         reached_host(at->asking, ret_endpoint);
 }
 
-static void iso_time(uint64_t wall_ms, char text[32])
-{
-    time_t seconds = (time_t)(wall_ms / 1000);
-    struct tm parts;
-    gmtime_r(&seconds, &parts);
-    size_t size = strftime(text, 32, "%Y-%m-%dT%H:%M:%S", &parts);
-    snprintf(text + size, 32 - size, ".%03uZ", (unsigned)(wall_ms % 1000));
-}
-
 static int gossip_page(struct grpc_port_loop *at, struct buf *body)
 {
     const struct es_service *service = service_of(at);
@@ -120,7 +110,7 @@ static int gossip_page(struct grpc_port_loop *at, struct buf *body)
     char now[32], id[ES_ID_TEXT_SIZE];
     endpoint_of(at, service->tcp_address, &tcp);
     endpoint_of(at, service->http_address, &http);
-    iso_time(clock_wall_ms(), now);
+    es_time_format(clock_wall_ms(), now);
     es_id_format(&service->instance, id);
     const char *tcp_host = tcp.port != 0 ? tcp.host : http.host;
     bool secure = service->tls != NULL;
@@ -143,67 +133,10 @@ static int gossip_page(struct grpc_port_loop *at, struct buf *body)
         http.host, http.port, position, position, position, id, http.host, http.port));
 }
 
-/* --- statistics ------------------------------------------------------------------------------- */
-
-struct totals {
-    uint64_t requests, received, sent, unwritten, events_sent;
-};
-
-static struct totals add_up(struct es_service *service)
-{
-    struct totals totals = {0};
-    for (unsigned i = 0; i < service->loops_count; i++) {
-        struct es_service_counters *counters = service->counters[i];
-        /* relaxed: recent numbers for people, ordered with nothing. */
-        totals.requests += atomic_load_explicit(&counters->requests, memory_order_relaxed);
-        totals.received += atomic_load_explicit(&counters->received, memory_order_relaxed);
-        totals.sent += atomic_load_explicit(&counters->sent, memory_order_relaxed);
-        totals.unwritten += atomic_load_explicit(&counters->unwritten, memory_order_relaxed);
-        totals.events_sent += atomic_load_explicit(&counters->events_sent, memory_order_relaxed);
-    }
-    return totals;
-}
-
-static int append_process(struct es_service *service, struct buf *body)
-{
-    struct rusage usage = {0};
-    char started[32];
-    struct totals totals = add_up(service);
-    getrusage(RUSAGE_SELF, &usage);
-    iso_time(service->started_wall_ms, started);
-    return buf_printf(
-        body,
-        "\"proc\":{\"startTime\":\"%s\",\"id\":%d,\"memPeak\":%ld,\"cpuSeconds\":%ld.%02ld,"
-        "\"tcp\":{\"connections\":%u,\"connectionsOpened\":%" PRIu64
-        ",\"connectionsRefused\":%" PRIu64 ",\"receivedBytes\":%" PRIu64 ",\"sentBytes\":%" PRIu64
-        ",\"unwrittenBytes\":%" PRIu64 ",\"requests\":%" PRIu64 ",\"eventsSent\":%" PRIu64 "}}",
-        started, (int)getpid(), usage.ru_maxrss * 1024, usage.ru_utime.tv_sec,
-        usage.ru_utime.tv_usec / 10000,
-        atomic_load_explicit(&service->connections, memory_order_relaxed),
-        atomic_load_explicit(&service->connections_opened, memory_order_relaxed),
-        atomic_load_explicit(&service->connections_refused, memory_order_relaxed), totals.received,
-        totals.sent, totals.unwritten, totals.requests, totals.events_sent);
-}
-
 static int stats_page(struct grpc_port_loop *at, struct buf *body)
 {
-    struct es_service *service = service_of(at);
-    struct streams_stats stats;
-    streams_stats(service->streams, &stats);
-    int error = buf_printf(body, "{");
-    if (error == 0)
-        error = append_process(service, body);
-    if (error == 0)
-        error = buf_printf(body,
-                           ",\"es\":{\"appends\":%" PRIu64 ",\"eventsAppended\":%" PRIu64
-                           ",\"batches\":%" PRIu64 ",\"reads\":%" PRIu64 ",\"eventsRead\":%" PRIu64
-                           ",\"retriesFound\":%" PRIu64 ",\"subscriptions\":%" PRIu64
-                           ",\"persistentSubscriptions\":%" PRIu64 ",\"streamsCached\":%" PRIu64
-                           ",\"lastPosition\":%" PRId64 "}}\n",
-                           stats.appends, stats.events, stats.batches, stats.reads,
-                           stats.events_read, stats.retries_found, stats.subscriptions,
-                           stats.groups, stats.streams_cached, stats.last_position);
-    return status_of(error);
+    int error = es_stats_append(service_of(at), body);
+    return status_of(error != 0 ? error : buf_printf(body, "\n"));
 }
 
 #define JSON "application/json; charset=utf-8"

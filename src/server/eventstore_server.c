@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "server/acceptor.h"
 #include "server/eventstore_http.h"
-#include "server/eventstore_service.h"
+#include "server/eventstore_stats.h"
 #include "stream/users.h"
 
 #include <assert.h>
@@ -35,6 +35,7 @@ struct eventstore_server {
     struct acceptor acceptors[PORTS];
     struct acceptor_target *targets[PORTS];
     struct es_service service;
+    struct es_stats stats; /* of the first loop */
     struct grpc_port http;
     struct eventstore_loop *loops;
     unsigned loops_made;
@@ -186,6 +187,7 @@ int eventstore_server_open_blocking(struct eventstore_server *server, struct eng
     else if (streams_default_password_blocking(server->service.streams))
         log_warn("event streams: the user admin or ops still has the password that everybody "
                  "knows (" STREAM_DEFAULT_PASSWORD "): change it");
+    es_stats_start(&server->stats, &server->service, loop, server->options.stats_interval_ms);
     return 0;
 }
 
@@ -244,6 +246,10 @@ void eventstore_server_drain_loop(struct eventstore_server *server, unsigned ind
     at->on_done = on_done;
     at->arg = arg;
     at->waited_for = 3; /* both parts, and this function, so that it cannot be over within */
+    if (index == 0) {
+        at->waited_for++;
+        es_stats_close(&server->stats, on_part_done, at);
+    }
     for (unsigned i = 0; i < PORTS && index == 0; i++)
         at->waited_for += acceptor_close(&server->acceptors[i], on_part_done, at);
     es_service_loop_drain(&at->events);

@@ -38,6 +38,7 @@ struct eventstore_server_options {
     uint32_t heartbeat_interval_ms; /* 0: the default */
     uint32_t heartbeat_timeout_ms;  /* likewise */
     enum kvs_projections projections;
+    uint32_t stats_interval_ms; /* 0: no statistics as events */
     uint64_t in_flight_bytes_max;
     const char *tls_certificate; /* NULL: clear text; as in kvs/server.h */
     const char *tls_key;

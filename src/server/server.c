@@ -467,6 +467,7 @@ static int bind_events(kvs_server *server, char message[256])
         .heartbeat_interval_ms = options->heartbeat_interval_ms,
         .heartbeat_timeout_ms = options->heartbeat_timeout_ms,
         .projections = options->projections,
+        .stats_interval_ms = options->stats_interval_ms,
         .loops = options->threads,
         .connections_max = options->connections_max,
         .slow_timeout_ms = server->events_slow_timeout_ms,

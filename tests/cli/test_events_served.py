@@ -177,6 +177,19 @@ def test_projections_are_as_asked_for(directory):
             assert server.stop() == 0
 
 
+def test_statistics_are_events_when_asked_for(directory):
+    for _ in range(2):
+        with EventServer(directory, "--insecure", "--stats-interval", "0.02") as server:
+            stream = f"$stats-127.0.0.1:{server.tcp}"
+            follower = subprocess.run([CLIENT, "events", "follow", stream, "--from", "start", "--limit", "3", "--url",
+                                       server.url()], capture_output=True, env=environment(), timeout=SECONDS_MAX)
+            events = [json.loads(line) for line in follower.stdout.splitlines()]
+            assert [event["type"] for event in events] == ["$statsCollected"] * 3, events
+            assert events[2]["data"]["es"]["eventsAppended"] >= 2, events
+            assert json.loads(server.good("metadata", stream)) == {"$maxAge": 864000}
+            assert server.stop() == 0
+
+
 def test_silent_clients_are_asked_and_let_go(directory):
     with EventServer(directory, "--insecure", "--heartbeat-interval", "0.05", "--heartbeat-timeout", "0.05") as server:
         with socket.create_connection(("127.0.0.1", int(server.tcp)), SECONDS_MAX) as silent:

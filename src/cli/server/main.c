@@ -120,6 +120,7 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .advertise = settings->advertise,
         .gossip_master = settings->gossip_master,
         .backup_directory = settings->backup_directory,
+        .stats_interval_ms = (uint32_t)settings->stats_interval_ms,
         .projections = (enum kvs_projections)settings->projections,
         .heartbeat_interval_ms = (uint32_t)settings->heartbeat_interval_ms,
         .heartbeat_timeout_ms = (uint32_t)settings->heartbeat_timeout_ms,

@@ -87,6 +87,8 @@ static const struct arguments_option rows[] = {
      "$bc-, "
      "too; or none (common)",
      0, 0, projection_names},
+    {"stats-interval", 0, ARGUMENTS_SECONDS, AT(stats_interval_ms), "SECONDS",
+     "with --eventstore: append statistics to $stats-IP:PORT so often (0: never)", 0, DAY, NULL},
     {"heartbeat-interval", 0, ARGUMENTS_SECONDS, AT(heartbeat_interval_ms), "SECONDS",
      "with --eventstore: ask clients that say nothing for so long whether they live (2)", 1, DAY,
      NULL},

@@ -43,6 +43,7 @@ struct server_settings {
     bool split_raw;
     bool insecure;
     const char *advertise;
+    uint64_t stats_interval_ms;
     unsigned projections; /* enum kvs_projections */
     uint64_t heartbeat_interval_ms;
     uint64_t heartbeat_timeout_ms;
