@@ -67,21 +67,19 @@ void heads_clear(struct heads *heads);
 
 #define RECENT_COUNT 65536u
 
+/* Events are counted from 1 on: so much for `count` and `older`. */
 struct recent_event {
     uint8_t id[16];
-    uint64_t stream_id; /* 0: unused */
+    uint64_t stream_id;
     int64_t number;
     int64_t position;
-    uint32_t bucket;
-    uint32_t next; /* indices plus 1; newest first */
-    uint32_t prev;
+    uint64_t older; /* the one before it in its bucket; 0: none */
 };
 
 struct recent {
     struct recent_event *events; /* a ring */
-    uint32_t *buckets;
-    uint32_t at;
-    uint32_t used;
+    uint64_t *buckets;           /* the newest of each; 0: none */
+    uint64_t count;              /* that were added */
     uint64_t seed;
 };
 

@@ -3,7 +3,9 @@
  * "any version" is known.
  *
  * A ring, and chains by a hash of stream and id, newest first: the oldest event's place is taken by
- * the next one. The hash has a seed that nobody outside knows, so nobody can make the chains long.
+ * the next one. Nothing is unlinked then: a chain ends where it comes to an event that is too old
+ * to be in the ring. The hash has a seed that nobody outside knows, so nobody can make the chains
+ * long.
  */
 #include "stream/streams.h"
 
@@ -15,7 +17,7 @@ int recent_init(struct recent *recent, uint64_t seed)
     *recent = (struct recent){
         .seed = seed,
         .events = mem_zalloc(RECENT_COUNT * sizeof(struct recent_event)),
-        .buckets = mem_zalloc(RECENT_COUNT * sizeof(uint32_t)),
+        .buckets = mem_zalloc(RECENT_COUNT * sizeof(uint64_t)),
     };
     return recent->events != NULL && recent->buckets != NULL ? 0 : KVS_ERR_NO_MEMORY;
 }
@@ -29,12 +31,10 @@ void recent_deinit(struct recent *recent)
 
 void recent_clear(struct recent *recent)
 {
-    if (recent->used == 0)
+    if (recent->count == 0)
         return; /* memory that was never touched stays so */
-    memset(recent->events, 0, RECENT_COUNT * sizeof(struct recent_event));
-    memset(recent->buckets, 0, RECENT_COUNT * sizeof(uint32_t));
-    recent->at = 0;
-    recent->used = 0;
+    memset(recent->buckets, 0, RECENT_COUNT * sizeof(uint64_t));
+    recent->count = 0;
 }
 
 static uint32_t bucket_of(const struct recent *recent, uint64_t stream_id, const uint8_t id[16])
@@ -42,44 +42,27 @@ static uint32_t bucket_of(const struct recent *recent, uint64_t stream_id, const
     return checksum_seeded(id, 16, recent->seed ^ (stream_id * 0x9e3779b97f4a7c15u)) % RECENT_COUNT;
 }
 
-static void recent_unlink(struct recent *recent, struct recent_event *event)
-{
-    if (event->prev != 0)
-        recent->events[event->prev - 1].next = event->next;
-    else
-        recent->buckets[event->bucket] = event->next;
-    if (event->next != 0)
-        recent->events[event->next - 1].prev = event->prev;
-}
-
 void recent_add(struct recent *recent, uint64_t stream_id, const uint8_t id[16], int64_t number,
                 int64_t position)
 {
-    struct recent_event *event = &recent->events[recent->at];
-    if (event->stream_id != 0)
-        recent_unlink(recent, event);
-    uint32_t bucket = bucket_of(recent, stream_id, id);
-    *event = (struct recent_event){.stream_id = stream_id,
-                                   .number = number,
-                                   .position = position,
-                                   .bucket = bucket,
-                                   .next = recent->buckets[bucket]};
+    uint64_t count = ++recent->count;
+    struct recent_event *event = &recent->events[count % RECENT_COUNT];
+    uint64_t *bucket = &recent->buckets[bucket_of(recent, stream_id, id)];
+    *event = (struct recent_event){
+        .stream_id = stream_id, .number = number, .position = position, .older = *bucket};
     memcpy(event->id, id, sizeof event->id);
-    if (event->next != 0)
-        recent->events[event->next - 1].prev = recent->at + 1;
-    recent->buckets[bucket] = recent->at + 1;
-    recent->at = (recent->at + 1) % RECENT_COUNT;
-    recent->used += recent->used < RECENT_COUNT;
+    *bucket = count;
 }
 
 const struct recent_event *recent_find(const struct recent *recent, uint64_t stream_id,
                                        const uint8_t id[16])
 {
-    uint32_t at = recent->buckets[bucket_of(recent, stream_id, id)];
-    for (; at != 0; at = recent->events[at - 1].next) {
-        const struct recent_event *event = &recent->events[at - 1];
+    uint64_t at = recent->buckets[bucket_of(recent, stream_id, id)];
+    while (at != 0 && recent->count - at < RECENT_COUNT) {
+        const struct recent_event *event = &recent->events[at % RECENT_COUNT];
         if (event->stream_id == stream_id && memcmp(event->id, id, 16) == 0)
             return event;
+        at = event->older;
     }
     return NULL;
 }
