@@ -356,7 +356,7 @@ bool run_tail_fits(const struct run_tail *tail, int64_t number, int64_t position
     if (tail->count == 0 || number != tail->first_number + (int64_t)tail->count)
         return false;
     /* A row that is interrupted is listed from then on: a byte for each event so far. */
-    return tail->listed || position == tail->last_position + 1 || tail->count < RUN_TAIL_DELTAS_MAX;
+    return tail->listed || position - 1 == tail->last_position || tail->count < RUN_TAIL_DELTAS_MAX;
 }
 
 int run_tail_resume(const struct run_tail *tail, struct run_builder *builder)

@@ -44,6 +44,30 @@ static void try_block(kvs_slice bytes)
     require(block_seek(&block, 0) <= block.count);
 }
 
+/* A run that can be made longer is one event longer then, and can be read. */
+static void try_tail(const struct run *run)
+{
+    struct run_tail tail;
+    struct run_builder builder = {0};
+    struct buf value = BUF_INIT;
+    struct run grown;
+    if (run_tail_load(&tail, run) != 0 || tail.count == 0 || tail.last_position == INT64_MAX)
+        return;
+    int64_t number = run_last_number(run) + 1;
+    require(run_tail_fits(&tail, number, tail.last_position + 1));
+    require(!run_tail_fits(&tail, number + 1, tail.last_position + 1));
+    require(run_tail_resume(&tail, &builder) == 0);
+    require(run_add(&builder, tail.last_position + 1) == 0);
+    require(run_encode(&builder, &value) == 0);
+    struct index_key key = index_key_make(run->stream_id, run->first_number);
+    if (run_parse(slice_make(key.bytes, INDEX_KEY_SIZE), buf_slice(&value), &grown) == 0)
+        require(run_last_number(&grown) == number);
+    else
+        require(tail.last_position > INT64_MAX - 2 * (int64_t)RUN_TAIL_COUNT_MAX);
+    buf_deinit(&builder.deltas);
+    buf_deinit(&value);
+}
+
 static void try_run(kvs_slice bytes)
 {
     struct run run;
@@ -53,6 +77,7 @@ static void try_run(kvs_slice bytes)
         return;
     within(run.deltas, bytes);
     require(run_last_number(&run) >= run.first_number);
+    try_tail(&run);
     struct run_walk walk;
     int64_t before = 0;
     run_walk_begin(&walk, &run);
@@ -100,6 +125,8 @@ static void try_metadata(kvs_slice bytes)
     require(settings_parse(buf_slice(&record), &settings) == 0);
     require(metadata_with_truncate_before(bytes, 17, &moved) == 0);
     require(metadata_has_truncate_before(buf_slice(&moved)));
+    require(metadata_correlation_id(bytes, &moved) == 0);
+    require(moved.size <= STREAM_NAME_SIZE_MAX);
     struct default_acls acls;
     require(default_acls_of_json(bytes, &acls) == 0);
     default_acls_deinit(&acls);
