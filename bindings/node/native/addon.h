@@ -30,6 +30,7 @@
 
 struct call;
 struct resource;
+struct watch;
 struct writer;
 
 /* What an environment has. */
@@ -87,8 +88,10 @@ struct call {
     unsigned flags;  /* the kind's own */
     uint8_t *memory; /* copied arguments */
     size_t memory_size;
-    void *table;        /* of slices or mutations, of a batch */
-    int accepted_error; /* is no failure: `write` says what came of it */
+    void *table;         /* of slices or mutations, of a batch */
+    int accepted_error;  /* is no failure: `write` says what came of it */
+    struct watch *watch; /* held; NULL but for connection.c and an open of event streams */
+    bool lets_process_end;
 };
 
 /* --- addon.c --- */
@@ -113,11 +116,15 @@ struct call *call_new(struct addon *addon, uint32_t id, struct resource *resourc
 bool call_reserve(struct call *call, size_t size);
 /* Zeroed room for a batch's table; NULL: no memory, with an exception. */
 void *call_table(struct call *call, size_t size);
+/* The call does not keep the process alive. */
+void call_let_process_end(struct call *call);
 /* Not submitted: an exception is pending. */
 void call_drop(struct call *call);
 void call_submit_op(struct call *call, enum kvs_op_kind kind);
 /* Takes the future. NULL: no memory, which is the call's error. */
 void call_submit_future(struct call *call, kvs_future *future);
+/* The same of an opening, which can be given up at once: what it opens later is closed again. */
+void call_submit_open(struct call *call, kvs_future *opening);
 /* It has its outcome; any thread. */
 void call_done(struct call *call);
 /* It is over: the resource is let go, memory given back. */
@@ -148,6 +155,8 @@ void write_position(struct writer *writer, kvs_position position);
 void write_events(struct writer *writer, const kvs_resolved_event *events, size_t count);
 /* False: there was no memory for what was written so far; the call fails with that. */
 bool write_went_well(const struct writer *writer);
+/* There is no memory for the result that is being written. */
+void write_failed(struct writer *writer);
 /* A resource that the call has made; takes it. */
 void write_resource(struct writer *writer, struct resource *resource);
 /* The same for what an open has given; closes it when there is no memory. */
@@ -229,6 +238,10 @@ kvs_slice *call_take_keys(struct call *call, struct arguments *arguments, unsign
 /* Kinds (a Uint8Array, or one number), then the three of all keys and behind them all values. */
 kvs_mutation *call_take_mutations(struct call *call, struct arguments *arguments, unsigned i,
                                   uint32_t *ret_count);
+
+/* --- connection.c --- */
+
+void watch_release(struct watch *watch);
 
 /* --- store.c, txn.c, events.c, subscription.c --- */
 

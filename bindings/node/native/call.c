@@ -72,6 +72,12 @@ bool call_reserve(struct call *call, size_t size)
     return call->memory != NULL;
 }
 
+void call_let_process_end(struct call *call)
+{
+    call->lets_process_end = true;
+    addon_release_process(call->addon);
+}
+
 void *call_table(struct call *call, size_t size)
 {
     call->table = calloc(1, size > 0 ? size : 1);
@@ -86,9 +92,11 @@ void call_end(struct call *call)
     kvs_op_release(&call->op);
     kvs_future_free(call->future);
     free(call->table);
+    watch_release(call->watch);
     if (addon->calls != NULL)
         addon->calls[call->id] = NULL;
-    addon_release_process(addon);
+    if (!call->lets_process_end)
+        addon_release_process(addon);
     if (call->resource != NULL)
         resource_release(call->resource);
     if (addon->stopping || addon->spares_count >= SPARE_CALLS_MAX || call->memory_size > 4096) {
@@ -169,6 +177,17 @@ void call_submit_future(struct call *call, kvs_future *future)
         return;
     }
     kvs_future_on_ready(future, on_future_ready, call);
+}
+
+static kvs_future *as_it_is(kvs_future *future, void *arg)
+{
+    (void)arg;
+    return future;
+}
+
+void call_submit_open(struct call *call, kvs_future *opening)
+{
+    call_submit_future(call, kvs_future_then(opening, as_it_is, NULL));
 }
 
 /* --- giving up --- */

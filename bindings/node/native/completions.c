@@ -327,6 +327,11 @@ bool write_went_well(const struct writer *writer)
     return !writer->failed;
 }
 
+void write_failed(struct writer *writer)
+{
+    writer->failed = true;
+}
+
 void write_resource(struct writer *writer, struct resource *resource)
 {
     napi_env env = writer->addon->env;
@@ -394,7 +399,9 @@ static void write_error(struct writer *writer, struct call *call, int error)
 {
     const char *text =
         call->future != NULL ? kvs_future_error_message(call->future) : call->op.message;
-    if (text[0] == 0)
+    if (error == KVS_ERR_TIMEOUT && call->future != NULL && call->op.timeout_ms > 0)
+        text = "not done within the timeoutMs of the call";
+    else if (text[0] == 0)
         text = kvs_error_text(error);
     kvs_slice message = kvs_slice_of(text);
     uint32_t *words = add_words(writer, 4);

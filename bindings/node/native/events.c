@@ -7,9 +7,20 @@
 
 #include <stdlib.h>
 
+/* Now nothing more is told of the connection. */
+static kvs_future *on_closed(kvs_future *closed, void *watch)
+{
+    watch_end(watch);
+    return closed;
+}
+
 static kvs_future *close_events(void *pointer)
 {
-    return kvs_events_close(pointer);
+    struct events_client *client = pointer;
+    kvs_future *closed = kvs_events_close(client->events);
+    closed = kvs_future_then(closed, on_closed, client->watch);
+    free(client);
+    return closed;
 }
 
 const struct resource_kind events_kind = {.name = "events", .close = close_events};
@@ -114,7 +125,7 @@ static bool begin(struct request *request, napi_env env, napi_callback_info info
     if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, &id) ||
         (resource = resource_get(env, arguments->values[1], &events_kind)) == NULL)
         return false;
-    request->events = resource->pointer;
+    request->events = ((struct events_client *)resource->pointer)->events;
     if (take_call_options(env, arguments->values[last], &request->texts, &request->options))
         request->call = call_new(arguments->addon, id, resource, write);
     return request->call != NULL;
@@ -450,9 +461,19 @@ static napi_value ping_js(napi_env env, napi_callback_info info)
 
 static void write_opened(struct call *call, struct writer *writer)
 {
+    struct events_client *client = malloc(sizeof *client);
     void *events = NULL;
     kvs_future_get_pointer(call->future, &events);
-    write_new_resource(call, writer, &events_kind, events);
+    if (client == NULL) {
+        kvs_future *closed = kvs_events_close(events);
+        kvs_future_wait(closed, -1);
+        kvs_future_free(closed);
+        write_failed(writer);
+        return;
+    }
+    *client = (struct events_client){events, call->watch};
+    call->watch = NULL;
+    write_new_resource(call, writer, &events_kind, client);
 }
 
 /* (id, url, options) */
@@ -469,8 +490,14 @@ static napi_value open_js(napi_env env, napi_callback_info info)
         take_events_options(env, arguments.values[2], &texts, &options) &&
         addon_runtime(arguments.addon) != NULL)
         call = call_new(arguments.addon, id, NULL, write_opened);
-    if (call != NULL)
-        call_submit_future(call, kvs_events_open(arguments.addon->runtime, url, &options));
+    if (call != NULL) {
+        call->watch = watch_new();
+        options.on_connection = watch_on_connection;
+        options.on_connection_arg = call->watch;
+        call_submit_future(call, call->watch != NULL
+                                     ? kvs_events_open(arguments.addon->runtime, url, &options)
+                                     : NULL);
+    }
     texts_free(&texts);
     free(url);
     return NULL;
@@ -504,6 +531,7 @@ bool events_define(napi_env env, napi_value exports)
         FUNCTION("eventsGetUsers", get_users_js),
         FUNCTION("eventsScavenge", scavenge_js),
         FUNCTION("eventsPing", ping_js),
+        FUNCTION("eventsWatch", watch_js),
     };
     return define_functions(env, exports, functions, sizeof functions / sizeof functions[0]);
 }

@@ -17,7 +17,24 @@ struct filter_option {
     kvs_slice patterns[KVS_FILTER_PATTERNS_MAX];
 };
 
+/* What a resource of this kind points to. */
+struct events_client {
+    kvs_events *events;
+    struct watch *watch; /* held; never NULL */
+};
+
 extern const struct resource_kind events_kind;
+
+/* --- connection.c --- */
+
+/* With one hold; NULL: no memory. */
+struct watch *watch_new(void);
+void watch_hold(struct watch *watch);
+/* The client is no more: JavaScript is told; gives a hold back. Any thread. */
+void watch_end(struct watch *watch);
+/* libkvs's on_connection, with the watch. */
+void watch_on_connection(kvs_events *events, const struct kvs_connection_event *event, void *arg);
+napi_value watch_js(napi_env env, napi_callback_info info);
 
 /* --- events_options.c: each take_ is false with an exception pending --- */
 

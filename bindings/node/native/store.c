@@ -195,10 +195,11 @@ static napi_value store_scan_js(napi_env env, napi_callback_info info)
 }
 
 /* (id, store, start, end, family, timeout) */
-static napi_value one_range(napi_env env, napi_callback_info info, enum kvs_op_kind kind)
+static napi_value one_range(napi_env env, napi_callback_info info, enum kvs_op_kind kind,
+                            call_write_fn *write)
 {
     struct arguments arguments;
-    struct call *call = begin(&arguments, env, info, write_op_number);
+    struct call *call = begin(&arguments, env, info, write);
     if (call == NULL)
         return NULL;
     kvs_slice *slices[] = {&call->op.key, &call->op.end_key};
@@ -209,12 +210,12 @@ static napi_value one_range(napi_env env, napi_callback_info info, enum kvs_op_k
 
 static napi_value store_count_js(napi_env env, napi_callback_info info)
 {
-    return one_range(env, info, KVS_OP_COUNT);
+    return one_range(env, info, KVS_OP_COUNT, write_op_number);
 }
 
 static napi_value store_remove_range_js(napi_env env, napi_callback_info info)
 {
-    return one_range(env, info, KVS_OP_REMOVE_RANGE);
+    return one_range(env, info, KVS_OP_REMOVE_RANGE, write_op_number);
 }
 
 /* (id, store, timeout) */
@@ -246,6 +247,48 @@ static napi_value store_sync_js(napi_env env, napi_callback_info info)
 static napi_value store_compact_js(napi_env env, napi_callback_info info)
 {
     return without_key(env, info, KVS_OP_COMPACT, write_none);
+}
+
+/* Milliseconds left, 0: it does not end; nothing when there is no such key. */
+static void write_ttl(struct call *call, struct writer *writer)
+{
+    if (call->op.error == 0)
+        write_number(writer, call->op.number);
+    else
+        write_number(writer, -1);
+}
+
+static napi_value store_ttl_js(napi_env env, napi_callback_info info)
+{
+    return one_key(env, info, KVS_OP_TTL, write_ttl);
+}
+
+/* CRC, keys and bytes, as kvs_checksum_read reads them. */
+static void write_checksum(struct call *call, struct writer *writer)
+{
+    struct kvs_checksum checksum = {0};
+    kvs_checksum_read(call->op.result, &checksum);
+    write_u64(writer, checksum.crc64_xor);
+    write_number(writer, (int64_t)checksum.keys);
+    write_number(writer, (int64_t)checksum.bytes);
+}
+
+static napi_value store_checksum_js(napi_env env, napi_callback_info info)
+{
+    return one_range(env, info, KVS_OP_CHECKSUM, write_checksum);
+}
+
+/* (id, store, directory, family, timeout) */
+static napi_value store_checkpoint_js(napi_env env, napi_callback_info info)
+{
+    struct arguments arguments;
+    struct call *call = begin(&arguments, env, info, write_none);
+    if (call == NULL)
+        return NULL;
+    kvs_slice *slices[] = {&call->op.key};
+    return finish(
+        call, call_take_bytes(call, &arguments, 2, 1, slices) && take_routing(call, &arguments, 3),
+        KVS_OP_CHECKPOINT);
 }
 
 /* --- batches --- */
@@ -361,7 +404,7 @@ static napi_value store_open_js(napi_env env, napi_callback_info info)
         addon_runtime(arguments.addon) != NULL)
         call = call_new(arguments.addon, id, NULL, write_opened);
     if (call != NULL)
-        call_submit_future(call, kvs_store_open(arguments.addon->runtime, url, &options));
+        call_submit_open(call, kvs_store_open(arguments.addon->runtime, url, &options));
     store_options_free(&options);
     free(url);
     return NULL;
@@ -388,6 +431,9 @@ bool store_define(napi_env env, napi_value exports)
         FUNCTION("storeScan", store_scan_js),
         FUNCTION("storeCount", store_count_js),
         FUNCTION("storeRemoveRange", store_remove_range_js),
+        FUNCTION("storeTtl", store_ttl_js),
+        FUNCTION("storeChecksum", store_checksum_js),
+        FUNCTION("storeCheckpoint", store_checkpoint_js),
         FUNCTION("storePing", store_ping_js),
         FUNCTION("storeStats", store_stats_js),
         FUNCTION("storeSync", store_sync_js),

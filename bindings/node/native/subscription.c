@@ -308,6 +308,11 @@ static bool take_subscribe_options(napi_env env, napi_value object, struct texts
     return ok;
 }
 
+static kvs_events *events_of(const struct resource *client)
+{
+    return ((const struct events_client *)client->pointer)->events;
+}
+
 /* eventsSubscribe(client, options) */
 static napi_value subscribe_js(napi_env env, napi_callback_info info)
 {
@@ -323,7 +328,7 @@ static napi_value subscribe_js(napi_env env, napi_callback_info info)
         take_subscribe_options(env, arguments.values[1], &texts, &filter, &options) &&
         (subscription = subscription_new(env)) != NULL)
         handle = begun(env, client, subscription,
-                       kvs_events_subscribe(client->pointer, &options, &handlers, subscription,
+                       kvs_events_subscribe(events_of(client), &options, &handlers, subscription,
                                             &subscription->handle));
     texts_free(&texts);
     return handle;
@@ -355,7 +360,7 @@ static napi_value subscribe_group_js(napi_env env, napi_callback_info info)
         take_group_options(env, arguments.values[1], &texts, &options) &&
         (subscription = subscription_new(env)) != NULL)
         handle = begun(env, client, subscription,
-                       kvs_events_subscribe_group(client->pointer, &options, &handlers,
+                       kvs_events_subscribe_group(events_of(client), &options, &handlers,
                                                   subscription, &subscription->handle));
     texts_free(&texts);
     return handle;

@@ -501,7 +501,7 @@ static napi_value client_open_js(napi_env env, napi_callback_info info)
         addon_runtime(arguments.addon) != NULL)
         call = call_new(arguments.addon, id, NULL, write_opened);
     if (call != NULL)
-        call_submit_future(call, kvs_txn_client_open(arguments.addon->runtime, url, &options));
+        call_submit_open(call, kvs_txn_client_open(arguments.addon->runtime, url, &options));
     store_options_free(&options);
     free(url);
     return NULL;

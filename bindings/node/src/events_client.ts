@@ -1,5 +1,6 @@
 import { call, callNow } from "./calls";
 import { Client } from "./client";
+import { Connection } from "./connection";
 import {
   expectedNumber,
   ExpectedVersion,
@@ -20,6 +21,8 @@ export interface Credentials {
 
 /** How to open event streams; without a field its default. */
 export interface EventsOptions {
+  /** Gives the opening up. */
+  signal?: AbortSignal;
   /** Who this client is, where the URL does not say. */
   credentials?: Credentials;
   /** Deadline of a call that sets none; default 30000. */
@@ -261,25 +264,30 @@ function checkName(name: unknown, what: string): asserts name is string {
  * await client.close();
  */
 export class EventsClient extends Client {
+  /** Tells what happens to the connection. */
+  readonly connection: Connection;
+
   /** Ready when the first connection stands and the login is accepted, or the directory is open. */
   static async connect(url: string, options: EventsOptions = {}): Promise<EventsClient> {
-    const { sync, nodePreference, credentials, ...rest } = options;
+    const { sync, nodePreference, credentials, signal, ...rest } = options;
     const given = {
       ...rest,
       ...credentials,
       sync: choose("sync", SYNCS, sync ?? "always"),
       nodePreference: choose("nodePreference", PREFERENCES, nodePreference ?? "leader"),
     };
-    const client = new EventsClient();
-    client.handle = await call(
+    const handle = await call(
       (id) => native.eventsOpen(id, url, given),
       (r) => r.handle(),
+      signal,
     );
-    return client;
+    return new EventsClient(handle);
   }
 
-  private constructor() {
+  private constructor(handle: Handle) {
     super();
+    this.handle = handle;
+    this.connection = new Connection(handle);
   }
 
   /* --- writing --- */

@@ -1,12 +1,14 @@
 /** TiKV, EventStoreDB and kvs from Node.js. */
 export * from "./errors";
 export { ColumnFamily, FamilyOptions, RawClient, TikvOptions } from "./raw_client";
-export { KvsClient, KvsOptions, Change } from "./kvs_client";
+export { Change, KvsClient, KvsOptions } from "./kvs_client";
 export {
   CallOptions,
+  Checksum,
   Pair,
   ReadOptions,
   ScanOptions,
+  TlsOptions,
   Value,
   WriteOptions,
 } from "./store_client";
@@ -46,5 +48,6 @@ export {
   SubscribeOptions,
   User,
 } from "./events_client";
+export { Connection, ConnectionChange, ConnectionState } from "./connection";
 export { Pages } from "./pages";
 export { GroupSubscription, Subscription, SubscriptionState } from "./subscription";

@@ -5,10 +5,13 @@ import { KeyRange } from "./ranges";
 import {
   CallOptions,
   checkKey,
+  Checksum,
   Pair,
   ReadOptions,
   ScanOptions,
   StoreClient,
+  tlsFiles,
+  TlsOptions,
   Value,
   WriteOptions,
 } from "./store_client";
@@ -28,6 +31,10 @@ export interface KvsOptions {
   cacheSizeBytes?: number;
   /** log: fail when there is no store in the directory yet. */
   mustExist?: boolean;
+  /** kvs: */
+  tls?: TlsOptions;
+  /** Gives the opening up. */
+  signal?: AbortSignal;
 }
 
 /** One change of a batch. */
@@ -52,13 +59,14 @@ const NO_BYTES = new Uint8Array();
 export class KvsClient extends StoreClient {
   /** Ready when the first connection stands, or the directory is open. */
   static async connect(url: string, options: KvsOptions = {}): Promise<KvsClient> {
-    const { sync, ...rest } = options;
+    const { sync, tls, signal, ...rest } = options;
     if (sync !== undefined && !(sync in SYNCS))
       throw new TypeError('sync must be "always", "interval" or "never"');
     const client = new KvsClient();
     client.handle = await call(
-      (id) => native.storeOpen(id, url, { ...rest, sync: SYNCS[sync ?? "always"] }),
+      (id) => native.storeOpen(id, url, { ...rest, ...tlsFiles(tls), sync: SYNCS[sync ?? "always"] }),
       (r) => r.handle(),
+      signal,
     );
     return client;
   }
@@ -154,6 +162,31 @@ export class KvsClient extends StoreClient {
   /** Removes all of the range at once; how many there were. */
   removeRange(range: KeyRange, options?: CallOptions): Promise<number> {
     return this.removeRangeOf(range, 0, options);
+  }
+
+  /** Milliseconds until the key ends; Infinity: it does not; undefined: there is no such key. */
+  ttl(key: Bytes, options?: CallOptions): Promise<number | undefined> {
+    return this.ttlOf(key, 0, options);
+  }
+
+  /** Of a range, default all: equal ranges have equal ones. */
+  checksum(range: KeyRange = {}, options?: CallOptions): Promise<Checksum> {
+    return this.checksumOf(range, 0, options);
+  }
+
+  /**
+   * A backup: a copy of all data, as of some moment of the call, in a new directory, which `log:DIR` opens.
+   * In process `directory` is a path, on a server a name below its --backup-dir.
+   */
+  checkpoint(directory: string, options?: CallOptions): Promise<void> {
+    return call(
+      (id) => {
+        if (typeof directory !== "string") throw new TypeError("the directory must be a string");
+        native.storeCheckpoint(id, this.handle, directory, 0, options?.timeoutMs ?? 0);
+      },
+      (r) => r.nothing(),
+      options?.signal,
+    );
   }
 
   /** Done when all writes acknowledged before are on the disk. */

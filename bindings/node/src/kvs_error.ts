@@ -76,6 +76,7 @@ export function errorOf(
 
 /** What the addon has thrown before a call began: as an error of the table where it is one. */
 export function asKvsError(thrown: unknown): unknown {
+  if (thrown instanceof KvsError) return thrown;
   const code = (thrown as { code?: unknown }).code;
   for (const of of classes.values()) {
     const error = new of();

@@ -111,6 +111,22 @@ export interface Native {
     family: number,
     timeoutMs: number,
   ): void;
+  storeTtl(id: number, store: Handle, key: Bytes, family: number, timeoutMs: number): void;
+  storeChecksum(
+    id: number,
+    store: Handle,
+    start: Bytes | null,
+    end: Bytes | null,
+    family: number,
+    timeoutMs: number,
+  ): void;
+  storeCheckpoint(
+    id: number,
+    store: Handle,
+    directory: string,
+    family: number,
+    timeoutMs: number,
+  ): void;
   storePing(id: number, store: Handle, timeoutMs: number): void;
   storeStats(id: number, store: Handle, timeoutMs: number): void;
   storeSync(id: number, store: Handle, timeoutMs: number): void;
@@ -297,6 +313,7 @@ export interface Native {
   ): void;
   eventsScavenge(id: number, client: Handle, options: EventsCall | undefined): void;
   eventsPing(id: number, client: Handle, options: EventsCall | undefined): void;
+  eventsWatch(id: number, client: Handle): void;
   eventsSubscribe(client: Handle, options: object): Handle;
   eventsSubscribeGroup(client: Handle, options: object): Handle;
   subscriptionNext(id: number, subscription: Handle): void;

@@ -4,10 +4,13 @@ import { Pages } from "./pages";
 import { collect, KeyRange, positionalRange } from "./ranges";
 import {
   CallOptions,
+  Checksum,
   Pair,
   ReadOptions,
   ScanOptions,
   StoreClient,
+  tlsFiles,
+  TlsOptions,
   Value,
   WriteOptions,
 } from "./store_client";
@@ -22,12 +25,13 @@ export interface TikvOptions {
   connectTimeoutMs?: number;
   /** Deadline of a call that sets none; default 30000. */
   timeoutMs?: number;
-  /** PEM files; TLS is used when any is given. */
-  tls?: { ca?: string; certificate?: string; key?: string };
+  tls?: TlsOptions;
   /** Writes without TiKV's latches: faster, but a compareAndSwap at the same time may not see them. */
   plainWrites?: boolean;
   /** Default of all calls that give keys or values. */
   encoding?: BufferEncoding;
+  /** Gives the opening up. */
+  signal?: AbortSignal;
 }
 
 /** Of one column family; default "default". */
@@ -54,8 +58,8 @@ export function tikvUrl(pd: string | readonly string[]): string {
 }
 
 export function tikvStoreOptions(options: TikvOptions) {
-  const { tls, encoding: _, ...rest } = options;
-  return { ...rest, tlsCa: tls?.ca, tlsCertificate: tls?.certificate, tlsKey: tls?.key };
+  const { tls, encoding: _, signal: __, ...rest } = options;
+  return { ...rest, ...tlsFiles(tls) };
 }
 
 /** Rejects instead of throwing. */
@@ -106,6 +110,7 @@ export class RawClient extends StoreClient {
     client.handle = await call(
       (id) => native.storeOpen(id, tikvUrl(pd), tikvStoreOptions(options)),
       (r) => r.handle(),
+      options.signal,
     );
     return client;
   }
@@ -212,6 +217,16 @@ export class RawClient extends StoreClient {
   /** Removes all of the range, region by region; how many there were. */
   deleteRange(range: KeyRange & FamilyOptions, options?: CallOptions): Promise<number> {
     return attempt(() => this.removeRangeOf(range, familyOf(range.family), options));
+  }
+
+  /** Milliseconds until the key ends; Infinity: it does not; undefined: there is no such key. */
+  ttl(key: Bytes, options?: CallOptions & FamilyOptions): Promise<number | undefined> {
+    return attempt(() => this.ttlOf(key, familyOf(options?.family), options));
+  }
+
+  /** Of a range, default all: equal ranges have equal ones. */
+  checksum(range: KeyRange & FamilyOptions = {}, options?: CallOptions): Promise<Checksum> {
+    return attempt(() => this.checksumOf(range, familyOf(range.family), options));
   }
 
   /* --- as in the first client --- */

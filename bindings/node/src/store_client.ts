@@ -38,9 +38,33 @@ export interface ScanOptions extends ReadOptions, KeyRange {
 export type Value<O> = O extends { encoding: BufferEncoding } ? string : Buffer;
 export type Pair<O> = [key: Value<O>, value: Value<O>];
 
+/** What a range holds, to be compared with another one. */
+export interface Checksum {
+  /** All pairs' CRC-64 (ECMA-182, reflected) of key and value, by XOR. */
+  crc64Xor: bigint;
+  keys: number;
+  /** Of keys and values. */
+  bytes: number;
+}
+
+/** TLS is used when any of the three is given; names of PEM files. */
+export interface TlsOptions {
+  /** Authorities to trust; default: those of the system. */
+  ca?: string;
+  /** Who this client is, for servers that ask, and the key of it. */
+  certificate?: string;
+  key?: string;
+}
+
 const MUTATION_SET = 1;
 const MUTATION_REMOVE = 2;
 
+/** As the addon wants them. */
+export function tlsFiles(tls: TlsOptions | undefined) {
+  return { tlsCa: tls?.ca, tlsCertificate: tls?.certificate, tlsKey: tls?.key };
+}
+
+/** What is no key or value is a TypeError. */
 export function checkKey(key: unknown, what: string): void {
   if (typeof key !== "string" && !(key instanceof Uint8Array))
     throw new TypeError(`${what} must be a Buffer, a Uint8Array or a string`);
@@ -280,6 +304,33 @@ export class StoreClient extends Client {
         native.storeRemoveRange(id, this.handle, start, end, family, options?.timeoutMs ?? 0);
       },
       (r) => r.number(),
+      options?.signal,
+    );
+  }
+
+  /** @internal Infinity: it does not end; undefined: there is no such key. */
+  protected ttlOf(key: Bytes, family: number, options?: CallOptions): Promise<number | undefined> {
+    return call(
+      (id) => {
+        checkKey(key, "the key");
+        native.storeTtl(id, this.handle, key, family, options?.timeoutMs ?? 0);
+      },
+      (r) => {
+        const left = r.number();
+        return left < 0 ? undefined : left === 0 ? Infinity : left;
+      },
+      options?.signal,
+    );
+  }
+
+  /** @internal */
+  protected checksumOf(range: KeyRange, family: number, options?: CallOptions): Promise<Checksum> {
+    return call(
+      (id) => {
+        const [start, end] = rangeOf(range);
+        native.storeChecksum(id, this.handle, start, end, family, options?.timeoutMs ?? 0);
+      },
+      (r) => ({ crc64Xor: r.bigint(), keys: r.number(), bytes: r.number() }),
       options?.signal,
     );
   }

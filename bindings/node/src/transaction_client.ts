@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { call } from "./calls";
+import { call, callNow } from "./calls";
 import { Client } from "./client";
-import { InvalidArgumentError, KvsError } from "./errors";
+import { InvalidArgumentError, KvsError, OperationAfterCommitError } from "./errors";
 import { Bytes, Handle, native, Packed } from "./native";
 import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
@@ -62,6 +62,13 @@ function timeout(options: CallOptions | undefined): number {
   return options?.timeoutMs ?? 0;
 }
 
+/** How the calls of a transaction differ from the client's, where they do not say. */
+interface Defaults {
+  encoding: BufferEncoding | undefined;
+  timeoutMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 /** The functions of the addon by which a transaction, or a snapshot, reads. */
 interface Reads {
   get(id: number, of: Handle, timeoutMs: number, key: Bytes): void;
@@ -103,18 +110,33 @@ abstract class Reader {
     protected readonly handle: Handle,
     private readonly reads: Reads,
     /** @internal */
-    protected readonly encoding: BufferEncoding | undefined,
+    protected readonly defaults: Defaults,
   ) {}
+
+  /** @internal */
+  protected timeoutOf(options: CallOptions | undefined): number {
+    return options?.timeoutMs ?? this.defaults.timeoutMs ?? 0;
+  }
+
+  /** @internal */
+  protected signalOf(options: CallOptions | undefined): AbortSignal | undefined {
+    return options?.signal ?? this.defaults.signal;
+  }
+
+  /** @internal The handle, for a call. */
+  protected live(): Handle {
+    return this.handle;
+  }
 
   /** The value; undefined: there is none. */
   get<O extends ReadOptions>(key: Bytes, options?: O): Promise<Value<O> | undefined> {
     return call(
       (id) => {
         checkKey(key, "the key");
-        this.reads.get(id, this.handle, timeout(options), key);
+        this.reads.get(id, this.live(), this.timeoutOf(options), key);
       },
-      (r) => r.value(options?.encoding ?? this.encoding) as Value<O> | undefined,
-      options?.signal,
+      (r) => r.value(options?.encoding ?? this.defaults.encoding) as Value<O> | undefined,
+      this.signalOf(options),
     );
   }
 
@@ -122,10 +144,10 @@ abstract class Reader {
     return call(
       (id) => {
         checkKey(key, "the key");
-        this.reads.exists(id, this.handle, timeout(options), key);
+        this.reads.exists(id, this.live(), this.timeoutOf(options), key);
       },
       (r) => r.boolean(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
@@ -135,9 +157,9 @@ abstract class Reader {
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     return call(
-      (id) => this.reads.batchGet(id, this.handle, timeout(options), ...packed([...keys], "a key")),
-      (r) => r.values(options?.encoding ?? this.encoding) as (Value<O> | undefined)[],
-      options?.signal,
+      (id) => this.reads.batchGet(id, this.live(), this.timeoutOf(options), ...packed([...keys], "a key")),
+      (r) => r.values(options?.encoding ?? this.defaults.encoding) as (Value<O> | undefined)[],
+      this.signalOf(options),
     );
   }
 
@@ -161,9 +183,9 @@ abstract class Reader {
   }
 
   private pages<T>(options: ScanOptions, keysOnly: boolean): Pages<T> {
-    const all = { encoding: this.encoding, ...options };
+    const all = { encoding: this.defaults.encoding, ...options, signal: this.signalOf(options) };
     return scanPages(all, keysOnly, (id, start, end, limit, flags) =>
-      this.reads.scan(id, this.handle, timeout(options), start, end, limit, flags),
+      this.reads.scan(id, this.live(), this.timeoutOf(options), start, end, limit, flags),
     );
   }
 
@@ -182,9 +204,9 @@ abstract class Reader {
   /** Of the moment that is read: milliseconds since 1970 << 18, and a number within the millisecond. */
   timestamp(options?: CallOptions): Promise<bigint> {
     return call(
-      (id) => this.reads.timestamp(id, this.handle, timeout(options)),
+      (id) => this.reads.timestamp(id, this.live(), this.timeoutOf(options)),
       (r) => r.bigint(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
@@ -222,8 +244,8 @@ function found(keys: string[], values: unknown[]): [string, string][] {
 /** The database as of a timestamp. */
 export class Snapshot extends Reader {
   /** @internal */
-  constructor(handle: Handle, encoding: BufferEncoding | undefined) {
-    super(handle, snapshotReads, encoding);
+  constructor(handle: Handle, defaults: Defaults) {
+    super(handle, snapshotReads, defaults);
   }
 }
 
@@ -236,8 +258,14 @@ export class Transaction extends Reader implements AsyncDisposable {
   private ended = false;
 
   /** @internal */
-  constructor(handle: Handle, encoding: BufferEncoding | undefined) {
-    super(handle, txnReads, encoding);
+  constructor(handle: Handle, defaults: Defaults) {
+    super(handle, txnReads, defaults);
+  }
+
+  /** @internal */
+  protected override live(): Handle {
+    if (this.ended) throw new OperationAfterCommitError();
+    return this.handle;
   }
 
   /** Reads, and no other transaction changes the key before this one has ended. */
@@ -245,10 +273,10 @@ export class Transaction extends Reader implements AsyncDisposable {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.txnGetForUpdate(id, this.handle, timeout(options), key);
+        native.txnGetForUpdate(id, this.live(), this.timeoutOf(options), key);
       },
-      (r) => r.value(options?.encoding ?? this.encoding) as Value<O> | undefined,
-      options?.signal,
+      (r) => r.value(options?.encoding ?? this.defaults.encoding) as Value<O> | undefined,
+      this.signalOf(options),
     );
   }
 
@@ -260,12 +288,12 @@ export class Transaction extends Reader implements AsyncDisposable {
       (id) =>
         native.txnBatchGetForUpdate(
           id,
-          this.handle,
-          timeout(options),
+          this.live(),
+          this.timeoutOf(options),
           ...packed([...keys], "a key"),
         ),
-      (r) => r.values(options?.encoding ?? this.encoding) as (Value<O> | undefined)[],
-      options?.signal,
+      (r) => r.values(options?.encoding ?? this.defaults.encoding) as (Value<O> | undefined)[],
+      this.signalOf(options),
     );
   }
 
@@ -274,10 +302,10 @@ export class Transaction extends Reader implements AsyncDisposable {
       (id) => {
         checkKey(key, "the key");
         checkKey(value, "the value");
-        native.txnPut(id, this.handle, timeout(options), key, value);
+        native.txnPut(id, this.live(), this.timeoutOf(options), key, value);
       },
       (r) => r.nothing(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
@@ -287,10 +315,10 @@ export class Transaction extends Reader implements AsyncDisposable {
       (id) => {
         checkKey(key, "the key");
         checkKey(value, "the value");
-        native.txnInsert(id, this.handle, timeout(options), key, value);
+        native.txnInsert(id, this.live(), this.timeoutOf(options), key, value);
       },
       (r) => r.nothing(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
@@ -298,10 +326,10 @@ export class Transaction extends Reader implements AsyncDisposable {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.txnDelete(id, this.handle, timeout(options), key);
+        native.txnDelete(id, this.live(), this.timeoutOf(options), key);
       },
       (r) => r.nothing(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
@@ -321,14 +349,14 @@ export class Transaction extends Reader implements AsyncDisposable {
         }
         native.txnMutate(
           id,
-          this.handle,
-          timeout(options),
+          this.live(),
+          this.timeoutOf(options),
           Uint8Array.from(kinds),
           ...packedPairs(keys, values, true),
         );
       },
       (r) => r.nothing(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
@@ -340,9 +368,9 @@ export class Transaction extends Reader implements AsyncDisposable {
     const wait = options?.waitMs === "none" ? -1 : (options?.waitMs ?? 0);
     return call(
       (id) =>
-        native.txnLock(id, this.handle, timeout(options), ...packed([...keys], "a key"), wait),
+        native.txnLock(id, this.live(), this.timeoutOf(options), ...packed([...keys], "a key"), wait),
       (r) => r.nothing(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
@@ -351,27 +379,33 @@ export class Transaction extends Reader implements AsyncDisposable {
    * happened or not; after every other error it has not.
    */
   async commit(options?: CallOptions): Promise<bigint | undefined> {
-    this.ended = true;
     const timestamp = await call(
-      (id) => native.txnCommit(id, this.handle, timeout(options)),
+      (id) => {
+        native.txnCommit(id, this.live(), this.timeoutOf(options));
+        this.ended = true;
+      },
       (r) => r.bigint(),
-      options?.signal,
+      this.signalOf(options),
     );
     return timestamp === 0n ? undefined : timestamp;
   }
 
   /** Gives up all that it wrote, and its locks. */
   rollback(options?: CallOptions): Promise<void> {
-    this.ended = true;
     return call(
-      (id) => native.txnRollback(id, this.handle, timeout(options)),
+      (id) => {
+        native.txnRollback(id, this.live(), this.timeoutOf(options));
+        this.ended = true;
+      },
       (r) => r.nothing(),
-      options?.signal,
+      this.signalOf(options),
     );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.ended) await this.rollback();
+    // No signal gives this up: it is what gives back the locks.
+    if (!this.ended) await call((id) => native.txnRollback(id, this.handle, 0), (r) => r.nothing());
+    this.ended = true;
     await call((id) => native.txnClose(id, this.handle), (r) => r.nothing());
   }
 
@@ -435,19 +469,35 @@ export class TransactionClient extends Client {
       (id) =>
         native.txnClientOpen(id, isLocal ? where : tikvUrl(where), tikvStoreOptions(options)),
       (r) => r.handle(),
+      options.signal,
     );
     return client;
   }
 
-  /** At once. An old program says true for pessimistic. */
-  begin(options: TransactionOptions | boolean = {}): Transaction {
-    const all = typeof options === "boolean" ? { pessimistic: options } : options;
-    return new Transaction(native.txnBegin(this.handle, nativeOptions(all)), this.encoding);
+  /** Begins one, at once. */
+  begin(options?: TransactionOptions): Transaction;
+  /** @deprecated a promise of one; use begin({ pessimistic }) */
+  begin(pessimistic: boolean): Promise<Transaction>;
+  /** @internal */
+  begin(options: TransactionOptions, signal: AbortSignal | undefined): Transaction;
+  begin(
+    options: TransactionOptions | boolean = {},
+    signal?: AbortSignal,
+  ): Transaction | Promise<Transaction> {
+    if (typeof options === "boolean")
+      return attempt(async () => this.begin({ pessimistic: options }));
+    const handle = callNow(() => native.txnBegin(this.handle, nativeOptions(options)));
+    return new Transaction(handle, { encoding: this.encoding, timeoutMs: options.timeoutMs, signal });
   }
 
   /** Reads as of the timestamp; without one as of now. */
-  snapshot(timestamp: bigint | number = 0n, _pessimistic?: boolean): Snapshot {
-    return new Snapshot(native.snapshotNew(this.handle, BigInt(timestamp)), this.encoding);
+  snapshot(timestamp?: bigint | number): Snapshot;
+  /** @deprecated a promise of one; use snapshot(timestamp) */
+  snapshot(timestamp: bigint | number, pessimistic: boolean): Promise<Snapshot>;
+  snapshot(timestamp: bigint | number = 0n, pessimistic?: boolean): Snapshot | Promise<Snapshot> {
+    if (pessimistic !== undefined) return attempt(async () => this.snapshot(timestamp));
+    const handle = callNow(() => native.snapshotNew(this.handle, BigInt(timestamp)));
+    return new Snapshot(handle, { encoding: this.encoding });
   }
 
   /**
@@ -458,10 +508,10 @@ export class TransactionClient extends Client {
     const { attemptsMax = 20, signal, ...of } = options;
     for (let attempts = 1; ; attempts++) {
       signal?.throwIfAborted();
-      const txn = this.begin(of);
+      const txn = this.begin(of, signal);
       try {
         const result = await work(txn);
-        await txn.commit({ signal });
+        await txn.commit();
         return result;
       } catch (error) {
         if (!(error instanceof KvsError && error.retryTransaction) || attempts >= attemptsMax)

@@ -37,10 +37,13 @@ class Server {
     this.store = this.log.match(/store on ([\d.]+:\d+)/)?.[1];
     this.status = this.log.match(/status on ([\d.]+:\d+)/)?.[1];
     this.eventstore = this.log.match(/EventStoreDB's clients on ([\d.]+:\d+)/)?.[1];
+    this.http = this.log.match(/serving HTTP on ([\d.]+:\d+)/)?.[1];
     const wants_events = this.args.some((arg) => arg.startsWith("--eventstore"));
     const wants_tikv = this.args.some((arg) => arg.startsWith("--tikv"));
+    const wants_http = this.args.some((arg) => arg.startsWith("--http"));
     return (
       this.address !== undefined &&
+      (!wants_http || this.http !== undefined) &&
       (!wants_tikv || this.status !== undefined) &&
       (!wants_events || this.eventstore !== undefined)
     );
@@ -53,6 +56,7 @@ class Server {
       "--addr", this.address,
       ...(this.pd ? [`--tikv=${this.pd},${this.store},${this.status}`] : []),
       ...(this.eventstore ? [`--eventstore=${this.eventstore}`] : []),
+      ...(this.http ? [`--http=${this.http}`] : []),
       ...this.rest,
     ];
     return this.start();
@@ -70,12 +74,13 @@ class Server {
 }
 
 // startServer({ tikv: true }, "--engine", "memory")
-async function startServer({ tikv = false, eventstore = false } = {}, ...rest) {
+async function startServer({ tikv = false, eventstore = false, http = false } = {}, ...rest) {
   const directory = mkdtempSync(join(tmpdir(), "kvs-node-"));
   const args = [
     "--addr", "127.0.0.1:0",
     ...(tikv ? ["--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"] : []),
     ...(eventstore ? ["--eventstore=127.0.0.1:0"] : []),
+    ...(http ? ["--http=127.0.0.1:0"] : []),
     ...rest,
   ];
   const server = new Server(directory, true, args);

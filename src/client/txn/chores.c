@@ -4,13 +4,14 @@
  *
  * Cleaning up: the range is walked, part by part; each page of locks goes to the resolver; those
  * that stay are looked at again after a while. Gc: that for everything, by force, then the
- * transport's part. Thread: the shard's loop.
+ * transport's part. One that is given up while it waits for the time or for the transport is ready at
+ * once, and what it waits for goes on without it. Thread: the shard's loop.
  */
 #include "base/buf.h"
 #include "base/mem.h"
 #include "client/txn/client.h"
 #include "client/txn/resolver.h"
-#include "runtime/future.h"
+#include "runtime/future_core.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,6 +31,8 @@ struct chore {
     bool is_gc;
     bool over;
     bool cancelled;
+    bool waits;    /* for the time or the transport, which cannot be told to give up */
+    bool given_up; /* meanwhile: the future is ready already */
     kvs_slice start;
     kvs_slice end;
     kvs_slice part_end;
@@ -60,6 +63,23 @@ static void chore_cancel(kvs_future *future)
         txn_call_cancel(chore->call);
     if (chore->has_resolver)
         resolver_cancel(&chore->resolver);
+    if (chore->waits) {
+        chore->given_up = true;
+        future_hold(future); /* the payload is needed until it has come */
+        future_complete(future, KVS_ERR_CANCELLED);
+    }
+}
+
+/* What was waited for has come. False: nobody wants it any more, and the chore is gone. */
+static bool chore_is_wanted(struct chore *chore)
+{
+    struct txn_shard *shard = chore->shard;
+    chore->waits = false;
+    if (!chore->given_up)
+        return true;
+    future_release(future_of_payload(chore));
+    shard_leave(shard);
+    return false;
 }
 
 static const struct future_methods chore_methods = {
@@ -89,7 +109,10 @@ static void chore_succeed(struct chore *chore, uint64_t number)
 static void chore_run(struct task *task)
 {
     struct chore *chore = CONTAINER_OF(task, struct chore, task);
-    chore->begin(chore);
+    if (chore->cancelled)
+        chore_end(chore, KVS_ERR_CANCELLED, "cancelled");
+    else
+        chore->begin(chore);
 }
 
 static struct chore *chore_new(kvs_txn_client *client, void (*begin)(struct chore *chore))
@@ -133,6 +156,8 @@ static kvs_future *chore_refuse(struct chore *chore, int error, const char *why)
 static void on_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct chore *chore = CONTAINER_OF(time, struct chore, time);
+    if (!chore_is_wanted(chore))
+        return;
     if (error != 0)
         chore_end(chore, error, why);
     else
@@ -141,6 +166,7 @@ static void on_time(struct txn_timestamp *time, int error, const char *why)
 
 static void time_begin(struct chore *chore)
 {
+    chore->waits = true;
     shard_ask_time(chore->shard, &chore->time, on_time);
 }
 
@@ -158,6 +184,8 @@ static void scan_locks(struct chore *chore);
 static void on_transport_done(struct txn_chore *at_transport, int error, const char *why)
 {
     struct chore *chore = at_transport->owner;
+    if (!chore_is_wanted(chore))
+        return;
     if (error != 0)
         chore_end(chore, error, why);
     else
@@ -179,6 +207,7 @@ static void cleanup_over(struct chore *chore)
         .owner = chore,
     };
     list_init(&chore->at_transport.parts);
+    chore->waits = true;
     transport->methods->gc(&chore->at_transport);
 }
 
@@ -380,6 +409,7 @@ static void destroy_begin(struct chore *chore)
         .owner = chore,
     };
     list_init(&chore->at_transport.parts);
+    chore->waits = true;
     transport->methods->destroy_range(&chore->at_transport);
 }
 
