@@ -174,7 +174,7 @@ kvs_future *kvs_events_delete_group(kvs_events *events, kvs_slice stream, kvs_sl
                                     const kvs_call_options *call);
 
 /* Gives the parked events to the group's members again. By HTTP, for want of a command in the TCP
- * protocol: NOT_FOUND from a kvs-server, which does not serve it yet. */
+ * protocol: a kvs-server serves it on the port of --http. */
 kvs_future *kvs_events_replay_parked(kvs_events *events, kvs_slice stream, kvs_slice group,
                                      const kvs_call_options *call);
 

@@ -90,11 +90,16 @@ export class Connection extends EventEmitter {
   }
 }
 
+/** A function of its own, so that what waits for the news has no hold on the handle. */
+function askForNews(handle: Handle): Promise<News> {
+  return call((id) => native.eventsWatch(id, handle), readNews);
+}
+
 /** Asks for what is new until the end. It holds neither: a forgotten client is still closed. */
 function watch(connection: WeakRef<Connection>, handle: WeakRef<Handle>): void {
   const of = handle.deref();
   if (of === undefined) return;
-  call((id) => native.eventsWatch(id, of), readNews).then(
+  askForNews(of).then(
     ({ isEnd, changes }) => {
       if (!isEnd) watch(connection, handle);
       // Outside of the promise: what a listener throws is an uncaught exception, as of any emitter.

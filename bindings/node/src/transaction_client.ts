@@ -403,10 +403,12 @@ export class Transaction extends Reader implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // No signal gives this up: it is what gives back the locks.
-    if (!this.ended) await call((id) => native.txnRollback(id, this.handle, 0), (r) => r.nothing());
-    this.ended = true;
-    await call((id) => native.txnClose(id, this.handle), (r) => r.nothing());
+    try {
+      if (!this.ended) await this.rollback();
+    } finally {
+      this.ended = true; // what could not be rolled back now is in the background
+      await call((id) => native.txnClose(id, this.handle), (r) => r.nothing());
+    }
   }
 
   /* --- as in the first client --- */

@@ -149,7 +149,7 @@ describe("given up", () => {
     of.EventsClient = await kvs.EventsClient.connect(`esdb://admin:changeit@${server.eventstore}`,
       { httpPort: Number(server.http.split(":")[1]) });
     open.push(...Object.values(of));
-    for (let i = 0; i < 2; i++) { // a commit needs something to write
+    for (let i = 0; i < 4; i++) { // a commit needs something to write
       const txn = of.TransactionClient.begin();
       await txn.timestamp();
       await txn.put(`commit-${i}`, "v");

@@ -368,6 +368,8 @@ kvs_future *kvs_txn_cleanup_locks(kvs_txn_client *client, kvs_slice start, kvs_s
 static void gc_on_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct chore *chore = CONTAINER_OF(time, struct chore, time);
+    if (!chore_is_wanted(chore))
+        return;
     if (error != 0)
         chore_end(chore, error, why);
     else if (chore->timestamp > time->ts)
@@ -379,6 +381,7 @@ static void gc_on_time(struct txn_timestamp *time, int error, const char *why)
 /* What is to come has to see the versions that are newest then. */
 static void gc_begin(struct chore *chore)
 {
+    chore->waits = true;
     shard_ask_time(chore->shard, &chore->time, gc_on_time);
 }
 

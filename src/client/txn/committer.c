@@ -76,6 +76,7 @@ struct committer {
     int error; /* the first definite one */
     char why[TXN_WHY_SIZE];
     struct txn_timestamp time;
+    bool asks_time; /* waits for it: nothing is under way that could decide */
     struct resolver resolver;
     bool has_resolver;
     uint64_t wait_ms;
@@ -94,6 +95,13 @@ static void round_end(struct committer *committer);
 static struct txn_shard *shard_of(const struct committer *committer)
 {
     return committer->txn->shard;
+}
+
+static void ask_time(struct committer *committer,
+                     void (*done)(struct txn_timestamp *time, int error, const char *why))
+{
+    committer->asks_time = true;
+    shard_ask_time(shard_of(committer), &committer->time, done);
 }
 
 /* --- the end ------------------------------------------------------------------------------------
@@ -613,7 +621,9 @@ static void on_committed(struct committer *committer)
 static void on_commit_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct committer *committer = CONTAINER_OF(time, struct committer, time);
-    if (error == 0 && committer->op != NULL && committer->op->cancelled) {
+    committer->asks_time = false;
+    if (error == 0 &&
+        (committer->error != 0 || (committer->op != NULL && committer->op->cancelled))) {
         error = KVS_ERR_CANCELLED;
         why = "cancelled";
     }
@@ -640,7 +650,7 @@ static void on_prewritten(struct committer *committer)
         on_committed(committer);
     } else {
         committer->one_pc = false;
-        shard_ask_time(shard_of(committer), &committer->time, on_commit_time);
+        ask_time(committer, on_commit_time);
     }
 }
 
@@ -715,7 +725,7 @@ static void primary_done(struct txn_call *call, int error)
     if (committer->error != 0)
         fail(committer);
     else if (expired) /* a reader has pushed it: a later time */
-        shard_ask_time(shard_of(committer), &committer->time, on_commit_time);
+        ask_time(committer, on_commit_time);
     else
         on_committed(committer);
 }
@@ -842,7 +852,8 @@ static void prewrite_begin(struct committer *committer)
 static void on_min_commit_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct committer *committer = CONTAINER_OF(time, struct committer, time);
-    if (error == 0 && committer->op->cancelled) {
+    committer->asks_time = false;
+    if (error == 0 && (committer->error != 0 || committer->op->cancelled)) {
         error = KVS_ERR_CANCELLED;
         why = "cancelled";
     }
@@ -904,7 +915,7 @@ void commit_begin(struct txn_request *op)
         asks = false;
     }
     if (asks)
-        shard_ask_time(txn->shard, &committer->time, on_min_commit_time);
+        ask_time(committer, on_min_commit_time);
     else
         prewrite_begin(committer);
 }
@@ -919,6 +930,9 @@ void commit_cancel(struct txn_request *op)
         /* What was sent may still commit; it goes on without its future. */
         snprintf(committer->why, sizeof committer->why, "cancelled when it was under way");
         tell(committer, KVS_ERR_OUTCOME_UNKNOWN);
+    } else if (committer->asks_time) { /* when it comes, what was written is taken back */
+        note_error(committer, KVS_ERR_CANCELLED, "cancelled");
+        tell(committer, committer->error);
     }
 }
 
