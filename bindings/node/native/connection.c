@@ -1,13 +1,13 @@
 /*
  * native/connection.c: what happens to the connection of event streams, for JavaScript.
  *
- * JavaScript asks for what is new by a call that nobody has to wait for (eventsWatch): it does not keep
- * the process alive, and holds no client. Until it asks, changes are kept here, the last WATCH_MAX of
- * them.
+ * JavaScript asks for what is new by a call that nobody has to wait for (eventsWatch): it does not
+ * keep the process alive, and holds no client. Until it asks, changes are kept here, the last
+ * WATCH_MAX of them.
  *
  * Threads: watch_on_connection and what ends a watch run on the runtime's thread, all else on the
- * environment's. The struct goes when both have let go of it: the client when it is closed, or could not
- * be opened, JavaScript when it has been told the end.
+ * environment's. The struct goes when both have let go of it: the client when it is closed, or
+ * could not be opened, JavaScript when it has been told the end.
  */
 #include "events.h"
 

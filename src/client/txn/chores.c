@@ -4,8 +4,8 @@
  *
  * Cleaning up: the range is walked, part by part; each page of locks goes to the resolver; those
  * that stay are looked at again after a while. Gc: that for everything, by force, then the
- * transport's part. One that is given up while it waits for the time or for the transport is ready at
- * once, and what it waits for goes on without it. Thread: the shard's loop.
+ * transport's part. One that is given up while it waits for the time or for the transport is ready
+ * at once, and what it waits for goes on without it. Thread: the shard's loop.
  */
 #include "base/buf.h"
 #include "base/mem.h"
