@@ -328,6 +328,21 @@ export function call<T>(
   });
 }
 
+const onAborts = new WeakMap<AbortSignal, Set<() => void>>();
+
+/** Has `work` called when the signal aborts, and gives what takes that back. However many do so, the signal
+ * has one listener: at more than ten Node.js would warn of a leak. */
+export function onAbort(signal: AbortSignal, work: () => void): () => void {
+  let all = onAborts.get(signal);
+  if (all === undefined) {
+    const made = (all = new Set<() => void>());
+    onAborts.set(signal, made);
+    signal.addEventListener("abort", () => made.forEach((each) => each()), { once: true });
+  }
+  const works = all.add(work);
+  return () => works.delete(work);
+}
+
 function callWithSignal<T>(
   start: (id: number) => void,
   read: Read<T>,
@@ -335,19 +350,18 @@ function callWithSignal<T>(
 ): Promise<T> {
   if (signal.aborted) return Promise.reject(signal.reason);
   let id = -1;
-  const give_up = () => native.cancel(id);
   const promise = call((given) => {
     id = given;
     start(given);
   }, read);
-  signal.addEventListener("abort", give_up, { once: true });
+  const takeBack = onAbort(signal, () => native.cancel(id));
   return promise.then(
     (value) => {
-      signal.removeEventListener("abort", give_up);
+      takeBack();
       return value;
     },
     (error) => {
-      signal.removeEventListener("abort", give_up);
+      takeBack();
       throw signal.aborted && error.code === "CANCELLED" ? signal.reason : error;
     },
   );

@@ -12,6 +12,7 @@ export type ConnectionState = "connecting" | "connected" | "disconnected" | "clo
 
 /** What a listener is told. */
 export interface ConnectionChange {
+  /** What it is now. */
   state: ConnectionState;
   /** HOST:PORT it is about; undefined: none is known yet. */
   node: string | undefined;

@@ -4,7 +4,9 @@ import { packed } from "./pack";
 
 /** Where an event stands in $all, the order of everything. */
 export interface Position {
+  /** Where the write that the event is part of stands. */
   commit: bigint;
+  /** Where the event itself stands. */
   prepare: bigint;
 }
 
@@ -16,8 +18,11 @@ export type ExpectedVersion = bigint | number | "any" | "noStream" | "exists";
 
 /** An event to append; `jsonEvent` makes one of an object. */
 export interface NewEvent {
+  /** What kind of event it is: 1 to 1024 bytes. */
   type: string;
+  /** What happened. */
   data?: Bytes;
+  /** What else there is to say of it. */
   metadata?: Bytes;
   /** A UUID; default: a random one. A server does not write the same one twice. */
   id?: string;
@@ -50,17 +55,23 @@ export class RecordedEvent {
   constructor(
     /** A UUID. */
     readonly id: string,
+    /** Name of the stream. */
     readonly stream: string,
+    /** What kind of event it is. */
     readonly type: string,
     /** In its stream, from 0n on. */
     readonly number: bigint,
     /** Milliseconds since 1970; 0: not known. */
     readonly createdMs: number,
+    /** Data and metadata are JSON texts. */
     readonly isJson: boolean,
+    /** What happened, as it was appended. */
     readonly data: Buffer,
+    /** Empty when there is none. */
     readonly metadata: Buffer,
   ) {}
 
+  /** When it was recorded. */
   get created(): Date {
     return new Date(this.createdMs);
   }

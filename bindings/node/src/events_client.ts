@@ -14,8 +14,11 @@ import { Pages, ReadPages } from "./pages";
 import { CallOptions } from "./store_client";
 import { GroupSubscription, Subscription, SubscriptionHandlers } from "./subscription";
 
+/** Who asks. */
 export interface Credentials {
+  /** Name of the user. */
   login: string;
+  /** In the clear; sent to the server as it is. */
   password: string;
 }
 
@@ -31,28 +34,37 @@ export interface EventsOptions {
   sync?: "always" | "interval" | "never";
   /** For the server's lists of connections; default "kvs". */
   connectionName?: string;
+  /** TCP, TLS and greeting together; default 5000. */
   connectTimeoutMs?: number;
   /** Without an answer a call is sent again; default 7000. */
   attemptTimeoutMs?: number;
+  /** Without a byte from the server it is asked for a sign of life; default 5000. */
   heartbeatIntervalMs?: number;
+  /** Then, until the connection counts as lost; default 10000. */
   heartbeatTimeoutMs?: number;
   /** Attempts in a row before the client gives up; default: no limit. */
   reconnectsMax?: number;
   /** Calls that are sent and not answered; default 2048. */
   inFlightMax?: number;
+  /** Speak TLS. */
   tls?: boolean;
   /** Takes any certificate: for tests. */
   tlsInsecure?: boolean;
   /** Files: authorities to trust, and who this client is. */
   tlsCa?: string;
+  /** File of who this client is, for servers that ask. */
   tlsCertificate?: string;
+  /** File of its private key. */
   tlsKey?: string;
   /** For what the TCP protocol has no command for; default 2113. */
   httpPort?: number;
   /** esdb+discover: */
   nodePreference?: "leader" | "follower" | "readOnlyReplica" | "random";
+  /** esdb+discover: for one node's answer; default 3000. */
   gossipTimeoutMs?: number;
+  /** esdb+discover: between rounds; default 500. */
   discoverIntervalMs?: number;
+  /** esdb+discover: rounds before an attempt has failed; default 10. */
   discoverAttemptsMax?: number;
 }
 
@@ -64,11 +76,13 @@ export interface EventsCallOptions extends CallOptions {
   anyNode?: boolean | undefined;
 }
 
+/** Of writes to a stream. */
 export interface AppendOptions extends EventsCallOptions {
   /** Default "any". */
   expectedVersion?: ExpectedVersion | undefined;
 }
 
+/** What a write to a stream came to. */
 export interface AppendResult {
   /** Of the first event written; -1n of a delete. */
   firstNumber: bigint;
@@ -78,6 +92,7 @@ export interface AppendResult {
   position: Position | undefined;
 }
 
+/** Of reads. */
 export interface ReadEventOptions extends EventsCallOptions {
   /** A link is given with the event that it points to. */
   resolveLinks?: boolean | undefined;
@@ -91,21 +106,27 @@ interface ReadOptions extends ReadEventOptions {
   pageSize?: number | undefined;
 }
 
+/** Of reads of a stream. */
 export interface ReadStreamOptions extends ReadOptions {
   /** Number of the first event; default: "start", backward: "end". */
   from?: bigint | number | "start" | "end" | undefined;
 }
 
+/** Of reads of $all. */
 export interface ReadAllOptions extends ReadOptions {
   /** Forward: at this position and behind it; backward: before it. Default: "start", backward: "end". */
   from?: Position | "start" | "end" | undefined;
+  /** Which events; default: all. */
   filter?: EventFilter | undefined;
 }
 
 /** Events of $all whose stream or type begins with one of the prefixes, or has a match of the expression. */
 export interface EventFilter {
+  /** What is looked at. */
   on: "stream" | "type";
+  /** One of these is what it begins with. */
   prefixes?: string[];
+  /** Or: an expression that it has a match of; without flags. */
   regex?: string | RegExp;
   /** The server looks at so many events, fitting or not, before it answers. */
   window?: number;
@@ -123,20 +144,25 @@ interface AnySubscribeOptions extends SubscriptionHandlers {
   bufferSizeBytes?: number | undefined;
 }
 
+/** Of subscriptions to a stream. */
 export interface SubscribeOptions extends AnySubscribeOptions {
   /** Default "start". "end": what is appended after the state "live". */
   from?: "start" | "end" | { after: bigint | number } | undefined;
 }
 
+/** Of subscriptions to $all. */
 export interface SubscribeAllOptions extends AnySubscribeOptions {
   /** Default "start". "end": what is appended after the state "live". */
   from?: "start" | "end" | { after: Position } | undefined;
+  /** Which events; default: all. */
   filter?: EventFilter | undefined;
   /** Events looked at between two calls of onCheckpoint; default 1000. */
   checkpointInterval?: number | undefined;
 }
 
+/** Of members of a group. */
 export interface SubscribeGroupOptions extends SubscriptionHandlers {
+  /** In the name of this user. */
   credentials?: Credentials | undefined;
   /** Events given and not acknowledged; default 10. */
   inFlight?: number | undefined;
@@ -148,7 +174,9 @@ export interface SubscribeGroupOptions extends SubscriptionHandlers {
 
 /** Settings of a persistent subscription group; counts are of events. */
 export interface GroupSettings {
+  /** Links are given with the events that they point to. */
   resolveLinks?: boolean;
+  /** The server measures latencies for its statistics. */
   extraStatistics?: boolean;
   /** Number of the first event; default "end": only new ones. */
   startFrom?: bigint | number | "start" | "end";
@@ -156,38 +184,56 @@ export interface GroupSettings {
   messageTimeoutMs?: number;
   /** After so many it is parked; default 10. */
   retriesMax?: number;
+  /** New events kept for members that are busy; default 500. */
   liveBufferCount?: number;
+  /** Old events kept for them; default 500. */
   historyBufferCount?: number;
+  /** Events that the server reads at once, fewer than historyBufferCount; default 20. */
   readBatchCount?: number;
+  /** How often is written down how far it has come; default 2000. */
   checkpointAfterMs?: number;
+  /** But not for fewer events than these; default 10. */
   checkpointCountMin?: number;
+  /** And at once after so many; default 1000. */
   checkpointCountMax?: number;
   /** Default 0: no limit. */
   subscribersMax?: number;
+  /** Which member gets an event; default "RoundRobin". */
   strategy?: "RoundRobin" | "DispatchToSingle" | "Pinned" | "PinnedByCorrelation";
 }
 
 /** A stream's metadata: what the server knows, and the user's own. */
 export interface StreamMetadata {
+  /** So many events are kept, the newest. */
   $maxCount?: number;
   /** Seconds. */
   $maxAge?: number;
   /** Number of the first event that is kept. */
   $tb?: number;
+  /** Seconds for which readers by HTTP may keep it. */
   $cacheControl?: number;
+  /** Who may read, write, delete, and read and write the metadata: users or groups. */
   $acl?: Partial<Record<"$r" | "$w" | "$d" | "$mr" | "$mw", string | string[]>>;
   [name: string]: unknown;
 }
 
+/** Somebody who may log in. */
 export interface User {
+  /** Name to log in with. */
   login: string;
+  /** Name for people. */
   fullName: string;
+  /** Names of groups. */
   groups: string[];
+  /** Is not let in. */
   isDisabled: boolean;
 }
 
+/** A user to be made. */
 export interface NewUser extends Credentials {
+  /** Name for people. */
   fullName: string;
+  /** Names of groups; "$admins" may do everything, "$ops" run the server. */
   groups?: string[];
 }
 
@@ -539,6 +585,7 @@ export class EventsClient extends Client {
     return new GroupSubscription(handle, options, options.manualAck ?? false);
   }
 
+  /** Makes a persistent subscription group; AlreadyExistsError: there is one. */
   createGroup(
     stream: string,
     group: string,
@@ -566,6 +613,7 @@ export class EventsClient extends Client {
     );
   }
 
+  /** Deletes a group; its members are dropped. */
   deleteGroup(stream: string, group: string, options?: EventsCallOptions): Promise<void> {
     return this.done(
       (id, of) => native.eventsDeleteGroup(id, this.handle, stream, group, of),
@@ -645,6 +693,7 @@ export class EventsClient extends Client {
     );
   }
 
+  /** Makes a user; AlreadyExistsError: there is one. */
   createUser(user: NewUser, options?: EventsCallOptions): Promise<void> {
     return this.changeUser(USER.create, user, options);
   }
@@ -654,18 +703,22 @@ export class EventsClient extends Client {
     return this.changeUser(USER.update, user, options);
   }
 
+  /** Gives a user another password. */
   setPassword(user: Credentials, options?: EventsCallOptions): Promise<void> {
     return this.changeUser(USER.password, user, options);
   }
 
+  /** Lets a user in again. */
   enableUser(login: string, options?: EventsCallOptions): Promise<void> {
     return this.changeUser(USER.enable, { login }, options);
   }
 
+  /** Lets a user in no more, without deleting him. */
   disableUser(login: string, options?: EventsCallOptions): Promise<void> {
     return this.changeUser(USER.disable, { login }, options);
   }
 
+  /** Deletes a user. */
   deleteUser(login: string, options?: EventsCallOptions): Promise<void> {
     return this.changeUser(USER.delete, { login }, options);
   }
@@ -707,6 +760,7 @@ export class EventTransaction {
     private readonly commitAll: (options?: EventsCallOptions) => Promise<AppendResult>,
   ) {}
 
+  /** Adds events; nobody sees them before the commit. */
   write(events: NewEvent | Iterable<NewEvent>, options?: EventsCallOptions): Promise<void> {
     return this.writeEvents(events, options);
   }

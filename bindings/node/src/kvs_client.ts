@@ -20,14 +20,19 @@ import {
 export interface KvsOptions {
   /** Connections to the server; default 1. */
   connections?: number;
+  /** Until a connection stands; default 5000. */
   connectTimeoutMs?: number;
   /** Deadline of a call that sets none; default 30000. */
   timeoutMs?: number;
   /** log: and memory: when is a write acknowledged? "always" (default): it survives a power cut. */
   sync?: "always" | "interval" | "never";
+  /** With sync "interval": how often; default 1000. */
   syncIntervalMs?: number;
+  /** Bytes of a value at most; default 16 MiB. */
   valueSizeMax?: number;
+  /** log: bytes of one file; default 64 MiB. */
   segmentSizeBytes?: number;
+  /** log: memory for values, rocksdb: for blocks; default a quarter of the machine's. */
   cacheSizeBytes?: number;
   /** log: fail when there is no store in the directory yet. */
   mustExist?: boolean;
@@ -80,6 +85,7 @@ export class KvsClient extends StoreClient {
     return this.getValue(key, 0, options);
   }
 
+  /** Is there such a key? */
   exists(key: Bytes, options?: CallOptions): Promise<boolean> {
     return this.hasKey(key, 0, options);
   }
@@ -151,10 +157,12 @@ export class KvsClient extends StoreClient {
     return this.scanRange(options, 0, false);
   }
 
+  /** As `scan`, without the values. */
   scanKeys<O extends ScanOptions>(options: O = {} as O): Pages<Value<O>> {
     return this.scanRange(options, 0, true);
   }
 
+  /** How many keys are in the range; default: all. */
   count(range: KeyRange = {}, options?: CallOptions): Promise<number> {
     return this.countRange(range, 0, options);
   }

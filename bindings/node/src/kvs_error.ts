@@ -2,13 +2,17 @@ import * as flags from "./error_flags";
 
 /** What an error of a transaction was about; empty or 0 where the other side did not tell. */
 export interface ErrorDetails {
+  /** The key that it is about. */
   key: Buffer;
   /** First key of the other transaction. */
   primary: Buffer;
+  /** Start of the transaction that failed. */
   startTimestamp: bigint;
   /** Start of the other transaction. */
   conflictTimestamp: bigint;
+  /** When the other transaction was committed. */
   conflictCommitTimestamp: bigint;
+  /** How long the other's lock holds. */
   lockTtlMs: number;
 }
 
@@ -30,6 +34,7 @@ export class KvsError extends Error {
   readonly maybeCommitted: boolean;
   /** The connection that carried the call is gone. */
   readonly connectionDead: boolean;
+  /** Of errors of transactions: which key, which other transaction. */
   readonly details: ErrorDetails | undefined;
   /** WrongExpectedVersionError: number of the stream's last event, -1n: it has none; undefined when
    * the other side did not tell. */

@@ -6,8 +6,11 @@ import type { ScanOptions } from "./store_client";
 
 /** Which keys: from `start` up to, not with, `end`; or all that begin with `prefix`. */
 export interface KeyRange {
+  /** The first key; default: the first there is. */
   start?: Bytes | undefined;
+  /** The first key behind the range; default: there is none. */
   end?: Bytes | undefined;
+  /** In place of start and end: all keys that begin with it. */
   prefix?: Bytes | undefined;
 }
 

@@ -15,16 +15,20 @@ import {
   WriteOptions,
 } from "./store_client";
 
+/** One of TiKV's column families; programs use "default". */
 export type ColumnFamily = "default" | "write" | "lock";
 
 /** How to reach a cluster; without a field its default. */
 export interface TikvOptions {
   /** Keys are those of this keyspace (API V2); without it API V1. */
   keyspace?: string;
+  /** So many threads take part, each with a connection to each node; default 1. */
   connections?: number;
+  /** Until a connection stands; default 5000. */
   connectTimeoutMs?: number;
   /** Deadline of a call that sets none; default 30000. */
   timeoutMs?: number;
+  /** Speak TLS with the cluster. */
   tls?: TlsOptions;
   /** Writes without TiKV's latches: faster, but a compareAndSwap at the same time may not see them. */
   plainWrites?: boolean;
@@ -36,6 +40,7 @@ export interface TikvOptions {
 
 /** Of one column family; default "default". */
 export interface FamilyOptions {
+  /** Which one. */
   family?: ColumnFamily | undefined;
 }
 
@@ -134,10 +139,12 @@ export class RawClient extends StoreClient {
     return attempt(() => this.getValue(key, familyOf(all.family), all));
   }
 
+  /** Is there such a key? */
   exists(key: Bytes, options?: CallOptions & FamilyOptions): Promise<boolean> {
     return attempt(() => this.hasKey(key, familyOf(options?.family), options));
   }
 
+  /** Writes a value, whatever was there. */
   put(key: Bytes, value: Bytes, options?: (WriteOptions & FamilyOptions) | string): Promise<void> {
     const all = this.with(options);
     return attempt(() => this.setValue(key, value, familyOf(all.family), all));
@@ -169,6 +176,7 @@ export class RawClient extends StoreClient {
     return attempt(() => this.getValues(keys, familyOf(all.family), all));
   }
 
+  /** Writes many. TiKV does it all or not at all only for keys of one region. */
   batchPut(
     pairs: Iterable<readonly [Bytes, Bytes]>,
     options?: WriteOptions & FamilyOptions,
@@ -176,6 +184,7 @@ export class RawClient extends StoreClient {
     return attempt(() => this.setValues(pairs, familyOf(options?.family), options));
   }
 
+  /** Removes many keys, there or not. */
   batchDelete(
     keys: Iterable<Bytes>,
     options?: (CallOptions & FamilyOptions) | string,
@@ -203,6 +212,7 @@ export class RawClient extends StoreClient {
     return this.scanRange(all, familyOf(all.family), false);
   }
 
+  /** As `scan`, without the values. */
   scanKeys<O extends ScanOptions & FamilyOptions>(
     options?: O,
   ): Pages<Value<O>> {
@@ -210,6 +220,7 @@ export class RawClient extends StoreClient {
     return this.scanRange(all, familyOf(all.family), true);
   }
 
+  /** How many keys are in the range; default: all. */
   count(range: KeyRange & FamilyOptions = {}, options?: CallOptions): Promise<number> {
     return attempt(() => this.countRange(range, familyOf(range.family), options));
   }

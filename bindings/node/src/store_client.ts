@@ -20,11 +20,13 @@ export interface ReadOptions extends CallOptions {
   encoding?: BufferEncoding | undefined;
 }
 
+/** Of writes. */
 export interface WriteOptions extends CallOptions {
   /** The key ends after so many milliseconds. */
   ttlMs?: number | undefined;
 }
 
+/** Of scans: which keys, how many, in which order. */
 export interface ScanOptions extends ReadOptions, KeyRange {
   /** At most so many; default: all of the range. */
   limit?: number | undefined;
@@ -36,12 +38,14 @@ export interface ScanOptions extends ReadOptions, KeyRange {
 
 /** What a read gives under the options O: strings with an encoding, else Buffers. */
 export type Value<O> = O extends { encoding: BufferEncoding } ? string : Buffer;
+/** A key and its value. */
 export type Pair<O> = [key: Value<O>, value: Value<O>];
 
 /** What a range holds, to be compared with another one. */
 export interface Checksum {
   /** All pairs' CRC-64 (ECMA-182, reflected) of key and value, by XOR. */
   crc64Xor: bigint;
+  /** How many keys there are. */
   keys: number;
   /** Of keys and values. */
   bytes: number;
@@ -53,6 +57,7 @@ export interface TlsOptions {
   ca?: string;
   /** Who this client is, for servers that ask, and the key of it. */
   certificate?: string;
+  /** File of the private key of `certificate`. */
   key?: string;
 }
 

@@ -1,5 +1,5 @@
 /** Events as they come; include/kvs/subscription.h says more. */
-import { call, callNow, Results } from "./calls";
+import { call, callNow, onAbort, Results } from "./calls";
 import { Position, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
 import { Pages } from "./pages";
@@ -54,6 +54,7 @@ export class Subscription extends Pages<ResolvedEvent> {
   private after: Notes | undefined;
   private reason: { error: unknown } | undefined;
   private closing: Promise<void> | undefined;
+  private takeBack: (() => void) | undefined;
 
   /** @internal */
   constructor(
@@ -67,13 +68,14 @@ export class Subscription extends Pages<ResolvedEvent> {
     const weak = new WeakRef<Subscription>(this); // the signal may live longer than what it ends
     const abort = () => weak.deref()?.abort(signal.reason);
     if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort, { once: true });
+    else this.takeBack = onAbort(signal, abort);
   }
 
   /** Ends it; a `next` that waits is done. */
   override close(): Promise<void> {
     if (this.closing === undefined) {
       super.close();
+      this.takeBack?.();
       this.closing = call((id) => native.subscriptionClose(id, this.handle), (r) => r.nothing());
     }
     return this.closing;

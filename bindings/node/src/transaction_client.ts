@@ -17,9 +17,11 @@ export interface TransactionOptions {
   readOnly?: boolean;
   /** Without these a commit takes the classic two phases. */
   asyncCommit?: boolean;
+  /** False: no commit in one phase. */
   onePc?: boolean;
   /** Commits may be ordered before earlier ones that it did not read from. */
   causalOnly?: boolean;
+  /** For TiKV's scheduler; default "normal". */
   priority?: "normal" | "low" | "high";
   /** Pessimistic: how long a call waits for the locks of others; default 20000, "none": not at all. */
   lockWaitMs?: number | "none";
@@ -27,6 +29,7 @@ export interface TransactionOptions {
   timeoutMs?: number;
   /** Of all that it writes; default 100 MiB, and 300000 keys. */
   sizeBytesMax?: number;
+  /** Keys that it writes at most; default 300000. */
   countMax?: number;
 }
 
@@ -34,6 +37,7 @@ export interface TransactionOptions {
 export interface RunOptions extends TransactionOptions {
   /** Default 20. */
   attemptsMax?: number;
+  /** Gives it up: calls that are under way, and further attempts. */
   signal?: AbortSignal;
 }
 
@@ -280,6 +284,7 @@ export class Transaction extends Reader implements AsyncDisposable {
     );
   }
 
+  /** As `getForUpdate`, of many keys: values in their order. */
   batchGetForUpdate<O extends ReadOptions>(
     keys: Iterable<Bytes>,
     options?: O,
@@ -297,6 +302,7 @@ export class Transaction extends Reader implements AsyncDisposable {
     );
   }
 
+  /** Writes a value, whatever was there. */
   put(key: Bytes, value: Bytes, options?: CallOptions): Promise<void> {
     return call(
       (id) => {
@@ -322,6 +328,7 @@ export class Transaction extends Reader implements AsyncDisposable {
     );
   }
 
+  /** Removes a key, there or not. */
   delete(key: Bytes, options?: CallOptions): Promise<void> {
     return call(
       (id) => {

@@ -14,6 +14,7 @@ const TURNS_MAX = 5000;
 // Collects until it is so: what the addon closes in the background takes some turns.
 async function collectUntil(isSo) {
   for (let i = 0; i < TURNS_MAX && !(await isSo()); i++) {
+    await turn(); // what a WeakRef has given is not collected before
     globalThis.gc();
     await turn();
   }
@@ -110,6 +111,98 @@ describe("life", () => {
     require("node:fs").rmSync(directory, { recursive: true });
   });
 
+  it("rolls back transactions that are forgotten, and gives their locks back", async () => {
+    const client = await kvs.TransactionClient.connect(server.pd);
+    await (async () => {
+      const txns = Array.from({ length: 50 }, () => client.begin({ pessimistic: true }));
+      await Promise.all(txns.map((txn, i) => txn.put(`forgotten-${i}`, "never")));
+    })();
+    let taken = 0; // each lock is there until its transaction is collected
+    await collectUntil(async () => {
+      const txn = client.begin({ pessimistic: true, lockWaitMs: "none" });
+      await txn.put(`forgotten-${taken}`, "taken").then(() => taken++, (error) => assert.ok(error instanceof kvs.KvsError, error));
+      await txn.rollback();
+      return taken === 50;
+    });
+    assert.equal(taken, 50);
+    assert.equal(await client.snapshot().get("forgotten-0"), undefined);
+    await client.close();
+  });
+
+  it("lets go of the native side of all that is forgotten", async () => {
+    const weak = [];
+    const one = async (object) => {
+      weak.push(new WeakRef(object));
+      await object;
+    };
+    await (async () => {
+      const store = await kvs.KvsClient.connect("memory:");
+      const txns = await kvs.TransactionClient.connect("memory:");
+      const streams = await kvs.EventsClient.connect("memory:");
+      streams.connection.on("closed", () => {});
+      await store.set("k", "v");
+      await streams.append("s", { type: "t" });
+      const txn = txns.begin();
+      await txn.put("k", "v");
+      const objects = [store, txns, streams, streams.connection, txn, txns.snapshot(), store.scan(), txn.scan(), streams.readStream("s"),
+        streams.subscribe("s"), streams.continueTransaction(1)];
+      for (const scan of objects.slice(6, 10)) await scan.next();
+      for (const object of objects) await one(object);
+    })();
+    await collectUntil(async () => weak.every((each) => each.deref() === undefined));
+    assert.deepEqual(weak.map((each) => each.deref()?.constructor.name), weak.map(() => undefined));
+  });
+
+  it("keeps no memory of transactions, snapshots and scans that are over", async () => {
+    const client = await kvs.TransactionClient.connect("memory:");
+    const value = Buffer.alloc(1000);
+    const work = async (count) => {
+      for (let i = 0; i < count; i++) {
+        const txn = client.begin();
+        for (let k = 0; k < 10; k++) await txn.put(`k${k}`, value);
+        await (i % 3 === 0 ? txn.rollback() : i % 3 === 1 ? txn.commit() : undefined); // or forgotten
+        const snapshot = client.snapshot();
+        await snapshot.get("k1");
+        await snapshot.scan().next();
+        if (i % 100 === 0) await client.garbageCollect(await client.currentTimestamp());
+      }
+      globalThis.gc();
+      await turn();
+      globalThis.gc();
+      return process.memoryUsage().rss;
+    };
+    const first = await work(1000);
+    const second = await work(2000);
+    assert.ok(second - first < 48e6, `${second - first} bytes more`);
+    await client.close();
+  });
+
+  it("does not read ahead of a slow scan", async () => {
+    const client = await kvs.KvsClient.connect(url);
+    const value = Buffer.alloc(100000, "x");
+    for (let i = 0; i < 600; i += 50)
+      await client.batchSet(Array.from({ length: 50 }, (_, k) => [`slow-${String(i + k).padStart(4, "0")}`, value]));
+    globalThis.gc();
+    const before = process.memoryUsage();
+    const scan = client.scan({ prefix: "slow-" });
+    await scan.next();
+    for (let i = 0; i < 300; i++) await turn(); // asked for nothing: nothing comes
+    const now = process.memoryUsage();
+    assert.ok(now.arrayBuffers - before.arrayBuffers < 6e6, `${now.arrayBuffers - before.arrayBuffers} bytes came`); // of 60 MB
+    let count = 1, most = 0;
+    for await (const [, { length }] of scan) {
+      assert.equal(length, 100000);
+      if (++count % 50 === 0) {
+        globalThis.gc();
+        most = Math.max(most, process.memoryUsage().arrayBuffers - before.arrayBuffers);
+      }
+    }
+    assert.equal(count, 600);
+    assert.ok(most < 12e6, `${most} bytes at once`);
+    await client.removeRange({ prefix: "slow-" });
+    await client.close();
+  });
+
   it("keeps no memory of events that have passed", async () => {
     const client = await kvs.EventsClient.connect("memory:");
     const data = Buffer.alloc(10000);
@@ -168,6 +261,23 @@ describe("life", () => {
     values.forEach((value, i) => assert.equal(value, String(i)));
     assert.equal(await client.removeRange({ prefix: "many-" }), count);
     await client.close();
+  });
+
+  it("has 100,000 calls under way on TiKV, and of event streams, and ends those that are too many", async () => {
+    const count = 100000;
+    const raw = await kvs.RawClient.connect(server.pd);
+    await Promise.all(Array.from({ length: count }, (_, i) => raw.put(`many-${i}`, String(i))));
+    const values = await Promise.all(Array.from({ length: count }, (_, i) => raw.get(`many-${i}`, { encoding: "latin1" })));
+    values.forEach((value, i) => assert.equal(value, String(i)));
+    await raw.deleteRange({ prefix: "many-" });
+    await raw.close();
+    const streams = await kvs.EventsClient.connect(events, { timeoutMs: 120000 });
+    const outcomes = await Promise.allSettled(Array.from({ length: count }, () => streams.append("many", { type: "t" })));
+    const written = outcomes.filter(({ status }) => status === "fulfilled").length;
+    for (const { status, reason } of outcomes) if (status === "rejected") assert.ok(reason instanceof kvs.BusyError, reason);
+    assert.ok(written >= 1000, `${written} were taken`);
+    assert.equal((await streams.readEvent("many", "last")).event.number, BigInt(written - 1));
+    await streams.close();
   });
 
   it("lets the process end when only idle clients are open", async () => {
@@ -233,6 +343,14 @@ describe("life", () => {
       "while a subscription closes": "events().then(async (c) => { await c.append('s', { type: 't' }); const s = c.subscribe('s'); await s.next(); s.next(); s.close(); c.close(); process.exit(7); })",
       "with events in a directory": "kvs.EventsClient.connect('log:' + directory + '2').then(async (c) => { await c.append('s', Array.from({ length: 5000 }, () => ({ type: 't' }))); const s = c.subscribe('s'); await s.next(); c.append('s', { type: 't' }).catch(() => {}); setImmediate(() => process.exit(7)); })",
       "with a group": "events().then(async (c) => { await c.createGroup('s', 'g' + Date.now(), {}); const s = c.subscribeToGroup('s', 'g'); s.next().catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with a transaction that began": "kvs.TransactionClient.connect(pd).then((c) => { c.begin(); process.exit(7); })",
+      "with locks held": "kvs.TransactionClient.connect(pd).then(async (c) => { const t = c.begin({ pessimistic: true }); await t.put('e' + Math.random(), 'v'); process.exit(7); })",
+      "while committing": "kvs.TransactionClient.connect(pd).then(async (c) => { const t = c.begin(); await t.put('e' + Math.random(), 'v'); t.commit().catch(() => {}); setImmediate(() => process.exit(7)); })",
+      "with snapshots and scans": "kvs.TransactionClient.connect(pd).then(async (c) => { const s = c.snapshot(); s.scan().next().catch(() => {}); s.get('k').catch(() => {}); process.nextTick(() => process.exit(7)); })",
+      "while TiKV is opened": "kvs.TransactionClient.connect(pd).catch(() => {}); setImmediate(() => process.exit(7))",
+      "while events are opened": "events().catch(() => {}); setImmediate(() => process.exit(7))",
+      "with listeners": "events().then((c) => { c.connection.on('closed', () => {}); c.ref(); setImmediate(() => process.exit(7)); })",
+      "while calls are given up": "kvs.RawClient.connect(pd).then((c) => { const a = new AbortController(); for (let i = 0; i < 100; i++) c.get('k', { signal: a.signal }).catch(() => {}); setImmediate(() => { a.abort(); process.exit(7); }); })",
       "by an exception": "kvs.KvsClient.connect(url).then((c) => { c.get('k'); setImmediate(() => { throw new Error('meant'); }); })",
     };
     for (const [moment, script] of Object.entries(moments)) {
@@ -316,6 +434,28 @@ describe("life", () => {
     const client = await kvs.EventsClient.connect(events);
     assert.ok((await client.readEvent("worker-server-11", "last")).event.number > 100n);
     await client.close();
+  });
+
+  it("finds TiKV again that was killed", async () => {
+    const raw = await kvs.RawClient.connect(server.pd);
+    const txns = await kvs.TransactionClient.connect(server.pd);
+    await raw.put("kept-raw", "yes");
+    await txns.run((txn) => txn.put("kept-txn", "yes"));
+    const settled = Promise.allSettled([
+      ...Array.from({ length: 100 }, (_, i) => raw.put(`killed-${i}`, "1")),
+      ...Array.from({ length: 20 }, (_, i) => txns.run((txn) => txn.put(`killed-txn-${i}`, "1"))),
+    ]);
+    await server.restart("SIGKILL");
+    const outcomes = await settled;
+    for (const { status, reason } of outcomes)
+      if (status === "rejected") assert.ok(reason instanceof kvs.KvsError, reason);
+    assert.equal(await raw.get("kept-raw", { encoding: "utf8" }), "yes");
+    assert.equal(await txns.run((txn) => txn.get("kept-txn", { encoding: "utf8" })), "yes");
+    for (let i = 0; i < 100; i++)
+      if (outcomes[i].status === "fulfilled") assert.equal(await raw.get(`killed-${i}`, { encoding: "utf8" }), "1");
+    for (let i = 0; i < 20; i++)
+      if (outcomes[100 + i].status === "fulfilled") assert.equal(await txns.snapshot().get(`killed-txn-${i}`, { encoding: "utf8" }), "1");
+    await Promise.all([raw.close(), txns.close()]);
   });
 
   it("finds a server again that was killed", async () => {

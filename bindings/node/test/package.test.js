@@ -24,6 +24,35 @@ describe("package", () => {
     assert.equal(done.stdout + done.stderr, "");
   });
 
+  it("has a JSDoc comment on everything", () => {
+    const done = spawnSync(process.execPath, ["scripts/jsdoc.mjs"], { cwd: here, encoding: "utf8" });
+    assert.match(done.stdout, /^\d+ exports and members, 0 without a comment\n$/);
+  });
+
+  it("closes what `await using` leaves", () => {
+    const ts = require("typescript");
+    const text = `
+      (async () => {
+        let outer;
+        {
+          await using client = await kvs.TransactionClient.connect("memory:");
+          outer = client;
+          await client.run((txn) => txn.put("k", "1"));
+          {
+            await using txn = client.begin();
+            await txn.put("k", "2"); // not committed
+          }
+          await using scan = client.snapshot().scan({ encoding: "utf8" });
+          console.log((await scan.next()).value.join());
+        }
+        await outer.currentTimestamp().catch((error) => console.log(error.code));
+      })();`;
+    const { outputText } = ts.transpileModule(text, { compilerOptions: { target: "ES2022", module: "CommonJS" } });
+    const done = spawnSync(process.execPath, ["-e", `const kvs = require(${JSON.stringify(require.resolve(".."))});\n${outputText}`],
+      { encoding: "utf8", timeout: 60000 });
+    assert.deepEqual({ out: done.stdout, err: done.stderr }, { out: "k,1\nCLOSED\n", err: "" });
+  });
+
   it("has an addon that shows nothing but its entry, and takes nothing but Node's and the C library's", (t) => {
     const addon = [process.env.KVS_NODE_ADDON, join(here, "build/kvs.node")].find((path) => path && existsSync(path));
     const nm = (which) => spawnSync("nm", ["-D", which, addon], { encoding: "utf8" });
