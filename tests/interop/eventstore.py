@@ -19,6 +19,7 @@ NO_LIST = ("kvs-events",)  # its calls are in tests/unit/client
 LASTING = (*NODE_PACKAGES, "kvs-events")  # they have the commands load and outlast
 NO_WRITE = ("photon-pump",)  # it has no metadata and no transactions
 NO_FINISH = ("rust-eventstore", "rust-eventstore-tls", *NO_WRITE)  # nor this a transaction by its number
+OLD_GOSSIP = ("rust-eventstore", "photon-pump")  # they look for a Master
 TLS_ONLY, NO_TLS = ("rust-eventstore-tls",), ("rust-eventstore", "node-promise", "photon-pump")
 SHARED, FED = 300, 50  # events that each writer leaves, that each appends for the followers
 LOAD_SECONDS, LOAD_RESTARTS = 12, 6
@@ -59,6 +60,7 @@ class EventServer(Server):
         port, http = free_ports(2)
         super().__init__(directory, f"--eventstore=127.0.0.1:{port}", f"--http=127.0.0.1:{http}", *more, tikv=False)
         self.events = f"127.0.0.1:{port}"
+        self.http = f"127.0.0.1:{http}"
         self.ports.append(self.events)
 
 
@@ -146,6 +148,21 @@ def restarts(results, programs, server):
             server.start()
         for program, process in processes:
             program.finish(results, f"restarts by {number.name}", process)
+
+
+def discovery(results, programs, directory):
+    """They are told the address for HTTP only, and find the other by gossip."""
+    able = [program for program in programs if program.name not in LIST_ONLY]
+    for word, options in (("Leader", ()), ("Master", ("--gossip-master",))):
+        (directory / word).mkdir(parents=True)
+        server = EventServer(directory / word, *options)
+        try:
+            server.start()
+            for program in able:
+                if word == "Master" or program.name not in OLD_GOSSIP:
+                    program.run(results, f"gossip says {word}", "discover", server.http, f"found-{program.name}")
+        finally:
+            server.stop()
 
 
 def appended_lines(count):
@@ -237,6 +254,7 @@ def run(results, arguments, directory):
         status = server.stop()
         results.result("server, ends", None if status == 0 else f"exit status {status}")
         stopped(results, plain, directory / "stopped")
+        discovery(results, plain, directory / "gossip")
         over_tls(results, programs, directory / "tls")
     except Failure as failure:
         results.result("server", str(failure))

@@ -387,6 +387,20 @@ static void feed(void)
     }
 }
 
+/* HOST:PORT was asked by HTTP where to go. */
+static void discover(void)
+{
+    struct text stream, room;
+    kvs_new_event event = number_event(&room, 7);
+    done(kvs_events_append(test.events, stream_in(&stream, "found"), KVS_EXPECT_NO_STREAM, &event,
+                           1, NULL));
+    kvs_future *future =
+        kvs_events_read_event(test.events, stream_in(&stream, "found"), 0, 0, NULL);
+    const kvs_resolved_event *got = pointer_of(future);
+    CHECK(number_in(got->event) == 7, "another event");
+    kvs_future_free(future);
+}
+
 /* --- the program -------------------------------------------------------------------------------
  */
 
@@ -406,10 +420,11 @@ static const struct command {
     {"follow", {"follow what others append"}, {follow}},
     {"outlast", {"catch-up subscriptions of a process that was stopped"}, {outlast}},
     {"feed", {"append what others follow"}, {feed}},
+    {"discover", {"found by gossip"}, {discover}},
     {"load", {"appends and subscriptions through restarts"}, {load}},
 };
 
-static void open_events(const char *address)
+static void open_events(const char *address, bool by_gossip)
 {
     char url[TEXT_MAX];
     void *pointer = NULL;
@@ -419,7 +434,7 @@ static void open_events(const char *address)
             options.tls = true;
             options.tls_ca = test.words[i + 1];
         }
-    snprintf(url, sizeof url, "esdb://admin:changeit@%s", address);
+    snprintf(url, sizeof url, "esdb%s://admin:changeit@%s", by_gossip ? "+discover" : "", address);
     kvs_future *future = kvs_events_open(test.runtime, url, &options);
     if (wait_for(future) != 0) {
         printf("not ok - open: %s\n", kvs_future_error_message(future));
@@ -445,7 +460,7 @@ int main(int argc, char **argv)
     test.words_count = argc - 4;
     if (kvs_runtime_new(NULL, &test.runtime) != 0)
         return 1;
-    open_events(argv[2]);
+    open_events(argv[2], strcmp(argv[1], "discover") == 0);
     for (int i = 0; i < 2 && commands[chosen].tests[i] != NULL; i++)
         run_test(commands[chosen].tests[i], commands[chosen].bodies[i]);
     kvs_future *closed = kvs_events_close(test.events);

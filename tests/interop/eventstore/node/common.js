@@ -18,7 +18,9 @@ function open(more = {}) {
         const settings = {maxReconnections: -1, ...more};
         if (rest.includes('tls'))
             Object.assign(settings, {useSslConnection: true, targetHost: host, validateServer: false});
-        const connection = es.createConnection(settings, {host, port: Number(port)}, 'interop');
+        const there = {host, port: Number(port)};
+        const where = command === 'discover' ? [new es.GossipSeed(there)] : there;
+        const connection = es.createConnection(settings, where, 'interop');
         connection.once('connected', () => resolve(connection));
         connection.on('error', () => {});
         connection.once('closed', (reason) => reject(new Error('closed: ' + reason)));

@@ -113,4 +113,12 @@ async function feed(c) {
     });
 }
 
-module.exports = {write, read, finish, take, follow, feed};
+/* HOST:PORT was asked by HTTP where to go. */
+async function discover(c) {
+    await test('found by gossip', async () => {
+        await c.appendToStream(s('found'), -1, json({n: 7}));
+        equal(dataOf((await c.readEvent(s('found'), 0)).event).n, 7, 'data');
+    });
+}
+
+module.exports = {write, read, finish, take, follow, feed, discover};

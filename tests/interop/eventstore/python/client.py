@@ -197,11 +197,21 @@ async def feed(c, s, first, count):
     await test("append what others follow", body())
 
 
+async def discover(c, s):
+    async def body():
+        await c.publish(s("found"), numbers(7, 1))
+        equal(ns(await c.get(s("found"))), [7], "events")
+
+    await test("found by gossip", body())
+
+
 async def main():
     command, address, prefix, *words = sys.argv[1:]
     host, port = address.rsplit(":", 1)
-    commands = {"list": list_calls, "read": read, "take": take, "follow": follow, "feed": feed}
-    async with photonpump.connect(host, int(port), username="admin", password="changeit", name="interop") as c:
+    commands = {"list": list_calls, "read": read, "take": take, "follow": follow, "feed": feed, "discover": discover}
+    where = ({"discovery_host": host, "discovery_port": int(port)} if command == "discover"
+             else {"host": host, "port": int(port)})
+    async with photonpump.connect(**where, username="admin", password="changeit", name="interop") as c:
         await commands[command](c, lambda name: f"{prefix}-{name}", *map(int, words))
     print(f"1..{counted}", flush=True)
 

@@ -160,6 +160,13 @@ async fn feed(c: &Connection, s: Names<'_>, from: usize, count: usize) -> Outcom
     Ok(())
 }
 
+/// HOST:PORT was asked by HTTP where to go.
+async fn discover(c: &Connection, s: Names<'_>) -> Outcome {
+    append(c, &s("found"), ExpectedVersion::NoStream, numbers(7, 1)).await.map_err(said)?;
+    let found: Vec<ResolvedEvent> = c.read_stream(s("found")).start_from_beginning().iterate_over().try_collect().await.map_err(said)?;
+    equal(found.iter().map(original_number).collect::<Vec<_>>(), vec![7], "events")
+}
+
 pub async fn run(t: &mut Tests, c: &Connection, command: &str, s: Names<'_>, words: &[String]) {
     let word = |i: usize| words[i].parse::<usize>().unwrap();
     match command {
@@ -174,6 +181,7 @@ pub async fn run(t: &mut Tests, c: &Connection, command: &str, s: Names<'_>, wor
         "take" => t.test("take events of a group", take(c, s, word(0))).await,
         "follow" => t.test("follow what others append", follow(c, s, word(0))).await,
         "feed" => t.test("append what others follow", feed(c, s, word(0), word(1))).await,
+        "discover" => t.test("found by gossip", discover(c, s)).await,
         _ => panic!("there is no command {}", command),
     }
 }

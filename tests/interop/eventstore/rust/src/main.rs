@@ -8,7 +8,7 @@ mod cross;
 
 use bytes::Bytes;
 use eventstore::{
-    Connection, Credentials, EventData, ExpectedVersion, LinkTos, LocatedEvents, NakAction, OperationError, Payload,
+    ClusterSettings, Connection, Credentials, EventData, ExpectedVersion, GossipSeed, LinkTos, LocatedEvents, NakAction, OperationError, Payload,
     PersistActionError, PersistActionResult, PersistentSubscriptionSettings, Position, ReadEventStatus, ReadStreamError,
     ReadStreamStatus, RecordedEvent, ResolvedEvent, Retry, StreamMetadata, StreamMetadataResult, SubEvent,
 };
@@ -373,7 +373,13 @@ async fn main() {
     let words: Vec<String> = std::env::args().collect();
     let (command, address, prefix) = (&words[1], words[2].parse().unwrap(), &words[3]);
     let _ = Payload::Binary(Bytes::new()).is_json();
-    let c = builder().single_node_connection(address).await;
+    let c = match command.as_str() {
+        "discover" => {
+            let seeds = vec1::vec1![GossipSeed::new(words[2].as_str()).unwrap()];
+            builder().cluster_nodes_connection(ClusterSettings::from_seeds(seeds)).await
+        }
+        _ => builder().single_node_connection(address).await,
+    };
     let mut t = Tests { counted: 0, failed: 0 };
     let s = |name: &str| format!("{}-{}", prefix, name);
     match command.as_str() {

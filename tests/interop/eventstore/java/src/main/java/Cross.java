@@ -182,4 +182,12 @@ final class Cross {
             }
         });
     }
+
+    /** HOST:PORT was asked by HTTP where to go. */
+    void discover() {
+        i.test("found by gossip", () -> {
+            i.append(i.s("found"), Interop.exact(-1), Interop.numbers(7, 1));
+            Interop.equal(i.page(i.s("found"), 0, 10), List.of(7), "events");
+        });
+    }
 }

@@ -368,8 +368,9 @@ public final class Interop {
         int tls = List.of(words).indexOf("tls"); // the certificate to trust comes behind it
         int colon = words[1].lastIndexOf(':');
         String config = "akka.loglevel = OFF\n"
-                + "eventstore.address { host = \"" + words[1].substring(0, colon) + "\", port = "
-                + words[1].substring(colon + 1) + " }\n"
+                + (words[0].equals("discover") ? "eventstore.cluster.gossip-seeds = [\"" + words[1] + "\"]\n"
+                        : "eventstore.address { host = \"" + words[1].substring(0, colon) + "\", port = "
+                                + words[1].substring(colon + 1) + " }\n")
                 + (tls < 0 ? "" : "eventstore.enable-tcp-tls = true\neventstore.ssl-config.trustManager.stores = "
                         + "[{ type = PEM, path = \"" + words[tls + 1] + "\" }]\n");
         ActorSystem system = ActorSystem.create("interop",
@@ -389,6 +390,7 @@ public final class Interop {
             case "finish" -> cross.finish(Long.parseLong(words[3]));
             case "take" -> cross.take(Integer.parseInt(words[3]));
             case "follow" -> cross.follow(Integer.parseInt(words[3]));
+            case "discover" -> cross.discover();
             case "feed" -> cross.feed(Integer.parseInt(words[3]), Integer.parseInt(words[4]));
             default -> throw new IllegalArgumentException(words[0]);
         }
