@@ -129,7 +129,7 @@ def follow(results, programs, server, *words):
 # --- through restarts ---
 
 
-def restarts(results, programs, server):
+def restarts(results, programs, server, *words):
     """The server ends again and again under appends and subscriptions of every kind, of all these clients at once, on
     one stream; see node/load.js."""
     able = [program for program in programs if program.name in LASTING]
@@ -138,7 +138,7 @@ def restarts(results, programs, server):
     print(f"# KVS_TEST_SEED={seed}", flush=True)
     chance = random.Random(seed)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        processes = [(program, program.start("load", server.events, number.name, seconds, len(able)))
+        processes = [(program, program.start("load", server.events, number.name, seconds, len(able), *words))
                      for program in able]
         for _ in range(LOAD_RESTARTS):
             time.sleep(chance.uniform(0.2, 1.4) * seconds / LOAD_RESTARTS * 0.8)
@@ -229,6 +229,7 @@ def over_tls(results, programs, directory):
         lists(results, able, server, *words)
         crosswise(results, able, server, *words)
         follow(results, able, server, *words)
+        restarts(results, able, server, *words)
         status = server.stop()
         results.result("server with TLS, ends", None if status == 0 else f"exit status {status}")
     finally:
