@@ -71,6 +71,13 @@ enum kvs_sync {
     KVS_SYNC_NEVER = 2, /* as interval, but synced only when the system likes */
 };
 
+/* How does a read wait that has to wait for a file? */
+enum kvs_file_io {
+    KVS_FILE_IO_AUTO = 0,  /* what was measured to be faster */
+    KVS_FILE_IO_POOL = 1,  /* on a thread of the pool for blocking calls */
+    KVS_FILE_IO_URING = 2, /* by io_uring, one thread for all; UNSUPPORTED where there is none */
+};
+
 /* Zero means the default in every field. Set size = sizeof(struct kvs_store_options). */
 struct kvs_store_options {
     uint32_t size;
@@ -96,6 +103,7 @@ struct kvs_store_options {
     const char *tls_key;
     bool plain_writes; /* sets and removes without TiKV's latches: faster, but a compare-and-set of
                           the same key at the same time may not see them */
+    enum kvs_file_io file_io; /* log: */
 };
 
 /*

@@ -25,9 +25,11 @@ int open_check(const char *text, const struct kvs_store_options *given, struct u
     }
     if (options->value_size_max > VALUE_SIZE_MAX ||
         options->connections > REMOTE_STORE_CONNECTIONS_MAX ||
-        (unsigned)options->sync > KVS_SYNC_NEVER) {
+        (unsigned)options->sync > KVS_SYNC_NEVER ||
+        (unsigned)options->file_io > KVS_FILE_IO_URING) {
         snprintf(message, OPEN_MESSAGE_SIZE,
-                 "options: value_size_max is at most %u, connections at most %u, sync one of three",
+                 "options: value_size_max is at most %u, connections at most %u, sync and file_io "
+                 "one of three",
                  VALUE_SIZE_MAX, REMOTE_STORE_CONNECTIONS_MAX);
         return KVS_ERR_INVALID_ARGUMENT;
     }
@@ -66,6 +68,7 @@ int open_local_blocking(kvs_runtime *runtime, const struct url *url,
         .cache_size_bytes = options->cache_size_bytes,
         .must_exist = options->must_exist,
         .callers_write = !runtime_is_hosted(runtime), /* a host's loop must never wait */
+        .file_io = options->file_io,
     };
     struct engine_message why = {0};
     struct engine *engine;

@@ -32,20 +32,11 @@
 #define ENGINE_ENGINE_H
 
 #include "base/buf.h"
+#include "engine/family.h"
+#include "engine/fetch.h"
 #include "runtime/op.h"
 
 #include <kvs/store.h>
-
-/* Column families: numbers are stored on disk and never change meaning. */
-enum engine_family {
-    ENGINE_FAMILY_DEFAULT = 0,
-    ENGINE_FAMILY_WRITE = 1, /* TiKV's write and lock families, as its raw calls see them */
-    ENGINE_FAMILY_LOCK = 2,
-    ENGINE_FAMILY_TXN_DATA = 3, /* docs/format/txn.md */
-    ENGINE_FAMILY_TXN_WRITE = 4,
-    ENGINE_FAMILY_TXN_LOCK = 5,
-    ENGINE_FAMILY_COUNT = 16,
-};
 
 /* A read of a view that may not block would have to. Positive: never leaves the process. */
 #define ENGINE_WOULD_BLOCK 1
@@ -62,6 +53,7 @@ struct engine_snapshot;
 struct engine_view {
     struct engine *engine;
     bool may_block;
+    struct engine_fetch fetch;
     void *state[6]; /* the engine's */
 };
 
@@ -104,6 +96,7 @@ struct engine_read {
     const struct engine_snapshot *snapshot; /* or NULL: as of when it runs */
     /* Called on a pool thread; its return value becomes op.error. */
     int (*run)(struct engine_read *read, struct engine_view *view);
+    bool again;     /* run may be called again, from the begin, after ENGINE_WOULD_BLOCK */
     void *state[4]; /* the engine's */
 };
 
@@ -184,6 +177,7 @@ struct engine_options {
     uint64_t cache_size_bytes;   /* 0: a quarter of the machine's memory */
     bool must_exist;
     bool callers_write; /* threads that submit may write to files where that needs no sync */
+    enum kvs_file_io file_io;
 };
 
 /* What an open has to say to a person: why it failed, or what recovery did; "" for nothing. */
@@ -208,6 +202,7 @@ static inline int engine_view_begin(struct engine *engine, const struct engine_s
 {
     view->engine = engine;
     view->may_block = may_block;
+    view->fetch = (struct engine_fetch){0};
     return engine->methods->view_begin(engine, snapshot, view);
 }
 

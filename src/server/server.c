@@ -354,6 +354,7 @@ static int open_engine(kvs_server *server, char message[256])
         .sync_interval_ms = options->sync_interval_ms,
         .segment_size_bytes = options->segment_size_bytes,
         .cache_size_bytes = options->cache_size_bytes,
+        .file_io = options->file_io,
     };
     if (serves_events(options) && options->tikv == NULL &&
         open_blocking == engines[0].open_blocking)

@@ -516,6 +516,8 @@ static void submit_answer(struct submission *submission, struct local_op *local,
     }
     local->read.op.task.run = local_op_on_done;
     local->read.run = local_read_run;
+    uint8_t kind = kvs_op_of(local)->kind;
+    local->read.again = kind == KVS_OP_GET || kind == KVS_OP_BATCH_GET;
     engine_read(submission->store->base.engine, &local->read);
 }
 

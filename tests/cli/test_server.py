@@ -72,6 +72,20 @@ def test_the_rocksdb_engine(directory):
         assert server.stop() == 0
 
 
+def test_reads_by_io_uring(directory):
+    """Where the kernel or the build has none, the start fails and says so."""
+    with Server(directory, "--file-io", "pool") as server:
+        server.ok("set", "k", "v")
+    try:
+        with Server(directory, "--file-io", "uring") as server:
+            assert server.ok("get", "k") == b"v\n"
+            assert "io_uring" in server.log(), server.log()
+    except AssertionError as error:
+        assert "io_uring is not to be had here" in str(error), error
+    unknown = run(SERVER, "--file-io", "threads", "--dir", str(directory))
+    assert unknown.status != 0 and b"--file-io" in unknown.err, unknown
+
+
 def test_acknowledged_values_survive_a_kill(directory):
     for round_number in range(3):
         with Server(directory) as server:

@@ -2,7 +2,7 @@
  * tests/history/test_linearizable.c: many clients at once on one store; what each of them saw must
  * fit into one order.
  *
- *   test_linearizable log|rocksdb|memory            in this process, compacting and syncing between
+ *   test_linearizable log|rocksdb|memory [uring]    in this process, compacting and syncing between
  *   test_linearizable server [rocksdb]              a kvs-server, over kvs://, killed by kill -9 in
  *                                                   the middle of each round and started again
  * A round: keys of its own; clients, each a thread with some calls in flight; then two checks.
@@ -72,6 +72,7 @@ static struct {
     kvs_runtime *runtime;
     kvs_store *stores[2];
     bool in_process;
+    enum kvs_file_io file_io;
     unsigned number; /* of the round */
     _Atomic uint64_t moment;
     _Atomic uint32_t value;                             /* the last one given to a write */
@@ -422,6 +423,7 @@ static bool stores_open(const char *url)
                                         .sync = KVS_SYNC_INTERVAL,
                                         .segment_size_bytes = 64 * 1024,
                                         .cache_size_bytes = 64 * 1024,
+                                        .file_io = world.file_io,
                                         .connections = 2};
     for (unsigned i = 0; i < (world.in_process ? 1 : 2); i++) {
         kvs_future *future = kvs_store_open(world.runtime, url, &options);
@@ -543,6 +545,8 @@ int main(int argc, char **argv)
         world.clients[i].rand = rand_seed(seed + 1 + i);
     }
     bool server = strcmp(name, "server") == 0;
+    if (!server && argc > 2 && strcmp(argv[2], "uring") == 0)
+        world.file_io = KVS_FILE_IO_URING;
     bool fine = server ? run_server(argc > 2 ? argv[2] : "kvs", directory, end_ms, &rand)
                        : run_in_process(name, directory, end_ms);
     kvs_runtime_free(world.runtime);

@@ -93,6 +93,7 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .threads = (uint32_t)settings->threads,
         .pool_threads = (uint32_t)settings->pool_threads,
         .sync = (enum kvs_sync)settings->sync,
+        .file_io = (enum kvs_file_io)settings->file_io,
         .sync_interval_ms = (uint32_t)settings->sync_interval_ms,
         .value_size_max = (uint32_t)settings->value_max,
         .connections_max = (uint32_t)settings->connections_max,

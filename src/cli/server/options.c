@@ -24,6 +24,7 @@ enum { WORDS_MAX = 128, LINE_SIZE_MAX = 4096, CONNECTIONS_MAX = 1000000 };
 
 static const char *const sync_names[] = {"always", "interval", "never", NULL};
 static const char *const projection_names[] = {"common", "none", "all", NULL};
+static const char *const file_io_names[] = {"auto", "pool", "uring", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", "silent", NULL};
 
 static const struct arguments_option rows[] = {
@@ -41,6 +42,9 @@ static const struct arguments_option rows[] = {
      1, 32, NULL},
     {"pool-threads", 0, ARGUMENTS_NUMBER, AT(pool_threads), "N",
      "threads for work that waits for the disk (4)", 1, 1024, NULL},
+    {"file-io", 0, ARGUMENTS_CHOICE, AT(file_io), NULL,
+     "engine kvs: how gets wait for the disk (auto: what was measured to be faster)", 0, 0,
+     file_io_names},
     {"segment-size", 0, ARGUMENTS_SIZE, AT(segment_size), "BYTES",
      "size of one file of the log (64m; with --eventstore and no --cache 8m)", MIB, 4096 * MIB,
      NULL},

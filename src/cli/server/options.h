@@ -39,6 +39,7 @@ struct server_settings {
     uint64_t split_keys;
     uint64_t split_size;
     unsigned sync;      /* enum kvs_sync */
+    unsigned file_io;   /* enum kvs_file_io */
     unsigned log_level; /* enum log_level */
     bool split_raw;
     bool insecure;

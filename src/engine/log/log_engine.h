@@ -117,7 +117,8 @@ struct compaction {
 
 struct log_engine {
     struct engine engine;
-    kvs_thread_pool *pool; /* for reads */
+    kvs_thread_pool *pool;   /* for reads */
+    struct ring_reads *ring; /* for reads that can run again; NULL: they go to the pool, too */
     /* One thread, for syncs and preparations. Not the pool of all, whose jobs may wait for writes
      * and syncs: then these would wait for each other. */
     kvs_thread_pool *background_pool;
