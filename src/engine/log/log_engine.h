@@ -292,8 +292,7 @@ void writer_checkpoint(struct log_engine *log, struct engine_control *control);
 
 int compaction_start(struct log_engine *log);
 void compaction_stop(struct log_engine *log);
-/* On the writer's thread: `control` completes when the segments of now have no garbage to speak
- * of. */
+/* The writer: `control` completes when the segments of now have no garbage to speak of. */
 void writer_compact(struct log_engine *log, struct engine_control *control);
 /* The writer: hands the next segment worth emptying to the compaction thread, if it is idle. */
 void compaction_consider(struct log_engine *log);
