@@ -13,3 +13,8 @@ uint32_t checksum_seeded(const void *data, size_t size, uint64_t seed)
 {
     return (uint32_t)XXH3_64bits_withSeed(data, size, seed);
 }
+
+uint64_t checksum_long(const void *data, size_t size)
+{
+    return XXH3_64bits(data, size);
+}

@@ -7,5 +7,6 @@
 
 uint32_t checksum(const void *data, size_t size);
 uint32_t checksum_seeded(const void *data, size_t size, uint64_t seed);
+uint64_t checksum_long(const void *data, size_t size); /* all 64 bits, for large ones */
 
 #endif

@@ -138,6 +138,7 @@ struct engine_stats {
     uint64_t syncs;
     uint64_t compactions;     /* segments compacted since open */
     uint64_t compacted_bytes; /* given back since open */
+    bool compacting;          /* at this moment */
     bool failed;              /* STORAGE_FAILED */
 };
 

@@ -7,6 +7,8 @@
  *     nothing; of a store that was killed, and of a newest file that ends early, also what was
  *     there before the last write or before the end, which no bytes are left to vouch for;
  *   - --verify tells of damage exactly when opening does, and names the file;
+ *   - where a hint spares reading a segment, opening may give what was there but for the spoilt
+ *     record, and reading that is CORRUPTION; a spoilt hint changes nothing;
  *   - --repair saves all but what the spoilt record said: the key of a set has an older value or
  *     none, a removed one may be back.
  * And under an open store whose values are not in memory: reads are right or CORRUPTION, of the
@@ -24,6 +26,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,8 +105,34 @@ static void batch_write(struct fixture *fixture, unsigned batch)
     OK(batch_wait(fixture, mutations, count));
 }
 
+static bool is_hint(const struct file *file)
+{
+    return strstr(file->name, ".hint") != NULL;
+}
+
+/* Hints are made in the background, those of the oldest segments first. */
+static void hints_wait(const struct fixture *fixture)
+{
+    char path[PATH_SIZE];
+    snprintf(path, sizeof path, "%s/0000000003.hint", fixture->directory);
+    while (access(path, F_OK) != 0)
+        sched_yield();
+}
+
+static void hints_drop(struct files *files)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < files->count; i++) {
+        if (is_hint(&files->list[i]))
+            free(files->list[i].bytes);
+        else
+            files->list[count++] = files->list[i];
+    }
+    files->count = count;
+}
+
 /* Backups begin a new segment. */
-static void store_make(struct fixture *fixture, struct files *files, bool closed)
+static void store_make(struct fixture *fixture, struct files *files, bool closed, bool hinted)
 {
     OK(fixture_init(fixture, &kind));
     OK(fixture_open(fixture));
@@ -115,12 +144,15 @@ static void store_make(struct fixture *fixture, struct files *files, bool closed
             OK(control_wait(fixture, ENGINE_CONTROL_CHECKPOINT, path));
         }
     }
+    hints_wait(fixture);
     if (closed)
         OK(fixture_close(fixture));
     files_read(fixture->directory, files);
     if (!closed)
         OK(fixture_close(fixture));
     directory_remove(fixture->directory);
+    if (!hinted)
+        hints_drop(files);
 }
 
 /* How many keys are not as after the batch; marked in `ret_differ`. Any value that was never
@@ -224,6 +256,7 @@ struct damage {
     struct fixture fixture;
     struct files files; /* the last case's file is spoilt */
     bool closed;
+    bool hinted;
     struct file *file;
     size_t offset;
     struct record record; /* that was hit */
@@ -303,6 +336,35 @@ static void check_refused(struct damage *damage, int error)
     damage->reported++;
 }
 
+/* Of a store with hints: what is lost is told by --verify and when it is read. */
+static void check_hinted(struct damage *damage, int error, bool told, const struct report *report)
+{
+    struct fixture *fixture = &damage->fixture;
+    bool differ[KEYS];
+    bool corrupt[KEYS];
+    unsigned lost = error != 0;
+    if (error != 0) {
+        check_refused(damage, error);
+    } else {
+        store_differs(fixture, BATCHES, differ, corrupt);
+        for (unsigned key = 0; key < KEYS; key++) {
+            if (differ[key] && !(corrupt[key] && may_differ(damage, key)))
+                fail_msg("%s, offset %zu: key %u is %s", damage->file->name, damage->offset, key,
+                         corrupt[key] ? "damaged, too" : "another or gone");
+            lost += corrupt[key];
+        }
+        OK(fixture_close(fixture));
+        damage->reported += told || is_hint(damage->file);
+    }
+    bool spared = is_segment(damage->file) && !is_newest(&damage->files, damage->file);
+    bool noted = strstr(report->lines, damage->file->name) != NULL;
+    if ((lost > 0 && !told) || (lost == 0 && told && !spared) ||
+        (is_hint(damage->file) && (told || !noted)))
+        fail_msg("%s, offset %zu: open says %s, %u are lost, and --verify:\n%s", damage->file->name,
+                 damage->offset, kvs_error_name(error), lost, report->lines);
+    damage->cases++;
+}
+
 /* Spoilt by now in memory. `least`: batches that have to be there when it opens. */
 static void check_case(struct damage *damage, unsigned least, bool repair)
 {
@@ -318,6 +380,10 @@ static void check_case(struct damage *damage, unsigned least, bool repair)
     if (repair && checked == 0)
         check_repair(damage);
     int error = fixture_open(fixture);
+    if (damage->hinted) {
+        check_hinted(damage, error, told, &report);
+        return;
+    }
     if (error != 0) {
         check_refused(damage, error);
     } else {
@@ -333,10 +399,10 @@ static void check_case(struct damage *damage, unsigned least, bool repair)
     damage->cases++;
 }
 
-static void damage_init(struct damage *damage, bool closed)
+static void damage_init(struct damage *damage, bool closed, bool hinted)
 {
-    *damage = (struct damage){.closed = closed};
-    store_make(&damage->fixture, &damage->files, closed);
+    *damage = (struct damage){.closed = closed, .hinted = hinted};
+    store_make(&damage->fixture, &damage->files, closed, hinted);
 }
 
 static void damage_deinit(struct damage *damage)
@@ -378,6 +444,11 @@ static void flip_byte(struct damage *damage, uint8_t value)
     free(copy);
 }
 
+struct variant {
+    bool closed;
+    bool hinted;
+};
+
 static void test_every_byte(void **state)
 {
     struct damage damage;
@@ -385,7 +456,8 @@ static void test_every_byte(void **state)
     uint64_t start_ms = clock_now_ms();
     uint64_t end_ms = start_ms + 1000 * (seconds != NULL ? strtoull(seconds, NULL, 0) : 0);
     uint64_t bytes = 0;
-    damage_init(&damage, *(bool *)*state);
+    const struct variant *variant = *state;
+    damage_init(&damage, variant->closed, variant->hinted);
     for (unsigned i = 0; i < damage.files.count; i++) {
         struct file *file = &damage.files.list[i];
         size_t end = damage.closed ? file->size : data_end(file);
@@ -428,7 +500,7 @@ static void test_every_end(void **state)
 {
     struct damage damage;
     (void)state;
-    damage_init(&damage, true);
+    damage_init(&damage, true, false);
     for (unsigned i = 0; i < damage.files.count; i++) {
         struct file *file = &damage.files.list[i];
         size_t size = file->size;
@@ -501,7 +573,7 @@ static void test_under_an_open_store(void **state)
 {
     struct damage damage;
     (void)state;
-    damage_init(&damage, true);
+    damage_init(&damage, true, false);
     struct fixture *fixture = &damage.fixture;
     files_write(fixture->directory, &damage.files);
     OK(fixture_open(fixture));
@@ -532,7 +604,7 @@ static void test_compaction(void **state)
 {
     struct damage damage;
     (void)state;
-    damage_init(&damage, true);
+    damage_init(&damage, true, false);
     struct fixture *fixture = &damage.fixture;
     for (unsigned i = 0; i < damage.files.count; i++) {
         struct file *file = &damage.files.list[i];
@@ -569,11 +641,13 @@ static void test_compaction(void **state)
 
 int main(void)
 {
-    static bool closed = true;
-    static bool killed = false;
+    static struct variant closed = {.closed = true};
+    static struct variant killed = {.closed = false};
+    static struct variant hinted = {.closed = true, .hinted = true};
     const struct CMUnitTest tests[] = {
         {"every byte of a closed store", test_every_byte, NULL, NULL, &closed},
         {"every byte of a killed store", test_every_byte, NULL, NULL, &killed},
+        {"every byte of a store with hints", test_every_byte, NULL, NULL, &hinted},
         cmocka_unit_test(test_every_end),
         cmocka_unit_test(test_under_an_open_store),
         cmocka_unit_test(test_compaction),

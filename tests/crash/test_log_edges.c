@@ -64,8 +64,21 @@ int __wrap_file_open_direct(const char *path, int *ret_fd);
 uint8_t *__wrap_segment_memory_new(uint32_t capacity);
 void __wrap_segment_memory_free(uint8_t *memory, uint32_t capacity);
 
+/* Hints are written on the side: they are neither held up nor counted. */
+static bool is_hint(int fd)
+{
+    char link[64];
+    char path[256];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    path[size > 0 ? size : 0] = '\0';
+    return strstr(path, ".hint") != NULL;
+}
+
 int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset)
 {
+    if (is_hint(fd))
+        return __real_file_write(fd, data, size, offset);
     pthread_mutex_lock(&disk.lock);
     while (disk.hold_writes && disk.writes_passed == 0) {
         disk.writes_held = 1;
@@ -102,7 +115,7 @@ int __wrap_file_sync(int fd)
 int __wrap_file_unlink(const char *path)
 {
     pthread_mutex_lock(&disk.lock);
-    if (disk.unlinked_count < 64)
+    if (disk.unlinked_count < 64 && strstr(path, ".hint") == NULL)
         snprintf(disk.unlinked[disk.unlinked_count++], 32, "%s", strrchr(path, '/') + 1);
     pthread_mutex_unlock(&disk.lock);
     return __real_file_unlink(path);
@@ -419,14 +432,36 @@ static void test_garbage_behind_a_seal(void **state)
     fixture_deinit(&fixture);
 }
 
+/* The files as a kill would leave them now, ... */
+static void files_keep(const struct fixture *fixture)
+{
+    char command[512];
+    snprintf(command, sizeof command, "cp -a '%s' '%s.kept'", fixture->directory,
+             fixture->directory);
+    OK(system(command));
+}
+
+/* ... in the place of those that are there. */
+static void files_put_back(const struct fixture *fixture)
+{
+    char command[512];
+    snprintf(command, sizeof command, "rm -rf '%s' && mv '%s.kept' '%s'", fixture->directory,
+             fixture->directory, fixture->directory);
+    OK(system(command));
+}
+
 /* Cut from the end on: were the first one removed first, a crash in the middle would leave a hole
  * that passes for compacted segments. */
 static void test_cut_begins_at_the_end(void **state)
 {
     struct fixture fixture;
     begin(&fixture, KVS_SYNC_NEVER, 0);
+    disk_set(&disk.hold_syncs, true); /* so that no mark says that anything was */
     set_keys(&fixture, 0, 300);
+    files_keep(&fixture);
+    disk_set(&disk.hold_syncs, false);
     OK(fixture_close(&fixture));
+    files_put_back(&fixture);
     unsigned files = files_count(&fixture);
     assert_true(files >= 4);
     file_cut(&fixture, 2, 10); /* not even a header */

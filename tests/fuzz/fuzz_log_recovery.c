@@ -60,7 +60,7 @@ static void segment_write(const uint8_t *records, size_t size)
     unlink(path);
     snprintf(path, sizeof path, "%s/0000000001.seg", directory);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    segment_header_encode(header, 1, 1);
+    segment_header_encode(header, 1, 1, 0);
     if (fd < 0 || write(fd, header, sizeof header) != (ssize_t)sizeof header ||
         write(fd, records, size) != (ssize_t)size)
         abort();

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/directory.h"
+#include "engine/log/hint.h"
 #include "engine/log/log_engine.h"
 #include "engine/log/survey.h"
 
@@ -46,6 +47,22 @@ static void on_lost(struct log_survey *survey, uint32_t segment, uint32_t from, 
     checking->check->lost_bytes += to - from;
     say(checking->check, "damage: %s, offset %u to %u (%u bytes): %s", name, from, to, to - from,
         what);
+}
+
+static void on_hint(struct log_survey *survey, uint32_t segment, bool is_wrong)
+{
+    struct checking *checking = CONTAINER_OF(survey, struct checking, survey);
+    char name[HINT_NAME_SIZE];
+    hint_name_format(segment, false, name);
+    checking->check->damages += is_wrong;
+    if (is_wrong)
+        say(checking->check,
+            "damage: %s: tells other keys than its segment; remove it: without it, a start reads "
+            "the segment",
+            name);
+    else
+        say(checking->check, "note: %s is damaged, or of another segment; a start does not use it",
+            name);
 }
 
 /* --- the index against the files -------------------------------------------------------------- */
@@ -276,7 +293,8 @@ static int check_run(struct checking *checking, const char *directory, const cha
     if (error != 0)
         return engine_directory_fail(message, error, directory, "cannot be checked");
     checking->survey.lost = on_lost;
-    error = recovery_survey(checking->log, &checking->survey, message);
+    checking->survey.hint = on_hint;
+    error = log_survey_run(checking->log, &checking->survey, message);
     check->segments = checking->survey.segments;
     check->records = checking->survey.records;
     check->bytes = checking->survey.bytes;

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "engine/directory.h"
 #include "engine/file.h"
+#include "engine/log/hint_file.h"
 #include "runtime/thread_pool.h"
 
 #include <errno.h>
@@ -74,6 +75,19 @@ static int bytes_copy(int from, uint32_t size, const char *path)
     return error;
 }
 
+/* If there is one: the copy's first start is faster with it. */
+static void hint_link(const struct checkpoint *checkpoint, uint32_t number)
+{
+    char name[HINT_NAME_SIZE];
+    char from[SEGMENT_PATH_SIZE];
+    char to[SEGMENT_PATH_SIZE];
+    hint_name_format(number, false, name);
+    hint_file_path(checkpoint->log, number, false, from, sizeof from);
+    int length = snprintf(to, sizeof to, "%s/%s", checkpoint->control->path, name);
+    if (length > 0 && (size_t)length < sizeof to)
+        (void)!link(from, to);
+}
+
 static int segment_copy(const struct checkpoint *checkpoint, size_t i)
 {
     const char *directory = checkpoint->control->path;
@@ -90,6 +104,7 @@ static int segment_copy(const struct checkpoint *checkpoint, size_t i)
     int error = file_sync(fd);
     if (error != 0)
         return error;
+    hint_link(checkpoint, number);
     if (file_link(from, to) == 0) /* a number is never used twice: it is the same file */
         return 0;
     return bytes_copy(fd, checkpoint->files[i].size, to);

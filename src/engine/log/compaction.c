@@ -112,7 +112,12 @@ void compaction_consider(struct log_engine *log)
         return;
     }
     uint64_t wall_ms = clock_wall_ms();
-    struct segment *victim = requested ? pick_requested(log, wall_ms) : NULL;
+    enum compaction_job job = COMPACTION_EMPTY;
+    struct segment *victim = upkeep_pick_hint(log);
+    if (victim != NULL)
+        job = COMPACTION_HINT;
+    else if (requested)
+        victim = pick_requested(log, wall_ms);
     if (requested && victim == NULL) {
         if (log->background.running) /* it may make more segments ready: look again then */
             return;
@@ -120,6 +125,8 @@ void compaction_consider(struct log_engine *log)
     }
     if (victim == NULL)
         victim = pick_background(log, wall_ms, log->synced_segment);
+    if (victim == NULL && (victim = upkeep_pick_warm(log)) != NULL)
+        job = COMPACTION_WARM;
     if (victim == NULL) {
         /* With --sync=never nobody else brings what could be compacted to the disk. */
         if (log->sync == KVS_SYNC_NEVER &&
@@ -127,8 +134,10 @@ void compaction_consider(struct log_engine *log)
             log->sync_due_ms = clock_now_ms();
         return;
     }
+    stat_set(&log->stat_compacting, job == COMPACTION_EMPTY);
     pthread_mutex_lock(&compaction->mutex);
     compaction->victim = victim;
+    compaction->job = job;
     compaction->handed_over = true;
     compaction->keep_removes = victim != log->oldest;
     compaction->victim_is_dead = victim->accounts.live_bytes == 0 &&
@@ -171,11 +180,14 @@ static void compaction_finished(struct task *task)
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, compaction.finished);
     struct compaction *compaction = &log->compaction;
     struct segment *victim = compaction->victim;
+    stat_set(&log->stat_compacting, 0);
     pthread_mutex_lock(&compaction->mutex);
     compaction->victim = NULL;
     pthread_mutex_unlock(&compaction->mutex);
     log->groups_until_compaction = 0;
-    if (compaction->error != 0) {
+    if (compaction->job != COMPACTION_EMPTY) {
+        upkeep_finished(log, victim, compaction->job, compaction->error);
+    } else if (compaction->error != 0) {
         victim->stuck = compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION;
         if (!victim->stuck)
             log->groups_until_compaction = CONSIDER_EVERY; /* not at once */
@@ -364,7 +376,7 @@ static int move_fill(struct move *move, uint32_t *offset)
     return error;
 }
 
-static bool compaction_is_stopping(struct log_engine *log)
+bool compaction_is_stopping(struct log_engine *log)
 {
     pthread_mutex_lock(&log->compaction.mutex);
     bool stop = log->compaction.stop;
@@ -440,11 +452,17 @@ static void *compaction_thread(void *arg)
         struct segment *victim = compaction->victim;
         bool keep_removes = compaction->keep_removes;
         bool victim_is_dead = compaction->victim_is_dead;
+        enum compaction_job job = compaction->job;
         bool stop = compaction->stop;
         pthread_mutex_unlock(&compaction->mutex);
         if (stop)
             return NULL;
-        compaction->error = segment_compact(log, victim, keep_removes, victim_is_dead);
+        if (job == COMPACTION_HINT)
+            compaction->error = upkeep_hint(log, victim);
+        else if (job == COMPACTION_WARM)
+            compaction->error = upkeep_warm(log, victim);
+        else
+            compaction->error = segment_compact(log, victim, keep_removes, victim_is_dead);
         writer_request(log, &compaction->finished);
     }
 }

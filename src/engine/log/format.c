@@ -125,12 +125,14 @@ void record_seal_encode(uint8_t out[RECORD_SEAL_SIZE], uint32_t segment, uint64_
     record_encode(out, segment, &record);
 }
 
-void segment_header_encode(uint8_t out[SEGMENT_HEADER_SIZE], uint32_t segment, uint64_t sequence)
+void segment_header_encode(uint8_t out[SEGMENT_HEADER_SIZE], uint32_t segment, uint64_t sequence,
+                           uint32_t identity)
 {
     memset(out, 0, SEGMENT_HEADER_SIZE);
     memcpy(out, segment_magic, sizeof segment_magic);
     put_u32(out + 8, segment);
     put_u64(out + 16, sequence);
+    put_u32(out + 24, identity);
     put_u32(out + 28, checksum(out, 28));
 }
 

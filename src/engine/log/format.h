@@ -69,7 +69,9 @@ void record_mark_encode(uint8_t out[RECORD_MARK_SIZE], uint32_t segment, uint64_
                         uint32_t durable_segment, uint32_t durable_offset);
 void record_seal_encode(uint8_t out[RECORD_SEAL_SIZE], uint32_t segment, uint64_t sequence);
 
-void segment_header_encode(uint8_t out[SEGMENT_HEADER_SIZE], uint32_t segment, uint64_t sequence);
+/* `identity`: random, so that two files that ever had this number are told apart. */
+void segment_header_encode(uint8_t out[SEGMENT_HEADER_SIZE], uint32_t segment, uint64_t sequence,
+                           uint32_t identity);
 bool segment_header_decode(kvs_slice bytes, uint32_t segment, uint64_t *ret_sequence);
 
 void segment_name_format(uint32_t segment, char out[SEGMENT_NAME_SIZE]);

@@ -482,6 +482,7 @@ static void log_stats(struct engine *engine, struct engine_stats *ret_stats)
         .syncs = stat_get(&log->stat_syncs),
         .compactions = stat_get(&log->stat_compactions),
         .compacted_bytes = stat_get(&log->stat_compacted_bytes),
+        .compacting = stat_get(&log->stat_compacting) != 0,
         .failed = atomic_load_explicit(&log->failed, memory_order_relaxed),
     };
 }
@@ -510,6 +511,7 @@ void log_engine_free(struct log_engine *log)
         limbo = next;
     }
     segments_free_all(log);
+    segment_memory_free(log->compaction.memory, log->compaction.memory_size);
     slab_deinit(&log->slab);
     pointer_vector_deinit(&log->tree.born);
     pointer_vector_deinit(&log->tree.retired);
@@ -592,6 +594,7 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     log->segment_size = segment_size < SEGMENT_SIZE_MAX ? (uint32_t)segment_size : SEGMENT_SIZE_MAX;
     log->cache_size_max =
         options->cache_size_bytes != 0 ? options->cache_size_bytes : machine_memory_bytes() / 4;
+    log->rand = rand_seed(clock_wall_ms() ^ clock_now_ns() ^ (uintptr_t)log);
     epoch_init(&log->epoch);
     mailbox_init(&log->writes);
     mailbox_init(&log->requests);

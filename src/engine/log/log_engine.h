@@ -6,8 +6,9 @@
  *   apply.c        a batch or a move into the newest segment and the working trees
  *   version.c      publishing, and when memory that readers could see is freed
  *   segments.c     the list of files: rolling, caching, preparing space, removing
- *   recovery.c     reading the log when opening
+ *   recovery.c     reading the log when opening; merge.c makes the index of what it read
  *   compaction.c   emptying segments in the background
+ *   upkeep.c       what else there is to do for sealed segments: hints, and filling the cache
  *
  * A version is what readers see: a root per family. The writer alone changes anything; readers take
  * engine->version inside an epoch, or hold a snapshot's copy of it.
@@ -15,6 +16,7 @@
 #ifndef ENGINE_LOG_LOG_ENGINE_H
 #define ENGINE_LOG_LOG_ENGINE_H
 
+#include "base/rand.h"
 #include "engine/engine.h"
 #include "engine/log/epoch.h"
 #include "engine/log/segments.h"
@@ -99,19 +101,28 @@ struct preparation {
     uint64_t to;
 };
 
+enum compaction_job {
+    COMPACTION_EMPTY, /* move what lives, remove the file */
+    COMPACTION_HINT,  /* write its hint */
+    COMPACTION_WARM,  /* read and check its bytes for the cache */
+};
+
 struct compaction {
     pthread_t thread;
     bool started;
     pthread_mutex_t mutex; /* guards the rest */
     pthread_cond_t wake;
     bool stop;
-    struct segment *victim; /* of the writer's choice; NULL: idle */
-    bool handed_over;       /* the thread has not taken it yet */
+    struct segment *victim;  /* of the writer's choice; NULL: idle */
+    enum compaction_job job; /* what is to be done with it */
+    bool handed_over;        /* the thread has not taken it yet */
     bool keep_removes;
     bool victim_is_dead;  /* nothing in it counts: there is nothing to move */
     bool answered;        /* the move or sync it waits for came back ... */
     int answer;           /* ... with this error */
-    struct task finished; /* its way to the writer when the victim is empty, or it failed */
+    struct task finished; /* its way to the writer when the job is done, or failed */
+    uint8_t *memory;      /* what COMPACTION_WARM brought; NULL: taken */
+    uint32_t memory_size;
     int error;
 };
 
@@ -157,6 +168,7 @@ struct log_engine {
     struct segment *oldest; /* the log's order, by segment.next */
     struct segment *newest;
     uint32_t next_number;
+    struct rand rand; /* for the identities of segments */
     uint32_t next_slot;
     uint32_t synced_segment; /* everything before this place is on the disk */
     uint32_t synced_offset;
@@ -196,6 +208,7 @@ struct log_engine {
     _Atomic uint64_t stat_syncs;
     _Atomic uint64_t stat_compactions;
     _Atomic uint64_t stat_compacted_bytes;
+    _Atomic uint64_t stat_compacting; /* 1 or 0 */
     _Atomic uint64_t stat_disk_bytes;
     _Atomic uint64_t stat_live_bytes;
     _Atomic uint64_t stat_cache_bytes;
@@ -294,7 +307,21 @@ int compaction_start(struct log_engine *log);
 void compaction_stop(struct log_engine *log);
 /* The writer: `control` completes when the segments of now have no garbage to speak of. */
 void writer_compact(struct log_engine *log, struct engine_control *control);
-/* The writer: hands the next segment worth emptying to the compaction thread, if it is idle. */
+/* The writer: hands the next segment that something is to be done for to the compaction thread, if
+ * that is idle. */
 void compaction_consider(struct log_engine *log);
+bool compaction_is_stopping(struct log_engine *log);
+
+/* --- upkeep.c --------------------------------------------------------------------------------- */
+
+/* The writer: the next segment that needs a hint, or could be in the cache; NULL for none. */
+struct segment *upkeep_pick_hint(struct log_engine *log);
+struct segment *upkeep_pick_warm(struct log_engine *log);
+/* The compaction thread. */
+int upkeep_hint(struct log_engine *log, struct segment *segment);
+int upkeep_warm(struct log_engine *log, struct segment *segment);
+/* The writer, when such a job is done. */
+void upkeep_finished(struct log_engine *log, struct segment *segment, enum compaction_job job,
+                     int error);
 
 #endif

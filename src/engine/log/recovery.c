@@ -2,57 +2,77 @@
  * engine/log/recovery.c: reading the log when a directory is opened; docs/format/log.md is the
  * contract.
  *
- *   1. list the segments; 2. replay each batch of each in order into the working trees;
- *   3. at the first place that cannot be read, look behind it for a mark that says it was durable:
- *   then
- *      the data is damaged and opening fails; else cut the log there;
- *   4. go on with the newest segment if it has no seal, else begin one.
- *
- * A survey (survey.h) reads the marks first, and then goes on behind damaged places and tells of
- * them, where opening would fail; it changes nothing.
+ *   1. list the files; 2. load each segment, some at a time: its hint, or, where there is none that
+ *      counts, its records up to the first place that cannot be read, listed as a hint lists them;
+ *   3. in the log's order: at the first place that cannot be read, look behind it for a mark that
+ *      says it was durable: then the data is damaged and opening fails; else cut the log there;
+ *   4. merge the lists of keys into the index (merge.c);
+ *   5. go on with the newest segment if it has no seal, else begin one.
  *
  * Failure: every error ends the opening, with the file named; nothing was changed unless the cut
- * began. Thread: the one that opens; no other knows the engine yet.
+ * began. A hint that cannot be read is no error. Thread: the one that opens and some helpers (step
+ * 2); no other knows the engine yet.
  */
-#include "engine/log/log_engine.h"
+#include "engine/log/recovery.h"
 
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "engine/file.h"
-#include "engine/log/survey.h"
+#include "engine/log/crew.h"
+#include "engine/log/hint_file.h"
+#include "engine/log/merge.h"
 
-#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-struct place {
-    uint32_t segment;
-    uint32_t offset;
+#define BYTES_PER_HAND (8u * 1024 * 1024)
+
+/* A segment, as it is read by one of the crew. */
+struct load {
+    struct segment *segment;
+    uint64_t file_size;
+    bool keep_memory; /* the cache has room for it, or it may be appended to */
+
+    /* results */
+    bool is_read; /* its records were; else its hint */
+    bool header_is_valid;
+    bool sealed;
+    bool rest_is_clean; /* behind segment->size there are only zeros */
+    uint64_t header_sequence;
+    struct hint hint;
+    int error;
+    const char *what;
 };
 
 struct recovery {
     struct log_engine *log;
     struct engine_message *message;
-    uint32_t *numbers; /* of the segments, ascending */
-    size_t numbers_count;
-    bool stopped;         /* at `bad` */
-    struct place bad;     /* the first place that cannot be read */
-    struct place durable; /* the furthest that a mark behind it says was on the disk */
+    struct log_files files;
+    struct load *loads;
+    size_t count;
+    _Atomic size_t next_load; /* relaxed: the threads are joined before any result is used */
+    size_t merged;            /* loads before this one count */
+    bool stopped;             /* at `bad` */
+    struct place bad;         /* the first place that cannot be read */
+    struct place durable;     /* the furthest that a mark behind it says was on the disk */
     uint64_t cut_bytes;
-    bool sealed;               /* the segment read last */
-    struct log_survey *survey; /* NULL: to open the engine, not only to look */
-    bool marks_only;           /* the survey's first way through */
 };
+
+int recovery_fail(const struct log_engine *log, struct engine_message *message, int error,
+                  uint32_t segment, const char *what)
+{
+    snprintf(message->text, sizeof message->text, "%s: segment %u: %s (%s)", log->directory,
+             segment, what, kvs_error_text(error));
+    return error;
+}
 
 static int fail(struct recovery *recovery, int error, uint32_t segment, const char *what)
 {
-    snprintf(recovery->message->text, sizeof recovery->message->text, "%s: segment %u: %s (%s)",
-             recovery->log->directory, segment, what, kvs_error_text(error));
-    return error;
+    return recovery_fail(recovery->log, recovery->message, error, segment, what);
 }
 
 /* --- listing ---------------------------------------------------------------------------------- */
@@ -64,15 +84,50 @@ static int number_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int numbers_list(struct recovery *recovery)
+static int numbers_add(struct numbers *numbers, uint32_t number)
 {
-    DIR *directory = opendir(recovery->log->directory);
+    if (numbers->count == numbers->capacity) {
+        size_t capacity = numbers->capacity > 0 ? numbers->capacity * 2 : 64;
+        uint32_t *items = mem_realloc(numbers->items, capacity * sizeof *items);
+        if (items == NULL)
+            return KVS_ERR_NO_MEMORY;
+        numbers->items = items;
+        numbers->capacity = capacity;
+    }
+    numbers->items[numbers->count++] = number;
+    return 0;
+}
+
+static void numbers_sort(struct numbers *numbers)
+{
+    if (numbers->count > 0)
+        qsort(numbers->items, numbers->count, sizeof *numbers->items, number_compare);
+}
+
+bool numbers_have(const struct numbers *numbers, uint32_t number)
+{
+    return numbers->count > 0 && bsearch(&number, numbers->items, numbers->count,
+                                         sizeof *numbers->items, number_compare) != NULL;
+}
+
+static int file_note(struct log_files *files, const char *name)
+{
+    uint32_t number;
+    bool is_new;
+    if (segment_name_parse(name, &number))
+        return numbers_add(&files->segments, number);
+    if (hint_name_parse(name, &is_new, &number))
+        return numbers_add(is_new ? &files->new_hints : &files->hints, number);
+    return 0;
+}
+
+int log_files_list(const struct log_engine *log, struct log_files *files)
+{
+    DIR *directory = opendir(log->directory);
     if (directory == NULL)
         return error_from_errno(errno);
-    size_t capacity = 0;
     int error = 0;
     while (error == 0) {
-        uint32_t number;
         errno = 0;
         struct dirent *file = readdir(directory);
         if (file == NULL) {
@@ -80,166 +135,57 @@ static int numbers_list(struct recovery *recovery)
             error = errno != 0 ? error_from_errno(errno) : 0;
             break;
         }
-        if (!segment_name_parse(file->d_name, &number))
-            continue;
-        if (recovery->numbers_count == capacity) {
-            capacity = capacity > 0 ? capacity * 2 : 64;
-            uint32_t *numbers = mem_realloc(recovery->numbers, capacity * sizeof *numbers);
-            if (numbers == NULL) {
-                error = KVS_ERR_NO_MEMORY;
-                break;
-            }
-            recovery->numbers = numbers;
-        }
-        recovery->numbers[recovery->numbers_count++] = number;
+        error = file_note(files, file->d_name);
     }
     closedir(directory);
-    if (recovery->numbers_count > 0)
-        qsort(recovery->numbers, recovery->numbers_count, sizeof *recovery->numbers,
-              number_compare);
+    numbers_sort(&files->segments);
+    numbers_sort(&files->hints);
+    numbers_sort(&files->new_hints);
     return error;
 }
 
-/* --- replaying -------------------------------------------------------------------------------- */
-
-static int unlink_entry(struct log_engine *log, unsigned family, struct entry *entry)
+void log_files_deinit(struct log_files *files)
 {
-    struct tree_root *tree = &log->working.families[family];
-    uint64_t location = atomic_load_explicit(&entry->location, memory_order_relaxed);
-    struct segment *segment = segment_at(log, location);
-    tree->keys--;
-    tree->expiring_keys -= entry->expires;
-    segment->accounts.live_bytes -= entry_record_size(entry);
-    if (entry->expires)
-        segment->accounts.expiring_bytes -= entry_record_size(entry);
-    segment->entries--;
-    return tree_entry_retire(&log->tree, entry);
+    mem_free(files->segments.items);
+    mem_free(files->hints.items);
+    mem_free(files->new_hints.items);
 }
 
-static int replay_set(struct log_engine *log, struct segment *segment, uint32_t offset,
-                      const struct record *record, uint32_t size)
+/* --- what a survey does, too ------------------------------------------------------------------ */
+
+int recovery_segment_open(struct log_engine *log, uint32_t number, int flags,
+                          struct segment **ret_segment, uint64_t *ret_size, const char **what)
 {
-    struct accounts *accounts = &segment->accounts;
-    struct entry *entry =
-        tree_entry_new(&log->tree, record->key, record->expires_at_ms, (uint32_t)record->value.size,
-                       record->sequence, location_make(segment->slot, offset));
-    if (entry == NULL)
-        return KVS_ERR_NO_MEMORY;
-    struct tree_root *tree = &log->working.families[record->family];
-    struct entry *replaced;
-    int error = tree_insert(&log->tree, &tree->root, entry, &replaced);
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, number, path, sizeof path);
+    *what = "cannot be added";
+    struct segment *segment;
+    int error = segments_add(log, number, &segment);
     if (error != 0)
         return error;
-    segment->entries++;
-    tree->keys++;
-    tree->expiring_keys += entry->expires;
-    accounts->live_bytes += size;
-    if (record->sequence < accounts->set_sequence_min)
-        accounts->set_sequence_min = record->sequence;
-    if (entry->expires) {
-        accounts->expiring_bytes += size;
-        if (record->expires_at_ms > accounts->expires_last_ms)
-            accounts->expires_last_ms = record->expires_at_ms;
-    }
-    return replaced != NULL ? unlink_entry(log, record->family, replaced) : 0;
-}
-
-static int replay_remove(struct log_engine *log, const struct record *record)
-{
-    struct entry *entry;
-    struct tree_root *tree = &log->working.families[record->family];
-    int error = tree_remove(&log->tree, &tree->root, record->key, &entry);
-    if (error != 0 || entry == NULL)
+    uint64_t size = 0;
+    *what = "cannot be opened";
+    error = file_open(path, flags, &segment->fd);
+    if (error == 0)
+        error = file_size(segment->fd, &size);
+    if (error != 0)
         return error;
-    return unlink_entry(log, record->family, entry);
-}
-
-/* Only what is older than the removal: compaction may have moved it behind younger sets. */
-static int replay_remove_range(struct log_engine *log, const struct record *record)
-{
-    struct tree_root *tree = &log->working.families[record->family];
-    struct pointer_vector found = {0};
-    struct tree_cursor cursor;
-    int error = 0;
-    tree_seek(&cursor, tree->root, record->key);
-    for (struct entry *entry; error == 0 && (entry = tree_cursor_entry(&cursor)) != NULL;
-         tree_next(&cursor)) {
-        if (record->value.size > 0 && slice_compare(entry_key(entry), record->value) >= 0)
-            break;
-        if (entry->birth < record->sequence)
-            error = pointer_vector_push(&found, (uintptr_t)entry);
-    }
-    for (size_t i = 0; error == 0 && i < found.count; i++) {
-        struct entry *entry = (struct entry *)found.items[i];
-        error = tree_remove(&log->tree, &tree->root, entry_key(entry), &entry);
-        if (error == 0)
-            error = unlink_entry(log, record->family, entry);
-    }
-    pointer_vector_deinit(&found);
-    return error;
-}
-
-static int replay_record(struct log_engine *log, struct segment *segment, uint32_t offset,
-                         const struct record *record, uint32_t size)
-{
-    if (record->kind <= RECORD_REMOVE_RANGE && record->sequence > log->working.sequence)
-        log->working.sequence = record->sequence;
-    switch (record->kind) {
-    case RECORD_SET:
-        return replay_set(log, segment, offset, record, size);
-    case RECORD_REMOVE:
-        segment->accounts.tombstone_bytes += size;
-        return replay_remove(log, record);
-    case RECORD_REMOVE_RANGE:
-        segment->accounts.tombstone_bytes += size;
-        return replay_remove_range(log, record);
-    default:
-        return 0;
-    }
-}
-
-/* The size of the whole batch at `offset`; 0 when it is not there. */
-static uint32_t batch_size(kvs_slice bytes, uint32_t segment, uint32_t offset)
-{
-    uint32_t at = offset;
-    struct record record;
-    do {
-        kvs_slice rest = slice_make(bytes.data + at, bytes.size - at);
-        size_t size = record_decode(rest, segment, &record);
-        if (size == 0)
-            return 0;
-        at += (uint32_t)size;
-    } while (record.more);
-    return at - offset;
-}
-
-/* Replays from segment->size up to the seal or to the first place that is no batch: segment->size
- * then. */
-static int segment_replay(struct recovery *recovery, struct segment *segment, kvs_slice bytes)
-{
-    struct log_engine *log = recovery->log;
-    uint32_t offset = segment->size;
-    uint32_t size;
-    recovery->sealed = false;
-    while (!recovery->sealed && (size = batch_size(bytes, segment->number, offset)) > 0) {
-        for (uint32_t end = offset + size; offset < end;) {
-            struct record record;
-            kvs_slice rest = slice_make(bytes.data + offset, bytes.size - offset);
-            size = (uint32_t)record_decode(rest, segment->number, &record);
-            int error = replay_record(log, segment, offset, &record, size);
-            if (error != 0)
-                return fail(recovery, error, segment->number, "cannot be indexed");
-            recovery->sealed = record.kind == RECORD_SEAL;
-            offset += size;
-            if (recovery->survey != NULL)
-                recovery->survey->records++;
-        }
-    }
-    segment->size = offset;
+    /* There may be no seal yet: it needs room. */
+    uint64_t blocks = (size + RECORD_SEAL_SIZE + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE *
+                      (uint64_t)FILE_BLOCK_SIZE;
+    *what = "is larger than any segment can be";
+    if (blocks > UINT32_MAX)
+        return KVS_ERR_CORRUPTION;
+    segment->prepared = size;
+    bool may_grow = flags != O_RDONLY;
+    segment->capacity =
+        may_grow && blocks < log->segment_size ? log->segment_size : (uint32_t)blocks;
+    *ret_segment = segment;
+    *ret_size = size;
     return 0;
 }
 
-static bool is_zero(const uint8_t *data, size_t size)
+bool recovery_is_zero(const uint8_t *data, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
         if (data[i] != 0)
@@ -248,181 +194,242 @@ static bool is_zero(const uint8_t *data, size_t size)
     return true;
 }
 
-static void stop_at(struct recovery *recovery, uint32_t segment, uint32_t offset)
-{
-    recovery->stopped = true;
-    recovery->bad = (struct place){segment, offset};
-}
-
-/* Looks for marks at every place a record may begin. */
-static void marks_scan(struct recovery *recovery, uint32_t segment, kvs_slice bytes, size_t from)
+void recovery_marks_scan(struct place *durable, uint32_t segment, kvs_slice bytes, size_t from)
 {
     for (size_t at = from; at + RECORD_MARK_SIZE <= bytes.size; at += RECORD_ALIGNMENT) {
         const uint8_t *p = bytes.data + at;
         struct record record;
         struct place place;
-        if (p[10] != RECORD_MARK || get_u32(p + 4) != 8 ||
-            record_decode(slice_make(p, bytes.size - at), segment, &record) == 0 ||
-            !record_mark_decode(&record, &place.segment, &place.offset))
-            continue;
-        if (place.segment > recovery->durable.segment ||
-            (place.segment == recovery->durable.segment && place.offset > recovery->durable.offset))
-            recovery->durable = place;
+        if (p[10] == RECORD_MARK && get_u32(p + 4) == 8 &&
+            record_decode(slice_make(p, bytes.size - at), segment, &record) > 0 &&
+            record_mark_decode(&record, &place.segment, &place.offset) &&
+            place_is_durable(&place, durable->segment, durable->offset))
+            *durable = place;
     }
 }
 
-/* --- reading on ------------------------------------------------------------------------------- */
+/* --- loading ---------------------------------------------------------------------------------- */
 
-static bool is_durable(const struct recovery *recovery, uint32_t segment, uint32_t offset)
+/* From the newest back, as far as the cache goes; the last one may be appended to. */
+static void loads_choose_cached(struct recovery *recovery)
 {
-    return recovery->durable.segment > segment ||
-           (recovery->durable.segment == segment && recovery->durable.offset > offset);
+    uint64_t sum = 0;
+    for (size_t i = recovery->count; i-- > 0;) {
+        struct load *load = &recovery->loads[i];
+        sum += load->segment->capacity;
+        load->keep_memory = i + 1 == recovery->count || sum <= recovery->log->cache_size_max;
+    }
 }
 
-/* The next place at or behind `offset` with a valid record; the end when there is none. */
-static uint32_t record_find(kvs_slice bytes, uint32_t segment, uint32_t offset)
+static int loads_begin(struct recovery *recovery)
 {
-    struct record record;
-    for (; offset < bytes.size; offset += RECORD_ALIGNMENT)
-        if (record_decode(slice_make(bytes.data + offset, bytes.size - offset), segment, &record))
-            return offset;
-    return (uint32_t)bytes.size;
-}
-
-/* One record that is left of a batch, or a damaged place to the next record. */
-static int read_on_step(struct recovery *recovery, struct segment *segment, kvs_slice bytes)
-{
-    uint32_t offset = segment->size;
-    struct record record;
-    kvs_slice rest = slice_make(bytes.data + offset, bytes.size - offset);
-    uint32_t size = (uint32_t)record_decode(rest, segment->number, &record);
-    if (size == 0) {
-        segment->size = record_find(bytes, segment->number, offset + RECORD_ALIGNMENT);
-        recovery->survey->lost(recovery->survey, segment->number, offset, segment->size,
-                               "records that cannot be read");
+    const struct numbers *numbers = &recovery->files.segments;
+    if (numbers->count == 0)
         return 0;
+    recovery->loads = mem_zalloc(numbers->count * sizeof *recovery->loads);
+    if (recovery->loads == NULL)
+        return KVS_ERR_NO_MEMORY;
+    for (size_t i = 0; i < numbers->count; i++) {
+        struct load *load = &recovery->loads[i];
+        uint32_t number = numbers->items[i];
+        const char *what;
+        int error = recovery_segment_open(recovery->log, number, O_RDWR, &load->segment,
+                                          &load->file_size, &what);
+        if (error != 0)
+            return fail(recovery, error, number, what);
+        if (numbers_have(&recovery->files.hints, number))
+            load->segment->hint = SEGMENT_HINT_BAD; /* until it is read */
+        recovery->count++;
     }
-    segment->size += size;
-    recovery->survey->records++;
-    int error = replay_record(recovery->log, segment, offset, &record, size);
-    return error != 0 ? fail(recovery, error, segment->number, "cannot be indexed") : 0;
+    loads_choose_cached(recovery);
+    return 0;
 }
 
-/* From the first place on that is no whole batch, as far as marks say that what is lost there was
- * on the disk. */
-static int segment_read_on(struct recovery *recovery, struct segment *segment, kvs_slice bytes)
+/* All batches up to the seal, or to the first place where there is none: segment->size then. */
+static void load_scan(struct load *load, kvs_slice bytes)
 {
-    int error = 0;
-    while (error == 0 && !recovery->sealed && segment->size < bytes.size &&
-           is_durable(recovery, segment->number, segment->size) &&
-           !is_zero(bytes.data + segment->size, bytes.size - segment->size)) {
-        error = read_on_step(recovery, segment, bytes);
-        if (error == 0)
-            error = segment_replay(recovery, segment, bytes);
+    struct segment *segment = load->segment;
+    uint32_t at = SEGMENT_HEADER_SIZE;
+    segment->size = at;
+    struct record record;
+    size_t size;
+    while (!load->sealed && (size = record_decode(slice_make(bytes.data + at, bytes.size - at),
+                                                  segment->number, &record)) > 0) {
+        at += (uint32_t)size;
+        if (!record.more)
+            segment->size = at;
+        load->sealed = record.kind == RECORD_SEAL;
     }
+    load->rest_is_clean = recovery_is_zero(bytes.data + segment->size, bytes.size - segment->size);
+}
+
+static void load_fail(struct load *load, int error, const char *what)
+{
+    load->error = error;
+    load->what = what;
+}
+
+static int memory_fill(struct segment *segment, uint64_t size)
+{
+    uint8_t *memory = segment_memory_new(segment->capacity);
+    if (memory == NULL)
+        return KVS_ERR_NO_MEMORY;
+    atomic_store_explicit(&segment->memory, memory, memory_order_relaxed);
+    return size > 0 ? file_read(segment->fd, memory, size, 0) : 0;
+}
+
+static void memory_free(struct segment *segment)
+{
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    segment_memory_free(memory, segment->capacity);
+    atomic_store_explicit(&segment->memory, NULL, memory_order_relaxed);
+}
+
+static void load_records(struct load *load)
+{
+    struct segment *segment = load->segment;
+    load->is_read = true;
+    int error = memory_fill(segment, load->file_size);
+    if (error != 0) {
+        load_fail(load, error, "cannot be read");
+        return;
+    }
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    kvs_slice bytes = slice_make(memory, load->file_size);
+    load->header_is_valid = segment_header_decode(bytes, segment->number, &load->header_sequence);
+    if (load->header_is_valid) {
+        load_scan(load, bytes);
+        error = hint_build(slice_make(memory, segment->size), segment->number, &load->hint);
+        if (error != 0)
+            load_fail(load, error, "cannot be indexed");
+    }
+    if (!load->keep_memory)
+        memory_free(segment);
+}
+
+static void load_one(struct recovery *recovery, struct load *load)
+{
+    struct segment *segment = load->segment;
+    bool has_hint = segment->hint == SEGMENT_HINT_BAD &&
+                    hint_file_read(recovery->log, segment, load->file_size, &load->hint) == 0;
+    if (!has_hint) {
+        load_records(load);
+        return;
+    }
+    segment->hint = SEGMENT_HINT_THERE;
+    segment->size = (uint32_t)load->file_size;
+    load->header_is_valid = true;
+    load->sealed = true;
+    load->rest_is_clean = true;
+}
+
+static void loads_work(void *arg, unsigned i)
+{
+    struct recovery *recovery = arg;
+    (void)i;
+    for (;;) {
+        size_t next = atomic_fetch_add_explicit(&recovery->next_load, 1, memory_order_relaxed);
+        if (next >= recovery->count)
+            return;
+        load_one(recovery, &recovery->loads[next]);
+    }
+}
+
+static void loads_run(struct recovery *recovery)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < recovery->count; i++)
+        bytes += recovery->loads[i].file_size;
+    crew_run(crew_count(bytes, BYTES_PER_HAND), loads_work, recovery);
+    for (size_t i = 0; i < recovery->count; i++) {
+        struct segment *segment = recovery->loads[i].segment;
+        if (atomic_load_explicit(&segment->memory, memory_order_relaxed) != NULL)
+            recovery->log->cached_bytes += segment->capacity;
+    }
+}
+
+/* --- where the log ends ----------------------------------------------------------------------- */
+
+static void stop_at(struct recovery *recovery, const struct load *load, uint32_t offset)
+{
+    recovery->stopped = true;
+    recovery->bad = (struct place){load->segment->number, offset};
+}
+
+/* Looks for marks from `from` on; reads the file if need be. */
+static int load_marks_scan(struct recovery *recovery, const struct load *load, size_t from)
+{
+    const struct segment *segment = load->segment;
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    uint8_t *copy = NULL;
+    if (memory == NULL && load->file_size > 0) {
+        copy = mem_alloc(load->file_size);
+        int error =
+            copy != NULL ? file_read(segment->fd, copy, load->file_size, 0) : KVS_ERR_NO_MEMORY;
+        if (error != 0) {
+            mem_free(copy);
+            return fail(recovery, error, segment->number, "cannot be read");
+        }
+        memory = copy;
+    }
+    recovery_marks_scan(&recovery->durable, segment->number, slice_make(memory, load->file_size),
+                        from);
+    mem_free(copy);
+    return 0;
+}
+
+/* Behind the bad place: it counts for its marks only. */
+static int load_pass(struct recovery *recovery, struct load *load)
+{
+    struct segment *segment = load->segment;
+    int error = load_marks_scan(recovery, load, SEGMENT_HEADER_SIZE);
+    segment->size = 0;
+    segment_forget_memory(recovery->log, segment);
+    recovery->cut_bytes += load->file_size;
     return error;
 }
 
-/* As file_read, but what cannot be read is told, and zero. */
-static int survey_read(struct recovery *recovery, const struct segment *segment, uint8_t *memory,
-                       uint64_t size)
-{
-    int error = size > 0 ? file_read(segment->fd, memory, size, 0) : 0;
-    if (error == 0 || recovery->survey == NULL)
-        return error;
-    for (uint64_t at = 0; at < size; at += FILE_BLOCK_SIZE) {
-        uint64_t block = size - at < FILE_BLOCK_SIZE ? size - at : FILE_BLOCK_SIZE;
-        if (file_read(segment->fd, memory + at, block, at) == 0)
-            continue;
-        memset(memory + at, 0, block);
-        if (!recovery->marks_only)
-            recovery->survey->lost(recovery->survey, segment->number, (uint32_t)at,
-                                   (uint32_t)(at + block), "the disk does not give these bytes");
-    }
-    return 0;
-}
-
-/* --- one file --------------------------------------------------------------------------------- */
-
-static int segment_load(struct recovery *recovery, uint32_t number, struct segment **ret_segment,
-                        kvs_slice *ret_bytes)
+static int load_consider(struct recovery *recovery, struct load *load, bool last)
 {
     struct log_engine *log = recovery->log;
-    char path[SEGMENT_PATH_SIZE];
-    segment_path(log, number, path, sizeof path);
-    struct segment *segment;
-    int error = segments_add(log, number, &segment);
-    if (error != 0)
-        return fail(recovery, error, number, "cannot be added");
-    uint64_t size = 0;
-    error = file_open(path, recovery->survey != NULL ? O_RDONLY : O_RDWR, &segment->fd);
-    if (error == 0)
-        error = file_size(segment->fd, &size);
-    if (error != 0)
-        return fail(recovery, error, number, "cannot be opened");
-    segment->prepared = size;
-    /* There may be no seal yet: it needs room. */
-    uint64_t blocks = (size + RECORD_SEAL_SIZE + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE *
-                      (uint64_t)FILE_BLOCK_SIZE;
-    if (blocks > UINT32_MAX)
-        return fail(recovery, KVS_ERR_CORRUPTION, number, "is larger than any segment can be");
-    bool may_grow = recovery->survey == NULL;
-    segment->capacity =
-        may_grow && blocks < log->segment_size ? log->segment_size : (uint32_t)blocks;
-    uint8_t *memory = segment_memory_new(segment->capacity);
-    if (memory == NULL)
-        return fail(recovery, KVS_ERR_NO_MEMORY, number, "cannot be read");
-    atomic_store_explicit(&segment->memory, memory, memory_order_relaxed);
-    log->cached_bytes += segment->capacity;
-    error = survey_read(recovery, segment, memory, size);
-    if (error != 0)
-        return fail(recovery, error, number, "cannot be read");
-    *ret_segment = segment;
-    *ret_bytes = slice_make(memory, size);
-    return 0;
-}
-
-static int segment_recover(struct recovery *recovery, size_t i)
-{
-    uint32_t number = recovery->numbers[i];
-    struct segment *segment;
-    kvs_slice bytes;
-    int error = segment_load(recovery, number, &segment, &bytes);
-    if (error != 0)
-        return error;
-    if (recovery->stopped) {
-        marks_scan(recovery, number, bytes, SEGMENT_HEADER_SIZE);
+    struct segment *segment = load->segment;
+    if (load->error != 0)
+        return fail(recovery, load->error, segment->number, load->what);
+    if (recovery->stopped)
+        return load_pass(recovery, load);
+    if (!load->header_is_valid) {
         segment->size = 0;
-        segment_forget_memory(recovery->log, segment);
-        recovery->cut_bytes += bytes.size;
-        return 0;
+        stop_at(recovery, load, 0);
+        recovery->cut_bytes += load->file_size;
+        return load_marks_scan(recovery, load, SEGMENT_HEADER_SIZE);
     }
-    uint64_t sequence;
-    if (!segment_header_decode(bytes, number, &sequence)) {
-        stop_at(recovery, number, 0);
-        marks_scan(recovery, number, bytes, SEGMENT_HEADER_SIZE);
-        recovery->cut_bytes += bytes.size;
+    recovery->merged++;
+    segment->state = load->sealed ? SEGMENT_SEALED : SEGMENT_ACTIVE;
+    segment->accounts.tombstone_bytes = load->hint.tombstone_bytes;
+    segment->accounts.set_sequence_min = load->hint.set_sequence_min;
+    if (load->header_sequence > log->working.sequence + 1)
+        log->working.sequence = load->header_sequence - 1;
+    if (load->hint.sequence_last > log->working.sequence)
+        log->working.sequence = load->hint.sequence_last;
+    if (load->rest_is_clean && (load->sealed || last))
         return 0;
-    }
-    if (sequence > recovery->log->working.sequence + 1)
-        recovery->log->working.sequence = sequence - 1;
-    segment->size = SEGMENT_HEADER_SIZE;
-    error = segment_replay(recovery, segment, bytes);
-    if (error != 0)
-        return error;
-    segment->state = recovery->sealed ? SEGMENT_SEALED : SEGMENT_ACTIVE;
-    size_t rest = bytes.size - segment->size;
-    bool clean = is_zero(bytes.data + segment->size, rest);
-    bool last = i + 1 == recovery->numbers_count;
-    if (recovery->sealed ? clean : (clean && last))
-        return 0;
-    stop_at(recovery, number, segment->size);
-    marks_scan(recovery, number, bytes, segment->size);
-    recovery->cut_bytes += clean ? 0 : rest;
-    return 0;
+    stop_at(recovery, load, segment->size);
+    recovery->cut_bytes += load->rest_is_clean ? 0 : load->file_size - segment->size;
+    return load_marks_scan(recovery, load, segment->size);
 }
 
-/* --- the end ---------------------------------------------------------------------------------- */
+/* The segment that is appended to, and the one that is cut, must be in memory, with room. */
+static int active_memory_ensure(struct recovery *recovery, struct segment *segment)
+{
+    struct log_engine *log = recovery->log;
+    if (atomic_load_explicit(&segment->memory, memory_order_relaxed) != NULL)
+        return 0;
+    int error = memory_fill(segment, segment->size);
+    if (error != 0)
+        return fail(recovery, error, segment->number, "cannot be read");
+    log->cached_bytes += segment->capacity;
+    return 0;
+}
 
 /* Removes the segments behind the bad place and cuts the one it is in. The newest goes first: were
  * the first one gone and the next still there after a crash, it would pass for compacted. */
@@ -441,12 +448,19 @@ static int log_cut(struct recovery *recovery)
     }
     if (keep == NULL || keep->number != recovery->bad.segment)
         return 0;
+    /* It will be appended to: what a hint says of it would be of another time. */
+    int error = keep->hint != SEGMENT_HINT_NONE ? hint_file_remove(log, keep->number, false) : 0;
+    keep->hint = SEGMENT_HINT_NONE;
     keep->prepared = keep->size;
-    int error = file_truncate(keep->fd, keep->size);
+    if (error == 0)
+        error = file_truncate(keep->fd, keep->size);
     if (error == 0)
         error = file_sync(keep->fd);
     if (error != 0)
         return fail(recovery, error, keep->number, "cannot be cut");
+    error = active_memory_ensure(recovery, keep);
+    if (error != 0)
+        return error;
     /* The zeros behind the end must be zeros in memory, too. */
     uint8_t *memory = atomic_load_explicit(&keep->memory, memory_order_relaxed);
     memset(memory + keep->size, 0, keep->capacity - keep->size);
@@ -457,13 +471,11 @@ static int log_end(struct recovery *recovery)
 {
     struct log_engine *log = recovery->log;
     struct place bad = recovery->bad;
-    struct place durable = recovery->durable;
     char *text = recovery->message->text;
     size_t text_size = sizeof recovery->message->text;
     if (!recovery->stopped)
         return 0;
-    if (durable.segment > bad.segment ||
-        (durable.segment == bad.segment && durable.offset > bad.offset)) {
+    if (place_is_durable(&recovery->durable, bad.segment, bad.offset)) {
         snprintf(text, text_size,
                  "%s: segment %u is damaged at offset %u, in data that was safely written; restore "
                  "it from a backup, or move it aside to start empty",
@@ -475,6 +487,33 @@ static int log_end(struct recovery *recovery)
         snprintf(text, text_size, "%s: cut %llu bytes of unfinished writes at segment %u offset %u",
                  log->directory, (unsigned long long)recovery->cut_bytes, bad.segment, bad.offset);
     return error;
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+static int index_make(struct recovery *recovery)
+{
+    struct merge_input *inputs = mem_zalloc((recovery->merged + 1) * sizeof *inputs);
+    if (inputs == NULL)
+        return KVS_ERR_NO_MEMORY;
+    for (size_t i = 0; i < recovery->merged; i++)
+        inputs[i] = (struct merge_input){.hint = &recovery->loads[i].hint,
+                                         .segment = recovery->loads[i].segment};
+    int error = merge_run(recovery->log, inputs, recovery->merged);
+    mem_free(inputs);
+    return error;
+}
+
+/* Files that are of no use: an error costs nobody anything, and the next start tries again. */
+static void hints_clean(const struct recovery *recovery)
+{
+    const struct log_files *files = &recovery->files;
+    for (size_t i = 0; i < files->hints.count; i++) {
+        if (!numbers_have(&files->segments, files->hints.items[i]))
+            (void)hint_file_remove(recovery->log, files->hints.items[i], false);
+    }
+    for (size_t i = 0; i < files->new_hints.count; i++)
+        (void)hint_file_remove(recovery->log, files->new_hints.items[i], true);
 }
 
 /* With --sync=always the first sync of the newest segment will vouch for all before it. */
@@ -490,125 +529,53 @@ static int log_sync(struct log_engine *log)
     return error;
 }
 
-/* --- a survey --------------------------------------------------------------------------------- */
-
-static int segment_survey_marks(struct recovery *recovery, uint32_t number)
+static int log_read(struct recovery *recovery)
 {
-    struct segment *segment;
-    kvs_slice bytes;
-    int error = segment_load(recovery, number, &segment, &bytes);
-    if (error != 0)
-        return error;
-    marks_scan(recovery, number, bytes, SEGMENT_HEADER_SIZE);
-    segments_drop(recovery->log, segment);
-    return 0;
-}
-
-/* Tells of what cannot be at the end of a segment. */
-static void segment_survey_end(struct recovery *recovery, struct segment *segment, kvs_slice bytes,
-                               bool last)
-{
-    uint32_t end = segment->size;
-    bool clean = is_zero(bytes.data + end, bytes.size - end);
-    struct log_survey *survey = recovery->survey;
-    if (recovery->sealed && !clean)
-        survey->lost(survey, segment->number, end, (uint32_t)bytes.size, "bytes behind the end");
-    if (recovery->sealed || (clean && last))
-        return;
-    if (is_durable(recovery, segment->number, end)) {
-        survey->lost(survey, segment->number, end, end, "the end of the file is missing");
-        return;
-    }
-    recovery->stopped = true;
-    survey->end_segment = segment->number;
-    survey->end_offset = end;
-    survey->unfinished_bytes += clean ? 0 : bytes.size - end;
-}
-
-static int segment_survey(struct recovery *recovery, size_t i)
-{
-    struct log_survey *survey = recovery->survey;
-    uint32_t number = recovery->numbers[i];
-    struct segment *segment;
-    kvs_slice bytes;
-    int error = segment_load(recovery, number, &segment, &bytes);
-    if (error != 0)
-        return error;
-    survey->segments++;
-    survey->bytes += bytes.size;
-    if (recovery->stopped) { /* behind the end of the log */
-        survey->unfinished_bytes += bytes.size;
-        segments_drop(recovery->log, segment);
-        return 0;
-    }
-    segment->state = SEGMENT_SEALED;
-    uint64_t sequence;
-    recovery->sealed = false;
-    segment->size = SEGMENT_HEADER_SIZE;
-    if (bytes.size < SEGMENT_HEADER_SIZE)
-        segment->size = (uint32_t)bytes.size;
-    else if (segment_header_decode(bytes, number, &sequence))
-        error = segment_replay(recovery, segment, bytes);
-    else if (is_durable(recovery, number, 0))
-        survey->lost(survey, number, 0, SEGMENT_HEADER_SIZE, "the header of the file");
-    else
-        segment->size = 0;
-    if (error == 0 && segment->size > 0)
-        error = segment_read_on(recovery, segment, bytes);
+    int error = log_files_list(recovery->log, &recovery->files);
     if (error == 0)
-        segment_survey_end(recovery, segment, bytes, i + 1 == recovery->numbers_count);
+        error = loads_begin(recovery);
+    if (error != 0)
+        return error;
+    loads_run(recovery);
+    for (size_t i = 0; i < recovery->count && error == 0; i++)
+        error = load_consider(recovery, &recovery->loads[i], i + 1 == recovery->count);
+    if (error == 0)
+        error = log_end(recovery);
+    if (error == 0)
+        error = index_make(recovery);
     return error;
 }
 
-int recovery_survey(struct log_engine *log, struct log_survey *survey,
-                    struct engine_message *message)
+static int log_continue(struct recovery *recovery)
 {
-    struct recovery recovery = {
-        .log = log, .message = message, .survey = survey, .marks_only = true};
-    log->tree.birth = 1;
-    log->tree.undoable = false;
-    int error = numbers_list(&recovery);
-    for (size_t i = 0; i < recovery.numbers_count && error == 0; i++)
-        error = segment_survey_marks(&recovery, recovery.numbers[i]);
-    recovery.marks_only = false;
-    for (size_t i = 0; i < recovery.numbers_count && error == 0; i++) {
-        error = segment_survey(&recovery, i);
-        if (error == 0)
-            segments_evict(log);
-        (void)version_reclaim(log, true);
-    }
-    mem_free(recovery.numbers);
+    struct log_engine *log = recovery->log;
+    const struct numbers *numbers = &recovery->files.segments;
+    hints_clean(recovery);
+    log->next_number = (numbers->count > 0 ? numbers->items[numbers->count - 1] : 0) + 1;
+    int error = 0;
+    if (log->newest == NULL || log->newest->state == SEGMENT_SEALED)
+        error = segments_begin(log, 0);
+    if (error == 0 && log->sync == KVS_SYNC_ALWAYS)
+        error = log_sync(log);
+    if (error == 0 && log->newest->direct_fd < 0)
+        segment_open_direct(log, log->newest);
     return error;
 }
-
-/* --- opening ---------------------------------------------------------------------------------- */
 
 int recovery_run(struct log_engine *log, struct engine_message *message)
 {
     struct recovery recovery = {.log = log, .message = message};
     log->tree.birth = 1;
     log->tree.undoable = false;
-    int error = numbers_list(&recovery);
-    for (size_t i = 0; i < recovery.numbers_count && error == 0; i++) {
-        error = segment_recover(&recovery, i);
-        if (!recovery.stopped) /* the bad segment's memory may be needed */
-            segments_evict(log);
-        (void)version_reclaim(log, true);
-    }
+    int error = log_read(&recovery);
     if (error == 0)
-        error = log_end(&recovery);
-    if (error == 0) {
-        uint32_t last =
-            recovery.numbers_count > 0 ? recovery.numbers[recovery.numbers_count - 1] : 0;
-        log->next_number = last + 1;
-        if (log->newest == NULL || log->newest->state == SEGMENT_SEALED)
-            error = segments_begin(log, 0);
-    }
-    if (error == 0 && log->sync == KVS_SYNC_ALWAYS)
-        error = log_sync(log);
-    if (error == 0 && log->newest->direct_fd < 0)
-        segment_open_direct(log, log->newest);
+        error = log_continue(&recovery);
+    segments_evict(log);
+    (void)version_reclaim(log, true);
     log->tree.undoable = true;
-    mem_free(recovery.numbers);
+    for (size_t i = 0; i < recovery.count; i++)
+        hint_deinit(&recovery.loads[i].hint);
+    mem_free(recovery.loads);
+    log_files_deinit(&recovery.files);
     return error;
 }

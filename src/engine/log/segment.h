@@ -29,6 +29,13 @@ enum segment_state {
     SEGMENT_EMPTIED, /* compacted, its file removed; kept while entries of snapshots point to it */
 };
 
+enum segment_hint {
+    SEGMENT_HINT_NONE,   /* no file; to be made when the segment is sealed and on the disk */
+    SEGMENT_HINT_THERE,  /* made, or read and believed */
+    SEGMENT_HINT_BAD,    /* a file that is not believed: to be made anew */
+    SEGMENT_HINT_FAILED, /* could not be made: not tried again before the next start */
+};
+
 /* What a segment holds, for compaction; the writer's. */
 struct accounts {
     uint64_t live_bytes;       /* of records that the newest version points to */
@@ -48,8 +55,10 @@ struct segment {
     uint32_t size;             /* used by header and records */
     _Atomic(uint8_t *) memory; /* `capacity` bytes, or NULL when not in memory */
     struct accounts accounts;
-    uint64_t entries;     /* entries in memory, of any version, that point here */
-    uint64_t prepared;    /* bytes of the file that hold zeros, or data, on disk */
+    uint64_t entries;  /* entries in memory, of any version, that point here */
+    uint64_t prepared; /* bytes of the file that hold zeros, or data, on disk */
+    enum segment_hint hint;
+    bool is_warmed;       /* its bytes need not be looked for in the background any more */
     bool stuck;           /* compaction could not read it: left alone */
     struct segment *next; /* in the log's order */
 };

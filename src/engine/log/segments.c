@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/file.h"
+#include "engine/log/hint_file.h"
 #include "runtime/thread_pool.h"
 
 #include <assert.h>
@@ -184,7 +185,8 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
     if (error != 0)
         return error;
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
-    segment_header_encode(memory, segment->number, log->working.sequence + 1);
+    segment_header_encode(memory, segment->number, log->working.sequence + 1,
+                          (uint32_t)rand_u64(&log->rand));
     segment->size = SEGMENT_HEADER_SIZE;
     segment->prepared = SEGMENT_HEADER_SIZE;
     error = file_write(segment->fd, memory, SEGMENT_HEADER_SIZE, 0);
@@ -278,6 +280,7 @@ int segments_roll(struct log_engine *log, uint64_t size)
     }
     segments_evict(log);
     segments_count(log);
+    log->groups_until_compaction = 0; /* there may be something to do for the full one */
     return 0;
 }
 
@@ -312,6 +315,8 @@ int segments_remove_file(struct log_engine *log, struct segment *segment)
 {
     char path[SEGMENT_PATH_SIZE];
     segment_path(log, segment->number, path, sizeof path);
+    if (segment->hint == SEGMENT_HINT_THERE || segment->hint == SEGMENT_HINT_BAD)
+        (void)hint_file_remove(log, segment->number, false); /* else the next start removes it */
     int error = file_unlink(path);
     if (error == 0)
         error = file_sync_directory(log->directory);

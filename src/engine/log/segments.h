@@ -36,7 +36,7 @@ void segments_prepare(struct log_engine *log);
 /* Before writing [offset, offset + size) of the newest: waits for a preparation in the way. */
 void segments_claim(struct log_engine *log, uint64_t end);
 void segments_wait_prepared(struct log_engine *log);
-/* Removes the file of an emptied segment. */
+/* Removes the file of an emptied segment, and its hint. */
 int segments_remove_file(struct log_engine *log, struct segment *segment);
 void segments_count(struct log_engine *log);
 /* An entry in memory begins or ends to point to the segment at `location`. */

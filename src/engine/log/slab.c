@@ -53,7 +53,27 @@ static void large_free_all(struct slab *slab)
     }
 }
 
+static void large_absorb(struct slab *slab, struct slab *from)
+{
+    struct slab_large *last = from->large;
+    while (last != NULL && last->next != NULL)
+        last = last->next;
+    if (last != NULL) {
+        last->next = slab->large;
+        if (slab->large != NULL)
+            slab->large->previous = last;
+        slab->large = from->large;
+    }
+    slab->used_bytes += from->used_bytes;
+}
+
 #ifdef __SANITIZE_ADDRESS__
+
+void slab_absorb(struct slab *slab, struct slab *from)
+{
+    large_absorb(slab, from);
+    *from = (struct slab){0};
+}
 
 void slab_init(struct slab *slab)
 {
@@ -118,6 +138,31 @@ static void fresh_retire(struct slab *slab)
         slab->fresh += size;
         slab->fresh_size -= size;
     }
+}
+
+/* What `from` has free but never handed out goes to its free lists, and these before those of
+ * `slab`: all of it is used before there is a new chunk. */
+void slab_absorb(struct slab *slab, struct slab *from)
+{
+    fresh_retire(from);
+    for (unsigned i = 0; i < SLAB_CLASSES; i++) {
+        struct slab_object *last = from->free[i];
+        while (last != NULL && last->next != NULL)
+            last = last->next;
+        if (last == NULL)
+            continue;
+        last->next = slab->free[i];
+        slab->free[i] = from->free[i];
+    }
+    struct slab_chunk *last = from->chunks;
+    while (last != NULL && last->next != NULL)
+        last = last->next;
+    if (last != NULL) {
+        last->next = slab->chunks;
+        slab->chunks = from->chunks;
+    }
+    large_absorb(slab, from);
+    slab_init(from);
 }
 
 static int chunk_add(struct slab *slab)

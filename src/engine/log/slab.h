@@ -35,6 +35,9 @@ struct slab {
 void slab_init(struct slab *slab);
 void slab_deinit(struct slab *slab); /* with all objects that are left */
 
+/* Makes all that `from` has handed out, and its memory, part of `slab`; `from` is empty then. */
+void slab_absorb(struct slab *slab, struct slab *from);
+
 /* 8-byte aligned; NULL when there is no memory. */
 void *slab_alloc(struct slab *slab, size_t size);
 /* `size` as it was asked for. */

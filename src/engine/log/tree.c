@@ -109,7 +109,7 @@ static enum tree_object node_kind(const struct node *node)
     return node->level == 0 ? TREE_LEAF : TREE_INNER;
 }
 
-static struct node *node_new(struct tree_writer *writer, uint8_t level)
+struct node *tree_node_new(struct tree_writer *writer, uint8_t level)
 {
     struct node *node = object_new(writer, level == 0 ? LEAF_SIZE : INNER_SIZE,
                                    level == 0 ? TREE_LEAF : TREE_INNER);
@@ -144,7 +144,7 @@ struct entry *tree_entry_new(struct tree_writer *writer, kvs_slice key, uint64_t
 }
 
 /* The shortest key k with left < k <= right. */
-static struct separator *separator_new(struct tree_writer *writer, kvs_slice left, kvs_slice right)
+struct separator *tree_separator_new(struct tree_writer *writer, kvs_slice left, kvs_slice right)
 {
     size_t common = 0;
     while (common < left.size && left.data[common] == right.data[common])
@@ -254,7 +254,7 @@ static inline unsigned node_child(const struct node *node, kvs_slice key)
 }
 
 /* Works out head and prefixes anew from the items. */
-static void node_reindex(struct node *node)
+void tree_node_reindex(struct node *node)
 {
     memset(node->prefix + node->count, 0xff, (TREE_FANOUT - node->count) * sizeof node->prefix[0]);
     if (node->count == 0) {
@@ -282,7 +282,7 @@ static void node_insert_item(struct node *node, unsigned position, void *item, k
     node->items[position] = item;
     node->count++;
     if (node->count == 1 || head_compare(node, key) != 0) {
-        node_reindex(node);
+        tree_node_reindex(node);
         return;
     }
     memmove(node->prefix + position + 1, node->prefix + position, behind * sizeof node->prefix[0]);
@@ -407,7 +407,7 @@ static struct node *node_own(struct tree_writer *writer, struct node **link)
     struct node *node = *link;
     if (node->birth >= writer->birth)
         return node;
-    struct node *copy = node_new(writer, node->level);
+    struct node *copy = tree_node_new(writer, node->level);
     if (copy == NULL || object_retire(writer, node, node_kind(node)) != 0)
         return NULL;
     size_t count = node->count;
@@ -448,7 +448,7 @@ static int path_own(struct tree_writer *writer, struct node **root, kvs_slice ke
  * up. */
 static struct node *node_split(struct tree_writer *writer, struct node *node, unsigned at)
 {
-    struct node *right = node_new(writer, node->level);
+    struct node *right = tree_node_new(writer, node->level);
     if (right == NULL)
         return NULL;
     unsigned from = node->level == 0 ? at : at + 1;
@@ -458,8 +458,8 @@ static struct node *node_split(struct tree_writer *writer, struct node *node, un
         memcpy(right->children, node->children + from, (count + 1) * sizeof right->children[0]);
     right->count = (uint16_t)count;
     node->count = (uint16_t)at;
-    node_reindex(node);
-    node_reindex(right);
+    tree_node_reindex(node);
+    tree_node_reindex(right);
     return right;
 }
 
@@ -473,7 +473,7 @@ static int root_grow(struct tree_writer *writer, struct node **root, struct sepa
                      struct node *right)
 {
     struct node *left = *root;
-    struct node *grown = node_new(writer, (uint8_t)(left->level + 1));
+    struct node *grown = tree_node_new(writer, (uint8_t)(left->level + 1));
     if (grown == NULL)
         return KVS_ERR_NO_MEMORY;
     grown->children[0] = left;
@@ -524,7 +524,7 @@ static int leaf_split_insert(struct tree_writer *writer, struct node **root, str
     kvs_slice key = entry_key(entry);
     struct node *right;
     if (position == leaf->count) { /* appending: the new leaf begins with the entry alone */
-        right = node_new(writer, 0);
+        right = tree_node_new(writer, 0);
         if (right == NULL)
             return KVS_ERR_NO_MEMORY;
         node_insert_item(right, 0, entry, key);
@@ -539,7 +539,7 @@ static int leaf_split_insert(struct tree_writer *writer, struct node **root, str
             node_insert_item(right, position - at, entry, key);
     }
     struct separator *separator =
-        separator_new(writer, item_key(leaf, leaf->count - 1u), item_key(right, 0));
+        tree_separator_new(writer, item_key(leaf, leaf->count - 1u), item_key(right, 0));
     if (separator == NULL)
         return KVS_ERR_NO_MEMORY;
     return path_insert_child(writer, root, path, depth, separator, right);
@@ -551,7 +551,7 @@ int tree_insert(struct tree_writer *writer, struct node **root, struct entry *en
     *ret_replaced = NULL;
     kvs_slice key = entry_key(entry);
     if (*root == NULL) {
-        *root = node_new(writer, 0);
+        *root = tree_node_new(writer, 0);
         if (*root == NULL)
             return KVS_ERR_NO_MEMORY;
     }
@@ -605,7 +605,7 @@ static int children_merge(struct tree_writer *writer, struct node *parent, unsig
     }
     memcpy(left->items + count, right->items, right->count * sizeof left->items[0]);
     left->count = (uint16_t)(count + right->count);
-    node_reindex(left);
+    tree_node_reindex(left);
     int error = node_unlink_child(writer, parent, position + 1);
     if (error != 0)
         return error;

@@ -142,6 +142,15 @@ int tree_insert(struct tree_writer *writer, struct node **root, struct entry *en
 int tree_remove(struct tree_writer *writer, struct node **root, kvs_slice key,
                 struct entry **ret_removed);
 
+/* --- for tree_build.c ------------------------------------------------------------------------- */
+
+/* An empty node; noted as born. NULL: no memory. */
+struct node *tree_node_new(struct tree_writer *writer, uint8_t level);
+/* Works out head and prefixes from the items. */
+void tree_node_reindex(struct node *node);
+/* The shortest key k with left < k <= right; noted as born. NULL: no memory. */
+struct separator *tree_separator_new(struct tree_writer *writer, kvs_slice left, kvs_slice right);
+
 /* --- walking in order; valid as long as the root may be seen ---------------------------------- */
 
 struct tree_cursor {

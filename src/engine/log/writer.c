@@ -569,6 +569,7 @@ static bool thread_is_idle(struct log_engine *log)
 static void *writer_thread(void *arg)
 {
     struct log_engine *log = arg;
+    compaction_consider(log); /* what the last run has left to do */
     while (!log->stopping) {
         writing_lock(log);
         if (thread_is_idle(log)) {

@@ -92,7 +92,7 @@ static void test_marks_seals_headers_names(void **state)
     assert_false(record_mark_decode(&record, &segment, &offset));
 
     uint64_t sequence;
-    segment_header_encode(bytes, 6, 1000);
+    segment_header_encode(bytes, 6, 1000, 77);
     assert_true(segment_header_decode(slice_make(bytes, 32), 6, &sequence));
     assert_int_equal(sequence, 1000);
     assert_false(segment_header_decode(slice_make(bytes, 31), 6, &sequence));

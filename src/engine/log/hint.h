@@ -1,0 +1,90 @@
+/*
+ * engine/log/hint.h: what a segment says of its keys, in their order; docs/format/log.md, "Hint".
+ *
+ * The same bytes whether they were read from a hint's file or made from the records of a segment
+ * that has none: so a start has one way to go on with both. Pure functions over memory.
+ */
+#ifndef ENGINE_LOG_HINT_H
+#define ENGINE_LOG_HINT_H
+
+#include "base/buf.h"
+#include "engine/log/format.h"
+
+#define HINT_HEADER_SIZE 144u
+#define HINT_NAME_SIZE 20 /* "0000000001.hint.new" and NUL */
+#define HINT_FAMILIES 16u
+#define HINT_RESTART_EVERY 256u
+
+/* What ties a hint to its segment. */
+struct hint_binding {
+    uint32_t segment;
+    uint32_t size; /* with the seal */
+    uint32_t header_checksum;
+    uint32_t seal_checksum; /* 0: not sealed yet; never in a file */
+};
+
+struct hint {
+    struct hint_binding binding;
+    uint64_t sequence_last;    /* highest of the segment's records; 0 for none */
+    uint64_t set_sequence_min; /* lowest of its sets; UINT64_MAX for none */
+    uint64_t tombstone_bytes;  /* of its removes and range removals */
+    uint32_t key_size_max;
+    uint32_t counts[HINT_FAMILIES]; /* items of each family */
+    uint32_t count;                 /* of all */
+    kvs_slice items;                /* these three are parts of `bytes` */
+    kvs_slice ranges;               /* records of range removals */
+    kvs_slice restarts;
+    struct buf bytes; /* header and all, as in the file */
+};
+
+void hint_deinit(struct hint *hint);
+
+/* Makes the hint of a segment from its bytes, from the header to behind its last record; they have
+ * been checked. NO_MEMORY; TOO_LARGE: it would be more than 4 GiB; CORRUPTION: they had not. */
+int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint);
+
+/* Takes the bytes of a file; every rule of the format is checked. False leaves them to the caller. */
+bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
+
+/* --- reading in order ------------------------------------------------------------------------- */
+
+struct hint_item {
+    uint8_t kind; /* RECORD_SET or RECORD_REMOVE */
+    uint8_t family;
+    uint32_t offset; /* of the record in the segment */
+    uint32_t value_size;
+    uint64_t expires_at_ms; /* 0: never */
+    kvs_slice key;          /* valid until the cursor moves */
+};
+
+struct hint_cursor {
+    const struct hint *hint;
+    size_t at;           /* in hint->items */
+    uint32_t next;       /* index of the item there */
+    uint32_t family_end; /* index of the first item behind this family */
+    uint32_t restart;    /* index of the next restart */
+    unsigned family;
+    bool is_bad;  /* ended by bytes that are no item */
+    uint8_t *key; /* of the last item; room for the longest */
+    struct hint_item item;
+};
+
+/* Before the first item. NO_MEMORY. */
+int hint_cursor_init(struct hint_cursor *cursor, const struct hint *hint);
+void hint_cursor_deinit(struct hint_cursor *cursor);
+/* To the next item: cursor->item. False at the end. */
+bool hint_cursor_next(struct hint_cursor *cursor);
+/* To the first item that is not less; false when there is none. */
+bool hint_cursor_seek(struct hint_cursor *cursor, unsigned family, kvs_slice key);
+/* To the item of a restart. */
+bool hint_cursor_restart(struct hint_cursor *cursor, uint32_t restart);
+static inline uint32_t hint_restarts(const struct hint *hint)
+{
+    return (uint32_t)(hint->restarts.size / 8);
+}
+
+/* "0000000001.hint", for `is_new` with ".new" behind. */
+void hint_name_format(uint32_t segment, bool is_new, char out[HINT_NAME_SIZE]);
+bool hint_name_parse(const char *name, bool *ret_is_new, uint32_t *ret_segment);
+
+#endif

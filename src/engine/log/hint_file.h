@@ -1,0 +1,23 @@
+/* engine/log/hint_file.h: the files of hints. All functions may block. */
+#ifndef ENGINE_LOG_HINT_FILE_H
+#define ENGINE_LOG_HINT_FILE_H
+
+#include "engine/log/hint.h"
+#include "engine/log/log_engine.h"
+
+/* Reads the hint of a segment whose file is open and has `size` bytes. CORRUPTION: it does not
+ * count (docs/format/log.md says when); any other error: it could not be read. */
+int hint_file_read(const struct log_engine *log, const struct segment *segment, uint64_t size,
+                   struct hint *ret_hint);
+
+/* Under another name first, then renamed: so a hint is never half there. Nothing is synced: one
+ * that a power cut spoils does not count. The segment must be on the disk already. */
+int hint_file_write(const struct log_engine *log, const struct hint *hint);
+
+/* Fine when there is none. */
+int hint_file_remove(const struct log_engine *log, uint32_t segment, bool is_new);
+
+void hint_file_path(const struct log_engine *log, uint32_t segment, bool is_new, char *out,
+                    size_t size);
+
+#endif

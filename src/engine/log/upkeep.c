@@ -1,0 +1,157 @@
+/*
+ * engine/log/upkeep.c: what is done for sealed segments in the background, beside emptying them.
+ *
+ * Hints: 1. the writer picks a sealed segment that is on the disk and has none; 2. the compaction
+ * thread lists its keys and writes the file.
+ * Warming: after a start from hints no value is in memory. 1. the writer picks the newest segment
+ * that is not, as long as the cache has room for it and for one to come; 2. the compaction thread
+ * reads and checks it; 3. the writer shows the bytes to readers. Once for each segment.
+ *
+ * Failure: without its hint, a segment is read at the next start. Bytes that are damaged do not get
+ * into the cache: it is told in the log, and whoever reads the record is told, too.
+ */
+#include "engine/log/log_engine.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/file.h"
+#include "engine/log/hint_file.h"
+
+/* --- picking: the writer ---------------------------------------------------------------------- */
+
+struct segment *upkeep_pick_hint(struct log_engine *log)
+{
+    bool waits_for_sync = false;
+    if (atomic_load_explicit(&log->failed, memory_order_relaxed))
+        return NULL;
+    for (struct segment *at = log->oldest; at != NULL; at = at->next) {
+        if (at->state != SEGMENT_SEALED || at->stuck ||
+            (at->hint != SEGMENT_HINT_NONE && at->hint != SEGMENT_HINT_BAD))
+            continue;
+        if (at->number < log->synced_segment)
+            return at;
+        waits_for_sync = true;
+    }
+    if (waits_for_sync && log->sync_due_ms == 0 && !log->background.running)
+        log->sync_due_ms = clock_now_ms();
+    return NULL;
+}
+
+static uint32_t warm_capacity(const struct segment *segment)
+{
+    return (segment->size + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+}
+
+struct segment *upkeep_pick_warm(struct log_engine *log)
+{
+    struct segment *newest = NULL;
+    for (struct segment *at = log->oldest; at != NULL; at = at->next) {
+        if (at->state == SEGMENT_SEALED && !at->is_warmed && !at->stuck &&
+            atomic_load_explicit(&at->memory, memory_order_relaxed) == NULL &&
+            log->cached_bytes + warm_capacity(at) + log->segment_size <= log->cache_size_max)
+            newest = at;
+    }
+    return newest;
+}
+
+/* --- the compaction thread -------------------------------------------------------------------- */
+
+/* Every record up to the segment's end, which must be there. */
+static int records_check(const struct log_engine *log, const struct segment *segment,
+                         const uint8_t *bytes)
+{
+    for (uint32_t at = SEGMENT_HEADER_SIZE; at < segment->size;) {
+        struct record record;
+        size_t size =
+            record_decode(slice_make(bytes + at, segment->size - at), segment->number, &record);
+        if (size == 0) {
+            log_error("%s: segment %u is damaged at offset %u: what is there cannot be read; "
+                      "restore it from a backup, or save the rest with --repair",
+                      log->directory, segment->number, at);
+            return KVS_ERR_CORRUPTION;
+        }
+        at += (uint32_t)size;
+    }
+    return 0;
+}
+
+static int segment_read_checked(const struct log_engine *log, const struct segment *segment,
+                                uint8_t *bytes)
+{
+    int error = file_read(segment->fd, bytes, segment->size, 0);
+    return error != 0 ? error : records_check(log, segment, bytes);
+}
+
+/* Behind the seal of a crashed store may be zeros that were prepared for more. */
+static int file_end_cut(const struct segment *segment)
+{
+    uint64_t size;
+    int error = file_size(segment->fd, &size);
+    if (error == 0 && size > segment->size)
+        error = file_truncate(segment->fd, segment->size);
+    return error;
+}
+
+int upkeep_hint(struct log_engine *log, struct segment *segment)
+{
+    /* The writer keeps the memory of a segment that is here: no epoch is needed. */
+    const uint8_t *bytes = atomic_load_explicit(&segment->memory, memory_order_acquire);
+    uint8_t *copy = NULL;
+    int error = 0;
+    if (bytes == NULL) {
+        copy = mem_alloc(segment->size);
+        error = copy != NULL ? segment_read_checked(log, segment, copy) : KVS_ERR_NO_MEMORY;
+        bytes = copy;
+    }
+    struct hint hint = {0};
+    if (error == 0)
+        error = file_end_cut(segment);
+    if (error == 0)
+        error = hint_build(slice_make(bytes, segment->size), segment->number, &hint);
+    if (error == 0)
+        error = hint_file_write(log, &hint);
+    hint_deinit(&hint);
+    mem_free(copy);
+    return error;
+}
+
+int upkeep_warm(struct log_engine *log, struct segment *segment)
+{
+    uint32_t capacity = warm_capacity(segment);
+    uint8_t *memory = segment_memory_new(capacity);
+    if (memory == NULL)
+        return KVS_ERR_NO_MEMORY;
+    int error = segment_read_checked(log, segment, memory);
+    if (error != 0) {
+        segment_memory_free(memory, capacity);
+        return error;
+    }
+    log->compaction.memory = memory;
+    log->compaction.memory_size = capacity;
+    return 0;
+}
+
+/* --- the writer ------------------------------------------------------------------------------- */
+
+void upkeep_finished(struct log_engine *log, struct segment *segment, enum compaction_job job,
+                     int error)
+{
+    if (job == COMPACTION_HINT) {
+        segment->hint = error == 0 ? SEGMENT_HINT_THERE : SEGMENT_HINT_FAILED;
+        if (error != 0)
+            log_warn("%s: the hint of segment %u could not be written (%s); the next start reads "
+                     "the segment instead",
+                     log->directory, segment->number, kvs_error_text(error));
+        return;
+    }
+    segment->is_warmed = true;
+    if (error != 0)
+        return;
+    segment->capacity = log->compaction.memory_size;
+    log->cached_bytes += segment->capacity;
+    /* release: pairs with the acquire of readers, so that they find the bytes. */
+    atomic_store_explicit(&segment->memory, log->compaction.memory, memory_order_release);
+    log->compaction.memory = NULL;
+    segments_count(log);
+}

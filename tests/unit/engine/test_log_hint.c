@@ -1,0 +1,337 @@
+/*
+ * tests/unit/engine/test_log_hint.c: hints say what their segments say, and nothing that was
+ * changed is believed.
+ */
+#include "base/bytes.h"
+#include "base/checksum.h"
+#include "base/rand.h"
+#include "engine/log/hint.h"
+#include "engine/log/range_sweep.h"
+#include "test.h"
+#include "unit/engine/log_pages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OK(call) assert_int_equal((call), 0)
+
+#define NUMBER 7u
+#define KEYS 3000u
+#define KEY_SIZE_MAX 300u
+
+/* The last record of each key, as a plain list. */
+struct model {
+    struct known {
+        bool is_there;
+        struct record record;
+        uint32_t offset;
+    } keys[2][KEYS];
+    uint8_t bytes[KEYS][KEY_SIZE_MAX];
+    size_t sizes[KEYS];
+    uint64_t sequence;
+};
+
+static kvs_slice key_of(const struct model *model, unsigned i)
+{
+    return slice_make(model->bytes[i], model->sizes[i]);
+}
+
+/* Keys in ascending order: some alike in a few bytes, some in many, some the begin of the next. */
+static void keys_make(struct model *model, struct rand *rand, const char *head)
+{
+    for (unsigned i = 0; i < KEYS; i++) {
+        char *text = (char *)model->bytes[i];
+        int size = i % 3 == 0 ? snprintf(text, KEY_SIZE_MAX, "%s%05u", head, i / 3)
+                              : snprintf(text, KEY_SIZE_MAX, "%s/%0*d", model->bytes[i - 1],
+                                         1 + (int)rand_below(rand, 40), 0);
+        model->sizes[i] = (size_t)size;
+    }
+    for (unsigned i = 1; i < KEYS; i++)
+        assert_true(slice_compare(key_of(model, i - 1), key_of(model, i)) < 0);
+}
+
+static void range_apply(struct model *model, const struct record *record)
+{
+    for (unsigned i = 0; i < KEYS; i++) {
+        kvs_slice key = key_of(model, i);
+        struct known *known = &model->keys[record->family][i];
+        if (slice_compare(record->key, key) <= 0 &&
+            (record->value.size == 0 || slice_compare(key, record->value) < 0) &&
+            known->record.sequence < record->sequence)
+            known->is_there = false;
+    }
+}
+
+static void record_random(struct model *model, struct rand *rand, struct buf *page)
+{
+    static const uint8_t value[500] = {1};
+    unsigned family = (unsigned)rand_below(rand, 2);
+    unsigned i = (unsigned)rand_below(rand, rand_below(rand, 2) == 0 ? 50 : KEYS);
+    struct record record = {.family = (uint8_t)family, .sequence = ++model->sequence};
+    unsigned what = (unsigned)rand_below(rand, 1000);
+    if (what < 3) { /* one in three is one that compaction moved here, and older than all */
+        unsigned last = i + (unsigned)rand_below(rand, 200);
+        record.kind = RECORD_REMOVE_RANGE;
+        record.key = i > 0 ? key_of(model, i) : (kvs_slice){0};
+        record.value = last < KEYS ? key_of(model, last) : (kvs_slice){0};
+        if (what == 0) {
+            record.sequence = 10;
+            model->sequence--;
+        }
+        page_add(page, NUMBER, &record);
+        range_apply(model, &record);
+        return;
+    }
+    record.kind = what < 100 ? RECORD_REMOVE : RECORD_SET;
+    record.key = key_of(model, i);
+    if (record.kind == RECORD_SET) {
+        record.value = slice_make(value, what < 500 ? 100 : rand_below(rand, sizeof value));
+        record.expires_at_ms = what % 7 == 0 ? 1000 + model->sequence : 0;
+    }
+    model->keys[family][i] = (struct known){true, record, page_add(page, NUMBER, &record)};
+}
+
+static void page_random(struct model *model, struct rand *rand, struct buf *page, const char *head,
+                        unsigned records)
+{
+    memset(model, 0, sizeof *model);
+    keys_make(model, rand, head);
+    model->sequence = 1000;
+    page_begin(page, NUMBER, model->sequence + 1);
+    for (unsigned i = 0; i < records; i++)
+        record_random(model, rand, page);
+    page_seal(page, NUMBER, model->sequence);
+}
+
+static void assert_item_is(const struct hint_item *item, const struct known *known)
+{
+    assert_int_equal(item->kind, known->record.kind);
+    assert_int_equal(item->family, known->record.family);
+    assert_int_equal(item->offset, known->offset);
+    assert_int_equal(item->value_size, known->record.value.size);
+    assert_int_equal(item->expires_at_ms, known->record.expires_at_ms);
+    assert_true(slice_equal(item->key, known->record.key));
+}
+
+static void assert_says(const struct hint *hint, const struct model *model)
+{
+    struct hint_cursor cursor;
+    OK(hint_cursor_init(&cursor, hint));
+    uint32_t count = 0;
+    for (unsigned family = 0; family < 2; family++) {
+        for (unsigned i = 0; i < KEYS; i++) {
+            if (!model->keys[family][i].is_there)
+                continue;
+            count++;
+            assert_true(hint_cursor_next(&cursor));
+            assert_item_is(&cursor.item, &model->keys[family][i]);
+        }
+    }
+    assert_false(hint_cursor_next(&cursor));
+    assert_false(cursor.is_bad);
+    assert_int_equal(hint->count, count);
+    hint_cursor_deinit(&cursor);
+}
+
+static void assert_seeks(const struct hint *hint, const struct model *model, struct rand *rand)
+{
+    struct hint_cursor cursor;
+    OK(hint_cursor_init(&cursor, hint));
+    for (unsigned n = 0; n < 300; n++) {
+        unsigned family = (unsigned)rand_below(rand, 3);
+        unsigned i = (unsigned)rand_below(rand, KEYS);
+        bool any = hint_cursor_seek(&cursor, family, key_of(model, i));
+        while (family < 2 && !model->keys[family][i].is_there) {
+            if (++i == KEYS) {
+                i = 0;
+                family++;
+            }
+        }
+        assert_int_equal(any, family < 2);
+        if (any)
+            assert_item_is(&cursor.item, &model->keys[family][i]);
+    }
+    hint_cursor_deinit(&cursor);
+}
+
+/* The file's bytes, taken as they were read. */
+static bool take(const struct hint *made, struct hint *ret_hint)
+{
+    struct buf bytes = BUF_INIT;
+    OK(buf_append_slice(&bytes, buf_slice(&made->bytes)));
+    bool taken = hint_take(&bytes, &made->binding, ret_hint);
+    buf_deinit(&bytes);
+    return taken;
+}
+
+static void test_says_what_the_segment_says(void **state)
+{
+    static const char *const heads[] = {"", "k", "a head of more than eight bytes/",
+                                        "01234567890123456789012345678901234567890123456789"};
+    struct rand rand = rand_seed(pages_seed());
+    struct model *model = malloc(sizeof *model);
+    for (unsigned n = 0; n < 16; n++) {
+        struct buf page;
+        struct hint made;
+        struct hint taken;
+        page_random(model, &rand, &page, heads[n % 4], n < 4 ? n : 20000);
+        OK(hint_build(buf_slice(&page), NUMBER, &made));
+        assert_says(&made, model);
+        assert_seeks(&made, model, &rand);
+        assert_int_equal(made.sequence_last, n == 0 ? 0 : model->sequence);
+        assert_true(take(&made, &taken));
+        assert_says(&taken, model);
+        assert_int_equal(taken.sequence_last, made.sequence_last);
+        assert_int_equal(taken.set_sequence_min, made.set_sequence_min);
+        assert_int_equal(taken.tombstone_bytes, made.tombstone_bytes);
+        hint_deinit(&taken);
+        hint_deinit(&made);
+        buf_deinit(&page);
+    }
+    free(model);
+}
+
+/* Any flipped bit, any end that is missing, any other segment. */
+static void test_nothing_else_is_believed(void **state)
+{
+    struct rand rand = rand_seed(pages_seed());
+    struct model *model = malloc(sizeof *model);
+    struct buf page;
+    struct hint made;
+    struct hint taken;
+    page_random(model, &rand, &page, "key", 700);
+    OK(hint_build(buf_slice(&page), NUMBER, &made));
+    for (size_t i = 0; i < made.bytes.size; i++) {
+        uint8_t bit = (uint8_t)(1u << rand_below(&rand, 8));
+        made.bytes.data[i] ^= bit;
+        assert_false(take(&made, &taken));
+        made.bytes.data[i] ^= bit;
+    }
+    size_t size = made.bytes.size;
+    for (made.bytes.size = 0; made.bytes.size < size; made.bytes.size += 1 + size / 100)
+        assert_false(take(&made, &taken));
+    made.bytes.size = size;
+    for (unsigned i = 0; i < 4; i++) {
+        struct hint other = made;
+        uint32_t *fields[] = {&other.binding.segment, &other.binding.size,
+                              &other.binding.header_checksum, &other.binding.seal_checksum};
+        *fields[i] += 1;
+        assert_false(take(&other, &taken));
+    }
+    assert_true(take(&made, &taken));
+    hint_deinit(&taken);
+    hint_deinit(&made);
+    buf_deinit(&page);
+    free(model);
+}
+
+/* With checksums that are right: what is believed keeps to its bounds and its order. */
+static void test_bytes_that_nobody_wrote(void **state)
+{
+    struct rand rand = rand_seed(pages_seed());
+    struct model *model = malloc(sizeof *model);
+    struct buf page;
+    struct hint made;
+    page_random(model, &rand, &page, "key", 700);
+    OK(hint_build(buf_slice(&page), NUMBER, &made));
+    unsigned believed = 0;
+    for (unsigned n = 0; n < 20000; n++) {
+        struct buf bytes = BUF_INIT;
+        struct hint hint;
+        OK(buf_append_slice(&bytes, buf_slice(&made.bytes)));
+        size_t at = (size_t)rand_below(&rand, bytes.size - 48) + 48;
+        bytes.data[at] = (uint8_t)rand_u64(&rand);
+        put_u64(bytes.data + 128,
+                checksum_long(bytes.data + HINT_HEADER_SIZE, bytes.size - HINT_HEADER_SIZE));
+        put_u32(bytes.data + 140, checksum(bytes.data, 140));
+        bool taken = hint_take(&bytes, &made.binding, &hint);
+        believed += taken;
+        if (taken)
+            hint_deinit(&hint);
+        buf_deinit(&bytes);
+    }
+    print_message("# %u of 20000 were believed\n", believed);
+    hint_deinit(&made);
+    buf_deinit(&page);
+    free(model);
+}
+
+static void test_range_sweep(void **state)
+{
+    struct rand rand = rand_seed(pages_seed());
+    for (unsigned n = 0; n < 200; n++) {
+        struct range_list list = {0};
+        struct range_sweep sweep;
+        static uint8_t keys[64][2];
+        unsigned count = (unsigned)rand_below(&rand, 32);
+        for (unsigned i = 0; i < count; i++) {
+            for (unsigned k = 2 * i; k < 2 * i + 2; k++) {
+                keys[k][0] = (uint8_t)rand_below(&rand, 8);
+                keys[k][1] = (uint8_t)rand_below(&rand, 8);
+            }
+            struct record record = {.kind = RECORD_REMOVE_RANGE,
+                                    .family = (uint8_t)rand_below(&rand, 3),
+                                    .sequence = 1 + rand_below(&rand, 100),
+                                    .key = slice_make(keys[2 * i], rand_below(&rand, 3)),
+                                    .value = slice_make(keys[2 * i + 1], rand_below(&rand, 3))};
+            OK(range_list_add(&list, &record));
+        }
+        range_list_sort(&list);
+        OK(range_sweep_init(&sweep, &list));
+        for (unsigned i = 0; i < 3 * 64; i++) {
+            const uint8_t bytes[2] = {(uint8_t)(i % 64 / 8), (uint8_t)(i % 8)};
+            kvs_slice key = slice_make(bytes, 2);
+            uint64_t expected = 0;
+            uint64_t got;
+            for (unsigned k = 0; k < count; k++) {
+                const struct range_removal *range = &list.ranges[k];
+                if (range->family == i / 64 && slice_compare(range->start, key) <= 0 &&
+                    (range->end.size == 0 || slice_compare(key, range->end) < 0) &&
+                    range->sequence > expected)
+                    expected = range->sequence;
+            }
+            OK(range_sweep_at(&sweep, i / 64, key, &got));
+            assert_int_equal(got, expected);
+        }
+        range_sweep_deinit(&sweep);
+        range_list_deinit(&list);
+    }
+}
+
+static void test_names(void **state)
+{
+    char name[HINT_NAME_SIZE];
+    uint32_t segment;
+    bool is_new;
+    hint_name_format(4294967295u, true, name);
+    assert_string_equal(name, "4294967295.hint.new");
+    assert_true(hint_name_parse(name, &is_new, &segment));
+    assert_true(is_new && segment == 4294967295u);
+    hint_name_format(12, false, name);
+    assert_string_equal(name, "0000000012.hint");
+    assert_true(hint_name_parse(name, &is_new, &segment));
+    assert_true(!is_new && segment == 12);
+    static const char *const others[] = {"",
+                                         "0000000012.seg",
+                                         "0000000000.hint",
+                                         "4294967296.hint",
+                                         "000000012.hint",
+                                         "0000000012.hint.old",
+                                         "0000000012.hint.new2",
+                                         "00000000a2.hint"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_false(hint_name_parse(others[i], &is_new, &segment));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_says_what_the_segment_says),
+        cmocka_unit_test(test_nothing_else_is_believed),
+        cmocka_unit_test(test_bytes_that_nobody_wrote),
+        cmocka_unit_test(test_range_sweep),
+        cmocka_unit_test(test_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
