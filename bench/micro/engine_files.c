@@ -151,7 +151,7 @@ static void fill(struct engine *engine, uint64_t keys, size_t value_size)
     mem_free(slots);
 }
 
-static void gets(struct engine *engine, uint64_t keys, unsigned count, const char *what)
+static void get_often(struct engine *engine, uint64_t keys, unsigned count, const char *what)
 {
     struct rand rand = rand_seed(2);
     uint64_t missing = 0;
@@ -280,9 +280,9 @@ int main(int argc, char **argv)
         }
     } else if (strcmp(command, "open") == 0) {
         stats_print(engine);
-        gets(engine, keys, GETS / 10, "at once");
+        get_often(engine, keys, GETS / 10, "at once");
         sleep(3); /* what goes on in the background */
-        gets(engine, keys, GETS, "after 3 s");
+        get_often(engine, keys, GETS, "after 3 s");
         stats_print(engine);
     } else if (strcmp(command, "churn") == 0 && argc == 8) {
         churn(engine, keys, value_size, (unsigned)strtoul(argv[7], NULL, 10));

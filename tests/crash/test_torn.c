@@ -5,8 +5,8 @@
  * place, and opens it. Batches carry numbers, so what is there can be told from what should be:
  *   torn tail         opens, with the batches up to some number, each whole
  *   damage elsewhere  CORRUPTION that names the segment and the offset, the files unchanged; or,
- *                     when a hint spares reading the segment, CORRUPTION of the values that were hit;
- *                     or, where nothing that counts was hit, all batches
+ *                     when a hint spares reading the segment, CORRUPTION of the values that were
+ *                     hit; or, where nothing that counts was hit, all batches
  * Never: a missing batch in the middle, half a batch, a crash.
  */
 #include "base/rand.h"

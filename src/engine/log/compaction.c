@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/file.h"
+#include "engine/log/upkeep.h"
 
 #include <assert.h>
 

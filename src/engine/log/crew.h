@@ -9,8 +9,8 @@
 /* How many hands are worth it: one for each `unit` of the size, as far as there are processors. */
 unsigned crew_count(uint64_t size, uint64_t unit);
 
-/* Calls work(arg, i) for every i below `count` (at most CREW_MAX), each on a thread of its own where
- * there is one to be had, and returns when all have. It may block. */
+/* Calls work(arg, i) for every i below `count` (at most CREW_MAX), each on a thread of its own
+ * where there is one to be had, and returns when all have. It may block. */
 void crew_run(unsigned count, void (*work)(void *arg, unsigned i), void *arg);
 
 #endif

@@ -43,7 +43,8 @@ void hint_deinit(struct hint *hint);
  * been checked. NO_MEMORY; TOO_LARGE: it would be more than 4 GiB; CORRUPTION: they had not. */
 int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint);
 
-/* Takes the bytes of a file; every rule of the format is checked. False leaves them to the caller. */
+/* Takes the bytes of a file; every rule of the format is checked. False leaves them to the
+ * caller. */
 bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
 
 /* --- reading in order ------------------------------------------------------------------------- */

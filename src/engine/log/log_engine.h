@@ -18,6 +18,7 @@
 
 #include "base/rand.h"
 #include "engine/engine.h"
+#include "engine/log/compaction.h"
 #include "engine/log/epoch.h"
 #include "engine/log/segments.h"
 #include "engine/log/tree.h"
@@ -59,20 +60,6 @@ struct limbo {
     uint32_t memory_size;
 };
 
-/* A bounded run of records that compaction wants in the newest segment. */
-struct move {
-    struct op op; /* completes with the group */
-    struct task request;
-    struct log_engine *log;
-    struct segment *from;
-    const uint8_t *segment_bytes; /* all of `from` */
-    uint32_t *offsets;            /* of the records to move */
-    uint32_t count;
-    uint32_t size_bytes;  /* of these records together */
-    bool keep_removes;    /* a segment older than `from` exists */
-    bool from_is_checked; /* its bytes were in memory all the time */
-};
-
 /* A sync in the background, of all that was written when it began. */
 struct background_sync {
     struct task job;  /* on the background thread */
@@ -99,31 +86,6 @@ struct preparation {
     char path[SEGMENT_PATH_SIZE];
     uint64_t from;
     uint64_t to;
-};
-
-enum compaction_job {
-    COMPACTION_EMPTY, /* move what lives, remove the file */
-    COMPACTION_HINT,  /* write its hint */
-    COMPACTION_WARM,  /* read and check its bytes for the cache */
-};
-
-struct compaction {
-    pthread_t thread;
-    bool started;
-    pthread_mutex_t mutex; /* guards the rest */
-    pthread_cond_t wake;
-    bool stop;
-    struct segment *victim;  /* of the writer's choice; NULL: idle */
-    enum compaction_job job; /* what is to be done with it */
-    bool handed_over;        /* the thread has not taken it yet */
-    bool keep_removes;
-    bool victim_is_dead;  /* nothing in it counts: there is nothing to move */
-    bool answered;        /* the move or sync it waits for came back ... */
-    int answer;           /* ... with this error */
-    struct task finished; /* its way to the writer when the job is done, or failed */
-    uint8_t *memory;      /* what COMPACTION_WARM brought; NULL: taken */
-    uint32_t memory_size;
-    int error;
 };
 
 struct log_engine {
@@ -311,17 +273,5 @@ void writer_compact(struct log_engine *log, struct engine_control *control);
  * that is idle. */
 void compaction_consider(struct log_engine *log);
 bool compaction_is_stopping(struct log_engine *log);
-
-/* --- upkeep.c --------------------------------------------------------------------------------- */
-
-/* The writer: the next segment that needs a hint, or could be in the cache; NULL for none. */
-struct segment *upkeep_pick_hint(struct log_engine *log);
-struct segment *upkeep_pick_warm(struct log_engine *log);
-/* The compaction thread. */
-int upkeep_hint(struct log_engine *log, struct segment *segment);
-int upkeep_warm(struct log_engine *log, struct segment *segment);
-/* The writer, when such a job is done. */
-void upkeep_finished(struct log_engine *log, struct segment *segment, enum compaction_job job,
-                     int error);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * engine/log/range_sweep.h: which range removals have a key, asked for keys in ascending order.
  *
- * The removals are gathered once and sorted; any number of sweeps may go over them side by side, each
- * on one thread. A sweep holds those whose range it is in as a heap, the youngest first, so a key
- * costs no more when many of them lie one over the other.
+ * The removals are gathered once and sorted; any number of sweeps may go over them side by side,
+ * each on one thread. A sweep holds those whose range it is in as a heap, the youngest first, so a
+ * key costs no more when many of them lie one over the other.
  */
 #ifndef ENGINE_LOG_RANGE_SWEEP_H
 #define ENGINE_LOG_RANGE_SWEEP_H

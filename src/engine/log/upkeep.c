@@ -10,7 +10,7 @@
  * Failure: without its hint, a segment is read at the next start. Bytes that are damaged do not get
  * into the cache: it is told in the log, and whoever reads the record is told, too.
  */
-#include "engine/log/log_engine.h"
+#include "engine/log/upkeep.h"
 
 #include "base/clock.h"
 #include "base/log.h"

@@ -1,0 +1,49 @@
+/* engine/log/compaction.h: what the writer and the compaction thread hand each other. */
+#ifndef ENGINE_LOG_COMPACTION_H
+#define ENGINE_LOG_COMPACTION_H
+
+#include "engine/log/segment.h"
+#include "runtime/op.h"
+
+struct log_engine;
+
+/* A bounded run of records that compaction wants in the newest segment. */
+struct move {
+    struct op op; /* completes with the group */
+    struct task request;
+    struct log_engine *log;
+    struct segment *from;
+    const uint8_t *segment_bytes; /* all of `from` */
+    uint32_t *offsets;            /* of the records to move */
+    uint32_t count;
+    uint32_t size_bytes;  /* of these records together */
+    bool keep_removes;    /* a segment older than `from` exists */
+    bool from_is_checked; /* its bytes were in memory all the time */
+};
+
+enum compaction_job {
+    COMPACTION_EMPTY, /* move what lives, remove the file */
+    COMPACTION_HINT,  /* write its hint */
+    COMPACTION_WARM,  /* read and check its bytes for the cache */
+};
+
+struct compaction {
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t mutex; /* guards the rest */
+    pthread_cond_t wake;
+    bool stop;
+    struct segment *victim;  /* of the writer's choice; NULL: idle */
+    enum compaction_job job; /* what is to be done with it */
+    bool handed_over;        /* the thread has not taken it yet */
+    bool keep_removes;
+    bool victim_is_dead;  /* nothing in it counts: there is nothing to move */
+    bool answered;        /* the move or sync it waits for came back ... */
+    int answer;           /* ... with this error */
+    struct task finished; /* its way to the writer when the job is done, or failed */
+    uint8_t *memory;      /* what COMPACTION_WARM brought; NULL: taken */
+    uint32_t memory_size;
+    int error;
+};
+
+#endif

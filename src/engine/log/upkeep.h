@@ -1,0 +1,17 @@
+/* engine/log/upkeep.h: what is done for sealed segments beside emptying them; see upkeep.c. */
+#ifndef ENGINE_LOG_UPKEEP_H
+#define ENGINE_LOG_UPKEEP_H
+
+#include "engine/log/log_engine.h"
+
+/* The writer: the next segment that needs a hint, or could be in the cache; NULL for none. */
+struct segment *upkeep_pick_hint(struct log_engine *log);
+struct segment *upkeep_pick_warm(struct log_engine *log);
+/* The compaction thread. */
+int upkeep_hint(struct log_engine *log, struct segment *segment);
+int upkeep_warm(struct log_engine *log, struct segment *segment);
+/* The writer, when such a job is done. */
+void upkeep_finished(struct log_engine *log, struct segment *segment, enum compaction_job job,
+                     int error);
+
+#endif
