@@ -2,6 +2,8 @@
 #include "crash/directory_files.h"
 
 #include <dirent.h>
+#include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,4 +79,47 @@ void assert_same_files(const char *directory, const struct files *expected)
         assert_memory_equal(now.list[i].bytes, file->bytes, file->size);
     }
     files_free(&now);
+}
+
+/* Has every segment its hint? Names of segments and hints compare as their numbers do. */
+static bool hints_are_there(const struct files *files)
+{
+    const char *newest = "";
+    for (unsigned i = 0; i < files->count; i++) {
+        const char *name = files->list[i].name;
+        if (strstr(name, ".seg") != NULL && strcmp(name, newest) > 0)
+            newest = name;
+    }
+    for (unsigned i = 0; i < files->count; i++) {
+        char hint[40];
+        const char *name = files->list[i].name;
+        snprintf(hint, sizeof hint, "%.10s.hint", name);
+        if (strstr(name, ".seg") != NULL && strcmp(name, newest) != 0 &&
+            file_find(files, hint) == NULL)
+            return false;
+    }
+    return true;
+}
+
+/* Without their bytes: files may come and go. */
+static void names_read(const char *directory, struct files *files)
+{
+    files->count = 0;
+    DIR *entries = opendir(directory);
+    assert_non_null(entries);
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        assert_true(files->count < FILES_MAX);
+        snprintf(files->list[files->count++].name, sizeof files->list[0].name, "%.31s",
+                 entry->d_name);
+    }
+    closedir(entries);
+}
+
+void hints_wait(const char *directory)
+{
+    for (bool there = false; !there; sched_yield()) {
+        struct files files;
+        names_read(directory, &files);
+        there = hints_are_there(&files);
+    }
 }

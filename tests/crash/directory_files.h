@@ -28,4 +28,8 @@ void files_free(struct files *files);
 const struct file *file_find(const struct files *files, const char *name);
 void assert_same_files(const char *directory, const struct files *expected);
 
+/* Waits until each segment but the newest has its hint. They are made in the background of an open
+ * store, which may be compacting segments away meanwhile. */
+void hints_wait(const char *directory);
+
 #endif

@@ -14,7 +14,6 @@
 #include "engine/log/check.h"
 #include "test.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,22 +122,13 @@ static int check_run(struct fixture *fixture, const char *save_to, struct report
                               &fixture->message);
 }
 
-/* Hints are made in the background, by the first segments first. */
-static void hint_wait(const struct fixture *fixture)
-{
-    char path[PATH_SIZE];
-    snprintf(path, sizeof path, "%s/0000000002.hint", fixture->directory);
-    while (access(path, F_OK) != 0)
-        sched_yield();
-}
-
 /* A closed store, and what is in its files. */
 static void store_make(struct fixture *fixture, struct files *files)
 {
     OK(fixture_init(fixture, &kind));
     OK(fixture_open(fixture));
     store_write(fixture);
-    hint_wait(fixture);
+    hints_wait(fixture->directory);
     OK(fixture_close(fixture));
     files_read(fixture->directory, files);
 }

@@ -22,11 +22,10 @@
 #include "contract/contract.h"
 #include "crash/directory_files.h"
 #include "engine/log/check.h"
-#include "engine/log/format.h"
+#include "engine/log/hint.h"
 #include "test.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,18 +104,23 @@ static void batch_write(struct fixture *fixture, unsigned batch)
     OK(batch_wait(fixture, mutations, count));
 }
 
+static bool is_segment(const struct file *file)
+{
+    return strstr(file->name, ".seg") != NULL;
+}
+
+static bool is_newest(const struct files *files, const struct file *file)
+{
+    for (unsigned i = 0; i < files->count; i++) {
+        if (is_segment(&files->list[i]) && strcmp(files->list[i].name, file->name) > 0)
+            return false;
+    }
+    return is_segment(file);
+}
+
 static bool is_hint(const struct file *file)
 {
     return strstr(file->name, ".hint") != NULL;
-}
-
-/* Hints are made in the background, those of the oldest segments first. */
-static void hints_wait(const struct fixture *fixture)
-{
-    char path[PATH_SIZE];
-    snprintf(path, sizeof path, "%s/0000000003.hint", fixture->directory);
-    while (access(path, F_OK) != 0)
-        sched_yield();
 }
 
 static void hints_drop(struct files *files)
@@ -129,6 +133,28 @@ static void hints_drop(struct files *files)
             files->list[count++] = files->list[i];
     }
     files->count = count;
+}
+
+/* The hint of each segment but the newest, as the store makes them in time. */
+static void hints_add(struct files *files)
+{
+    const unsigned count = files->count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct file *segment = &files->list[i];
+        if (!is_segment(segment) || is_newest(files, segment))
+            continue;
+        struct hint hint;
+        uint32_t number = (uint32_t)strtoul(segment->name, NULL, 10);
+        OK(hint_build(slice_make(segment->bytes, segment->size), number, &hint));
+        assert_true(files->count < FILES_MAX);
+        struct file *file = &files->list[files->count++];
+        hint_name_format(number, false, file->name);
+        file->size = hint.bytes.size;
+        file->bytes = malloc(file->size);
+        assert_non_null(file->bytes);
+        memcpy(file->bytes, hint.bytes.data, file->size);
+        hint_deinit(&hint);
+    }
 }
 
 /* Backups begin a new segment. */
@@ -144,15 +170,15 @@ static void store_make(struct fixture *fixture, struct files *files, bool closed
             OK(control_wait(fixture, ENGINE_CONTROL_CHECKPOINT, path));
         }
     }
-    hints_wait(fixture);
     if (closed)
         OK(fixture_close(fixture));
     files_read(fixture->directory, files);
     if (!closed)
         OK(fixture_close(fixture));
     directory_remove(fixture->directory);
-    if (!hinted)
-        hints_drop(files);
+    hints_drop(files); /* those that were made by then */
+    if (hinted)
+        hints_add(files);
 }
 
 /* How many keys are not as after the batch; marked in `ret_differ`. Any value that was never
@@ -222,20 +248,6 @@ static size_t data_end(const struct file *file)
     while (size > 0 && file->bytes[size - 1] == 0)
         size--;
     return size + 16 < file->size ? size + 16 : file->size; /* and some zeros */
-}
-
-static bool is_segment(const struct file *file)
-{
-    return strstr(file->name, ".seg") != NULL;
-}
-
-static bool is_newest(const struct files *files, const struct file *file)
-{
-    for (unsigned i = 0; i < files->count; i++) {
-        if (is_segment(&files->list[i]) && strcmp(files->list[i].name, file->name) > 0)
-            return false;
-    }
-    return is_segment(file);
 }
 
 /* --- one case ---------------------------------------------------------------------------------*/

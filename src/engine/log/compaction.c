@@ -28,7 +28,6 @@
 #define MOVE_COUNT_MAX 4096u
 /* Records looked at inside one epoch, which holds up reclaiming; and one round of look-ups. */
 #define SCAN_COUNT_MAX (2048u - TREE_FIND_MANY_MAX)
-#define CONSIDER_EVERY 64u /* groups */
 
 /* --- choosing: the writer --------------------------------------------------------------------- */
 
@@ -101,40 +100,9 @@ static void compact_waiting_complete(struct log_engine *log, int error)
     completions_flush(&completions);
 }
 
-void compaction_consider(struct log_engine *log)
+static void hand_over(struct log_engine *log, struct segment *victim, enum compaction_job job)
 {
     struct compaction *compaction = &log->compaction;
-    log->groups_until_compaction = CONSIDER_EVERY;
-    if (compaction->victim != NULL)
-        return;
-    bool requested = log->compact_waiting.first != NULL;
-    if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
-        compact_waiting_complete(log, KVS_ERR_STORAGE_FAILED);
-        return;
-    }
-    uint64_t wall_ms = clock_wall_ms();
-    enum compaction_job job = COMPACTION_EMPTY;
-    struct segment *victim = upkeep_pick_hint(log);
-    if (victim != NULL)
-        job = COMPACTION_HINT;
-    else if (requested)
-        victim = pick_requested(log, wall_ms);
-    if (requested && victim == NULL) {
-        if (log->background.running) /* it may make more segments ready: look again then */
-            return;
-        compact_waiting_complete(log, 0);
-    }
-    if (victim == NULL)
-        victim = pick_background(log, wall_ms, log->synced_segment);
-    if (victim == NULL && (victim = upkeep_pick_warm(log)) != NULL)
-        job = COMPACTION_WARM;
-    if (victim == NULL) {
-        /* With --sync=never nobody else brings what could be compacted to the disk. */
-        if (log->sync == KVS_SYNC_NEVER &&
-            pick_background(log, wall_ms, log->newest->number) != NULL)
-            log->sync_due_ms = clock_now_ms();
-        return;
-    }
     stat_set(&log->stat_compacting, job == COMPACTION_EMPTY);
     pthread_mutex_lock(&compaction->mutex);
     compaction->victim = victim;
@@ -145,6 +113,60 @@ void compaction_consider(struct log_engine *log)
                                  (victim == log->oldest || victim->accounts.tombstone_bytes == 0);
     pthread_cond_broadcast(&compaction->wake);
     pthread_mutex_unlock(&compaction->mutex);
+}
+
+/* Hints first: a start without them costs more than some garbage. Warming last. */
+void upkeep_consider(struct log_engine *log)
+{
+    struct segment *segment;
+    if (log->compaction.victim != NULL)
+        return;
+    log->upkeep_due = false;
+    if ((segment = upkeep_pick_hint(log)) != NULL)
+        hand_over(log, segment, COMPACTION_HINT);
+    else if ((segment = upkeep_pick_warm(log)) != NULL)
+        hand_over(log, segment, COMPACTION_WARM);
+}
+
+/* A segment to be emptied, or NULL; ends the requests for which there is none left. */
+static struct segment *pick(struct log_engine *log)
+{
+    uint64_t wall_ms = clock_wall_ms();
+    if (log->compact_waiting.first != NULL) {
+        struct segment *victim = pick_requested(log, wall_ms);
+        if (victim != NULL || log->background.running) /* it may make more segments ready: ... */
+            return victim;                             /* ... look again then */
+        compact_waiting_complete(log, 0);
+    }
+    struct segment *victim = pick_background(log, wall_ms, log->synced_segment);
+    /* With --sync=never nobody else brings what could be compacted to the disk. */
+    if (victim == NULL && log->sync == KVS_SYNC_NEVER &&
+        pick_background(log, wall_ms, log->newest->number) != NULL)
+        log->sync_due_ms = clock_now_ms();
+    return victim;
+}
+
+void compaction_consider(struct log_engine *log)
+{
+    log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
+    log->compaction_missed = log->compaction.victim != NULL;
+    if (log->compaction_missed)
+        return;
+    if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
+        compact_waiting_complete(log, KVS_ERR_STORAGE_FAILED);
+        return;
+    }
+    struct segment *victim = upkeep_pick_hint(log);
+    if (victim != NULL) {
+        log->compaction_missed = true; /* again when that is done */
+        hand_over(log, victim, COMPACTION_HINT);
+        return;
+    }
+    victim = pick(log);
+    if (victim != NULL)
+        hand_over(log, victim, COMPACTION_EMPTY);
+    else
+        upkeep_consider(log);
 }
 
 static bool newest_has_garbage(const struct log_engine *log)
@@ -185,13 +207,18 @@ static void compaction_finished(struct task *task)
     pthread_mutex_lock(&compaction->mutex);
     compaction->victim = NULL;
     pthread_mutex_unlock(&compaction->mutex);
-    log->groups_until_compaction = 0;
+    log->upkeep_due = true;
     if (compaction->job != COMPACTION_EMPTY) {
         upkeep_finished(log, victim, compaction->job, compaction->error);
-    } else if (compaction->error != 0) {
+        if (log->compaction_missed || log->compact_waiting.first != NULL)
+            log->groups_until_compaction = 0;
+        return;
+    }
+    log->groups_until_compaction = 0;
+    if (compaction->error != 0) {
         victim->stuck = compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION;
         if (!victim->stuck)
-            log->groups_until_compaction = CONSIDER_EVERY; /* not at once */
+            log->groups_until_compaction = COMPACTION_CONSIDER_EVERY; /* not at once */
         compact_waiting_complete(log, compaction->error);
     } else {
         stat_add(&log->stat_compactions, 1);

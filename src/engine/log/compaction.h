@@ -5,6 +5,8 @@
 #include "engine/log/segment.h"
 #include "runtime/op.h"
 
+#define COMPACTION_CONSIDER_EVERY 64u /* groups */
+
 struct log_engine;
 
 /* A bounded run of records that compaction wants in the newest segment. */

@@ -78,6 +78,17 @@ static int item_gather(struct build *build, const struct record *record, uint32_
     return 0;
 }
 
+/* Written anew, since the padding of the one in the segment may hold anything. */
+static int range_gather(struct build *build, const struct record *record, size_t size)
+{
+    struct buf *records = &build->range_records;
+    if (buf_reserve(records, size) != 0)
+        return KVS_ERR_NO_MEMORY;
+    record_encode(records->data + records->size, build->hint->binding.segment, record);
+    records->size += size;
+    return range_list_add(&build->ranges, record);
+}
+
 static int record_gather(struct build *build, const struct record *record, uint32_t offset,
                          size_t size)
 {
@@ -94,9 +105,7 @@ static int record_gather(struct build *build, const struct record *record, uint3
         return item_gather(build, record, offset);
     case RECORD_REMOVE_RANGE:
         hint->tombstone_bytes += size;
-        if (buf_append(&build->range_records, build->segment.data + offset, size) != 0)
-            return KVS_ERR_NO_MEMORY;
-        return range_list_add(&build->ranges, record);
+        return range_gather(build, record, size);
     case RECORD_SEAL:
         hint->binding.seal_checksum = get_u32(build->segment.data + offset);
         return 0;

@@ -158,6 +158,8 @@ struct log_engine {
     struct task stop_request;
     bool stopping;
     unsigned groups_until_compaction; /* the next look for a segment to empty */
+    bool compaction_missed;           /* the last look found the thread at work */
+    bool upkeep_due;                  /* look for a segment that needs a hint, or warming */
 
     struct compaction compaction;
 
@@ -272,6 +274,7 @@ void writer_compact(struct log_engine *log, struct engine_control *control);
 /* The writer: hands the next segment that something is to be done for to the compaction thread, if
  * that is idle. */
 void compaction_consider(struct log_engine *log);
+void upkeep_consider(struct log_engine *log); /* but none to be emptied */
 bool compaction_is_stopping(struct log_engine *log);
 
 #endif

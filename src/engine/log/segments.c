@@ -280,7 +280,7 @@ int segments_roll(struct log_engine *log, uint64_t size)
     }
     segments_evict(log);
     segments_count(log);
-    log->groups_until_compaction = 0; /* there may be something to do for the full one */
+    log->upkeep_due = true; /* the full one needs a hint */
     return 0;
 }
 

@@ -525,6 +525,8 @@ static void compaction_look(struct log_engine *log)
 {
     if (log->groups_until_compaction == 0 || --log->groups_until_compaction == 0)
         compaction_consider(log);
+    else if (log->upkeep_due)
+        upkeep_consider(log);
 }
 
 static void writing_lock(struct log_engine *log)
@@ -569,7 +571,10 @@ static bool thread_is_idle(struct log_engine *log)
 static void *writer_thread(void *arg)
 {
     struct log_engine *log = arg;
-    compaction_consider(log); /* what the last run has left to do */
+    writing_lock(log);
+    log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
+    upkeep_consider(log); /* what the last run has left to do */
+    pthread_mutex_unlock(&log->writing);
     while (!log->stopping) {
         writing_lock(log);
         if (thread_is_idle(log)) {
