@@ -3,8 +3,8 @@
 
 #include "base/bytes.h"
 #include "base/mem.h"
-#include "engine/log/crew.h"
 #include "engine/log/range_sweep.h"
+#include "engine/log/team.h"
 #include "engine/log/tree_build.h"
 
 #include <stdlib.h>
@@ -58,8 +58,8 @@ struct merge {
     const struct merge_input *inputs;
     size_t count;
     struct range_list ranges;
-    struct bound bounds[CREW_MAX];
-    struct part parts[CREW_MAX];
+    struct bound bounds[TEAM_MAX];
+    struct part parts[TEAM_MAX];
     unsigned parts_count;
     uint32_t key_size_max;
 };
@@ -359,7 +359,7 @@ static int parts_join(struct log_engine *log, struct merge *merge)
         part_count_in(log, merge, &merge->parts[i]);
     int error = 0;
     for (unsigned family = 0; family < ENGINE_FAMILY_COUNT && error == 0; family++) {
-        struct tree_run *runs[CREW_MAX];
+        struct tree_run *runs[TEAM_MAX];
         for (unsigned i = 0; i < merge->parts_count; i++)
             runs[i] = &merge->parts[i].runs[family];
         error = tree_runs_join(&log->tree, runs, merge->parts_count,
@@ -385,13 +385,13 @@ int merge_run(struct log_engine *log, const struct merge_input *inputs, size_t c
     }
     int error = ranges_gather(merge);
     if (error == 0)
-        error = bounds_find(merge, crew_count(items, ITEMS_PER_HAND));
+        error = bounds_find(merge, team_count(items, ITEMS_PER_HAND));
     if (error == 0) {
         for (unsigned i = 1; i < merge->parts_count; i++) {
             merge->parts[i - 1].to = &merge->bounds[i];
             merge->parts[i].from = &merge->bounds[i];
         }
-        crew_run(merge->parts_count, part_work, merge);
+        team_run(merge->parts_count, part_work, merge);
         error = parts_join(log, merge);
         for (unsigned i = 0; i < merge->parts_count; i++)
             part_deinit(&merge->parts[i]);

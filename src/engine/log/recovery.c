@@ -19,9 +19,9 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "engine/file.h"
-#include "engine/log/crew.h"
 #include "engine/log/hint_file.h"
 #include "engine/log/merge.h"
+#include "engine/log/team.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,7 +31,7 @@
 
 #define BYTES_PER_HAND (8u * 1024 * 1024)
 
-/* A segment, as it is read by one of the crew. */
+/* A segment, as it is read by one of the team. */
 struct load {
     struct segment *segment;
     uint64_t file_size;
@@ -340,7 +340,7 @@ static void loads_run(struct recovery *recovery)
     uint64_t bytes = 0;
     for (size_t i = 0; i < recovery->count; i++)
         bytes += recovery->loads[i].file_size;
-    crew_run(crew_count(bytes, BYTES_PER_HAND), loads_work, recovery);
+    team_run(team_count(bytes, BYTES_PER_HAND), loads_work, recovery);
     for (size_t i = 0; i < recovery->count; i++) {
         struct segment *segment = recovery->loads[i].segment;
         if (atomic_load_explicit(&segment->memory, memory_order_relaxed) != NULL)

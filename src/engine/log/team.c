@@ -1,5 +1,5 @@
-/* engine/log/crew.c: see engine/log/crew.h. */
-#include "engine/log/crew.h"
+/* engine/log/team.c: see engine/log/team.h. */
+#include "engine/log/team.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -13,12 +13,12 @@ struct hand {
     unsigned i;
 };
 
-unsigned crew_count(uint64_t size, uint64_t unit)
+unsigned team_count(uint64_t size, uint64_t unit)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t count = processors > 0 ? (uint64_t)processors : 1;
-    if (count > CREW_MAX)
-        count = CREW_MAX;
+    if (count > TEAM_MAX)
+        count = TEAM_MAX;
     if (count > size / unit + 1)
         count = size / unit + 1;
     return (unsigned)count;
@@ -31,9 +31,9 @@ static void *hand_run(void *arg)
     return NULL;
 }
 
-void crew_run(unsigned count, void (*work)(void *arg, unsigned i), void *arg)
+void team_run(unsigned count, void (*work)(void *arg, unsigned i), void *arg)
 {
-    struct hand hands[CREW_MAX];
+    struct hand hands[TEAM_MAX];
     for (unsigned i = 0; i < count; i++) {
         hands[i] = (struct hand){.work = work, .arg = arg, .i = i};
         /* The last piece is this thread's, and what found no thread is done here, too. */
