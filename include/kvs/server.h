@@ -87,7 +87,7 @@ struct kvs_server_options {
     uint32_t heartbeat_timeout_ms;
     enum kvs_projections projections;
     uint32_t stats_interval_ms; /* eventstore: how often $stats-IP:PORT gets an event; 0: never */
-    enum kvs_file_io file_io; /* engine kvs: see kvs/store.h */
+    enum kvs_file_io file_io;   /* engine kvs: see kvs/store.h */
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a
