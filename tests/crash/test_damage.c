@@ -473,12 +473,14 @@ static void test_every_byte(void **state)
     for (unsigned i = 0; i < damage.files.count; i++) {
         struct file *file = &damage.files.list[i];
         size_t end = damage.closed ? file->size : data_end(file);
-        bytes += (end + STRIDE - 1) / STRIDE;
-        for (size_t at = 0; at < end; at += STRIDE) {
+        /* Without hints each byte of a segment has its turn. */
+        size_t stride = damage.hinted && is_segment(file) ? 5 * STRIDE : STRIDE;
+        bytes += (end + stride - 1) / stride;
+        for (size_t at = 0; at < end; at += stride) {
             damage_aim(&damage, file, at);
             uint8_t byte = file->bytes[at];
             flip_byte(&damage, byte ^ (uint8_t)(1u << (at % 8)));
-            if (damage.closed)
+            if (damage.closed && !damage.hinted)
                 flip_byte(&damage, (uint8_t)~byte);
             for (unsigned other = 0; other < 256 && clock_now_ms() < end_ms; other++)
                 flip_byte(&damage, (uint8_t)other);
