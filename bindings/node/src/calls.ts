@@ -42,12 +42,17 @@ const LITTLE_ENDIAN = endianness() === "LE";
 const ID_SIZE = 36;
 const NO_BYTES = Buffer.alloc(0);
 
-/** What Buffer.prototype.subarray makes, without its looking for the memory behind each one. */
-const BufferOf = (Buffer as unknown as Record<symbol, unknown>)[Symbol.species] as new (
-  memory: ArrayBufferLike,
-  offset: number,
-  size: number,
-) => Buffer;
+type BufferClass = new (memory: ArrayBufferLike, offset: number, size: number) => Buffer;
+
+/** Of what Buffer.prototype.subarray makes: the class whose instances Buffers are, which needs no look for the
+ * memory behind each one. Where Node.js keeps it to itself: Buffer.from. */
+const species = (Buffer as unknown as Record<symbol, unknown>)[Symbol.species] as BufferClass;
+const BufferOf: BufferClass =
+  typeof species === "function" && species !== (Buffer as unknown) && species.prototype === Buffer.prototype
+    ? species
+    : (function (memory: ArrayBuffer, offset: number, size: number) {
+        return Buffer.from(memory, offset, size);
+      } as unknown as BufferClass);
 
 /** Results of one delivery, read from front to back. */
 export class Results {
