@@ -132,6 +132,7 @@ static void stop(void *arg)
     while ((call = completions_take(addon)) != NULL)
         call_end(call);
     calls_free_spares(addon);
+    completions_free_spares(addon);
     free(addon->calls);
     addon->calls = NULL;
 }

@@ -46,6 +46,10 @@ struct addon {
     unsigned gathered_count;
     struct call *spares;
     unsigned spares_count;
+    void *spare_words; /* room for results (completions.c), between two deliveries */
+    size_t spare_words_size;
+    void *spare_bytes;
+    size_t spare_bytes_size;
     struct resource *resources; /* open, or being closed */
     bool stopping;              /* the environment ends */
     unsigned holds;             /* the environment's and the resources' */
@@ -138,6 +142,7 @@ void calls_free_spares(struct addon *addon);
 
 /* Settles all that are done. */
 void completions_deliver(struct addon *addon);
+void completions_free_spares(struct addon *addon);
 /* The next of `done`; NULL: none. */
 struct call *completions_take(struct addon *addon);
 

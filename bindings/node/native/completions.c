@@ -37,6 +37,7 @@
 #define DELIVER_BYTES_MAX (64u * 1024)
 #define DELIVER_WORDS_MAX 16384u
 #define DELIVER_RESOURCES_MAX 64u
+#define SPARE_SIZE_MAX (1024u * 1024)
 
 enum shape {
     SHAPE_NOTHING = 0,
@@ -549,14 +550,45 @@ static void put_back(struct addon *addon, struct call *calls)
     pthread_mutex_unlock(&addon->lock);
 }
 
+void completions_free_spares(struct addon *addon)
+{
+    free(addon->spare_words);
+    free(addon->spare_bytes);
+    addon->spare_words = addon->spare_bytes = NULL;
+    addon->spare_words_size = addon->spare_bytes_size = 0;
+}
+
+/* Growing from nothing each time would copy what is written several times over. */
+static void give_back(struct addon *addon, struct writer *writer)
+{
+    completions_free_spares(addon);
+    if (addon->stopping || writer->words_size > SPARE_SIZE_MAX ||
+        writer->bytes_size > SPARE_SIZE_MAX) {
+        free(writer->words);
+        free(writer->bytes);
+        return;
+    }
+    addon->spare_words = writer->words;
+    addon->spare_words_size = writer->words_size;
+    addon->spare_bytes = writer->bytes;
+    addon->spare_bytes_size = writer->bytes_size;
+}
+
 void completions_deliver(struct addon *addon)
 {
-    struct writer writer = {.addon = addon};
+    struct writer writer = {
+        .addon = addon,
+        .words = addon->spare_words,
+        .words_size = addon->spare_words_size,
+        .bytes = addon->spare_bytes,
+        .bytes_size = addon->spare_bytes_size,
+    };
     struct call *calls = take_all(addon);
     bool runs = true;
+    addon->spare_words = addon->spare_bytes = NULL;
+    addon->spare_words_size = addon->spare_bytes_size = 0;
     while (calls != NULL && runs && !addon->stopping)
         runs = deliver_some(addon, &calls, &writer);
     put_back(addon, calls);
-    free(writer.words);
-    free(writer.bytes);
+    give_back(addon, &writer);
 }
