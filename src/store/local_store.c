@@ -140,6 +140,8 @@ static int read_scan(kvs_op *op, struct engine_view *view)
         .limit = op->limit,
         .size_limit = paged ? STORE_PAGE_SIZE_MAX : 0,
         .on_spot = !view->may_block,
+        .page = {.expected = op->limit,
+                 .guess_max = view->may_block ? STORE_PAGE_SIZE_MAX : ON_SPOT_SIZE_MAX},
     };
     int error = engine_scan(view, &range, scan_each, &scan);
     if (error == SCAN_PAGE_FULL)

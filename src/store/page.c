@@ -53,12 +53,21 @@ static kvs_slice page_copy(struct page *page, kvs_slice from)
     return (kvs_slice){.data = to, .size = from.size};
 }
 
+/* For all pairs, when they are like the first: else a block would be copied for each doubling. */
+static size_t page_guess(const struct page *page, size_t need)
+{
+    if (page->expected < 2 || need >= page->guess_max)
+        return need;
+    uint64_t guess = (uint64_t)need * page->expected;
+    return guess < page->guess_max ? (size_t)guess : page->guess_max;
+}
+
 int page_append(struct page *page, kvs_slice key, kvs_slice value, bool found)
 {
     /* Sizes are those of keys and values that exist in memory: the sum does not overflow. */
     size_t need = (page->count + 1) * sizeof(kvs_pair) + page->bytes_used + key.size + value.size;
     if (need > page->capacity) {
-        int error = page_grow(page, need);
+        int error = page_grow(page, page->pairs == NULL ? page_guess(page, need) : need);
         if (error != 0)
             return error;
     }

@@ -12,8 +12,10 @@
 struct page {
     kvs_pair *pairs; /* the block; NULL until the first pair */
     size_t count;
-    size_t capacity;   /* of the block */
-    size_t bytes_used; /* at its end */
+    size_t capacity;    /* of the block */
+    size_t bytes_used;  /* at its end */
+    uint32_t expected;  /* so many pairs like the first are to come; 0: unknown */
+    uint32_t guess_max; /* bytes that may be taken at once for that */
 };
 
 void page_deinit(struct page *page);
