@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url";
 
 const ts = createRequire(import.meta.url)("typescript");
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
-const entry = join(here, "dist", "index.d.ts");
-const program = ts.createProgram([entry], { types: ["node"], lib: ["lib.es2022.d.ts", "lib.esnext.disposable.d.ts"] });
+const entries = ["index", "sync"].map((name) => join(here, "dist", `${name}.d.ts`));
+const program = ts.createProgram(entries, { types: ["node"], lib: ["lib.es2022.d.ts", "lib.esnext.disposable.d.ts"] });
 const checker = program.getTypeChecker();
 
 const hasComment = (symbol) => symbol.getDocumentationComment(checker).length > 0 || symbol.getJsDocTags(checker).length > 0;
@@ -31,7 +31,8 @@ function inherits(of, name) {
 
 const missing = [];
 let count = 0;
-for (let symbol of checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(entry)))) {
+const exportsOf = (entry) => checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(entry)));
+for (let symbol of entries.flatMap(exportsOf)) {
   if (symbol.flags & ts.SymbolFlags.Alias) symbol = checker.getAliasedSymbol(symbol);
   count++;
   if (!hasComment(symbol)) missing.push(symbol.name);

@@ -38,10 +38,14 @@ describe("examples", () => {
     "event_sourcing.js": "paid 20, revenue 2190, sent 20\n",
     "bank.js": "transfers done, total 8000\n",
     "kvs.js": "example:ada 1815-12-10\nexample:alan 1912\nexample:grace 1906\nremoved 3\n",
+    "sync_transaction_app.js":
+      "now: seat:1,Ada seat:2,free\nbefore: seat:1,free seat:2,free\nboth want seat 2: WriteConflictError\n" +
+      "a seat that there is: AlreadyExistsError\nafter the commit: OperationAfterCommitError\nleft: false\n",
   };
   const remote = {
     "event_sourcing.js": () => `esdb://admin:changeit@${server.eventstore}`,
     "bank.js": () => server.pd,
+    "sync_transaction_app.js": () => server.pd,
     "kvs.js": () => `kvs://${server.address}`,
   };
   for (const [name, out] of Object.entries(expected)) {
@@ -50,4 +54,10 @@ describe("examples", () => {
         assert.deepEqual({ where, ...(await run(name, ...where)) }, { where, status: 0, out, err: "" });
     });
   }
+
+  it("sync_raw_app.js on a server", async () => {
+    const out = "apples: 3\nof bread and figs: list:bread,1\napples: undefined\nb to c: list:bread,1 list:cheese,2\n" +
+      "first two: list:bread list:cheese\nleft: 0\n";
+    assert.deepEqual(await run("sync_raw_app.js", server.pd), { status: 0, out, err: "" });
+  });
 });

@@ -11,10 +11,12 @@ const here = join(__dirname, "..");
 
 describe("package", () => {
   it("gives import the objects that require gives", async () => {
-    const module = await import("../dist/index.mjs");
-    const names = Object.keys(kvs);
-    assert.deepEqual(Object.keys(module).filter((name) => name !== "default").sort(), names.sort());
-    for (const name of names) assert.equal(module[name], kvs[name], name);
+    for (const [entry, required] of [["index", kvs], ["sync", require("../dist/sync")]]) {
+      const module = await import(`../dist/${entry}.mjs`);
+      const names = Object.keys(required);
+      assert.deepEqual(Object.keys(module).filter((name) => name !== "default").sort(), names.sort());
+      for (const name of names) assert.equal(module[name], required[name], name);
+    }
   });
 
   it("has the types that it says it has", () => {

@@ -1,5 +1,6 @@
 // Compiled, never run: what the types of the package promise to its users.
 import { EventsClient, jsonEvent, KvsClient, RawClient, KvsError, Position, WriteConflictError } from "..";
+import * as blocking from "../dist/sync";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 function same<A, B>(_: Same<A, B>): void {}
@@ -61,4 +62,20 @@ export async function usesEvents(signal: AbortSignal): Promise<void> {
   await client.append("s", { type: "t", data: { a: 1 } });
   // @ts-expect-error no such action
   member.nak("forget", "why");
+}
+
+export function usesBlocking(): void {
+  using client = new blocking.RawClient("127.0.0.1:2379", { timeoutMs: 5 });
+  client.put("k", "v", "default");
+  const value = client.get("k");
+  same<typeof value, string | undefined>(true);
+  const pairs = client.scan("a", undefined, 10, true, false, "default");
+  same<typeof pairs, [string, string][]>(true);
+  // @ts-expect-error strings are given anyway
+  new blocking.TransactionClient("memory:", { encoding: "hex" });
+  const txn: blocking.Transaction = new blocking.TransactionClient("memory:").begin(true);
+  const timestamp = txn.commit();
+  same<typeof timestamp, bigint | undefined>(true);
+  const error: KvsError = new blocking.WriteConflictError();
+  void error;
 }
