@@ -293,18 +293,9 @@ static void compare_family(struct script *script, struct fixture *expected, uint
     pairs_deinit(&pairs[1]);
 }
 
-/* Opens the backup in the place of the store. */
-static void backup_check(struct script *script, unsigned last)
+static void backup_check_batches(struct script *script, unsigned last)
 {
-    char path[128];
-    char marker[160];
-    struct script copy = *script;
-    copy.fixture.options.directory = path;
-    unsigned number = backup_path(script, last, path);
-    snprintf(marker, sizeof marker, "%s/KVS", path);
-    if (!script->backups[number] && access(marker, F_OK) != 0)
-        return;
-    int error = fixture_open(&copy.fixture);
+    int error = fixture_open(&script->fixture);
     if (error != 0) {
         wrong(script, "a backup does not open: error", error);
         return;
@@ -312,12 +303,29 @@ static void backup_check(struct script *script, unsigned last)
     for (unsigned i = 0; i < last; i++) {
         char text[TEXT_SIZE];
         struct buf value;
-        error = get_copy(&copy.fixture, 0, marker_key(text, i), &value);
+        error = get_copy(&script->fixture, 0, marker_key(text, i), &value);
         buf_deinit(&value);
         if (error != 0 && script->outcomes[i] == 0)
             wrong(script, "a backup lacks a batch that was acknowledged before:", i);
     }
-    fixture_close(&copy.fixture);
+    fixture_close(&script->fixture);
+}
+
+/* Opens the backup in the place of the store. */
+static void backup_check(struct script *script, unsigned last)
+{
+    char path[128];
+    char marker[160];
+    unsigned number = backup_path(script, last, path);
+    snprintf(marker, sizeof marker, "%s/KVS", path);
+    if (!script->backups[number] && access(marker, F_OK) != 0)
+        return;
+    struct engine *engine = script->fixture.engine;
+    const char *directory = script->fixture.options.directory;
+    script->fixture.options.directory = path;
+    backup_check_batches(script, last);
+    script->fixture.options.directory = directory;
+    script->fixture.engine = engine;
 }
 
 void script_check(struct script *script)

@@ -252,6 +252,20 @@ static unsigned connections_of(struct raw_peer *peer)
     return (unsigned)strtoul(field + strlen("\"connections\":"), NULL, 10);
 }
 
+/* As far as the server takes it: it may close the connection meanwhile. */
+static void send_what_is_taken(struct raw_peer *peer)
+{
+    size_t sent = 0;
+    while (sent < peer->out.size) {
+        ssize_t wrote =
+            send(peer->descriptor, peer->out.data + sent, peer->out.size - sent, MSG_NOSIGNAL);
+        if (wrote <= 0)
+            break;
+        sent += (size_t)wrote;
+    }
+    buf_clear(&peer->out);
+}
+
 /* Each is within its own bounds; together they are not. The small one stays. */
 static void halves_of_large_requests_cannot_take_all_memory(void **state)
 {
@@ -267,7 +281,7 @@ static void halves_of_large_requests_cannot_take_all_memory(void **state)
         kvs_op set = {.kind = KVS_OP_SET, .key = S("k"), .value = slice_make(value, SIZE)};
         raw_peer_ask(&peers[i], &set, 0);
         peers[i].out.size -= 1000; /* the end never comes */
-        raw_peer_flush(&peers[i]);
+        send_what_is_taken(&peers[i]);
     }
     while (connections_of(&small) > 1 + 3)
         usleep(10000);
