@@ -31,7 +31,7 @@ if (source === undefined) {
   process.exit(1);
 }
 if (!existsSync(join(build, "build.ninja")))
-  run("meson", "setup", build, source, "--buildtype=release", "-Db_ndebug=false", "-Dtests=false", "-Drocksdb=disabled",
+  run("meson", "setup", build, source, "--buildtype=release", "-Db_ndebug=false", "-Dtests=false", "-Drocksdb=disabled", "-During=disabled",
     `-Dnode_headers=${headers}`);
 run("ninja", "-C", build, "bindings/node/native/kvs.node");
 const addon = join(here, "build", "kvs.node");

@@ -38,7 +38,7 @@ const headers = createRequire(import.meta.url)("node-api-headers").include_dir;
 const quiet = { stdio: ["ignore", 2, 2] };
 if (!existsSync(join(build, "build.ninja")))
   run("meson", ["setup", build, root, "--buildtype=debugoptimized", `-Db_sanitize=${kind.sanitize}`, "-Db_lundef=false", "-Dtests=false",
-    "-Drocksdb=disabled", `-Dnode_headers=${headers}`], quiet);
+    "-Drocksdb=disabled", "-During=disabled", `-Dnode_headers=${headers}`], quiet);
 run("ninja", ["-C", build, "bindings/node/native/kvs.node"], quiet);
 if (!existsSync(join(here, "dist", "index.js"))) run("npm", ["run", "--silent", "compile:js"], quiet);
 const { stdout } = spawnSync("gcc", [`-print-file-name=${kind.library}`], { encoding: "utf8" });

@@ -45,7 +45,7 @@ describe("the packed package", () => {
     if (spawnSync("meson", ["--version"]).status !== 0) return t.skip("no meson here");
     const headers = require("node-api-headers").include_dir;
     const build = join(directory, "build");
-    run(installed, "meson", "setup", build, "libkvs", "--buildtype=release", "-Dtests=false", "-Drocksdb=disabled", `-Dnode_headers=${headers}`);
+    run(installed, "meson", "setup", build, "libkvs", "--buildtype=release", "-Dtests=false", "-Drocksdb=disabled", "-During=disabled", `-Dnode_headers=${headers}`);
     run(installed, "ninja", "-C", build, "-n", "bindings/node/native/kvs.node");
     rmSync(build, { recursive: true });
   });
