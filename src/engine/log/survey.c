@@ -351,8 +351,8 @@ static int segment_survey(struct survey *survey, size_t i)
 {
     struct log_survey *told = survey->told;
     const struct numbers *numbers = &survey->files.segments;
-    struct segment *segment;
-    kvs_slice bytes;
+    struct segment *segment = NULL;
+    kvs_slice bytes = {0};
     int error = segment_load(survey, numbers->items[i], &segment, &bytes);
     if (error != 0)
         return error;
