@@ -1,16 +1,15 @@
 /*
  * engine/log/hint_build.c: the hint of a segment from its records.
  *
- *   1. all sets and removes are gathered: a word of the key, behind what all keys have in common,
- *      and the offset; range removals beside them;
- *   2. they are sorted by family and that word, byte by byte (no comparisons: half a million keys
- *      take 10 ms), then those with the same word by the rest of their keys;
+ *   1. all sets and removes are gathered; range removals beside them;
+ *   2. they are sorted by family and key (hint_sort.c);
  *   3. of each key the last record is written as an item.
  * Failure: the memory of what was gathered is freed; nothing else was touched.
  */
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "engine/log/hint_format.h"
+#include "engine/log/hint_sort.h"
 #include "engine/log/range_sweep.h"
 
 #include <kvs/error.h>
@@ -18,21 +17,12 @@
 #define ITEM_SIZE_MAX (1 + 3 * 5 + 4 + 8) /* but for the key */
 #define PREFETCH_AHEAD 16u
 
-struct sort_item {
-    uint64_t word;
-    uint32_t offset;
-    uint32_t family;
-};
-
 struct build {
     kvs_slice segment;
     struct hint *hint;
     struct sort_item *items;
-    struct sort_item *scratch;
     size_t count;
     size_t capacity;
-    kvs_slice head; /* what all keys begin with */
-    unsigned families;
     struct range_list ranges;
     struct buf range_records;
     struct buf restarts;
@@ -50,16 +40,6 @@ static void record_at(const struct build *build, uint32_t offset, struct record 
 
 /* --- gathering -------------------------------------------------------------------------------- */
 
-static void head_shorten(struct build *build, kvs_slice key)
-{
-    if (build->count == 0)
-        build->head = key;
-    size_t same = 0;
-    while (same < build->head.size && same < key.size && build->head.data[same] == key.data[same])
-        same++;
-    build->head.size = same;
-}
-
 static int item_gather(struct build *build, const struct record *record, uint32_t offset)
 {
     if (build->count == build->capacity) {
@@ -70,9 +50,7 @@ static int item_gather(struct build *build, const struct record *record, uint32_
         build->items = items;
         build->capacity = capacity;
     }
-    head_shorten(build, record->key);
     build->items[build->count++] = (struct sort_item){.offset = offset, .family = record->family};
-    build->families |= 1u << record->family;
     if (record->key.size > build->hint->key_size_max)
         build->hint->key_size_max = (uint32_t)record->key.size;
     return 0;
@@ -127,109 +105,6 @@ static int records_gather(struct build *build)
         if (error != 0)
             return error;
         offset += (uint32_t)size;
-    }
-    return 0;
-}
-
-/* --- sorting ---------------------------------------------------------------------------------- */
-
-static void words_fill(struct build *build)
-{
-    size_t skip = build->head.size;
-    for (size_t i = 0; i < build->count; i++) {
-        struct record record;
-        record_at(build, build->items[i].offset, &record);
-        uint8_t bytes[8] = {0};
-        size_t size = record.key.size - skip;
-        if (size > 0)
-            memcpy(bytes, record.key.data + skip, size < 8 ? size : 8);
-        build->items[i].word = get_u64_be(bytes);
-    }
-}
-
-/* One byte of all items, stable; `shift` 64: the family. Left out when all have the same. */
-static void byte_sort(struct build *build, unsigned shift)
-{
-    size_t places[256] = {0};
-    const struct sort_item *items = build->items;
-    size_t count = build->count;
-    for (size_t i = 0; i < count; i++)
-        places[shift < 64 ? (items[i].word >> shift) & 0xff : items[i].family]++;
-    size_t place = 0;
-    for (unsigned i = 0; i < 256; i++) {
-        if (places[i] == count)
-            return;
-        size_t here = places[i];
-        places[i] = place;
-        place += here;
-    }
-    for (size_t i = 0; i < count; i++)
-        build->scratch[places[shift < 64 ? (items[i].word >> shift) & 0xff : items[i].family]++] =
-            items[i];
-    struct sort_item *sorted = build->scratch;
-    build->scratch = build->items;
-    build->items = sorted;
-}
-
-static int same_word_compare(const struct build *build, const struct sort_item *a,
-                             const struct sort_item *b)
-{
-    struct record x;
-    struct record y;
-    record_at(build, a->offset, &x);
-    record_at(build, b->offset, &y);
-    int order = slice_compare(x.key, y.key);
-    return order != 0 ? order : (a->offset > b->offset) - (a->offset < b->offset);
-}
-
-static void heap_sift(const struct build *build, struct sort_item *items, size_t at, size_t count)
-{
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && same_word_compare(build, &items[child], &items[child + 1]) < 0)
-            child++;
-        if (same_word_compare(build, &items[at], &items[child]) >= 0)
-            return;
-        struct sort_item moved = items[at];
-        items[at] = items[child];
-        items[child] = moved;
-    }
-}
-
-/* Items whose words are the same, by their keys and offsets. A heap: no memory, no worst case. */
-static void same_word_sort(const struct build *build, struct sort_item *items, size_t count)
-{
-    bool sorted = true;
-    for (size_t i = 1; i < count && sorted; i++)
-        sorted = same_word_compare(build, &items[i - 1], &items[i]) < 0;
-    if (sorted)
-        return;
-    for (size_t i = count / 2; i-- > 0;)
-        heap_sift(build, items, i, count);
-    for (size_t end = count - 1; end > 0; end--) {
-        struct sort_item last = items[end];
-        items[end] = items[0];
-        items[0] = last;
-        heap_sift(build, items, 0, end);
-    }
-}
-
-static int items_sort(struct build *build)
-{
-    if (build->count < 2)
-        return 0;
-    build->scratch = mem_alloc(build->count * sizeof *build->scratch);
-    if (build->scratch == NULL)
-        return KVS_ERR_NO_MEMORY;
-    words_fill(build);
-    for (unsigned shift = 0; shift <= 64; shift += 8)
-        byte_sort(build, shift);
-    for (size_t from = 0, to; from < build->count; from = to) {
-        const struct sort_item *first = &build->items[from];
-        for (to = from + 1; to < build->count && build->items[to].word == first->word &&
-                            build->items[to].family == first->family;)
-            to++;
-        if (to - from > 1)
-            same_word_sort(build, &build->items[from], to - from);
     }
     return 0;
 }
@@ -367,13 +242,12 @@ int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint)
     if (error == 0)
         error = records_gather(&build);
     if (error == 0)
-        error = items_sort(&build);
+        error = hint_sort(segment, build.items, build.count);
     if (error == 0)
         error = items_write(&build);
     if (error == 0)
         error = hint_finish(&build);
     mem_free(build.items);
-    mem_free(build.scratch);
     range_list_deinit(&build.ranges);
     buf_deinit(&build.range_records);
     buf_deinit(&build.restarts);

@@ -5,7 +5,9 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/rand.h"
+#include "engine/log/format.h"
 #include "engine/log/hint.h"
+#include "engine/log/hint_sort.h"
 #include "engine/log/range_sweep.h"
 #include "test.h"
 #include "unit/engine/log_pages.h"
@@ -226,6 +228,81 @@ static void test_nothing_else_is_believed(void **state)
     free(model);
 }
 
+/* Few different bytes, zeros among them, so that many keys are the same for long, are the begin of
+ * others, or differ in where they end. */
+static size_t key_alike(struct rand *rand, uint8_t *key)
+{
+    static const uint8_t bytes[] = {0, 0, 0, 1, 255};
+    size_t size = 1 + rand_below(rand, rand_below(rand, 2) == 0 ? 4 : 40);
+    uint8_t fill = bytes[rand_below(rand, sizeof bytes)];
+    memset(key, fill, size);
+    for (uint64_t changed = rand_below(rand, 3); changed > 0; changed--)
+        key[rand_below(rand, size)] = bytes[rand_below(rand, sizeof bytes)];
+    return size;
+}
+
+/* As of a transaction's writes: a key, and the number of a version, the newest first. */
+static size_t key_versioned(struct rand *rand, uint8_t *key)
+{
+    int size = snprintf((char *)key, 64, "key %03u of versions.", (unsigned)rand_below(rand, 5));
+    put_u64_be(key + size, UINT64_MAX - rand_below(rand, 1u << 20));
+    return (size_t)size + 8;
+}
+
+static kvs_slice page_key(const struct buf *page, const struct sort_item *item)
+{
+    struct record record;
+    assert_int_not_equal(
+        record_parse(slice_make(page->data + item->offset, page->size - item->offset), &record), 0);
+    assert_int_equal(record.family, item->family);
+    return record.key;
+}
+
+static void assert_sorted(const struct buf *page, const struct sort_item *items, size_t count)
+{
+    for (size_t i = 1; i < count; i++) {
+        const struct sort_item *a = &items[i - 1];
+        const struct sort_item *b = &items[i];
+        int order = slice_compare(page_key(page, a), page_key(page, b));
+        assert_true(
+            a->family < b->family ||
+            (a->family == b->family && (order < 0 || (order == 0 && a->offset < b->offset))));
+        if (a->family == b->family && order == 0)
+            assert_true(a->word == b->word);
+    }
+}
+
+static void test_sorts_what_is_alike(void **state)
+{
+    enum { COUNT_MAX = 5000 };
+    struct rand rand = rand_seed(pages_seed());
+    struct sort_item *items = malloc(COUNT_MAX * sizeof *items);
+    for (unsigned n = 0; n < 40; n++) {
+        struct buf page;
+        size_t count = n < 10 ? n : 1 + rand_below(&rand, COUNT_MAX);
+        page_begin(&page, NUMBER, 1);
+        uint64_t sum = 0;
+        for (size_t i = 0; i < count; i++) {
+            uint8_t key[64];
+            size_t size = n % 2 == 0 ? key_alike(&rand, key) : key_versioned(&rand, key);
+            struct record record = {.kind = RECORD_SET,
+                                    .family = (uint8_t)rand_below(&rand, 3),
+                                    .sequence = 1 + i,
+                                    .key = slice_make(key, size)};
+            items[i].family = record.family;
+            items[i].offset = page_add(&page, NUMBER, &record);
+            sum += items[i].offset;
+        }
+        OK(hint_sort(buf_slice(&page), items, count));
+        assert_sorted(&page, items, count);
+        for (size_t i = 0; i < count; i++)
+            sum -= items[i].offset;
+        assert_int_equal(sum, 0);
+        buf_deinit(&page);
+    }
+    free(items);
+}
+
 /* With checksums that are right: what is believed keeps to its bounds and its order. */
 static void test_bytes_that_nobody_wrote(void **state)
 {
@@ -328,6 +405,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_says_what_the_segment_says),
+        cmocka_unit_test(test_sorts_what_is_alike),
         cmocka_unit_test(test_nothing_else_is_believed),
         cmocka_unit_test(test_bytes_that_nobody_wrote),
         cmocka_unit_test(test_range_sweep),
