@@ -230,17 +230,21 @@ static unsigned node_search(const struct node *node, kvs_slice key, bool *ret_eq
     unsigned high = low;
     while (high < node->count && node->prefix[high] == prefix)
         high++;
-    while (low < high) { /* those with the same prefix: compare whole keys */
-        unsigned middle = (low + high) / 2;
-        order = slice_compare(item_key(node, middle), key);
+    /* Those with the same prefix: compare whole keys. Many of them are versions of one key, of which
+     * the newest is first and asked for most; and the first has been fetched in advance. */
+    for (unsigned probe = low, step = 1; low < high; step *= 2) {
+        order = slice_compare(item_key(node, probe), key);
         if (order == 0) {
             *ret_equal = true;
-            return middle;
+            return probe;
         }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
+        if (order < 0) {
+            low = probe + 1;
+        } else {
+            high = probe;
+            step = TREE_FANOUT; /* halves from now on */
+        }
+        probe = low + step < high ? low + step : (low + high) / 2;
     }
     return low;
 }
