@@ -1,5 +1,5 @@
 /*
- * cli/bench/main.c: kvs-bench, load generator for kvs and redis servers.
+ * cli/bench/main.c: kvs-bench, load generator for the servers of four protocols.
  *
  *   1. read the command line, connect everything
  *   2. fill, warm up, measure, as far as asked for

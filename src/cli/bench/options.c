@@ -80,27 +80,26 @@ static const struct arguments_command commands[] = {
         .operands_max = 1,
         .summary = "load a server and measure it",
         .description =
-            "Sends sets and gets to URL, kvs://HOST:PORT or redis://HOST:PORT (default\n"
-            "kvs://127.0.0.1:4000), and prints throughput and latencies. Both protocols are\n"
-            "driven by the same generator. tikv://PD[,PD...], and log:DIR in this process, go\n"
-            "through libkvs, without --rate; for them there are workloads of transactions: txn\n"
-            "puts --txn-keys keys, rmw adds one to the numbers in as many, bank moves money "
-            "between\n"
-            "two accounts. What must hold of the sum of rmw and bank is checked at the end.\n"
-            "So does esdb://HOST:PORT: append writes events to one stream, read reads it page by\n"
-            "page, subscribe follows it from its begin; --load appends --keys events before. live\n"
-            "has --connections subscriptions at the stream's end, appends --pipeline events at a\n"
-            "time, and measures from an append's acknowledgement to its event's delivery.\n"
+            "Sends sets and gets to URL (default kvs://127.0.0.1:4000), and prints throughput "
+            "and latencies. By the URL's protocol:\n"
+            "  kvs redis  sets and gets, both driven by the same generator\n"
+            "  tikv       the same through libkvs, without --rate, and transactions: txn puts\n"
+            "             --txn-keys keys, rmw adds one to the numbers in as many, bank moves\n"
+            "             money between two accounts; what must hold of the sum is checked\n"
+            "  log        as tikv, in this process, on a directory: log:DIR\n"
+            "  esdb       events of one stream: append writes them, read reads page by page,\n"
+            "             subscribe follows from its begin (--load: --keys of them); live\n"
+            "             has --connections subscriptions at its end, appends --pipeline\n"
+            "             events at a time, and measures from an append's acknowledgement to\n"
+            "             its event's delivery\n"
             "\n"
-            "Without --rate the load is a closed loop: every connection keeps --pipeline requests\n"
-            "in flight, and a slow server is sent less. Latency then runs from the moment a\n"
+            "Without --rate the load is a closed loop: every connection keeps --pipeline requests "
+            "in flight, and a slow server is sent less. Latency then runs from the moment a "
             "request was written. With --rate it is an open loop: requests are due at fixed "
-            "times,\n"
-            "and latency runs from the time a request was due, sent or not, so that a stall of "
-            "the\n"
-            "server shows in full.\n"
+            "times, and latency runs from the time a request was due, sent or not, so that a "
+            "stall of the server shows in full.\n"
             "\n"
-            "Exit status: 0; 1 when the server could not be reached, lost connections or answered\n"
+            "Exit status: 0; 1 when the server could not be reached, lost connections or answered "
             "with errors; 2 for a wrong command line.\n",
         .examples = "kvs-bench --load --workload get --pipeline 16\n"
                     "kvs-bench redis://127.0.0.1:6379 --rate 50000 --duration 30\n"
@@ -114,7 +113,7 @@ static const struct arguments_command commands[] = {
 
 static const struct arguments_program program = {
     .name = "kvs-bench",
-    .summary = "load generator for kvs and redis servers",
+    .summary = "load generator for the kvs, redis, TiKV and EventStoreDB protocols",
     .description = "",
     .commands = commands,
 };

@@ -230,7 +230,7 @@ static unsigned node_search(const struct node *node, kvs_slice key, bool *ret_eq
     unsigned high = low;
     while (high < node->count && node->prefix[high] == prefix)
         high++;
-    /* Those with the same prefix: compare whole keys. Many of them are versions of one key, of which
+    /* Those with the same prefix: compare whole keys. Often they are versions of one key, of which
      * the newest is first and asked for most; and the first has been fetched in advance. */
     for (unsigned probe = low, step = 1; low < high; step *= 2) {
         order = slice_compare(item_key(node, probe), key);
