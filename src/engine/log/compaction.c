@@ -441,7 +441,7 @@ static int segment_move_all(struct log_engine *log, struct segment *victim, bool
     if (move.offsets == NULL)
         goto out;
     if (memory == NULL) {
-        copy = mem_alloc(victim->size);
+        copy = segment_memory_new(victim->size); /* all of it goes back to the system */
         if (copy == NULL)
             goto out;
         error = file_read(victim->fd, copy, victim->size, 0);
@@ -452,7 +452,7 @@ static int segment_move_all(struct log_engine *log, struct segment *victim, bool
     move.segment_bytes = memory;
     error = segment_move(&move);
 out:
-    mem_free(copy);
+    segment_memory_free(copy, victim->size);
     mem_free(move.offsets);
     return error;
 }

@@ -100,7 +100,7 @@ int upkeep_hint(struct log_engine *log, struct segment *segment)
     uint8_t *copy = NULL;
     int error = 0;
     if (bytes == NULL) {
-        copy = mem_alloc(segment->size);
+        copy = segment_memory_new(segment->size);
         error = copy != NULL ? segment_read_checked(log, segment, copy) : KVS_ERR_NO_MEMORY;
         bytes = copy;
     }
@@ -112,7 +112,7 @@ int upkeep_hint(struct log_engine *log, struct segment *segment)
     if (error == 0)
         error = hint_file_write(log, &hint);
     hint_deinit(&hint);
-    mem_free(copy);
+    segment_memory_free(copy, segment->size);
     return error;
 }
 
