@@ -86,8 +86,10 @@ struct kvs_server_options {
     uint32_t heartbeat_interval_ms;
     uint32_t heartbeat_timeout_ms;
     enum kvs_projections projections;
-    uint32_t stats_interval_ms; /* eventstore: how often $stats-IP:PORT gets an event; 0: never */
-    enum kvs_file_io file_io;   /* engine kvs: see kvs/store.h */
+    /* eventstore: how often $stats-IP:PORT gets an event while clients ask for anything; 0: never.
+     * kvs-server says 30000 unless told otherwise. */
+    uint32_t stats_interval_ms;
+    enum kvs_file_io file_io; /* engine kvs: see kvs/store.h */
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

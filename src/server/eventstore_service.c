@@ -287,6 +287,7 @@ static bool take_frame(struct es_connection *connection, const struct es_frame *
         return true;
     switch (es_who_asks(connection, frame, &call.user, &error)) {
     case ES_WHO_KNOWN:
+        es_count(&connection->at->counters.calls, 1);
         takers[frame->command](&call);
         break;
     case ES_WHO_REFUSED:

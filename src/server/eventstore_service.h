@@ -52,7 +52,8 @@ struct es_service_options {
 
 /* Written by its loop alone; read by statistics of any. */
 struct es_service_counters {
-    _Atomic uint64_t requests;
+    _Atomic uint64_t requests; /* frames, heartbeats among them */
+    _Atomic uint64_t calls;    /* what the store was asked for */
     _Atomic uint64_t received; /* bytes */
     _Atomic uint64_t sent;
     _Atomic uint64_t unwritten;   /* bytes that wait for peers to take them */

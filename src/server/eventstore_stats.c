@@ -11,7 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define METADATA "{\"$maxAge\":864000}"
+/* Ten days, and at most as many as there are then at the default interval. */
+#define METADATA "{\"$maxAge\":864000,\"$maxCount\":28800}"
 
 /* --- the object ------------------------------------------------------------------------------- */
 
@@ -25,7 +26,7 @@ void es_time_format(uint64_t wall_ms, char text[32])
 }
 
 struct totals {
-    uint64_t requests, received, sent, unwritten, events_sent;
+    uint64_t requests, calls, received, sent, unwritten, events_sent;
 };
 
 static struct totals add_up(struct es_service *service)
@@ -35,6 +36,7 @@ static struct totals add_up(struct es_service *service)
         struct es_service_counters *counters = service->counters[i];
         /* relaxed: recent numbers for people, ordered with nothing. */
         totals.requests += atomic_load_explicit(&counters->requests, memory_order_relaxed);
+        totals.calls += atomic_load_explicit(&counters->calls, memory_order_relaxed);
         totals.received += atomic_load_explicit(&counters->received, memory_order_relaxed);
         totals.sent += atomic_load_explicit(&counters->sent, memory_order_relaxed);
         totals.unwritten += atomic_load_explicit(&counters->unwritten, memory_order_relaxed);
@@ -93,16 +95,22 @@ static void on_timer_closed(uv_handle_t *timer)
     stats->on_closed(stats->arg);
 }
 
+static void append_statistics(struct es_stats *stats);
+
 static void on_written(struct task *task)
 {
     struct es_stats *stats = CONTAINER_OF(task, struct es_stats, write.op.task);
     int error = stats->write.op.error;
+    bool was_metadata = !stats->described;
     stats->busy = false;
+    stats->described |= error == 0; /* what it had already is somebody's wish, and stays */
     if (error != 0 && !stats->complained)
         log_warn("statistics cannot be written to %s: %s", stats->stream, kvs_error_text(error));
     stats->complained = error != 0;
     if (stats->closing)
         uv_close((uv_handle_t *)&stats->timer, on_timer_closed);
+    else if (was_metadata && error == 0)
+        append_statistics(stats);
 }
 
 static void append(struct es_stats *stats, const char *stream, int64_t expected, const char *type)
@@ -122,14 +130,31 @@ static void append(struct es_stats *stats, const char *stream, int64_t expected,
     streams_write(stats->service->streams, &stats->write);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void append_statistics(struct es_stats *stats)
 {
-    struct es_stats *stats = CONTAINER_OF(timer, struct es_stats, timer);
-    if (stats->busy)
-        return;
     buf_clear(&stats->body);
     if (es_stats_append(stats->service, &stats->body) == 0)
         append(stats, stats->stream + 2, STREAM_ANY, "$statsCollected");
+}
+
+static void append_metadata(struct es_stats *stats)
+{
+    buf_clear(&stats->body);
+    if (buf_append_slice(&stats->body, slice_of_string(METADATA)) == 0)
+        append(stats, stats->stream, STREAM_NO_STREAM, "$metadata");
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct es_stats *stats = CONTAINER_OF(timer, struct es_stats, timer);
+    uint64_t calls = add_up(stats->service).calls;
+    if (stats->busy || calls == stats->calls)
+        return;
+    stats->calls = calls;
+    if (stats->described)
+        append_statistics(stats);
+    else
+        append_metadata(stats);
 }
 
 void es_stats_start(struct es_stats *stats, struct es_service *service, struct loop *loop,
@@ -139,12 +164,10 @@ void es_stats_start(struct es_stats *stats, struct es_service *service, struct l
     if (interval_ms == 0)
         return;
     const char *address =
-        service->tcp_address[0] != '\0' ? service->tcp_address : service->http_address;
+        service->http_address[0] != '\0' ? service->http_address : service->tcp_address;
     snprintf(stats->stream, sizeof stats->stream, "$$$stats-%s", address);
     uv_timer_init(loop->uv, &stats->timer); /* cannot fail */
     uv_timer_start(&stats->timer, on_timer, interval_ms, interval_ms);
-    if (buf_append_slice(&stats->body, slice_of_string(METADATA)) == 0)
-        append(stats, stats->stream, STREAM_NO_STREAM, "$metadata");
 }
 
 void es_stats_close(struct es_stats *stats, void (*on_closed)(void *arg), void *arg)

@@ -1,10 +1,11 @@
 /*
- * server/eventstore_stats.h: what the event store has done, as JSON: for HTTP, and, when asked for,
- * as events of the stream $stats-IP:PORT.
+ * server/eventstore_stats.h: what the event store has done, as JSON: for HTTP, and as events of the
+ * stream $stats-IP:PORT, named after the HTTP address if there is one.
  *
- * 1. es_stats_start: the stream gets its metadata (ten days are kept), unless it has some; 2. at
- * each interval an event $statsCollected is appended; one that is still under way is waited for
- * instead; 3. es_stats_close.
+ * 1. es_stats_start; 2. at each interval an event $statsCollected is appended, unless no client has
+ * asked for anything since the last one, or that is still under way: so a store that nobody uses
+ * does not grow; the first time the stream gets its metadata before (ten days are kept), unless it
+ * has some; 3. es_stats_close.
  *
  * Failure: an event that cannot be written is left out, and said so in the log once. Thread: the
  * loop's.
@@ -24,6 +25,8 @@ struct es_stats {
     char stream[ADDRESS_TEXT_SIZE + 16];
     struct buf body;
     uint64_t count; /* of events, for their ids */
+    uint64_t calls; /* of clients, when the last one was appended */
+    bool described; /* the stream has its metadata */
     bool busy;      /* the write is under way */
     bool closing;
     bool complained;

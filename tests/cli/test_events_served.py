@@ -177,17 +177,33 @@ def test_projections_are_as_asked_for(directory):
             assert server.stop() == 0
 
 
-def test_statistics_are_events_when_asked_for(directory):
-    for _ in range(2):
-        with EventServer(directory, "--insecure", "--stats-interval", "0.02") as server:
-            stream = f"$stats-127.0.0.1:{server.tcp}"
-            follower = subprocess.run([CLIENT, "events", "follow", stream, "--from", "start", "--limit", "3", "--url",
-                                       server.url()], capture_output=True, env=environment(), timeout=SECONDS_MAX)
-            events = [json.loads(line) for line in follower.stdout.splitlines()]
-            assert [event["type"] for event in events] == ["$statsCollected"] * 3, events
-            assert events[2]["data"]["es"]["eventsAppended"] >= 2, events
-            assert json.loads(server.good("metadata", stream)) == {"$maxAge": 864000}
-            assert server.stop() == 0
+def test_statistics_are_events_while_the_server_is_used(directory):
+    with EventServer(directory, "--insecure", "--stats-interval", "0.02") as server:
+        stream = f"$stats-127.0.0.1:{server.http}"
+        follower = subprocess.Popen([CLIENT, "events", "follow", stream, "--from", "start", "--limit", "3", "--url",
+                                     server.url()], stdout=subprocess.PIPE, env=environment())
+        deadline = time.monotonic() + SECONDS_MAX
+        while follower.poll() is None:
+            assert time.monotonic() < deadline
+            server.good("append", "s", stdin=b'{"type":"T","data":1}\n')
+        events = [json.loads(line) for line in follower.communicate()[0].splitlines()]
+        assert [event["type"] for event in events] == ["$statsCollected"] * 3, events
+        used = [event["data"]["proc"]["tcp"]["requests"] for event in events]
+        assert sorted(set(used)) == used, used  # each time somebody had asked for something
+        assert events[2]["data"]["es"]["eventsAppended"] >= 3, events
+        assert json.loads(server.good("metadata", stream)) == {"$maxAge": 864000, "$maxCount": 28800}
+        assert server.stop() == 0
+
+
+def test_statistics_leave_the_metadata_that_their_stream_has(directory):
+    with EventServer(directory, "--insecure", "--stats-interval", "0.02") as server:
+        stream = f"$stats-127.0.0.1:{server.http}"
+        server.good("metadata", stream, '{"$maxCount":5}')
+        deadline = time.monotonic() + SECONDS_MAX
+        while server.events("read", stream, "--limit", "1").out == b"":
+            assert time.monotonic() < deadline
+        assert json.loads(server.good("metadata", stream)) == {"$maxCount": 5}
+        assert server.stop() == 0
 
 
 def test_silent_clients_are_asked_and_let_go(directory):

@@ -92,7 +92,9 @@ static const struct arguments_option rows[] = {
      "too; or none (common)",
      0, 0, projection_names},
     {"stats-interval", 0, ARGUMENTS_SECONDS, AT(stats_interval_ms), "SECONDS",
-     "with --eventstore: append statistics to $stats-IP:PORT so often (0: never)", 0, DAY, NULL},
+     "with --eventstore: while it is used, append statistics to $stats-IP:PORT so often; 0: never "
+     "(30)",
+     0, DAY, NULL},
     {"heartbeat-interval", 0, ARGUMENTS_SECONDS, AT(heartbeat_interval_ms), "SECONDS",
      "with --eventstore: ask clients that say nothing for so long whether they live (2)", 1, DAY,
      NULL},
@@ -299,7 +301,8 @@ static int parse_words(struct server_settings *settings, int argc, char **argv,
 int server_settings_parse(struct server_settings *settings, int argc, char **argv,
                           char message[ARGUMENTS_MESSAGE_SIZE])
 {
-    const struct server_settings defaults = {.log_level = LOG_INFO, .grace_ms = 30 * SECONDS};
+    const struct server_settings defaults = {
+        .log_level = LOG_INFO, .grace_ms = 30 * SECONDS, .stats_interval_ms = 30 * SECONDS};
     *settings = defaults;
     int error = parse_words(settings, argc, argv, message);
     if (error != 0 || settings->config == NULL || settings->help || settings->version)
