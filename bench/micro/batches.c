@@ -8,6 +8,8 @@
  * and prints how many keys a second. bindings/node/bench/compare.js does the same from JavaScript,
  * so that their ratio is what the binding costs.
  */
+#include "usage.h"
+
 #include <kvs/kvs.h>
 
 #include <semaphore.h>
@@ -139,15 +141,18 @@ static void free_batches(struct batch *batches)
     free(batches);
 }
 
+static const char usage_text[] = "batches URL [SECONDS [KEYS [IN_FLIGHT]]]";
+
 int main(int argc, char **argv)
 {
+    usage_check(argc, argv, 1, usage_text);
     kvs_runtime *runtime;
     double seconds = argc > 2 ? atof(argv[2]) : 2;
     run.keys = argc > 3 ? (unsigned)atoi(argv[3]) : 100;
     run.in_flight = argc > 4 ? (unsigned)atoi(argv[4]) : 16;
-    if (argc < 2 || argc > 5 || seconds <= 0 || run.keys < 1 || run.keys > KVS_BATCH_COUNT_MAX ||
+    if (argc > 5 || seconds <= 0 || run.keys < 1 || run.keys > KVS_BATCH_COUNT_MAX ||
         run.in_flight < 1 || run.in_flight > 1024 || kvs_runtime_new(NULL, &runtime) != 0) {
-        fprintf(stderr, "usage: batches URL [SECONDS [KEYS [IN_FLIGHT]]]\n");
+        fprintf(stderr, "usage: %s\n", usage_text);
         return 2;
     }
     struct batch *batches = make_batches();

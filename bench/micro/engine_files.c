@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "engine/engine.h"
+#include "usage.h"
 
 #include <semaphore.h>
 #include <signal.h>
@@ -250,18 +251,20 @@ static void churn(struct engine *engine, uint64_t keys, size_t value_size, unsig
     stats_print(engine);
 }
 
+static const char usage_text[] =
+    "engine_files fill ENGINE DIR KEYS VALUE_SIZE SYNC [kill]\n"
+    "       engine_files open ENGINE DIR KEYS\n"
+    "       engine_files churn ENGINE DIR KEYS VALUE_SIZE SYNC SECONDS";
+
 static int usage(void)
 {
-    fprintf(stderr, "usage: engine_files fill ENGINE DIR KEYS VALUE_SIZE SYNC [kill]\n"
-                    "       engine_files open ENGINE DIR KEYS\n"
-                    "       engine_files churn ENGINE DIR KEYS VALUE_SIZE SYNC SECONDS\n");
+    fprintf(stderr, "usage: %s\n", usage_text);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 5)
-        return usage();
+    usage_check(argc, argv, 4, usage_text);
     const char *command = argv[1];
     uint64_t keys = strtoull(argv[4], NULL, 10);
     size_t value_size = argc > 5 ? strtoul(argv[5], NULL, 10) : 0;

@@ -14,6 +14,7 @@
 #include "runtime/loop.h"
 #include "runtime/thread_pool.h"
 #include "stream/subscription.h"
+#include "usage.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -311,10 +312,7 @@ static void print_engine(void)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        fprintf(stderr, "usage: event_streams DIR [EVENTS [BYTES [STREAMS]]]\n");
-        return 2;
-    }
+    usage_check(argc, argv, 1, "event_streams DIR [EVENTS [BYTES [STREAMS]]]");
     directory = argv[1];
     events_wanted = argc > 2 ? strtoull(argv[2], NULL, 10) : events_wanted;
     data_size = argc > 3 ? strtoull(argv[3], NULL, 10) : data_size;

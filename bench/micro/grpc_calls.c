@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "proto/grpc/grpc.h"
+#include "usage.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,14 +92,17 @@ static void move(struct grpc_conn *from, struct grpc_conn *to, struct buf *bytes
     buf_clear(bytes);
 }
 
+static const char usage_text[] = "grpc_calls [SECONDS [IN_FLIGHT [BYTES [stream]]]]";
+
 int main(int argc, char **argv)
 {
+    usage_check(argc, argv, 0, usage_text);
     double seconds = argc > 1 ? atof(argv[1]) : 3;
     int in_flight = argc > 2 ? atoi(argv[2]) : 64;
     payload_size = argc > 3 ? (size_t)atol(argv[3]) : 100;
     streaming = argc > 4 && strcmp(argv[4], "stream") == 0;
     if (seconds <= 0 || in_flight < 1 || payload_size > sizeof payload) {
-        fprintf(stderr, "usage: grpc_calls [SECONDS [IN_FLIGHT [BYTES [stream]]]]\n");
+        fprintf(stderr, "usage: %s\n", usage_text);
         return 2;
     }
     const struct grpc_events server_events = {.on_call = server_on_call,

@@ -11,6 +11,7 @@
 #include "proto/kvs/client_session.h"
 #include "proto/kvs/server_session.h"
 #include "runtime/loop.h"
+#include "usage.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,6 +167,7 @@ static void measure_crossing(const char *what, unsigned chain)
 
 int main(int argc, char **argv)
 {
+    usage_check(argc, argv, 0, "kvs_codec [SECONDS [BYTES]]");
     run_ns = (uint64_t)((argc > 1 ? strtod(argv[1], NULL) : 0.5) * 1e9);
     if (argc > 2)
         value_size = strtoul(argv[2], NULL, 10) % sizeof value;

@@ -12,6 +12,7 @@
 #include "base/rand.h"
 #include "runtime/loop.h"
 #include "txn/node.h"
+#include "usage.h"
 
 #include <semaphore.h>
 #include <stdio.h>
@@ -194,10 +195,7 @@ static void run_gets(uint64_t count)
 
 int main(int argc, char **argv)
 {
-    if (argc < 3) {
-        fprintf(stderr, "usage: txn_node memory|DIRECTORY KEYS [OPS]\n");
-        return 2;
-    }
+    usage_check(argc, argv, 2, "txn_node memory|DIRECTORY KEYS [OPS]");
     keys_count = strtoull(argv[2], NULL, 0);
     uint64_t ops = argc > 3 ? strtoull(argv[3], NULL, 0) : 300000;
     kvs_thread_pool *pool;
