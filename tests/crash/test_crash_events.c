@@ -9,20 +9,13 @@
  *
  * Each append expects the one before it, so one that was lost, or written twice, shows at once.
  */
-#include "base/rand.h"
-#include "crash/server_process.h"
+#include "crash/events_world.h"
 
-#include <kvs/kvs.h>
-
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "test.h"
 
@@ -30,31 +23,8 @@
 #define KILLS_DEFAULT 8
 #define EVENTS_MAX 100000
 
-static struct server_process server;
-static char directory[] = "/tmp/kvs-test-XXXXXX";
-static char listener[64];
-static struct rand random_state;
-static kvs_runtime *runtime;
-static kvs_events *events;
-
-/* A port that nobody has now; the server gets the same one each time. */
-static unsigned pick_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
-static void start_server(void)
-{
-    const char *const arguments[] = {"--dir", directory, listener, NULL};
-    if (!server_process_start(&server, arguments))
-        fail_msg("the server does not start: %s", server.log);
-}
+static struct events_world world;
+static kvs_events *events; /* the world's */
 
 /* --- subscribers -------------------------------------------------------------------------------
  */
@@ -280,9 +250,10 @@ static int64_t storm(unsigned kills)
         }
         if (kills > 0 && done >= next_kill) {
             kills--;
-            server_process_end(&server, rand_below(&random_state, 4) == 0 ? SIGTERM : SIGKILL);
-            start_server();
-            next_kill = done + 20 + (int64_t)rand_below(&random_state, 300);
+            server_process_end(&world.server,
+                               rand_below(&world.random, 4) == 0 ? SIGTERM : SIGKILL);
+            events_world_start_server(&world);
+            next_kill = done + 20 + (int64_t)rand_below(&world.random, 300);
         }
         finish_append(window[done % WINDOW], done);
         done++;
@@ -333,39 +304,15 @@ static void test_reconnect_storm(void **state)
 static int setup(void **state)
 {
     (void)state;
-    char url[100];
-    void *pointer = NULL;
-    const char *seed = getenv("KVS_TEST_SEED");
-    uint64_t number = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
-    print_message("# KVS_TEST_SEED=%llu\n", (unsigned long long)number);
-    random_state = rand_seed(number);
-    assert_non_null(mkdtemp(directory));
-    unsigned port = pick_port();
-    snprintf(listener, sizeof listener, "--eventstore=127.0.0.1:%u", port);
-    snprintf(url, sizeof url, "esdb://admin:changeit@127.0.0.1:%u", port);
-    start_server();
-    assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
-    const struct kvs_events_options options = {.size = sizeof options, .timeout_ms = 60000};
-    kvs_future *future = kvs_events_open(runtime, url, &options);
-    if (kvs_future_wait(future, -1) != 0)
-        fail_msg("%s", kvs_future_error_message(future));
-    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
-    kvs_future_free(future);
-    events = pointer;
+    events_world_open(&world, false);
+    events = world.events;
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    char command[64];
-    kvs_future *closed = kvs_events_close(events);
-    kvs_future_wait(closed, -1);
-    kvs_future_free(closed);
-    kvs_runtime_free(runtime);
-    server_process_end(&server, SIGKILL);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    return system(command);
+    return events_world_close(&world);
 }
 
 int main(void)

@@ -7,20 +7,13 @@
  * A parked event, a password and an open transaction are state, too: parked events are replayed,
  * old passwords refused, and transactions go on under their numbers.
  */
-#include "base/rand.h"
-#include "crash/server_process.h"
+#include "crash/events_world.h"
 
-#include <kvs/kvs.h>
-
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "test.h"
 
@@ -30,12 +23,8 @@
 #define PARKED_MAX 64
 #define TEXT_MAX 100
 
-static struct server_process server;
-static char directory[] = "/tmp/kvs-test-XXXXXX";
-static char listeners[2][64];
-static struct rand random_state;
-static kvs_runtime *runtime;
-static kvs_events *events;
+static struct events_world world;
+static kvs_events *events; /* the world's */
 
 struct text {
     char bytes[TEXT_MAX];
@@ -132,7 +121,7 @@ static kvs_future *user_begin(int i)
     struct text login, password;
     static const enum kvs_user_change changes[] = {KVS_USER_PASSWORD, KVS_USER_DISABLE,
                                                    KVS_USER_ENABLE, KVS_USER_DELETE};
-    users[i].change = users[i].exists ? changes[rand_below(&random_state, 4)] : KVS_USER_CREATE;
+    users[i].change = users[i].exists ? changes[rand_below(&world.random, 4)] : KVS_USER_CREATE;
     name_in(&login, "user", i, 0);
     name_in(&password, "password", i, users[i].password + 1);
     const kvs_user user = {
@@ -240,7 +229,7 @@ static kvs_future *transaction_write(int i)
 {
     struct text rooms[3];
     kvs_new_event new_events[3];
-    unsigned count = 1 + (unsigned)rand_below(&random_state, 3);
+    unsigned count = 1 + (unsigned)rand_below(&world.random, 3);
     for (unsigned k = 0; k < count; k++) {
         snprintf(rooms[k].bytes, TEXT_MAX, "%u.%u", transactions[i].count, k);
         new_events[k] =
@@ -267,7 +256,7 @@ static kvs_future *transaction_begin(int i)
             events, name_in(&room, "transaction", i, transactions[i].generation),
             KVS_EXPECT_NO_STREAM, NULL);
     transactions[i].committing =
-        has_events(i) && (transactions[i].count == WRITES_MAX || rand_below(&random_state, 3) == 0);
+        has_events(i) && (transactions[i].count == WRITES_MAX || rand_below(&world.random, 3) == 0);
     return transactions[i].committing
                ? kvs_events_transaction_commit(events, transactions[i].id, NULL)
                : transaction_write(i);
@@ -363,17 +352,10 @@ static void transaction_finish(int i)
 /* --- rounds ------------------------------------------------------------------------------------
  */
 
-static void start_server(void)
-{
-    const char *const arguments[] = {"--dir", directory, listeners[0], listeners[1], NULL};
-    if (!server_process_start(&server, arguments))
-        fail_msg("the server does not start: %s", server.log);
-}
-
 static void one_round(void)
 {
     kvs_future *calls[3][THINGS];
-    unsigned wanted = (unsigned)rand_below(&random_state, 3 * THINGS + 1);
+    unsigned wanted = (unsigned)rand_below(&world.random, 3 * THINGS + 1);
     for (int i = 0; i < THINGS; i++) {
         calls[0][i] = group_begin(i);
         calls[1][i] = user_begin(i);
@@ -381,9 +363,9 @@ static void one_round(void)
     }
     /* The first ones in a random order: others are answered meanwhile. */
     while (wanted-- > 0)
-        kvs_future_wait(calls[rand_below(&random_state, 3)][rand_below(&random_state, THINGS)], -1);
-    server_process_end(&server, SIGKILL);
-    start_server();
+        kvs_future_wait(calls[rand_below(&world.random, 3)][rand_below(&world.random, THINGS)], -1);
+    server_process_end(&world.server, SIGKILL);
+    events_world_start_server(&world);
     for (int i = 0; i < THINGS; i++) {
         int64_t number = -1;
         group_end(i, error_of(calls[0][i]));
@@ -526,8 +508,8 @@ static void test_parked_events_stay_parked(void **state)
     wait_given(PARKED_MAX);
     while (parked() < PARKED_MAX)
         ; /* a refusal has no answer: reading tells when it is safe */
-    server_process_end(&server, SIGKILL);
-    start_server();
+    server_process_end(&world.server, SIGKILL);
+    events_world_start_server(&world);
     leave(subscription);
     /* After the restart the last ones may have been given and parked again, but none is lost. */
     assert_true(parked() >= PARKED_MAX);
@@ -541,55 +523,18 @@ static void test_parked_events_stay_parked(void **state)
 /* --- the program -------------------------------------------------------------------------------
  */
 
-/* Ports that nobody has now; the server gets the same ones each time. */
-static unsigned pick_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
 static int setup(void **state)
 {
     (void)state;
-    char url[100];
-    void *pointer = NULL;
-    const char *seed = getenv("KVS_TEST_SEED");
-    uint64_t number = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
-    print_message("# KVS_TEST_SEED=%llu\n", (unsigned long long)number);
-    random_state = rand_seed(number);
-    assert_non_null(mkdtemp(directory));
-    unsigned port = pick_port(), http = pick_port();
-    snprintf(listeners[0], sizeof listeners[0], "--eventstore=127.0.0.1:%u", port);
-    snprintf(listeners[1], sizeof listeners[1], "--http=127.0.0.1:%u", http);
-    snprintf(url, sizeof url, "esdb://admin:changeit@127.0.0.1:%u?httpPort=%u", port, http);
-    start_server();
-    assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
-    const struct kvs_events_options options = {.size = sizeof options, .timeout_ms = 60000};
-    kvs_future *future = kvs_events_open(runtime, url, &options);
-    if (kvs_future_wait(future, -1) != 0)
-        fail_msg("%s", kvs_future_error_message(future));
-    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
-    kvs_future_free(future);
-    events = pointer;
+    events_world_open(&world, true);
+    events = world.events;
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    char command[64];
-    kvs_future *closed = kvs_events_close(events);
-    kvs_future_wait(closed, -1);
-    kvs_future_free(closed);
-    kvs_runtime_free(runtime);
-    server_process_end(&server, SIGKILL);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    return system(command);
+    return events_world_close(&world);
 }
 
 int main(void)

@@ -1,0 +1,84 @@
+/* tests/crash/events_world.c: see the header. */
+#include "crash/events_world.h"
+
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "test.h"
+
+/* A port that nobody has now; the server gets the same one each time. */
+static unsigned pick_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+void events_world_start_server(struct events_world *world)
+{
+    const char *http = world->listeners[1][0] != '\0' ? world->listeners[1] : NULL;
+    const char *const arguments[] = {"--dir", world->directory, world->listeners[0], http, NULL};
+    if (!server_process_start(&world->server, arguments))
+        fail_msg("the server does not start: %s", world->server.log);
+}
+
+static void seed_choose(struct events_world *world)
+{
+    const char *seed = getenv("KVS_TEST_SEED");
+    uint64_t number = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
+    print_message("# KVS_TEST_SEED=%llu\n", (unsigned long long)number);
+    world->random = rand_seed(number);
+}
+
+static void client_open(struct events_world *world, const char *url)
+{
+    void *pointer = NULL;
+    const struct kvs_events_options options = {.size = sizeof options, .timeout_ms = 60000};
+    assert_int_equal(kvs_runtime_new(NULL, &world->runtime), 0);
+    kvs_future *future = kvs_events_open(world->runtime, url, &options);
+    if (kvs_future_wait(future, -1) != 0)
+        fail_msg("%s", kvs_future_error_message(future));
+    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
+    kvs_future_free(future);
+    world->events = pointer;
+}
+
+void events_world_open(struct events_world *world, bool with_http)
+{
+    char url[100];
+    *world = (struct events_world){.directory = "/tmp/kvs-test-XXXXXX"};
+    seed_choose(world);
+    assert_non_null(mkdtemp(world->directory));
+    unsigned port = pick_port();
+    snprintf(world->listeners[0], sizeof world->listeners[0], "--eventstore=127.0.0.1:%u", port);
+    int size = snprintf(url, sizeof url, "esdb://admin:changeit@127.0.0.1:%u", port);
+    if (with_http) {
+        unsigned http = pick_port();
+        snprintf(world->listeners[1], sizeof world->listeners[1], "--http=127.0.0.1:%u", http);
+        snprintf(url + size, sizeof url - (size_t)size, "?httpPort=%u", http);
+    }
+    events_world_start_server(world);
+    client_open(world, url);
+}
+
+int events_world_close(struct events_world *world)
+{
+    char command[64];
+    kvs_future *closed = kvs_events_close(world->events);
+    kvs_future_wait(closed, -1);
+    kvs_future_free(closed);
+    kvs_runtime_free(world->runtime);
+    server_process_end(&world->server, SIGKILL);
+    snprintf(command, sizeof command, "rm -rf %s", world->directory);
+    return system(command);
+}
