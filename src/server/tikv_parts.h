@@ -173,6 +173,7 @@ void tikv_txn_submit(struct tikv_service_loop *at);
 /* tikv_txn_read.c */
 void tikv_kv_get(struct tikv_command *command);
 void tikv_kv_batch_get(struct tikv_command *command);
+void tikv_kv_buffer_batch_get(struct tikv_command *command);
 void tikv_kv_scan(struct tikv_command *command);
 void tikv_kv_scan_lock(struct tikv_command *command);
 void tikv_physical_scan_lock(struct tikv_command *command);
@@ -181,6 +182,7 @@ void tikv_mvcc_by_start_ts(struct tikv_command *command);
 
 /* tikv_txn_write.c */
 void tikv_kv_prewrite(struct tikv_command *command);
+void tikv_kv_flush(struct tikv_command *command);
 void tikv_kv_commit(struct tikv_command *command);
 void tikv_kv_batch_rollback(struct tikv_command *command);
 void tikv_kv_cleanup(struct tikv_command *command);

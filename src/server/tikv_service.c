@@ -43,6 +43,8 @@ struct tikv_replies {
     X(KvCheckTxnStatus, 25, check_txn_status_request, tikv_kv_check_status, KEY)                   \
     X(KvTxnHeartBeat, 26, txn_heart_beat_request, tikv_kv_heart_beat, KEY)                         \
     X(KvCheckSecondaryLocks, 33, check_secondary_locks_request, tikv_kv_check_secondaries, KEY)    \
+    X(KvFlush, 37, flush_request, tikv_kv_flush, KEYS)                                             \
+    X(KvBufferBatchGet, 38, buffer_batch_get_request, tikv_kv_buffer_batch_get, KEY)               \
     X(UnsafeDestroyRange, 0, unsafe_destroy_range_request, tikv_unsafe_destroy_range, TEXT)        \
     X(PhysicalScanLock, 0, physical_scan_lock_request, tikv_physical_scan_lock, TEXT_1)            \
     X(RegisterLockObserver, 0, register_lock_observer_request, tikv_lock_observer, TEXT_1)         \

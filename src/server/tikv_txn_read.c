@@ -96,28 +96,58 @@ static void answer_batch_get(struct tikv_txn *txn)
         tikv_fail_no_memory(txn->command);
 }
 
-void tikv_kv_batch_get(struct tikv_command *command)
+static void start_batch_get(struct tikv_place *place, enum txn_command_kind kind,
+                            const struct txn_read *read, const ProtobufCBinaryData *bytes,
+                            size_t count, void (*answer)(struct tikv_txn *txn))
 {
-    const Kvrpcpb__BatchGetRequest *request = (const void *)command->request;
     const kvs_slice *keys;
-    struct tikv_place place;
-    struct txn_read read;
-    if (!tikv_place_begin_txn(&place, command, request->context) ||
-        !tikv_txn_slices(command, request->keys, request->n_keys, &keys) ||
-        !tikv_txn_place(&place, keys, request->n_keys) ||
-        !fill_read(&place, &read, request->version, request->need_commit_ts))
+    if (!tikv_txn_slices(place->command, bytes, count, &keys) ||
+        !tikv_txn_place(place, keys, count))
         return;
-    struct tikv_txn *txn = tikv_txn_new(&place, TXN_BATCH_GET, answer_batch_get);
+    struct tikv_txn *txn = tikv_txn_new(place, kind, answer);
     if (txn == NULL)
         return;
-    txn->of.batch_get.read = read;
+    txn->of.batch_get.read = *read;
     txn->of.batch_get.keys = keys;
-    txn->of.batch_get.keys_count = (uint32_t)request->n_keys;
+    txn->of.batch_get.keys_count = (uint32_t)count;
     txn->of.batch_get.size_bytes_max = TIKV_ANSWER_SIZE_MAX;
-    if (request->n_keys > LOOP_KEYS_MAX)
+    if (count > LOOP_KEYS_MAX)
         tikv_txn_read_on_pool(txn);
     else
         tikv_txn_read(txn);
+}
+
+void tikv_kv_batch_get(struct tikv_command *command)
+{
+    const Kvrpcpb__BatchGetRequest *request = (const void *)command->request;
+    struct tikv_place place;
+    struct txn_read read;
+    if (tikv_place_begin_txn(&place, command, request->context) &&
+        fill_read(&place, &read, request->version, request->need_commit_ts))
+        start_batch_get(&place, TXN_BATCH_GET, &read, request->keys, request->n_keys,
+                        answer_batch_get);
+}
+
+static void answer_buffer_get(struct tikv_txn *txn)
+{
+    const struct txn_batch_get *get = &txn->of.batch_get;
+    Kvrpcpb__BufferBatchGetResponse answer = KVRPCPB__BUFFER_BATCH_GET_RESPONSE__INIT;
+    answer.n_pairs = get->pairs_count;
+    answer.pairs = tikv_pair_messages(command_arena(txn->command), get->pairs, get->pairs_count);
+    if (answer.pairs != NULL)
+        tikv_answer_message(txn->command, &answer.base);
+    else
+        tikv_fail_no_memory(txn->command);
+}
+
+/* What a transaction has flushed itself. */
+void tikv_kv_buffer_batch_get(struct tikv_command *command)
+{
+    const Kvrpcpb__BufferBatchGetRequest *request = (const void *)command->request;
+    struct tikv_place place;
+    if (tikv_place_begin_txn(&place, command, request->context))
+        start_batch_get(&place, TXN_BUFFER_GET, &(struct txn_read){.ts = request->version},
+                        request->keys, request->n_keys, answer_buffer_get);
 }
 
 /* --- ranges -------------------------------------------------------------------------------------

@@ -65,6 +65,22 @@ static bool check_sizes(struct tikv_place *place, const struct txn_mutation *mut
     return entry <= TIKV_ENTRY_SIZE_MAX && tikv_place_key_size(place, primary);
 }
 
+/* All that mutations have to fulfil, and where they belong. False: answered. */
+static bool place_mutations(struct tikv_place *place, Kvrpcpb__Mutation *const *from, size_t count,
+                            kvs_slice primary, bool is_lock, struct txn_mutation **ret_mutations)
+{
+    kvs_slice *keys;
+    return take_mutations(place->command, from, count, is_lock, ret_mutations, &keys) &&
+           tikv_txn_place(place, keys, count) && check_sizes(place, *ret_mutations, count, primary);
+}
+
+static bool check_assertion_level(struct tikv_command *command, Kvrpcpb__AssertionLevel level)
+{
+    if (level > KVRPCPB__ASSERTION_LEVEL__Strict)
+        tikv_answer_error(command, "there is no assertion level %d", (int)level);
+    return level <= KVRPCPB__ASSERTION_LEVEL__Strict;
+}
+
 /* --- prewrite -----------------------------------------------------------------------------------
  */
 
@@ -126,23 +142,17 @@ void tikv_kv_prewrite(struct tikv_command *command)
     const Kvrpcpb__PrewriteRequest *request = (const void *)command->request;
     struct txn_mutation *mutations;
     const kvs_slice *secondaries;
-    kvs_slice *keys;
     struct tikv_place place;
     if (!tikv_place_begin_txn(&place, command, request->context) ||
-        !take_mutations(command, request->mutations, request->n_mutations, false, &mutations,
-                        &keys) ||
+        !place_mutations(&place, request->mutations, request->n_mutations,
+                         bytes_slice(request->primary_lock), false, &mutations) ||
         !take_actions(command, request, mutations) ||
         !tikv_txn_slices(command, request->secondaries, request->n_secondaries, &secondaries) ||
-        !tikv_txn_place(&place, keys, request->n_mutations) ||
-        !check_sizes(&place, mutations, request->n_mutations, bytes_slice(request->primary_lock)) ||
         !tikv_txn_check_commit_ts(command, request->start_version) ||
         !tikv_txn_check_commit_ts(command, request->for_update_ts) ||
-        !tikv_txn_check_commit_ts(command, request->min_commit_ts))
+        !tikv_txn_check_commit_ts(command, request->min_commit_ts) ||
+        !check_assertion_level(command, request->assertion_level))
         return;
-    if (request->assertion_level > KVRPCPB__ASSERTION_LEVEL__Strict) {
-        tikv_answer_error(command, "there is no assertion level %d", (int)request->assertion_level);
-        return;
-    }
     struct tikv_txn *txn = tikv_txn_new(&place, TXN_PREWRITE, answer_prewrite);
     if (txn == NULL)
         return;
@@ -152,6 +162,47 @@ void tikv_kv_prewrite(struct tikv_command *command)
         txn->of.prewrite.secondaries = secondaries;
         txn->of.prewrite.secondaries_count = (uint32_t)request->n_secondaries;
     }
+    tikv_txn_write(txn);
+}
+
+static void answer_flush(struct tikv_txn *txn)
+{
+    const struct txn_prewrite *flush = &txn->of.prewrite;
+    if (!tikv_txn_answer_errors(txn, flush->errors, flush->errors_count))
+        tikv_answer(txn->command, slice_make(NULL, 0));
+}
+
+void tikv_kv_flush(struct tikv_command *command)
+{
+    const Kvrpcpb__FlushRequest *request = (const void *)command->request;
+    struct txn_mutation *mutations;
+    struct tikv_place place;
+    if (!tikv_place_begin_txn(&place, command, request->context) ||
+        !place_mutations(&place, request->mutations, request->n_mutations,
+                         bytes_slice(request->primary_key), false, &mutations) ||
+        !tikv_txn_check_commit_ts(command, request->start_ts) ||
+        !tikv_txn_check_commit_ts(command, request->min_commit_ts) ||
+        !check_assertion_level(command, request->assertion_level))
+        return;
+    if (request->generation == 0) {
+        tikv_answer_error(command, "a flush has a generation, from 1");
+        return;
+    }
+    struct tikv_txn *txn = tikv_txn_new(&place, TXN_PREWRITE, answer_flush);
+    if (txn == NULL)
+        return;
+    struct txn_prewrite *flush = &txn->of.prewrite;
+    flush->mutations = mutations;
+    flush->mutations_count = (uint32_t)request->n_mutations;
+    flush->primary = bytes_slice(request->primary_key);
+    flush->start_ts = request->start_ts;
+    flush->lock_ttl_ms = request->lock_ttl;
+    flush->generation = request->generation;
+    flush->assertion_level = (uint8_t)request->assertion_level;
+    flush->txn_size = UINT64_MAX;                 /* unknown: whole regions are to be resolved */
+    flush->min_commit_ts = request->start_ts + 1; /* readers may push it only if it is not 0 */
+    if (flush->min_commit_ts < request->min_commit_ts)
+        flush->min_commit_ts = request->min_commit_ts;
     tikv_txn_write(txn);
 }
 
@@ -333,13 +384,10 @@ void tikv_kv_pessimistic_lock(struct tikv_command *command)
 {
     const Kvrpcpb__PessimisticLockRequest *request = (const void *)command->request;
     struct txn_mutation *mutations;
-    kvs_slice *keys;
     struct tikv_place place;
     if (!tikv_place_begin_txn(&place, command, request->context) ||
-        !take_mutations(command, request->mutations, request->n_mutations, true, &mutations,
-                        &keys) ||
-        !tikv_txn_place(&place, keys, request->n_mutations) ||
-        !check_sizes(&place, mutations, request->n_mutations, bytes_slice(request->primary_lock)) ||
+        !place_mutations(&place, request->mutations, request->n_mutations,
+                         bytes_slice(request->primary_lock), true, &mutations) ||
         !tikv_txn_check_commit_ts(command, request->for_update_ts) ||
         !tikv_txn_check_commit_ts(command, request->min_commit_ts))
         return;

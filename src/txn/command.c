@@ -9,6 +9,7 @@ static size_t command_size(enum txn_command_kind kind)
     case TXN_GET:
         return sizeof(struct txn_get);
     case TXN_BATCH_GET:
+    case TXN_BUFFER_GET:
         return sizeof(struct txn_batch_get);
     case TXN_SCAN:
         return sizeof(struct txn_scan);

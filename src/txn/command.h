@@ -43,6 +43,7 @@ enum txn_command_kind {
     /* reads */
     TXN_GET = 1,
     TXN_BATCH_GET,
+    TXN_BUFFER_GET, /* a transaction's own flushed writes */
     TXN_SCAN,
     TXN_SCAN_LOCK,
     /* two-phase commit */
@@ -197,6 +198,8 @@ struct txn_get {
     struct txn_key_error error;
 };
 
+/* Also TXN_BUFFER_GET: then read.ts is the start_ts of the transaction whose locks are looked at, and
+ * results are the keys that it has put, and those deleted, which have an empty value. */
 struct txn_batch_get {
     struct txn_command base;
     struct txn_read read;
@@ -267,6 +270,7 @@ struct txn_prewrite {
     uint64_t for_update_ts; /* not 0: a pessimistic transaction */
     uint64_t min_commit_ts;
     uint64_t max_commit_ts;       /* 0: no bound */
+    uint64_t generation;          /* not 0: a flush, of an optimistic transaction in two phases */
     const kvs_slice *secondaries; /* async commit, in the request of the primary */
     uint32_t secondaries_count;
     uint8_t assertion_level;

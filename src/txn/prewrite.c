@@ -6,6 +6,9 @@
  *      locks to readers and gets a timestamp above all that were read (txn/pending.h);
  *   3. locks, or at once the versions, are staged.
  * Step 2 comes after all reads: these may have to be done again on the pool.
+ *
+ * A flush, of a transaction that writes before its end, is a prewrite that may write over locks of
+ * its own: docs/txn.md.
  */
 #include "txn/job.h"
 
@@ -20,7 +23,9 @@ enum plan_kind {
 
 struct plan {
     enum plan_kind kind;
-    bool had_lock; /* its own pessimistic lock */
+    bool had_lock;  /* its own pessimistic lock */
+    bool had_flush; /* its own lock, of an earlier flush */
+    bool had_data;  /* whose value is in the data family */
     uint64_t ttl_ms;
     uint64_t min_commit_ts; /* at least; of DONE: that of its lock, 0 when it is none of async */
 };
@@ -73,6 +78,9 @@ static int mutation_check(const struct txn_node *node, const struct txn_prewrite
 static int prewrite_check(struct txn_job *job)
 {
     struct txn_prewrite *command = (struct txn_prewrite *)(void *)job->command;
+    if (command->generation != 0 &&
+        (is_pessimistic(command) || command->use_async_commit || command->try_one_pc))
+        return KVS_ERR_INVALID_ARGUMENT;
     if (command->mutations_count > KVS_BATCH_COUNT_MAX ||
         command->primary.size > KVS_KEY_SIZE_MAX ||
         (command->use_async_commit && command->secondaries_count > RECORD_SECONDARIES_MAX))
@@ -148,13 +156,40 @@ static bool is_refused(const struct prewrite *prewrite)
     return prewrite->failure.kind != TXN_ERROR_NONE;
 }
 
-static bool is_newest_below_start(struct prewrite *prewrite)
+/* --- step 1: a key ---------------------------------------------------------------------------- */
+
+/* Its time to live and min_commit_ts may have been raised, and others told. */
+static void keep_higher(struct plan *plan, const struct lock_record *lock)
 {
-    return job_is_newest_below(prewrite->job, prewrite->view, prewrite->key,
-                               prewrite->command->start_ts);
+    if (plan->ttl_ms < lock->ttl_ms)
+        plan->ttl_ms = lock->ttl_ms;
+    if (plan->min_commit_ts < lock->min_commit_ts)
+        plan->min_commit_ts = lock->min_commit_ts;
 }
 
-/* --- step 1: a key ---------------------------------------------------------------------------- */
+/* A flush meets a lock of its own transaction, which has held the key ever since it was written. */
+static void check_own_flush(struct prewrite *prewrite, const struct lock_record *lock)
+{
+    const struct txn_prewrite *command = prewrite->command;
+    const struct txn_mutation *mutation = prewrite->mutation;
+    struct plan *plan = prewrite->plan;
+    if (lock->generation == 0) {
+        txn_error_abort(&prewrite->failure, mutation->key,
+                        "the key is prewritten by this transaction, and cannot be flushed");
+        return;
+    }
+    if (lock->generation >= command->generation || mutation->op == TXN_OP_LOCK) {
+        plan->kind = PLAN_DONE;
+        return;
+    }
+    if (must_not_exist(mutation) && lock->type == TXN_OP_PUT)
+        prewrite->failure =
+            (struct txn_key_error){.kind = TXN_ERROR_ALREADY_EXISTS, .key = mutation->key};
+    /* Under a LOCK is what was committed. */
+    plan->had_flush = lock->type != TXN_OP_LOCK;
+    plan->had_data = lock->type == TXN_OP_PUT && !lock->has_value;
+    keep_higher(plan, lock);
+}
 
 /* A lock is there. */
 static int check_lock(struct prewrite *prewrite, const struct lock_record *lock)
@@ -167,6 +202,10 @@ static int check_lock(struct prewrite *prewrite, const struct lock_record *lock)
             return refuse_without_pessimistic_lock(prewrite);
         plan->kind = PLAN_NOTHING;
         return refuse_locked(prewrite, lock);
+    }
+    if (lock->type != TXN_OP_PESSIMISTIC_LOCK && command->generation != 0) {
+        check_own_flush(prewrite, lock);
+        return 0;
     }
     if (lock->type != TXN_OP_PESSIMISTIC_LOCK) {
         plan->kind = PLAN_DONE;
@@ -182,25 +221,30 @@ static int check_lock(struct prewrite *prewrite, const struct lock_record *lock)
         mutation->expected_for_update_ts != lock->for_update_ts)
         return refuse_without_pessimistic_lock(prewrite);
     plan->had_lock = true;
-    if (plan->ttl_ms < lock->ttl_ms)
-        plan->ttl_ms = lock->ttl_ms;
-    if (plan->min_commit_ts < lock->min_commit_ts)
-        plan->min_commit_ts = lock->min_commit_ts;
+    keep_higher(plan, lock);
     return 0;
+}
+
+/* When the newest version was committed; 0: there is none, or none as new as the transaction. */
+static int newest_since_start(struct prewrite *prewrite, uint64_t *ret_ts)
+{
+    *ret_ts = 0;
+    if (job_is_newest_below(prewrite->job, prewrite->view, prewrite->key,
+                            prewrite->command->start_ts))
+        return 0;
+    uint64_t newest_ts;
+    int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
+    if (error == 0 && newest_ts >= prewrite->command->start_ts)
+        *ret_ts = newest_ts;
+    return error == KVS_ERR_NOT_FOUND ? 0 : error;
 }
 
 /* The pessimistic lock is gone; if nobody can have written since, its absence changes nothing. */
 static int amend_lock(struct prewrite *prewrite)
 {
     uint64_t newest_ts;
-    if (is_newest_below_start(prewrite))
-        return 0;
-    int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
-    if (error == KVS_ERR_NOT_FOUND)
-        return 0;
-    if (error == 0 && newest_ts >= prewrite->command->start_ts)
-        return refuse_without_pessimistic_lock(prewrite);
-    return error;
+    int error = newest_since_start(prewrite, &newest_ts);
+    return error == 0 && newest_ts != 0 ? refuse_without_pessimistic_lock(prewrite) : error;
 }
 
 /* A key whose versions nobody wants to be looked at: the request may still be one that was sent
@@ -208,14 +252,9 @@ static int amend_lock(struct prewrite *prewrite)
 static int check_late(struct prewrite *prewrite)
 {
     uint64_t newest_ts;
-    if (is_newest_below_start(prewrite))
-        return 0;
-    int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
-    if (error == KVS_ERR_NOT_FOUND)
-        return 0;
-    if (error == 0 && newest_ts > prewrite->command->start_ts)
-        return look_for_commit(prewrite);
-    return error;
+    int error = newest_since_start(prewrite, &newest_ts);
+    return error == 0 && newest_ts > prewrite->command->start_ts ? look_for_commit(prewrite)
+                                                                 : error;
 }
 
 static bool skips_version_check(const struct prewrite *prewrite)
@@ -282,19 +321,6 @@ static bool asserts(const struct prewrite *prewrite)
            prewrite->command->assertion_level != TXN_ASSERT_OFF;
 }
 
-/* Most keys: the newest version is older than the transaction, whatever it says. */
-static int check_newest_ts(struct prewrite *prewrite, bool *ret_is_enough)
-{
-    uint64_t newest_ts;
-    *ret_is_enough = is_newest_below_start(prewrite);
-    if (*ret_is_enough)
-        return 0;
-    int error = mvcc_newest_ts(prewrite->view, prewrite->key, &newest_ts);
-    *ret_is_enough =
-        error == KVS_ERR_NOT_FOUND || (error == 0 && newest_ts < prewrite->command->start_ts);
-    return error == KVS_ERR_NOT_FOUND ? 0 : error;
-}
-
 /* *ret_found: a version is there, in `version`; not told when nobody asks for it. */
 static int check_versions(struct prewrite *prewrite, struct mvcc_version *version, bool *ret_found)
 {
@@ -302,9 +328,9 @@ static int check_versions(struct prewrite *prewrite, struct mvcc_version *versio
     bool is_passed = true;
     *ret_found = false;
     if (!must_not_exist(prewrite->mutation) && !asserts(prewrite)) {
-        bool is_enough;
-        int error = check_newest_ts(prewrite, &is_enough);
-        if (error != 0 || is_enough)
+        uint64_t newest_ts; /* of most keys it is older than the transaction, whatever it says */
+        int error = newest_since_start(prewrite, &newest_ts);
+        if (error != 0 || newest_ts == 0)
             return error;
     }
     while (is_passed) {
@@ -352,6 +378,22 @@ static int check_assertion(struct prewrite *prewrite, bool was_read, bool found,
     return 0;
 }
 
+/* The lock, if there is one, allows the write: what else is to be looked at? */
+static int check_committed(struct prewrite *prewrite)
+{
+    struct mvcc_version version;
+    bool found = false;
+    bool was_read = !skips_version_check(prewrite);
+    int error = 0;
+    if (was_read)
+        error = check_versions(prewrite, &version, &found);
+    else if (!prewrite->plan->had_lock)
+        error = check_late(prewrite);
+    if (error == 0 && !is_refused(prewrite))
+        error = check_assertion(prewrite, was_read, found, &version);
+    return error;
+}
+
 static int check_key(struct prewrite *prewrite)
 {
     struct txn_prewrite *command = prewrite->command;
@@ -373,15 +415,8 @@ static int check_key(struct prewrite *prewrite)
     if (error != 0 || is_refused(prewrite) || plan->kind == PLAN_DONE ||
         prewrite->locked_count > locked_before)
         return error;
-    struct mvcc_version version;
-    bool found = false;
-    bool was_read = !skips_version_check(prewrite);
-    if (was_read)
-        error = check_versions(prewrite, &version, &found);
-    else if (!plan->had_lock)
-        error = check_late(prewrite);
-    if (error == 0 && !is_refused(prewrite))
-        error = check_assertion(prewrite, was_read, found, &version);
+    if (!plan->had_flush)
+        error = check_committed(prewrite);
     if (prewrite->mutation->op == TXN_OP_CHECK_NOT_EXISTS)
         plan->kind = PLAN_NOTHING;
     return error;
@@ -407,6 +442,7 @@ static struct lock_record lock_of(const struct prewrite *prewrite, uint32_t i, b
         .type = lock_type_of(mutation),
         .use_async_commit = is_async,
         .has_value = is_inline(mutation),
+        .generation = command->generation,
         .primary = command->primary,
         .start_ts = command->start_ts,
         .ttl_ms = prewrite->plans[i].ttl_ms,
@@ -485,7 +521,9 @@ static int stage_value(struct prewrite *prewrite, uint32_t i)
 {
     const struct txn_mutation *mutation = &prewrite->command->mutations[i];
     if (lock_type_of(mutation) != TXN_OP_PUT || is_inline(mutation))
-        return 0;
+        return prewrite->plans[i].had_data
+                   ? job_remove_data(prewrite->job, prewrite->key, prewrite->command->start_ts)
+                   : 0;
     return job_put_data(prewrite->job, prewrite->key, prewrite->command->start_ts, mutation->value);
 }
 

@@ -6,8 +6,8 @@
 
 bool txn_kind_is_read(uint8_t kind)
 {
-    return kind == TXN_GET || kind == TXN_BATCH_GET || kind == TXN_SCAN || kind == TXN_SCAN_LOCK ||
-           kind == TXN_MVCC_BY_KEY || kind == TXN_MVCC_BY_START_TS;
+    return kind == TXN_GET || kind == TXN_BATCH_GET || kind == TXN_BUFFER_GET || kind == TXN_SCAN ||
+           kind == TXN_SCAN_LOCK || kind == TXN_MVCC_BY_KEY || kind == TXN_MVCC_BY_START_TS;
 }
 
 static const struct txn_read *read_of(const struct txn_command *command)
@@ -42,6 +42,7 @@ int txn_read_check(const struct txn_command *command)
     case TXN_GET:
         return keys_check(&((const struct txn_get *)(const void *)command)->key, 1);
     case TXN_BATCH_GET:
+    case TXN_BUFFER_GET:
         return batch->keys_count > KVS_BATCH_COUNT_MAX ? KVS_ERR_TOO_LARGE
                                                        : keys_check(batch->keys, batch->keys_count);
     case TXN_MVCC_BY_KEY:
@@ -249,6 +250,15 @@ static int copy_value(struct txn_command *command, kvs_slice value, struct txn_p
     return txn_slice_copy(&command->arena, value, &pair->value);
 }
 
+/* Of a lock that is a PUT. */
+static int lock_value(struct engine_view *view, struct record_key *record,
+                      const struct lock_record *lock, kvs_slice *ret_value)
+{
+    const struct write_record write = {
+        .start_ts = lock->start_ts, .has_value = lock->has_value, .value = lock->value};
+    return mvcc_value(view, record, &write, ret_value);
+}
+
 /* What a lock with this effect makes of the read; *ret_done: no version has to be looked for. */
 static int read_key_lock(struct txn_command *command, const struct txn_read *read,
                          struct engine_view *view, struct record_key *record,
@@ -262,10 +272,8 @@ static int read_key_lock(struct txn_command *command, const struct txn_read *rea
     if (effect == READ_LOCK_CONFLICT) {
         read_conflict_set(request_error, read, pair->key, (kvs_slice){0}, lock->start_ts, 0);
     } else if (effect == READ_LOCK_SHOWS && lock->type == TXN_OP_PUT) {
-        const struct write_record write = {
-            .start_ts = lock->start_ts, .has_value = lock->has_value, .value = lock->value};
         kvs_slice value;
-        int error = mvcc_value(view, record, &write, &value);
+        int error = lock_value(view, record, lock, &value);
         *ret_found = error == 0;
         return error == 0 ? copy_value(command, value, pair) : error;
     }
@@ -334,6 +342,30 @@ int read_key(struct txn_command *command, const struct txn_read *read, struct en
     return error;
 }
 
+/* What the transaction itself has written so far: its locks. */
+static int read_own_write(struct txn_batch_get *batch, struct engine_view *view, kvs_slice key,
+                          struct txn_pair *ret_pair, bool *ret_found)
+{
+    *ret_pair = (struct txn_pair){.key = key};
+    *ret_found = false;
+    struct record_key record;
+    record_key_set(&record, key);
+    struct lock_record lock;
+    int error = mvcc_lock(view, record_key_slice(&record), &lock);
+    if (error == KVS_ERR_NOT_FOUND)
+        return 0;
+    if (error != 0 || lock.start_ts != batch->read.ts ||
+        (lock.type != TXN_OP_PUT && lock.type != TXN_OP_DELETE))
+        return error;
+    kvs_slice value = {0};
+    if (lock.type == TXN_OP_PUT)
+        error = lock_value(view, &record, &lock, &value);
+    if (error == 0)
+        error = copy_value(&batch->base, value, ret_pair);
+    *ret_found = error == 0;
+    return error;
+}
+
 /* --- the commands ----------------------------------------------------------------------------- */
 
 static int read_get(struct txn_get *get, struct engine_view *view)
@@ -363,8 +395,10 @@ static int read_batch_get(struct txn_batch_get *batch, struct engine_view *view)
     for (uint32_t i = 0; i < batch->keys_count; i++) {
         struct txn_pair *pair = &batch->pairs[batch->pairs_count];
         bool found;
-        int error =
-            read_key(&batch->base, &batch->read, view, batch->keys[i], pair, &found, &batch->error);
+        int error = batch->base.kind == TXN_BUFFER_GET
+                        ? read_own_write(batch, view, batch->keys[i], pair, &found)
+                        : read_key(&batch->base, &batch->read, view, batch->keys[i], pair, &found,
+                                   &batch->error);
         if (error != 0 || batch->error.kind != TXN_ERROR_NONE)
             return error;
         batch->pairs_count += found || pair->error.kind != TXN_ERROR_NONE;
@@ -383,6 +417,7 @@ int txn_read_run(struct txn_command *command, struct engine_view *view)
     case TXN_GET:
         return read_get((struct txn_get *)(void *)command, view);
     case TXN_BATCH_GET:
+    case TXN_BUFFER_GET:
         return read_batch_get((struct txn_batch_get *)(void *)command, view);
     case TXN_SCAN:
         return read_scan((struct txn_scan *)(void *)command, view);

@@ -7,10 +7,12 @@
 
 #define VERSION 1u
 #define LOCK_HEADER_SIZE 52u
+#define LOCK_GENERATION_SIZE 8u
 #define WRITE_HEADER_SIZE 12u
 
 #define LOCK_ASYNC_COMMIT 1u
 #define LOCK_HAS_VALUE 2u
+#define LOCK_FLUSHED 4u
 #define WRITE_OVERLAPPED_ROLLBACK 1u
 #define WRITE_HAS_VALUE 2u
 #define WRITE_PROTECTED 4u
@@ -61,7 +63,8 @@ static size_t secondaries_size(const struct lock_record *record)
 
 size_t lock_record_size(const struct lock_record *record)
 {
-    return LOCK_HEADER_SIZE + record->primary.size + record->value.size + secondaries_size(record);
+    return LOCK_HEADER_SIZE + (record->generation != 0 ? LOCK_GENERATION_SIZE : 0) +
+           record->primary.size + record->value.size + secondaries_size(record);
 }
 
 static uint8_t *put_bytes(uint8_t *to, kvs_slice bytes)
@@ -77,7 +80,8 @@ void lock_record_encode(const struct lock_record *record, uint8_t *to)
     to[0] = VERSION;
     to[1] = record->type;
     to[2] = (uint8_t)((record->use_async_commit ? LOCK_ASYNC_COMMIT : 0) |
-                      (record->has_value ? LOCK_HAS_VALUE : 0));
+                      (record->has_value ? LOCK_HAS_VALUE : 0) |
+                      (record->generation != 0 ? LOCK_FLUSHED : 0));
     to[3] = (uint8_t)record->value.size;
     put_u16(to + 4, (uint16_t)record->primary.size);
     put_u64(to + 8, record->start_ts);
@@ -86,7 +90,12 @@ void lock_record_encode(const struct lock_record *record, uint8_t *to)
     put_u64(to + 32, record->txn_size);
     put_u64(to + 40, record->min_commit_ts);
     put_u32(to + 48, record->secondaries_count);
-    to = put_bytes(to + LOCK_HEADER_SIZE, record->primary);
+    to += LOCK_HEADER_SIZE;
+    if (record->generation != 0) {
+        put_u64(to, record->generation);
+        to += LOCK_GENERATION_SIZE;
+    }
+    to = put_bytes(to, record->primary);
     to = put_bytes(to, record->value);
     if (record->secondaries == NULL) {
         put_bytes(to, record->secondary_bytes);
@@ -122,12 +131,20 @@ int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record)
 {
     const uint8_t *p = bytes.data;
     if (bytes.size < LOCK_HEADER_SIZE || p[0] != VERSION || !lock_type_is_known(p[1]) ||
-        (p[2] & ~(LOCK_ASYNC_COMMIT | LOCK_HAS_VALUE)) != 0 || get_u16(p + 6) != 0)
+        (p[2] & ~(LOCK_ASYNC_COMMIT | LOCK_HAS_VALUE | LOCK_FLUSHED)) != 0 || get_u16(p + 6) != 0)
         return KVS_ERR_CORRUPTION;
+    size_t header = LOCK_HEADER_SIZE;
+    uint64_t generation = 0;
+    if ((p[2] & LOCK_FLUSHED) != 0) {
+        header += LOCK_GENERATION_SIZE;
+        generation = bytes.size >= header ? get_u64(p + LOCK_HEADER_SIZE) : 0;
+        if (generation == 0)
+            return KVS_ERR_CORRUPTION;
+    }
     bool has_value = (p[2] & LOCK_HAS_VALUE) != 0;
     size_t primary_size = get_u16(p + 4);
     size_t value_size = p[3];
-    size_t fixed = LOCK_HEADER_SIZE + primary_size + value_size;
+    size_t fixed = header + primary_size + value_size;
     if (bytes.size < fixed || (!has_value && value_size > 0) || (has_value && p[1] != TXN_OP_PUT) ||
         primary_size > KVS_KEY_SIZE_MAX)
         return KVS_ERR_CORRUPTION;
@@ -139,8 +156,9 @@ int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record)
         .type = p[1],
         .use_async_commit = (p[2] & LOCK_ASYNC_COMMIT) != 0,
         .has_value = has_value,
-        .primary = slice_make(p + LOCK_HEADER_SIZE, primary_size),
-        .value = slice_make(p + LOCK_HEADER_SIZE + primary_size, value_size),
+        .generation = generation,
+        .primary = slice_make(p + header, primary_size),
+        .value = slice_make(p + header + primary_size, value_size),
         .start_ts = get_u64(p + 8),
         .ttl_ms = get_u64(p + 16),
         .for_update_ts = get_u64(p + 24),

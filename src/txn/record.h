@@ -26,6 +26,7 @@ struct lock_record {
     uint8_t type; /* enum txn_op: PUT, DELETE, LOCK or PESSIMISTIC_LOCK */
     bool use_async_commit;
     bool has_value;
+    uint64_t generation; /* of the flush that wrote it; 0: none did */
     kvs_slice primary;
     kvs_slice value;
     uint64_t start_ts;

@@ -77,6 +77,8 @@ static const char *const store_paths[] = {
     T "BroadcastTxnStatus",
     T "MvccGetByKey",
     T "MvccGetByStartTs",
+    T "KvFlush",
+    T "KvBufferBatchGet",
 };
 
 static const char *const pd_paths[] = {

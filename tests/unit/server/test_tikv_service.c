@@ -493,9 +493,13 @@ static void test_commands_that_are_not_known(void **state)
     peer_stream(peer);
     batch_add(batch, 42); /* nothing set */
     size_t i = batch_add(batch, 43);
-    Kvrpcpb__FlushRequest of_pipelines = KVRPCPB__FLUSH_REQUEST__INIT;
-    batch->requests[i].cmd_case = TIKVPB__BATCH_COMMANDS_REQUEST__REQUEST__CMD_FLUSH;
-    batch->requests[i].flush = &of_pipelines;
+    ProtobufCMessageUnknownField flashback = {/* a command that this schema does not have */
+                                              .tag = 35,
+                                              .wire_type = 2,
+                                              .len = 3,
+                                              .data = (uint8_t[]){2, 16, 7}};
+    batch->requests[i].base.unknown_fields = &flashback;
+    batch->requests[i].base.n_unknown_fields = 1;
     batch_send(batch);
     Tikvpb__BatchCommandsResponse *answer = peer_receive(peer);
     assert_int_equal(answer->n_responses, 2);

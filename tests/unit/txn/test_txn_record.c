@@ -77,16 +77,42 @@ static void test_lock_refuses_other_bytes(void **state)
     static const struct {
         size_t at;
         uint8_t value;
-    } changes[] = {{0, 2},  {1, 3}, {1, 7},  {1, TXN_OP_DELETE},
-                   {2, 1},  {2, 7}, {3, 99}, {4, 0xff},
-                   {5, 1},  {6, 1}, {7, 1},  {48, 2},
-                   {48, 4}, {51, 1}};
+    } changes[] = {{0, 2},    {1, 3},  {1, 7},  {1, TXN_OP_DELETE},
+                   {2, 1},    {2, 7},  {2, 11}, {3, 99},
+                   {4, 0xff}, {5, 1},  {6, 1},  {7, 1},
+                   {48, 2},   {48, 4}, {51, 1}};
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         uint8_t kept = bytes[changes[i].at];
         bytes[changes[i].at] = changes[i].value;
         assert_int_equal(lock_record_decode(slice_make(bytes, size), &back), KVS_ERR_CORRUPTION);
         bytes[changes[i].at] = kept;
     }
+}
+
+static void test_flushed_lock(void **state)
+{
+    (void)state;
+    struct lock_record lock = {.type = TXN_OP_PUT,
+                               .has_value = true,
+                               .generation = 0x0102030405060708,
+                               .primary = S("primary"),
+                               .value = S("value"),
+                               .start_ts = 1,
+                               .txn_size = UINT64_MAX,
+                               .min_commit_ts = 2};
+    uint8_t bytes[100];
+    size_t size = lock_record_size(&lock);
+    assert_int_equal(size, 52 + 8 + 7 + 5);
+    lock_record_encode(&lock, bytes);
+    struct lock_record back;
+    assert_int_equal(lock_record_decode(slice_make(bytes, size), &back), 0);
+    assert_true(back.generation == lock.generation);
+    assert_slice_equal(back.primary, "primary");
+    assert_slice_equal(back.value, "value");
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(lock_record_decode(slice_make(bytes, i), &back), KVS_ERR_CORRUPTION);
+    memset(bytes + 52, 0, 8); /* a generation that is none */
+    assert_int_equal(lock_record_decode(slice_make(bytes, size), &back), KVS_ERR_CORRUPTION);
 }
 
 static void test_write_round_trip(void **state)
@@ -151,9 +177,8 @@ static void test_keys_keep_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lock_round_trip),
-        cmocka_unit_test(test_lock_refuses_other_bytes),
-        cmocka_unit_test(test_write_round_trip),
+        cmocka_unit_test(test_lock_round_trip), cmocka_unit_test(test_lock_refuses_other_bytes),
+        cmocka_unit_test(test_flushed_lock),    cmocka_unit_test(test_write_round_trip),
         cmocka_unit_test(test_keys_keep_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
