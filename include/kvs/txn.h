@@ -82,7 +82,8 @@ enum kvs_txn_priority {
 /* What kvs_txn_free does with a transaction that was neither committed nor rolled back. */
 enum kvs_txn_on_drop {
     KVS_TXN_DROP_ROLLBACK = 0, /* gives its locks back, in the background */
-    KVS_TXN_DROP_LEAVE = 1,    /* leaves its locks to end by themselves, after some 20 seconds */
+    KVS_TXN_DROP_LEAVE = 1,    /* leaves its locks to end by themselves, after some 20 seconds; in
+                                  process, also with the next opening */
 };
 
 /* Zero means the default in every field. Set size = sizeof(struct kvs_txn_options). */

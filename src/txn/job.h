@@ -26,6 +26,7 @@ struct txn_node {
     uint32_t wait_default_ms;
     uint32_t wait_max_ms;
     uint32_t value_size_max;
+    uint64_t dead_before_ts;
     struct pending_table pending;
     struct wait_room room;
     struct latches latches;

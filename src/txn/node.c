@@ -675,6 +675,7 @@ int txn_node_new(struct engine *engine, const struct txn_node_options *options,
     node->wait_max_ms = options->wait_max_ms > 0 ? options->wait_max_ms : WAIT_DEFAULT_MS;
     node->value_size_max =
         options->value_size_max > 0 ? options->value_size_max : KVS_VALUE_SIZE_MAX;
+    node->dead_before_ts = options->dead_before_ts;
     pending_init(&node->pending, options->max_ts);
     wait_room_init(&node->room);
     *ret_node = node;

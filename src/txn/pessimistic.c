@@ -82,7 +82,8 @@ static int refuse_locked(struct locking *locking, const struct lock_record *lock
     if (failed != 0)
         return failed;
     refuse(locking, &error);
-    job->wants_wait = locking->command->wait_timeout_ms >= 0;
+    job->wants_wait =
+        locking->command->wait_timeout_ms >= 0 && lock->start_ts >= job->node->dead_before_ts;
     if (job->waiter.lock_ts != lock->start_ts || job->wait_begun_ns == 0)
         job->wait_begun_ns = clock_now_ns();
     job->waiter.key = locking->mutation->key;

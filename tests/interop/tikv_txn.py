@@ -15,7 +15,10 @@ STAGES = {  # where a client dies -> what others find afterwards
     "locked": "old",
     "prewritten": "old",
     "committing": "locked",
+    "flushed": "old",
+    "flush-committing": "locked",
 }
+FLUSHERS = ("go",)
 CANNOT = {("rust", "committing"), ("python", "prewritten"), ("python", "committing"), ("java", "locked")}
 GC_SECONDS_MAX = 30
 HISTORIANS = "rust", "go", "go-2.0.7"
@@ -51,7 +54,7 @@ def crashes(results, programs, pd):
     """Each client is killed at a stage of its commit; each other one reads what is left, and gets by."""
     for victim in programs:
         for stage, value in STAGES.items():
-            if (victim.name, stage) in CANNOT:
+            if (victim.name, stage) in CANNOT or (stage.startswith("flush") and victim.name not in FLUSHERS):
                 continue
             for reader in programs:
                 prefix = f"txn-crash/{victim.name}/{stage}/{reader.name}/"

@@ -183,7 +183,9 @@ static int start_txn(struct local_engine *local, struct loop *loop)
             .max_ts = now_ts,
             .wait_max_ms = LOCAL_WAIT_MAX_MS,
             .value_size_max = local->value_size_max,
+            .dead_before_ts = now_ts,
         };
+        local->opened_ts = now_ts;
         error = txn_node_new(local->engine, &options, &local->node);
     }
     if (error != 0 && opened)
@@ -496,6 +498,7 @@ int local_transport_new(struct local_engine *local, struct loop *loop,
     transport->base.is_local = true;
     transport->base.batch_count_max = UINT32_MAX;
     transport->base.batch_bytes_max = LOCAL_BATCH_BYTES_MAX;
+    transport->base.dead_before_ts = local->opened_ts;
     transport->local = local;
     transport->submit_task.run = on_submit;
     *ret_transport = &transport->base;

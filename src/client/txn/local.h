@@ -23,6 +23,7 @@ struct local_engine {
     pthread_mutex_t mutex;
     unsigned refs;
     struct txn_node *node; /* NULL: no client has come yet */
+    uint64_t opened_ts;    /* the first timestamp given: who began before it is gone */
     struct meta_store meta;
     struct tso *tso;
 };

@@ -24,6 +24,7 @@ struct resolve_job {
     uint64_t now_ts;
     uint64_t commit_ts; /* 0: rolled back */
     uint64_t deadline_ms;
+    bool is_dead; /* no client has it any more: its time does not matter */
     bool forced_sync;
     bool may_roll_back; /* when its primary is not there */
     bool whole_region;
@@ -416,7 +417,7 @@ static void job_on_alive(struct resolve_job *job, const struct txn_check_status 
 {
     struct resolver *resolver = job->resolver;
     const struct txn_lock_info *primary = &status->lock;
-    bool is_expired = lock_is_expired(primary, job->now_ts);
+    bool is_expired = job->is_dead || lock_is_expired(primary, job->now_ts);
     if (primary->use_async_commit && is_expired && !job->forced_sync) {
         job_check_secondaries(job, primary);
         return;
@@ -434,7 +435,8 @@ static void job_on_alive(struct resolve_job *job, const struct txn_check_status 
 
 static void job_on_no_txn(struct resolve_job *job)
 {
-    bool is_expired = job->lock.ttl_ms == 0 || lock_is_expired(&job->lock, job->now_ts);
+    bool is_expired =
+        job->is_dead || job->lock.ttl_ms == 0 || lock_is_expired(&job->lock, job->now_ts);
     if (!is_expired) {
         job_end_alive(job, NOT_FOUND_WAIT_MS);
     } else if (job->lock.type == TXN_OP_PESSIMISTIC_LOCK) {
@@ -484,11 +486,12 @@ static int status_fit(struct txn_call *call, const struct txn_bounds *bounds)
     (void)bounds;
     const struct resolve_job *job = call->owner;
     struct txn_check_status *command = &call->command.check_status;
-    bool by_force = job->resolver != NULL && job->resolver->purpose == RESOLVE_BY_FORCE;
+    bool by_force = job->is_dead || job->lock.ttl_ms == 0 ||
+                    (job->resolver != NULL && job->resolver->purpose == RESOLVE_BY_FORCE);
     command->primary = job->lock.primary;
     command->start_ts = job->lock.start_ts;
     command->caller_start_ts = job->resolver != NULL ? job->resolver->caller_ts : 0;
-    command->current_ts = by_force || job->lock.ttl_ms == 0 ? TXN_TS_MAX : job->now_ts;
+    command->current_ts = by_force ? TXN_TS_MAX : job->now_ts;
     command->rollback_if_not_exist = job->may_roll_back;
     command->force_sync_commit = job->forced_sync;
     command->resolving_pessimistic_lock = job->lock.type == TXN_OP_PESSIMISTIC_LOCK;
@@ -573,6 +576,7 @@ static struct resolve_job *job_new(struct resolver *resolver, const struct txn_l
     job->lock.primary = slice_make(primary, lock->primary.size);
     job->lock.secondaries = NULL;
     job->lock.secondaries_count = 0;
+    job->is_dead = lock->start_ts < job->shard->transport->dead_before_ts;
     list_init(&job->calls);
     list_init(&job->node);
     list_append(&resolver->jobs, &job->node);

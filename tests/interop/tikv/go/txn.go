@@ -549,6 +549,7 @@ func (t *txnTest) listTxn() {
 	t.run("counters of many", t.counters)
 	t.run("ranges", t.ranges)
 	t.run("regions", t.splitTxn)
+	t.listPipelined()
 	wait.Wait()
 	t.run("garbage collection", t.gc)
 }
@@ -584,6 +585,8 @@ func (t *txnTest) crash(ctx context.Context, stage string) {
 		must(txn.Set(t.key(names[i]), []byte("new")))
 	}
 	switch stage {
+	case "flushed", "flush-committing":
+		t.leaveFlushed(ctx, stage == "flush-committing", names)
 	case "locked":
 		must(t.lock(ctx, txn, kv.LockAlwaysWait, names...))
 	case "prewritten":

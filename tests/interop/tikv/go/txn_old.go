@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/tikv/client-go/v2/txnkv/transaction"
 	"github.com/tikv/client-go/v2/txnkv/txnsnapshot"
 )
@@ -19,4 +21,11 @@ func down(snapshot *txnsnapshot.KVSnapshot, from, to []byte) pairs {
 
 func commitTS(txn *transaction.KVTxn) uint64 {
 	return transaction.TxnProbe{KVTxn: txn}.GetCommitTS()
+}
+
+// This version has no transactions that flush.
+func (t *txnTest) listPipelined() {}
+
+func (t *txnTest) leaveFlushed(context.Context, bool, []string) {
+	check(false, "there is no flush")
 }

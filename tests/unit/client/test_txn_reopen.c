@@ -1,0 +1,225 @@
+/*
+ * A directory that another process left in the middle of transactions: its locks are those of the
+ * dead, and nobody waits until their time is over. Here that would take a day.
+ */
+#include "unit/client/txn_world.h"
+
+#include "test.h"
+
+#define DAY_MS (24u * 3600 * 1000)
+
+static struct txn_world world;
+static enum txn_world_kind kind;
+
+static int set_up(void **state)
+{
+    (void)state;
+    txn_world_start(&world, kind, 2);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    txn_world_stop(&world);
+    return 0;
+}
+
+static void reopen(void)
+{
+    txn_world_close(world.client);
+    world.client = txn_world_client(&world);
+}
+
+static struct ghost make_ghost(const char *primary)
+{
+    return (struct ghost){
+        .start_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client)),
+        .primary = primary,
+        .ttl_ms = DAY_MS,
+    };
+}
+
+static void expect_now(const char *key, const char *expected)
+{
+    char value[64];
+    assert_int_equal(get_now(world.client, key, value), 0);
+    assert_string_equal(value, expected);
+}
+
+static kvs_txn *begin(bool is_pessimistic)
+{
+    const struct kvs_txn_options options = {.size = sizeof options,
+                                            .pessimistic = is_pessimistic,
+                                            .lock_wait_ms = KVS_TXN_LOCK_NO_WAIT};
+    return kvs_txn_begin(world.client, &options);
+}
+
+/* Both writes get by. */
+static void write_both(bool is_pessimistic)
+{
+    kvs_txn *txn = begin(is_pessimistic);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("a"), text("next"))), 0);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("next"))), 0);
+    assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+    kvs_txn_free(txn);
+    expect_now("a", "next");
+    expect_now("b", "next");
+}
+
+static const char *const old_values[] = {"a=old", "b=old", "c=old"};
+
+/* Both have values, and both are locked by one that began after that; a is its primary. */
+static struct ghost prewrite_both(void)
+{
+    put_all(world.client, old_values, 3);
+    struct ghost ghost = make_ghost("a");
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "a", "new"), 0);
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "new"), 0);
+    return ghost;
+}
+
+static void test_not_committed(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        prewrite_both();
+        reopen();
+        if (i == 0) { /* readers, by either key; then writers of both kinds */
+            expect_now("b", "old");
+            expect_now("a", "old");
+        } else {
+            write_both(i == 1);
+        }
+    }
+}
+
+/* The primary says that it was committed, so the rest is. */
+static void test_committed(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct ghost ghost = prewrite_both();
+        uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+        assert_int_equal(ghost_commit(world.client, &ghost, "a", commit_ts), 0);
+        reopen();
+        if (i > 0) {
+            kvs_txn *txn = begin(i == 1);
+            assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("next"))), 0);
+            assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+            kvs_txn_free(txn);
+        }
+        expect_now("b", i > 0 ? "next" : "new");
+        expect_now("a", "new");
+        char value[64];
+        kvs_snapshot *then = kvs_snapshot_new(world.client, commit_ts);
+        assert_int_equal(wait_value(kvs_snapshot_get(then, text("b")), value), 0);
+        assert_string_equal(value, "new");
+        kvs_snapshot_free(then);
+    }
+}
+
+/* All locks of an asynchronous commit are there: it is committed; one is missing: it is not. */
+static void test_asynchronous(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        bool is_whole = i % 2 == 0;
+        put_all(world.client, old_values, 3);
+        struct ghost ghost = make_ghost("a");
+        ghost.async = true;
+        ghost.min_commit_ts = ghost.start_ts + 1;
+        ghost.secondaries[0] = "b";
+        ghost.secondaries[1] = "c";
+        ghost.secondaries_count = 2;
+        assert_int_equal(ghost_prewrite(world.client, &ghost, "a", "new"), 0);
+        ghost.secondaries_count = 0;
+        assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "new"), 0);
+        if (is_whole)
+            assert_int_equal(ghost_prewrite(world.client, &ghost, "c", "new"), 0);
+        reopen();
+        if (i >= 2) { /* a writer is the first to meet it */
+            kvs_txn *txn = begin(i == 2);
+            assert_int_equal(wait_free(kvs_txn_put(txn, text("c"), text("next"))), 0);
+            assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+            kvs_txn_free(txn);
+        }
+        expect_now("b", is_whole ? "new" : "old");
+        expect_now("a", is_whole ? "new" : "old");
+        expect_now("c", i >= 2 ? "next" : is_whole ? "new" : "old");
+    }
+}
+
+/* Its primary lock never came. */
+static void test_without_a_primary(void **state)
+{
+    (void)state;
+    put_all(world.client, old_values, 3);
+    struct ghost ghost = make_ghost("a");
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "new"), 0);
+    reopen();
+    expect_now("b", "old");
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "a", "new"),
+                     -1000 - TXN_ERROR_WRITE_CONFLICT);
+    write_both(true);
+}
+
+static void test_pessimistic_locks(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        struct ghost ghost = make_ghost("a");
+        ghost.for_update_ts = ghost.start_ts;
+        ghost.min_commit_ts = ghost.start_ts + 1;
+        assert_int_equal(ghost_lock(world.client, &ghost, "a"), 0);
+        assert_int_equal(ghost_lock(world.client, &ghost, "b"), 0);
+        if (i == 2)
+            assert_int_equal(ghost_lock(world.client, &ghost, "c"), 0);
+        reopen();
+        if (i == 2) { /* as long as it likes, and it need not */
+            struct kvs_txn_options options = {
+                .size = sizeof options, .pessimistic = true, .lock_wait_ms = INT32_MAX};
+            kvs_txn *txn = kvs_txn_begin(world.client, &options);
+            assert_int_equal(wait_free(kvs_txn_put(txn, text("c"), text("v"))), 0);
+            assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+            kvs_txn_free(txn);
+        }
+        write_both(i > 0);
+    }
+}
+
+/* Locks of who began since the opening are those of the living. */
+static void test_the_living(void **state)
+{
+    (void)state;
+    put_all(world.client, old_values, 3);
+    reopen();
+    struct ghost ghost = make_ghost("a");
+    ghost.min_commit_ts = ghost.start_ts + 1;
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "a", "new"), 0);
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "new"), 0);
+    kvs_txn *txn = begin(true);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("next"))), KVS_ERR_LOCK_TIMEOUT);
+    kvs_txn_free(txn);
+    expect_now("b", "old"); /* its commit is pushed behind the read */
+    uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    assert_int_equal(ghost_commit(world.client, &ghost, "a", commit_ts), 0);
+    expect_now("b", "new");
+}
+
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_not_committed),     TEST(test_committed),         TEST(test_asynchronous),
+        TEST(test_without_a_primary), TEST(test_pessimistic_locks), TEST(test_the_living),
+    };
+    kind = WORLD_LOG;
+    int failed = cmocka_run_group_tests_name("log", tests, NULL, NULL);
+#ifdef KVS_ROCKSDB
+    kind = WORLD_ROCKSDB;
+    failed += cmocka_run_group_tests_name("rocksdb", tests, NULL, NULL);
+#endif
+    return failed;
+}
