@@ -132,6 +132,9 @@ func (t *txnTest) pipelinedLong(ctx context.Context) {
 }
 
 func (t *txnTest) listPipelined() {
+	if t.space == "v2" { // the client does not add the keyspace to what it flushes
+		return
+	}
 	t.run("pipelined, commit", t.pipelined)
 	t.run("pipelined, rollback", t.pipelinedRollback)
 	t.run("pipelined, conflicts and duplicates", t.pipelinedConflicts)
