@@ -5,9 +5,8 @@
  * pessimistic, in one phase and in two, and each also writes its number; disk_journal.h notes what
  * reaches the disk when. Then, for many moments, the disk is made as it could be after a cut, and
  * opened: what a snapshot sees is what the transactions up to some number left, all of each; that
- * number is the last one reported committed, or the one that was under way. Its locks are not in the
- * way of the next transaction: the clock stands still then, so that waiting for their end would
- * never end.
+ * number is the last one reported committed, or the one that was under way. Its locks are in
+ * nobody's way: the clock stands still then, so that waiting for their end would never end.
  */
 #include "base/log.h"
 #include "base/rand.h"
