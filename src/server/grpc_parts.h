@@ -23,6 +23,8 @@ struct grpc_connection {
     bool keep_alive;         /* behind its answer */
     uint64_t active_ms;      /* when something was last read, or taken by the socket */
     size_t unwritten_before; /* at the last tick */
+    uint64_t sent_before;    /* bytes of answers that had left then */
+    uint64_t sent_ms;        /* when more of them had, or none waited */
 };
 
 /* grpc_service.c: has it send at the end of the turn. */

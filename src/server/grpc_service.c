@@ -145,6 +145,18 @@ static void on_resume(struct task *task)
     }
 }
 
+/* The peer reads and even talks, but opens no window for answers. */
+static bool is_stuck(struct grpc_connection *connection, uint64_t now_ms)
+{
+    if (connection->conn == NULL)
+        return false;
+    uint64_t sent = grpc_conn_sent_bytes(connection->conn);
+    if (sent != connection->sent_before || grpc_conn_queued_bytes(connection->conn) == 0)
+        connection->sent_ms = now_ms;
+    connection->sent_before = sent;
+    return now_ms - connection->sent_ms >= SLOW_TIMEOUT_MS;
+}
+
 static const char *check_time(struct connection *base, uint64_t now_ms)
 {
     struct grpc_connection *connection = of(base);
@@ -157,7 +169,7 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
         return NULL;
     if (connection->speaks != SPEAKS_HTTP2 && still_ms >= HELLO_TIMEOUT_MS)
         return "it said nothing for too long";
-    if (unwritten > 0 && still_ms >= SLOW_TIMEOUT_MS)
+    if ((unwritten > 0 && still_ms >= SLOW_TIMEOUT_MS) || is_stuck(connection, now_ms))
         return "it does not read its answers";
     return NULL;
 }
@@ -168,10 +180,7 @@ static size_t held(const struct connection *base)
         CONTAINER_OF((void *)(uintptr_t)base, struct grpc_connection, base);
     if (connection->conn == NULL)
         return 0;
-    size_t bytes = grpc_conn_received_bytes(connection->conn);
-    for (const struct rpc *rpc = connection->rpcs; rpc != NULL; rpc = rpc->next)
-        bytes += rpc->call != NULL ? grpc_call_send_queued(rpc->call) : 0;
-    return bytes;
+    return grpc_conn_received_bytes(connection->conn) + grpc_conn_queued_bytes(connection->conn);
 }
 
 /* --- plain HTTP/1.1 --- */
@@ -424,6 +433,7 @@ void grpc_port_connect(struct grpc_port_loop *at, int descriptor, const char *pe
     }
     connection->at = at;
     connection->active_ms = loop_now_ms(at->loop);
+    connection->sent_ms = connection->active_ms;
     connection_open(&at->connections, &connection->base, &grpc_connection_methods, descriptor,
                     peer);
     if (connection->base.closed)

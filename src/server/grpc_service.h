@@ -18,7 +18,9 @@
  * with RESOURCE_EXHAUSTED. A unary method that lets go without an answer has failed: INTERNAL.
  *
  * Back-pressure: a connection whose answers are not taken is not read; a stream with much unsent is
- * given no messages.
+ * given no messages. Answers may also wait for windows that the peer does not open: while they are
+ * more than the port's answers_bytes_max, unary calls of their connection are not begun; and when
+ * none of them leaves for a minute, it is closed.
  */
 #ifndef SERVER_GRPC_SERVICE_H
 #define SERVER_GRPC_SERVICE_H
@@ -46,10 +48,12 @@ struct rpc_method {
     void (*on_end)(struct rpc *rpc);
 };
 
-/* An arena with the face protobuf-c wants. */
+/* An arena with the face protobuf-c wants, which gets no more than bytes_max of it. */
 struct rpc_arena {
     struct arena arena;
     ProtobufCAllocator allocator;
+    size_t bytes_max;
+    bool refused; /* memory, since bytes_max was set */
     struct rpc_arena *next;
 };
 
@@ -88,6 +92,7 @@ struct grpc_port {
     size_t routes_count;
     bool grpc_off;                     /* HTTP/1.1 only */
     uint32_t message_bytes_max;        /* of a request; 0: 64 MiB */
+    uint64_t answers_bytes_max;        /* unsent, of one connection; 0: 64 MiB */
     uint32_t connections_max;          /* of the port; more are closed at once */
     struct tls_context *tls;           /* NULL: clear text */
     uint64_t handshake_ms_max;         /* of TLS */

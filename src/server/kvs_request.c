@@ -26,6 +26,13 @@ static bool is_write(uint8_t kind)
            kind == KVS_OP_BATCH_WRITE || kind == KVS_OP_REMOVE_RANGE;
 }
 
+/* Replies that hold values. Nobody knows how large before they are there. */
+static bool is_large(const struct kv_request *request)
+{
+    uint8_t kind = request->op.kind;
+    return kind == KVS_OP_GET || kind == KVS_OP_BATCH_GET || kind == KVS_OP_CAS;
+}
+
 static struct kv_request *take_spare(struct kv_service_loop *at)
 {
     struct kv_request *request = at->spare;
@@ -93,7 +100,7 @@ static void link_request(struct kv_connection *connection, struct kv_request *re
         connection->requests->link = &request->next;
     connection->requests = request;
     connection_ref(&connection->base);
-    server_session_begin(&connection->session, request->bytes);
+    server_session_begin(&connection->session, request->bytes, is_large(request));
 }
 
 static void unlink_request(struct kv_request *request)
@@ -101,7 +108,7 @@ static void unlink_request(struct kv_request *request)
     *request->link = request->next;
     if (request->next != NULL)
         request->next->link = request->link;
-    server_session_end(&request->connection->session, request->bytes);
+    server_session_end(&request->connection->session, request->bytes, is_large(request));
 }
 
 /* Makes the frame's bytes last as long as the request. */

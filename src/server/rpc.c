@@ -13,13 +13,22 @@
 #include <stdio.h>
 
 #define SPARES_MAX 32u
-#define STREAM_QUEUE_MAX (1024u * 1024) /* unsent bytes that pause a stream */
+#define STREAM_QUEUE_MAX (1024u * 1024)         /* unsent bytes that pause a stream */
+#define ANSWERS_MAX_DEFAULT (64u * 1024 * 1024) /* those of a connection that pause its calls */
+#define RESUMED_MAX 16u                         /* calls begun in a turn: each may answer much */
+/* What a message may take when it is decoded: pieces of 2 bytes become structs of 100. */
+#define UNPACKED_BYTES_MAX(size) (64u * 1024 * 1024 + 4 * (size))
 
 /* --- arenas --- */
 
-static void *allocator_alloc(void *arena, size_t size)
+static void *allocator_alloc(void *of, size_t size)
 {
-    return arena_alloc(arena, size);
+    struct rpc_arena *arena = of;
+    void *memory = NULL;
+    if (size <= arena->bytes_max && arena->arena.bytes <= arena->bytes_max - size)
+        memory = arena_alloc(&arena->arena, size);
+    arena->refused |= memory == NULL;
+    return memory;
 }
 
 static void allocator_free(void *arena, void *memory)
@@ -39,7 +48,7 @@ struct rpc_arena *rpc_arena_new(struct grpc_port_loop *at)
     arena = mem_zalloc(sizeof *arena);
     if (arena != NULL)
         arena->allocator = (ProtobufCAllocator){
-            .alloc = allocator_alloc, .free = allocator_free, .allocator_data = &arena->arena};
+            .alloc = allocator_alloc, .free = allocator_free, .allocator_data = arena};
     return arena;
 }
 
@@ -97,12 +106,18 @@ void *rpc_alloc(struct rpc *rpc, size_t size)
 void *rpc_unpack(struct rpc *rpc, const ProtobufCMessageDescriptor *type, kvs_slice message)
 {
     struct rpc_arena *arena = event_arena(rpc);
-    void *unpacked = NULL;
-    if (arena != NULL)
-        unpacked = protobuf_c_message_unpack(type, &arena->allocator, message.size, message.data);
-    if (unpacked == NULL)
-        rpc_fail(rpc, arena != NULL ? GRPC_INTERNAL : GRPC_RESOURCE_EXHAUSTED,
-                 arena != NULL ? "cannot decode the request" : "out of memory");
+    if (arena == NULL) {
+        rpc_fail(rpc, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+        return NULL;
+    }
+    arena->bytes_max = UNPACKED_BYTES_MAX(message.size);
+    arena->refused = false;
+    void *unpacked = protobuf_c_message_unpack(type, &arena->allocator, message.size, message.data);
+    if (unpacked == NULL && arena->refused)
+        rpc_fail(rpc, GRPC_RESOURCE_EXHAUSTED,
+                 "no memory for all parts of the request: send fewer");
+    else if (unpacked == NULL)
+        rpc_fail(rpc, GRPC_INTERNAL, "cannot decode the request");
     return unpacked;
 }
 
@@ -118,6 +133,13 @@ static void free_if_over(struct rpc *rpc)
         rpc->next->link = rpc->link;
     mem_free(rpc);
     connection_unref(&connection->base);
+}
+
+static void pause_rpc(struct rpc *rpc)
+{
+    rpc->paused = true;
+    rpc->connection->paused++;
+    grpc_call_pause(rpc->call);
 }
 
 static void set_ended(struct rpc *rpc)
@@ -200,11 +222,8 @@ uint8_t *rpc_send_room(struct rpc *rpc, size_t size)
     rpc->sent = true;
     grpc_connection_mark(rpc->connection);
     if (rpc->method->kind == RPC_STREAM && !rpc->paused &&
-        grpc_call_send_queued(rpc->call) > STREAM_QUEUE_MAX) {
-        rpc->paused = true;
-        rpc->connection->paused++;
-        grpc_call_pause(rpc->call);
-    }
+        grpc_call_send_queued(rpc->call) > STREAM_QUEUE_MAX)
+        pause_rpc(rpc);
     return room;
 }
 
@@ -236,19 +255,36 @@ void rpc_reply_message(struct rpc *rpc, const ProtobufCMessage *message)
     finish(rpc, GRPC_OK, slice_make(NULL, 0));
 }
 
+/* So many answers wait for the peer's windows that no more are made. */
+static bool has_many_answers(const struct grpc_connection *connection)
+{
+    uint64_t max = connection->at->port->answers_bytes_max;
+    return grpc_conn_queued_bytes(connection->conn) > (max != 0 ? max : ANSWERS_MAX_DEFAULT);
+}
+
+static bool must_stay_paused(const struct rpc *rpc)
+{
+    return rpc->method->kind == RPC_UNARY ? has_many_answers(rpc->connection)
+                                          : grpc_call_send_queued(rpc->call) > STREAM_QUEUE_MAX / 2;
+}
+
+/* The oldest first: they stand last in the list. */
 bool rpcs_resume(struct grpc_connection *connection)
 {
-    bool any = false;
-    for (struct rpc *rpc = connection->rpcs; rpc != NULL && connection->paused > 0;
-         rpc = rpc->next) {
-        if (!rpc->paused || grpc_call_send_queued(rpc->call) > STREAM_QUEUE_MAX / 2)
-            continue;
+    struct rpc *oldest[RESUMED_MAX];
+    size_t count = 0;
+    for (struct rpc *rpc = connection->rpcs; rpc != NULL; rpc = rpc->next) {
+        if (rpc->paused && !must_stay_paused(rpc))
+            oldest[count++ % RESUMED_MAX] = rpc;
+    }
+    size_t resumed = count < RESUMED_MAX ? count : RESUMED_MAX;
+    for (size_t i = 1; i <= resumed; i++) {
+        struct rpc *rpc = oldest[(count - i) % RESUMED_MAX];
         rpc->paused = false;
         connection->paused--;
         grpc_call_resume(rpc->call);
-        any = true;
     }
-    return any;
+    return resumed > 0;
 }
 
 /* --- health: every port has it --- */
@@ -303,8 +339,11 @@ static void on_call(struct grpc_conn *conn, struct grpc_call *call)
     connection->rpcs = rpc;
     connection_ref(&connection->base);
     grpc_call_set_user(call, rpc);
-    if (method->kind == RPC_UNARY)
-        grpc_call_expect_one(call);
+    if (method->kind != RPC_UNARY)
+        return;
+    grpc_call_expect_one(call);
+    if (connection->paused > 0 || has_many_answers(connection))
+        pause_rpc(rpc);
 }
 
 static void on_message(struct grpc_call *call, kvs_slice message)

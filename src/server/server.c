@@ -40,6 +40,8 @@
 #define EVENTS_CACHE_DEFAULT (8u * 1024 * 1024)
 #define EVENTS_SEGMENT_DEFAULT (8u * 1024 * 1024)
 #define IN_FLIGHT_MAX 4096u
+#define LARGE_REPLIES_FACTOR 16u /* of in_flight_bytes_max: 64 values of 16 MiB */
+#define LARGE_REPLIES_MIN 16u
 #define SCANS_MAX 64u
 #define VALUE_SIZE_MAX_MAX (64u * 1024 * 1024)
 #define THREADS_MAX COMPLETIONS_LOOPS_MAX
@@ -243,6 +245,16 @@ static int check_options(const struct kvs_server_options *options, char message[
     return KVS_ERR_INVALID_ARGUMENT;
 }
 
+/* How large a reply is shows when it is there: so few of those that hold values are under way that
+ * all of them as large as can be come to a bounded multiple of what a connection may have. */
+static uint32_t large_max(const struct kvs_server_options *options)
+{
+    uint64_t count = LARGE_REPLIES_FACTOR * options->in_flight_bytes_max / options->value_size_max;
+    if (count > IN_FLIGHT_MAX)
+        return IN_FLIGHT_MAX;
+    return count < LARGE_REPLIES_MIN ? LARGE_REPLIES_MIN : (uint32_t)count;
+}
+
 static void fill_service(kvs_server *server)
 {
     const struct kvs_server_options *options = &server->options;
@@ -265,6 +277,7 @@ static void fill_service(kvs_server *server)
         .idle_timeout_ms = options->idle_timeout_ms,
         .slow_timeout_ms = options->slow_timeout_ms,
         .unwritten_bytes_max = options->in_flight_bytes_max,
+        .large_max = large_max(options),
     };
 }
 
@@ -501,6 +514,7 @@ static int bind_listeners(kvs_server *server, char message[256])
         .loops = options->threads,
         .value_size_max = options->value_size_max,
         .connections_max = options->connections_max,
+        .in_flight_bytes_max = options->in_flight_bytes_max,
         .split = {.keys_max = options->split_keys,
                   .bytes_max = options->split_bytes,
                   .raw_bounds = options->split_raw},

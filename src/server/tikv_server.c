@@ -107,6 +107,7 @@ static void fill_ports(struct tikv_server *server)
         .name = "TiKV",
         .methods = tikv_methods,
         .methods_count = tikv_methods_count,
+        .answers_bytes_max = server->options.in_flight_bytes_max,
         .connections_max = connections_max,
     };
     server->ports[PORT_STATUS] = (struct grpc_port){

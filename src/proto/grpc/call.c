@@ -300,6 +300,7 @@ int grpc_call_send_room(struct grpc_call *call, size_t size, uint8_t **ret_room)
     uint8_t *place = call->send.data + call->send.size;
     message_write_prefix(place, (uint32_t)size);
     call->send.size += MESSAGE_PREFIX_SIZE + size;
+    call->conn->queued_bytes += MESSAGE_PREFIX_SIZE + size;
     *ret_room = place + MESSAGE_PREFIX_SIZE;
     call_wake(call);
     return 0;
@@ -450,6 +451,7 @@ void call_fail(struct grpc_call *call, int code, const char *text)
     list_remove(&call->in_ready);
     call_drop_received(call);
     if (conn->server) {
+        conn->queued_bytes -= grpc_call_send_queued(call) - call->frame_pending;
         call->send.size = call->send_offset + call->frame_pending;
         call_submit_status(call, code, slice_of_string(text));
     } else {
@@ -514,6 +516,8 @@ int call_on_write_data(nghttp2_session *session, nghttp2_frame *frame, const uin
         memcpy(place + header_size, call->send.data + call->send_offset, size);
     conn->out->size += header_size + size;
     call->send_offset += size;
+    conn->queued_bytes -= size;
+    conn->sent_bytes += size;
     call->frame_pending = 0;
     if (call->send_offset == call->send.size) {
         buf_clear(&call->send);

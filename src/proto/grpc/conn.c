@@ -336,6 +336,16 @@ size_t grpc_conn_received_bytes(const struct grpc_conn *conn)
     return conn->buffered_bytes + conn->held_bytes;
 }
 
+size_t grpc_conn_queued_bytes(const struct grpc_conn *conn)
+{
+    return conn->queued_bytes;
+}
+
+uint64_t grpc_conn_sent_bytes(const struct grpc_conn *conn)
+{
+    return conn->sent_bytes;
+}
+
 uint64_t grpc_conn_timer(const struct grpc_conn *conn)
 {
     if (conn->lost)
@@ -460,6 +470,7 @@ void call_release(struct grpc_call *call)
     if (call->owned || call->stream_id != NO_STREAM || call->pinned)
         return;
     call_drop_received(call);
+    conn->queued_bytes -= grpc_call_send_queued(call);
     if (conn->header_call == call)
         conn->header_call = NULL;
     heap_remove(&conn->deadlines, &call->deadline);

@@ -104,6 +104,8 @@ struct grpc_conn {
     struct grpc_call *header_call; /* whose header block is being read; NULL: nobody's */
     struct pool pool;              /* nghttp2's small memory */
 
+    size_t queued_bytes;    /* in send of all calls */
+    uint64_t sent_bytes;    /* that were in send, and left */
     size_t buffered_bytes;  /* in recv of all calls */
     size_t held_bytes;      /* of all calls */
     size_t credit_withheld; /* of the connection's window, while held_bytes is over the limit */

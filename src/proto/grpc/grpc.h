@@ -125,6 +125,11 @@ bool grpc_conn_wants_send(const struct grpc_conn *conn);
 /* Bytes of received messages that are incomplete, or of paused calls. */
 size_t grpc_conn_received_bytes(const struct grpc_conn *conn);
 
+/* Bytes of messages to send that wait for the peer's windows, also of calls that are finished: the
+ * owner bounds them by beginning no more calls. And how many have left since the beginning. */
+size_t grpc_conn_queued_bytes(const struct grpc_conn *conn);
+uint64_t grpc_conn_sent_bytes(const struct grpc_conn *conn);
+
 /* When grpc_conn_run must be called next; UINT64_MAX: when bytes come. A time in the past: soon. */
 uint64_t grpc_conn_timer(const struct grpc_conn *conn);
 

@@ -29,6 +29,7 @@ struct server_session_options {
     uint32_t idle_timeout_ms;     /* 0: none */
     uint32_t slow_timeout_ms;     /* replies are unread for so long; 0: none */
     uint64_t unwritten_bytes_max; /* of replies, before reading stops */
+    uint32_t large_max;           /* requests under way whose replies may be large, likewise */
 };
 
 struct server_session {
@@ -36,6 +37,7 @@ struct server_session {
     enum server_session_state state;
     int error; /* why it failed: VERSION, PROTOCOL, BUSY, NO_MEMORY */
     uint32_t in_flight;
+    uint32_t large; /* of them: their replies may be as large as a value or a batch */
     uint32_t scans;
     uint64_t in_flight_bytes;
     bool going;          /* GOAWAY was said, and is to be said again at the end */
@@ -79,16 +81,19 @@ void server_session_finish(struct server_session *session, struct buf *out);
 /* The client closed its direction. */
 void server_session_end_of_input(struct server_session *session);
 
-static inline void server_session_begin(struct server_session *session, size_t bytes)
+/* `large`: the reply may be as large as a value or a batch. */
+static inline void server_session_begin(struct server_session *session, size_t bytes, bool large)
 {
     session->in_flight++;
     session->in_flight_bytes += bytes;
+    session->large += large;
 }
 
-static inline void server_session_end(struct server_session *session, size_t bytes)
+static inline void server_session_end(struct server_session *session, size_t bytes, bool large)
 {
     session->in_flight--;
     session->in_flight_bytes -= bytes;
+    session->large -= large;
 }
 
 /* May another request be taken? unwritten: bytes of replies not yet taken by the socket. */
@@ -98,6 +103,7 @@ static inline bool server_session_wants_bytes(const struct server_session *sessi
     const struct server_session_options *options = session->options;
     return session->state <= SERVER_SESSION_OPEN &&
            session->in_flight < options->limits.in_flight_max &&
+           session->large < options->large_max &&
            session->in_flight_bytes < options->limits.in_flight_bytes_max &&
            unwritten_bytes < options->unwritten_bytes_max;
 }

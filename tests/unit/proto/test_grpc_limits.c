@@ -204,13 +204,24 @@ static void test_send_queue(void **state)
         accepted++;
     assert_int_equal(accepted, 10);
     assert_int_equal(grpc_call_send(outcome.call, slice_of_string("x")), KVS_ERR_BUSY);
+    assert_int_equal(grpc_conn_queued_bytes(pair.client), 10000);
     pair_pump(&pair);
     assert_int_equal(outcome.writable, 0);
+    assert_int_equal(grpc_conn_queued_bytes(pair.client), 9000); /* the window's worth has left */
+    assert_int_equal(grpc_conn_sent_bytes(pair.client), 1000);
     grpc_call_resume(pair.served->call);
     pair_pump(&pair);
     assert_int_equal(outcome.writable, 1);
     assert_int_equal(grpc_call_send_queued(outcome.call), 0);
-    grpc_call_cancel(outcome.call);
+    assert_int_equal(grpc_conn_queued_bytes(pair.client), 0);
+    assert_int_equal(grpc_conn_sent_bytes(pair.client), 10000);
+    grpc_call_pause(pair.served->call);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(grpc_call_send(outcome.call, slice_make(bytes, sizeof bytes)), 0);
+    pair_pump(&pair);
+    grpc_call_cancel(outcome.call); /* what was queued is gone */
+    pair_pump(&pair);
+    assert_int_equal(grpc_conn_queued_bytes(pair.client), 0);
     pair_close(&pair);
 }
 

@@ -18,6 +18,7 @@ static int set_options(void **state)
         .idle_timeout_ms = 1000,
         .slow_timeout_ms = 500,
         .unwritten_bytes_max = 4096,
+        .large_max = 8,
     };
     print_message("# seed %u\n", SEED);
     return 0;
@@ -241,17 +242,25 @@ static void the_server_stops_reading_at_its_limits(void **state)
     server_session_init(&session, &options, 1);
     for (uint32_t i = 0; i < options.limits.in_flight_max; i++) {
         assert_true(server_session_wants_bytes(&session, 0));
-        server_session_begin(&session, 16);
+        server_session_begin(&session, 16, false);
     }
     assert_false(server_session_wants_bytes(&session, 0));
-    server_session_end(&session, 16);
+    server_session_end(&session, 16, false);
     assert_true(server_session_wants_bytes(&session, 0));
     assert_false(server_session_wants_bytes(&session, options.unwritten_bytes_max));
-    server_session_begin(&session, 16);
+    server_session_begin(&session, 16, false);
     while (session.in_flight > 0)
-        server_session_end(&session, 16);
-    server_session_begin(&session, options.limits.in_flight_bytes_max);
+        server_session_end(&session, 16, false);
+    server_session_begin(&session, options.limits.in_flight_bytes_max, false);
     assert_false(server_session_wants_bytes(&session, 0));
+    server_session_end(&session, options.limits.in_flight_bytes_max, false);
+    for (uint32_t i = 0; i < options.large_max; i++) {
+        assert_true(server_session_wants_bytes(&session, 0));
+        server_session_begin(&session, 16, true);
+    }
+    assert_false(server_session_wants_bytes(&session, 0));
+    server_session_end(&session, 16, true);
+    assert_true(server_session_wants_bytes(&session, 0));
 }
 
 static void the_client_keeps_to_the_limits(void **state)
@@ -359,14 +368,14 @@ static void goaway_is_said_at_begin_and_end(void **state)
     kvs_op op = {.kind = KVS_OP_PING};
     uint32_t id;
     pair_open(&pair);
-    server_session_begin(&pair.server, 16);
+    server_session_begin(&pair.server, 16, false);
     server_session_drain(&pair.server, &pair.to_client);
     server_session_drain(&pair.server, &pair.to_client);
     assert_int_equal(pair.to_client.size, WIRE_HEADER_SIZE);
     assert_false(server_session_is_done(&pair.server));
     assert_false(server_session_wants_bytes(&pair.server, 0));
     assert_int_equal(server_next(&pair, &request), SERVER_SESSION_ENDED);
-    server_session_end(&pair.server, 16);
+    server_session_end(&pair.server, 16, false);
     assert_true(server_session_is_done(&pair.server));
     server_session_finish(&pair.server, &pair.to_client);
     server_session_finish(&pair.server, &pair.to_client);

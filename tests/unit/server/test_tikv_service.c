@@ -629,6 +629,24 @@ static void test_a_message_over_the_limit(void **state)
     assert_int_equal(peer_call_bytes(peer, "GetStoreSafeTS", slice_of_string("")), GRPC_OK);
 }
 
+/* Pairs of 2 bytes each are structs of a hundred when they are decoded. */
+static void test_a_message_of_countless_parts(void **state)
+{
+    (void)state;
+    const size_t size = 4u << 20;
+    uint8_t *bytes = mem_alloc(size);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < size; i += 2) {
+        bytes[i] = 0x12; /* field 2, of size 0 */
+        bytes[i + 1] = 0;
+    }
+    assert_int_equal(peer_call_bytes(peer, "RawBatchPut", slice_make(bytes, size)),
+                     GRPC_RESOURCE_EXHAUSTED);
+    assert_non_null(strstr(peer->text, "send fewer"));
+    mem_free(bytes);
+    assert_int_equal(peer_call_bytes(peer, "GetStoreSafeTS", slice_of_string("")), GRPC_OK);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -649,6 +667,7 @@ int main(void)
         TEST(test_streams_that_end),
         TEST(test_a_client_that_leaves),
         TEST(test_a_message_over_the_limit),
+        TEST(test_a_message_of_countless_parts),
         TEST(test_bytes_that_are_no_request),
         TEST(test_a_batch_of_too_many_keys),
     };

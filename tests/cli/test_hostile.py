@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Peers of a kvs-server who ask for much and take nothing, or who flood: memory stays bounded, and
+others are served. Frames are written by hand, since no client library misbehaves like this.
+"""
+import os
+import re
+import socket
+import struct
+
+from harness import ANY, SECONDS_MAX, Server, pd_of, run, CLIENT, tap
+
+MIB = 1024 * 1024
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+STORE = re.compile(r"store on (\S+), status")
+
+
+def connect(address):
+    host, port = address.rsplit(":", 1)
+    connection = socket.create_connection((host, int(port)), timeout=SECONDS_MAX)
+    return connection
+
+
+def memory_mib(server):
+    """Resident now; None where a sanitizer keeps what is freed."""
+    if any(name.endswith("SAN_OPTIONS") for name in os.environ) or is_sanitized(server):
+        return 0
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as status:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) // 1024
+
+
+def is_sanitized(server):
+    with open(f"/proc/{server.process.pid}/maps", encoding="ascii") as maps:
+        return "san" in "".join(line for line in maps if "lib" in line and "san.so" in line)
+
+
+# --- HTTP/2 --------------------------------------------------------------------------------------
+
+
+def frame(kind, flags, stream, body=b""):
+    return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
+
+
+def varint(number):
+    out = b""
+    while number >= 128:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
+
+
+def field(number, body):
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def head(path):
+    """An HPACK block without any table."""
+    out = b""
+    for name, value in ((b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"),
+                        (b"content-type", b"application/grpc"), (b"te", b"trailers")):
+        out += b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+    return out
+
+
+def call(stream, method, request):
+    message = b"\0" + struct.pack(">I", len(request)) + request
+    return (frame(HEADERS, END_HEADERS, stream, head(b"/tikvpb.Tikv/" + method))
+            + frame(DATA, END_STREAM, stream, message))
+
+
+def frames_of(connection):
+    """Until the peer closes."""
+    got = b""
+    while True:
+        while len(got) < 9 or len(got) < 9 + int.from_bytes(got[:3], "big"):
+            more = connection.recv(MIB)
+            if not more:
+                return
+            got += more
+        size = int.from_bytes(got[:3], "big")
+        yield got[3], got[4], int.from_bytes(got[5:9], "big"), got[9:9 + size]
+        got = got[9 + size:]
+
+
+def get_of_first_region(pd, key):
+    """A RawGet as a client sends it that knows the cluster: its context names region and epoch."""
+    status = run("curl", "-s", f"http://{pd}/pd/api/v1/regions")
+    if status.status != 0:
+        raise tap.Skip("no curl here")
+    region = re.search(rb'"id":(\d+),"start_key":"".*?"conf_ver":(\d+),"version":(\d+)\},"peers":\[\{"id":(\d+),"store_id":(\d+)',
+                       status.out)
+    number, conf_version, version, peer, store = (varint(int(text)) for text in region.groups())
+    context = (b"\x08" + number + field(2, b"\x08" + conf_version + b"\x10" + version)
+               + field(3, b"\x08" + peer + b"\x10" + store))
+    return field(1, context) + field(2, key)
+
+
+def store_of(server):
+    pd_of(server)
+    return STORE.search(server.log())[1]
+
+
+def serves(server, pd):
+    """Others are served."""
+    result = run(CLIENT, "--url", f"tikv://{pd}", "get", "nothing")
+    assert result.status == 0, (result, server.log())
+    server.ok("get", "nothing")
+
+
+def test_answers_for_which_no_window_opens(directory):
+    """Answers of unary calls wait in the server; more calls are begun as they are taken, and all
+    are answered in the end."""
+    calls, size = 200, 2 * MIB
+    with Server(directory, ANY) as server:
+        pd = pd_of(server)
+        line = b'{"key":"k","value":"%s"}\n' % (b"v" * size)
+        assert run(CLIENT, "--url", f"tikv://{pd}", "import", stdin=line).status == 0
+        request = get_of_first_region(pd, b"k")
+        before = memory_mib(server)
+        with connect(store_of(server)) as peer:
+            peer.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)) + frame(SETTINGS, ACK, 0)
+                         + b"".join(call(1 + 2 * i, b"RawGet", request) for i in range(calls))
+                         + frame(PING, 0, 0, b"all sent"))
+            frames = frames_of(peer)
+            for kind, flags, _, body in frames:  # behind all calls
+                if kind == PING and flags == ACK and body == b"all sent":
+                    break
+            serves(server, pd)
+            assert memory_mib(server) - before < 200, (before, memory_mib(server))
+            peer.sendall(frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**31 - 1))
+                         + frame(WINDOW, 0, 0, struct.pack(">I", 2**31 - 1 - 65535)))
+            ended, got = 0, 0
+            for kind, flags, _, body in frames:
+                got += len(body) if kind == DATA else 0
+                ended += kind == HEADERS and flags & END_STREAM
+                if ended == calls:
+                    break
+            assert ended == calls and got > calls * size, (ended, got, server.log())
+        assert server.stop() == 0
+
+
+def flood(address, bytes_max, first, more):
+    """Writes for as long as the server takes it; reads nothing."""
+    sent = 0
+    with connect(address) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.settimeout(0.3)  # it may stop reading: that is fine
+        try:
+            peer.sendall(PREFACE + frame(SETTINGS, 0, 0) + first)
+            while sent < bytes_max:
+                sent += peer.send(more(sent))
+        except OSError:
+            pass
+    return sent
+
+
+def test_floods_of_http2(directory):
+    """Frames that cost the sender little: resets, settings, pings, headers without an end."""
+    block = head(b"/tikvpb.Tikv/RawGet")
+
+    def resets(sent):
+        first = 1 + 2 * (sent // 100)  # numbers only grow; a gap is no matter
+        return b"".join(frame(HEADERS, END_HEADERS, n, block) + frame(RESET, 0, n, struct.pack(">I", 8))
+                        for n in range(first, first + 200, 2))
+
+    with Server(directory, ANY) as server:
+        pd = pd_of(server)
+        before = memory_mib(server)
+        for address in (store_of(server), pd):
+            flood(address, 8 * MIB, b"", resets)
+            flood(address, 8 * MIB, b"", lambda _: frame(SETTINGS, 0, 0) * 1000)
+            flood(address, 8 * MIB, b"", lambda _: frame(PING, 0, 0, b"12345678") * 1000)
+            flood(address, 8 * MIB, frame(HEADERS, 0, 1, block), lambda _: frame(CONTINUATION, 0, 1) * 1000)
+            flood(address, 8 * MIB, frame(HEADERS, END_HEADERS, 1, block), lambda _: frame(DATA, 0, 1) * 1000)
+            serves(server, pd)
+        assert memory_mib(server) - before < 64, (before, memory_mib(server))
+        assert server.stop() == 0
+
+
+# --- the kvs protocol ----------------------------------------------------------------------------
+
+
+def test_large_values_that_nobody_takes(directory):
+    """A compare-and-set that fails is answered with the value, as late as a get of what is on the
+    disk: so few of them are under way that all of their answers have room."""
+    size = 8 * MIB
+    body = struct.pack("<II", 1, 1) + b"k" + b"x" + b"y"
+    with Server(directory, "--in-flight-max", "4m", "--value-max", "8m", "--sync", "never") as server:
+        server.ok("import", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * (size - 100)))
+        before = memory_mib(server)
+        with connect(server.addr) as peer:
+            peer.sendall(b"KVSP" + struct.pack("<HHII", 1, 1, 0, 0)
+                         + b"".join(struct.pack("<IIBBBBI", len(body), i, 5, 0, 0, 0, 0) + body
+                                    for i in range(1000)))
+            most, steady = 0, 0
+            while steady < 20:  # until others are served, and nothing grows
+                server.ok("get", "nothing")
+                steady = steady + 1 if memory_mib(server) <= most else 0
+                most = max(most, memory_mib(server))
+                assert most - before < 512, (before, most)
+        assert server.stop() == 0
+
+
+tap.run(globals())
