@@ -207,19 +207,36 @@ static void test_the_living(void **state)
     expect_now("b", "new");
 }
 
-#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+static int set_up_log(void **state)
+{
+    kind = WORLD_LOG;
+    return set_up(state);
+}
+
+#ifdef KVS_ROCKSDB
+static int set_up_rocksdb(void **state)
+{
+    kind = WORLD_ROCKSDB;
+    return set_up(state);
+}
+#endif
+
+#define TEST(test, engine)                                         \
+    {                                                              \
+#engine ": " #test, test, set_up_##engine, tear_down, NULL \
+    }
+#define TESTS(engine)                                                          \
+    TEST(test_not_committed, engine), TEST(test_committed, engine),            \
+        TEST(test_asynchronous, engine), TEST(test_without_a_primary, engine), \
+        TEST(test_pessimistic_locks, engine), TEST(test_the_living, engine)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_not_committed),     TEST(test_committed),         TEST(test_asynchronous),
-        TEST(test_without_a_primary), TEST(test_pessimistic_locks), TEST(test_the_living),
-    };
-    kind = WORLD_LOG;
-    int failed = cmocka_run_group_tests_name("log", tests, NULL, NULL);
+        TESTS(log),
 #ifdef KVS_ROCKSDB
-    kind = WORLD_ROCKSDB;
-    failed += cmocka_run_group_tests_name("rocksdb", tests, NULL, NULL);
+        TESTS(rocksdb),
 #endif
-    return failed;
+    };
+    return cmocka_run_group_tests_name("reopen", tests, NULL, NULL);
 }

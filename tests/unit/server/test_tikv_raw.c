@@ -463,7 +463,8 @@ static void test_what_is_refused(void **state)
     CALL("RawCoprocessor", &plugin, kvrpcpb__raw_coprocessor_response, &no_plugin);
     assert_non_null(strstr(no_plugin->error, "'example' not found"));
     FREE(no_plugin);
-    assert_int_equal(peer_call_bytes(peer, "KvFlush", slice_of_string("")), GRPC_UNIMPLEMENTED);
+    assert_int_equal(peer_call_bytes(peer, "BatchCoprocessor", slice_of_string("")),
+                     GRPC_UNIMPLEMENTED);
     assert_int_equal(peer_call_bytes(peer, "NoSuch", slice_of_string("")), GRPC_UNIMPLEMENTED);
     Kvrpcpb__StoreSafeTSRequest safe = KVRPCPB__STORE_SAFE_TSREQUEST__INIT;
     Kvrpcpb__StoreSafeTSResponse *safe_ts;
