@@ -89,6 +89,12 @@ struct txn_request {
     char message[TXN_WHY_SIZE];
 };
 
+/* Most of what a read needs is of no use to a write or a commit: those are a third as large. */
+struct read_request {
+    struct txn_request request;
+    struct reader reader;
+};
+
 struct heartbeat {
     struct txn_timer timer;
     struct txn_call *call;
@@ -146,8 +152,23 @@ void request_fail(struct txn_request *op, int error, const char *why);
 void txn_enqueue(struct txn_request *op);
 void request_on_cancel(kvs_future *future);
 
-/* --- txn_calls.c: what begins on the loop --- */
+/* --- request.c --- */
 
+/* What is asked for or written, ascending and none twice: asks, places. 0 or NO_MEMORY. */
+int request_make_asks(struct txn_request *op);
+/* Its error, with this line. */
+int request_refuse(struct txn_request *op, int error, const char *why);
+/* True: it has its outcome. The mutex is held, as for the next three. */
+bool request_try_at_once(struct txn_request *op, int *ret_error);
+/* A write of a pessimistic transaction whose locks are held, and that nothing is ahead of. */
+bool request_holds_locks(const struct txn_request *op);
+/* Would the write be too much for the transaction? 0 or TXN_TOO_LARGE. */
+int request_check_size(struct txn_request *op);
+/* Into the buffer. */
+int request_write_all(struct txn_request *op);
+/* The future of a request that has ended; it is not complete yet. */
+kvs_future *request_set_outcome(struct txn_request *op, int error);
+/* On the loop. */
 void request_begin(struct txn_request *op);
 /* Its future is ready; the mutex is not held. Nothing of the op may be touched afterwards. */
 void request_complete(struct txn_request *op, int error);
@@ -172,6 +193,9 @@ void commit_begin(struct txn_request *op);
 void rollback_begin(struct txn_request *op);
 /* The commit's future ends now, whatever becomes of the commit. */
 void commit_cancel(struct txn_request *op);
+
+/* --- background.c --- */
+
 /* Gives back, in the background, the pessimistic locks of the transaction, or of some keys. */
 void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count);
 

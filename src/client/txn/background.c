@@ -1,0 +1,126 @@
+/*
+ * client/txn/background.c: what is sent to all keys of a transaction when nobody waits for it: the
+ * commit behind the primary's, the rollback of what was given up, pessimistic locks given back.
+ *
+ * Failures: none is told. Whoever meets what is left resolves it. Thread: the shard's loop.
+ */
+#include "client/txn/committer.h"
+
+/* --- in the background: the same command for all keys -------------------------------------------
+ */
+
+static uint32_t keys_end(const struct committer *committer, const struct txn_call *call,
+                         const struct txn_bounds *bounds)
+{
+    uint32_t end = call->from + 1;
+    while (end < call->to &&
+           end - call->from < committer_shard(committer)->transport->batch_count_max &&
+           txn_bounds_below_end(bounds, committer->keys[end]))
+        end++;
+    return end;
+}
+
+static void background_done(struct txn_call *call, int error)
+{
+    struct committer *committer = call->owner;
+    (void)error; /* whoever meets what is left resolves it */
+    committer_end_call(committer, call);
+    if (committer->pending == 0)
+        committer_free(committer);
+}
+
+static int background_fit(struct txn_call *call, const struct txn_bounds *bounds)
+{
+    struct committer *committer = call->owner;
+    enum txn_command_kind kind = (enum txn_command_kind)call->command.base.kind;
+    uint32_t end = keys_end(committer, call, bounds);
+    if (end < call->to) {
+        struct txn_call *rest = committer_add_call(
+            committer, kind, call->methods, committer->keys[end], end, call->to, call->budget_ms);
+        if (rest == NULL)
+            return KVS_ERR_NO_MEMORY;
+        call->to = end;
+        txn_call_start(rest);
+    }
+    const kvs_slice *keys = committer->keys + call->from;
+    uint32_t count = call->to - call->from;
+    uint64_t start_ts = committer->txn->view.ts;
+    if (kind == TXN_COMMIT) {
+        call->command.commit.keys = keys;
+        call->command.commit.keys_count = count;
+        call->command.commit.start_ts = start_ts;
+        call->command.commit.commit_ts = committer->commit_ts;
+    } else if (kind == TXN_BATCH_ROLLBACK) {
+        call->command.rollback.keys = keys;
+        call->command.rollback.keys_count = count;
+        call->command.rollback.start_ts = start_ts;
+    } else {
+        call->command.pessimistic_rollback.keys = keys;
+        call->command.pessimistic_rollback.keys_count = count;
+        call->command.pessimistic_rollback.start_ts = start_ts;
+        call->command.pessimistic_rollback.for_update_ts = committer->commit_ts;
+    }
+    return 0;
+}
+
+static const struct txn_call_methods background_methods = {
+    .fit = background_fit,
+    .done = background_done,
+};
+
+static void background_part(struct committer *committer, enum txn_command_kind kind, uint32_t from,
+                            uint32_t to, uint32_t budget_ms)
+{
+    if (from >= to)
+        return;
+    struct txn_call *call = committer_add_call(committer, kind, &background_methods,
+                                               committer->keys[from], from, to, budget_ms);
+    if (call != NULL) /* else whoever meets the locks resolves them */
+        txn_call_start(call);
+}
+
+void background_run(struct committer *committer, enum txn_command_kind kind, uint32_t budget_ms)
+{
+    uint32_t done_from = kind == TXN_COMMIT ? committer->done_from : 0;
+    uint32_t done_to = kind == TXN_COMMIT ? committer->done_to : 0;
+    committer->phase = PHASE_BACKGROUND;
+    background_part(committer, kind, 0, done_from, budget_ms);
+    background_part(committer, kind, done_to, committer->keys_count, budget_ms);
+    if (committer->pending == 0)
+        committer_free(committer);
+}
+
+/* --- giving back --------------------------------------------------------------------------------
+ */
+
+/* keys NULL: all that are locked. */
+static int take_locked_keys(struct committer *committer, const struct read_key *keys,
+                            uint32_t count)
+{
+    const struct write_buffer *writes = &committer->txn->writes;
+    size_t room = (keys != NULL ? count : writes->count) + 1;
+    committer->keys = arena_alloc(&committer->arena, room * sizeof(kvs_slice));
+    if (committer->keys == NULL)
+        return KVS_ERR_NO_MEMORY;
+    const struct write_entry *entry = keys == NULL ? write_buffer_first(writes) : NULL;
+    for (; entry != NULL; entry = entry->next[0]) {
+        if (entry->locked)
+            committer->keys[committer->keys_count++] = entry->key;
+    }
+    for (uint32_t i = 0; keys != NULL && i < count; i++) {
+        entry = write_buffer_find(writes, keys[i].key);
+        if (entry != NULL && !entry->locked) /* those locked before stay locked */
+            committer->keys[committer->keys_count++] = entry->key;
+    }
+    return 0;
+}
+
+void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count)
+{
+    struct committer *committer = committer_new(txn, NULL);
+    if (committer == NULL)
+        return; /* the locks end by themselves */
+    committer->commit_ts = txn->for_update_ts;
+    take_locked_keys(committer, keys, count); /* without memory: none */
+    background_run(committer, TXN_PESSIMISTIC_ROLLBACK, ROLLBACK_BUDGET_MS);
+}
