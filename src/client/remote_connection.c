@@ -219,7 +219,8 @@ static const char *session_failure(int error)
     case KVS_ERR_BUSY:
         return "the server has too many connections";
     case KVS_ERR_PROTOCOL:
-        return "the peer does not speak the kvs protocol; is this the address of a kvs-server?";
+        return "the peer does not speak the kvs protocol, or wants TLS; is this the address of a "
+               "kvs-server?";
     default:
         return kvs_error_text(error);
     }

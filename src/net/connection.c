@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "proto/foreign.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -392,8 +393,26 @@ static void give_plain(struct connection *connection, kvs_slice plain)
         chunk_unref(chunk);
 }
 
+/* Clear text where TLS is spoken: is there a protocol in whose words that can be told? */
+static bool end_foreign(struct connection *connection, kvs_slice bytes)
+{
+    enum foreign foreign = foreign_recognise(bytes);
+    if (foreign == FOREIGN_UNKNOWN || foreign == FOREIGN_TLS)
+        return false;
+    log_info("connection %s closed: it speaks %s in clear text, and this port TLS",
+             connection->peer, foreign_name(foreign));
+    connection->told_end = true; /* TLS has nothing to say */
+    if (foreign_answer(foreign, foreign_name(FOREIGN_TLS), &connection->sealed) != 0)
+        connection_close(connection);
+    else
+        connection_finish(connection);
+    return true;
+}
+
 static void on_sealed(struct connection *connection, kvs_slice bytes)
 {
+    if (connection->sent == 0 && connection->sealed.size == 0 && end_foreign(connection, bytes))
+        return;
     struct buf *plain = &connection->at->plain;
     int error = tls_receive(connection->tls, bytes, plain, &connection->sealed);
     if (connection->sealed.size > 0 || tls_is_ready(connection->tls))

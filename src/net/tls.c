@@ -267,6 +267,15 @@ static int take_sealed(struct tls *tls, struct buf *sealed)
     return error;
 }
 
+/* The last failure: what came is not the begin of anything of TLS. */
+static bool is_no_tls(void)
+{
+    int reason = ERR_GET_REASON(ERR_peek_last_error());
+    return reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
+           reason == SSL_R_HTTPS_PROXY_REQUEST || reason == SSL_R_PACKET_LENGTH_TOO_LONG ||
+           reason == SSL_R_UNKNOWN_PROTOCOL;
+}
+
 /* What a call of OpenSSL that did not go on means. */
 static int tls_failure(struct tls *tls, int result)
 {
@@ -289,7 +298,8 @@ static int tls_failure(struct tls *tls, int result)
     } else {
         if (strstr(reason, "certificate") != NULL || strstr(reason, "unknown ca") != NULL)
             error = KVS_ERR_PERMISSION;
-        snprintf(tls->why, sizeof tls->why, "TLS failed: %s", reason);
+        snprintf(tls->why, sizeof tls->why, "%s: %s",
+                 is_no_tls() ? "the peer does not speak TLS" : "TLS failed", reason);
     }
     ERR_clear_error();
     return error;

@@ -3,11 +3,13 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "proto/foreign.h"
 #include "server/grpc_parts.h"
 #include "server/http_request.h"
 
 #include <assert.h>
 #include <kvs/error.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define PREFACE "PRI * HTTP/2.0\r\n" /* how HTTP/2 begins: RFC 9113, section 3.4 */
@@ -246,6 +248,23 @@ static void make_page(struct grpc_connection *connection, const struct http_rout
     buf_deinit(&body);
 }
 
+/* Whoever looks around is told what there is. */
+static void answer_not_found(struct grpc_connection *connection, struct http_answer *answer)
+{
+    const struct grpc_port *port = connection->at->port;
+    struct buf body = BUF_INIT;
+    int error = buf_printf(&body, "not found; this is kvs-server (%s)%s\n", port->name,
+                           port->grpc_off ? "" : ", which speaks gRPC here");
+    for (size_t i = 0; i < port->routes_count && error == 0; i++)
+        error = buf_printf(&body, "%s %s%s\n", port->routes[i].take != NULL ? "POST" : "GET",
+                           port->routes[i].path, port->routes[i].take != NULL ? "..." : "");
+    answer->status = 404;
+    if (error == 0)
+        answer->body = buf_slice(&body);
+    send_answer(connection, answer);
+    buf_deinit(&body);
+}
+
 static void answer_http(struct grpc_connection *connection, const struct http_request *request)
 {
     const struct http_route *route = find_route(connection->at->port, request->path);
@@ -259,9 +278,7 @@ static void answer_http(struct grpc_connection *connection, const struct http_re
         .head = head,
     };
     if (route == NULL) {
-        answer.status = 404;
-        answer.body = slice_of_string("not found\n");
-        send_answer(connection, &answer);
+        answer_not_found(connection, &answer);
     } else if (!allowed) {
         answer.status = 405;
         answer.allow = takes ? "POST" : "GET, HEAD";
@@ -328,6 +345,25 @@ static int begin_http2(struct grpc_connection *connection)
     return error;
 }
 
+/* Its first bytes are neither HTTP/2 nor HTTP/1.1, or not for a port that has but the latter. */
+static bool end_foreign(struct grpc_connection *connection, kvs_slice bytes)
+{
+    const struct grpc_port *port = connection->at->port;
+    enum foreign foreign = foreign_recognise(bytes);
+    if (foreign == FOREIGN_UNKNOWN || foreign == FOREIGN_HTTP ||
+        (foreign == FOREIGN_HTTP2 && !port->grpc_off))
+        return false;
+    char here[64];
+    snprintf(here, sizeof here, port->grpc_off ? "HTTP" : "gRPC (%s)", port->name);
+    log_info("connection %s closed: it speaks %s, and this port %s", connection->base.peer,
+             foreign_name(foreign), here);
+    if (foreign_answer(foreign, here, connection_out(&connection->base)) != 0)
+        connection_close(&connection->base);
+    else
+        connection_finish(&connection->base);
+    return true;
+}
+
 static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice bytes,
                        size_t *ret_wanted)
 {
@@ -335,6 +371,8 @@ static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice b
     struct grpc_connection *connection = of(base);
     uint64_t now_ms = loop_now_ms(connection->at->loop);
     if (connection->speaks == SPEAKS_UNKNOWN) {
+        if (end_foreign(connection, bytes))
+            return bytes.size;
         connection->speaks = recognise(connection->at->port, bytes);
         if (connection->speaks == SPEAKS_HTTP2 && begin_http2(connection) != 0) {
             connection_close(base);

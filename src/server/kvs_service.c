@@ -233,7 +233,10 @@ static void take_request(struct visit *visit, const struct wire_frame *frame)
 static void on_session_ended(struct kv_connection *connection)
 {
     const struct server_session *session = &connection->session;
-    if (session->state == SERVER_SESSION_FAILED && session->error != KVS_ERR_BUSY)
+    if (session->foreign != FOREIGN_UNKNOWN)
+        log_info("connection %s closed: it speaks %s, and this port the kvs protocol",
+                 connection->base.peer, foreign_name(session->foreign));
+    else if (session->state == SERVER_SESSION_FAILED && session->error != KVS_ERR_BUSY)
         log_info("connection %s closed: %s", connection->base.peer, kvs_error_text(session->error));
     kv_connection_close_when_done(connection);
 }

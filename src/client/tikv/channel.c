@@ -195,7 +195,8 @@ static void channel_on_goaway(struct grpc_conn *conn)
     if (channel->going)
         return;
     channel->going = true;
-    channel->events->on_going(channel);
+    if (channel->ready || !grpc_conn_peer_refuses(conn))
+        channel->events->on_going(channel); /* else it is lost, when the bytes are read */
 }
 
 static const struct grpc_events channel_grpc_events = {
@@ -272,6 +273,10 @@ static void channel_take_plain(struct channel *channel, kvs_slice bytes)
         return;
     if (error != 0) {
         channel_fail_grpc(channel, error);
+        return;
+    }
+    if (!channel->ready && grpc_conn_peer_refuses(channel->grpc)) {
+        link_fail(&channel->link, KVS_ERR_PROTOCOL, grpc_conn_error_text(channel->grpc));
         return;
     }
     /* Of a peer that begins with anything but HTTP/2 the engine has something to say. */

@@ -416,6 +416,11 @@ bool grpc_conn_peer_goes(const struct grpc_conn *conn)
     return conn->goaway_received;
 }
 
+bool grpc_conn_peer_refuses(const struct grpc_conn *conn)
+{
+    return conn->goaway_received && conn->goaway_is_error;
+}
+
 const char *grpc_conn_error_text(const struct grpc_conn *conn)
 {
     return conn->error_text;

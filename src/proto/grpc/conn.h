@@ -81,6 +81,7 @@ struct grpc_conn {
     bool failed;  /* given up: the GOAWAY with the reason has left, or error is set */
     bool sending; /* inside nghttp2_session_mem_send: events are put off */
     bool goaway_received;
+    bool goaway_is_error; /* it gave another code than NO_ERROR */
     bool shutting_down;
     bool shutdown_final; /* the GOAWAY with the last stream was submitted */
     bool ids_used_up;

@@ -157,8 +157,9 @@ void *grpc_conn_user(const struct grpc_conn *conn);
 
 /* Why the connection ended, for the log; "" while there is no reason. The connection owns it. */
 const char *grpc_conn_error_text(const struct grpc_conn *conn);
-/* The peer has said that it goes. */
+/* The peer has said that it goes; and because of an error, which the text above tells. */
 bool grpc_conn_peer_goes(const struct grpc_conn *conn);
+bool grpc_conn_peer_refuses(const struct grpc_conn *conn);
 
 /* --- calls, both sides --- */
 

@@ -214,6 +214,7 @@ static void call_on_end_stream(struct grpc_call *call)
 static void conn_on_goaway(struct grpc_conn *conn, const nghttp2_goaway *goaway)
 {
     conn->goaway_received = true;
+    conn->goaway_is_error = goaway->error_code != NGHTTP2_NO_ERROR;
     if (conn->error_text[0] == '\0')
         snprintf(conn->error_text, sizeof conn->error_text, "the peer sent GOAWAY: %s%s%.*s",
                  nghttp2_http2_strerror(goaway->error_code),

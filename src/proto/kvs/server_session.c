@@ -41,6 +41,18 @@ static enum server_session_item answer_hello(struct server_session *session, int
     return SERVER_SESSION_ANSWERED;
 }
 
+/* It began with something else: perhaps it can be told so in its own words. */
+static enum server_session_item answer_foreign(struct server_session *session, kvs_slice in,
+                                               struct buf *out)
+{
+    enum foreign foreign = foreign_recognise(in);
+    if (foreign == FOREIGN_UNKNOWN || foreign == FOREIGN_KVS)
+        return answer_hello(session, KVS_ERR_PROTOCOL, out);
+    session->foreign = foreign;
+    int error = foreign_answer(foreign, foreign_name(FOREIGN_KVS), out);
+    return fail(session, error == 0 ? KVS_ERR_PROTOCOL : error);
+}
+
 static enum server_session_item next_hello(struct server_session *session, kvs_slice in,
                                            struct buf *out, struct server_session_input *ret)
 {
@@ -53,6 +65,8 @@ static enum server_session_item next_hello(struct server_session *session, kvs_s
     if (error == 0 &&
         (hello.version_max < WIRE_VERSION_MIN || hello.version_min > WIRE_VERSION_MAX))
         error = KVS_ERR_VERSION;
+    if (error == KVS_ERR_PROTOCOL)
+        return answer_foreign(session, in, out);
     return answer_hello(session, error, out);
 }
 

@@ -13,6 +13,7 @@
 #ifndef PROTO_KVS_SERVER_SESSION_H
 #define PROTO_KVS_SERVER_SESSION_H
 
+#include "proto/foreign.h"
 #include "proto/kvs/wire.h"
 
 #define SERVER_SESSION_HELLO_TIMEOUT_MS 10000u
@@ -35,7 +36,8 @@ struct server_session_options {
 struct server_session {
     const struct server_session_options *options; /* shared by all sessions of a server */
     enum server_session_state state;
-    int error; /* why it failed: VERSION, PROTOCOL, BUSY, NO_MEMORY */
+    int error;            /* why it failed: VERSION, PROTOCOL, BUSY, NO_MEMORY */
+    enum foreign foreign; /* PROTOCOL: what the peer speaks instead, if that is known */
     uint32_t in_flight;
     uint32_t large; /* of them: their replies may be as large as a value or a batch */
     uint32_t scans;

@@ -131,7 +131,7 @@ static void what_is_no_frame_ends_the_connection(void **state)
     assert_ends_with_zero_id("\x00\x00\x00\x00", 4);
     assert_ends_with_zero_id("\x11\x00\x00\x00", 4);
     assert_ends_with_zero_id("\x01\x00\x00\x04", 4);
-    assert_ends_with_zero_id("GET / HTTP/1.1\r\n\r\n", 18);
+    assert_ends_with_zero_id("SSH-2.0-OpenSSH_9\r\n", 19);
     assert_ends_with_zero_id("\x14\x00\x00\x00\xf2\x01" ID "\x09x", 24);
     static char flood[300000] = {'\xff', '\xff', '\xff', '\xff'};
     assert_ends_with_zero_id(flood, sizeof flood);
