@@ -151,6 +151,7 @@ kvs_future *kvs_txn_lock(kvs_txn *txn, const kvs_slice *keys, size_t count, int3
  * not answered. Every call after it is INVALID_ARGUMENT.
  */
 kvs_future *kvs_txn_commit(kvs_txn *txn);
+/* Ready when the locks are given back; or when the time is over: then they end by themselves. */
 kvs_future *kvs_txn_rollback(kvs_txn *txn);
 
 /* --- snapshots -------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /*
  * client/txn/background.c: what is sent to all keys of a transaction when nobody waits for it: the
- * commit behind the primary's, the rollback of what was given up, pessimistic locks given back.
+ * commit behind the primary's, the rollback of what was given up, pessimistic locks given back. A
+ * rollback that was asked for is waited for.
  *
  * Failures: none is told. Whoever meets what is left resolves it. Thread: the shard's loop.
  */
@@ -20,13 +21,19 @@ static uint32_t keys_end(const struct committer *committer, const struct txn_cal
     return end;
 }
 
+static void background_end(struct committer *committer)
+{
+    committer_tell(committer, 0); /* of a rollback */
+    committer_free(committer);
+}
+
 static void background_done(struct txn_call *call, int error)
 {
     struct committer *committer = call->owner;
     (void)error; /* whoever meets what is left resolves it */
     committer_end_call(committer, call);
     if (committer->pending == 0)
-        committer_free(committer);
+        background_end(committer);
 }
 
 static int background_fit(struct txn_call *call, const struct txn_bounds *bounds)
@@ -87,7 +94,7 @@ void background_run(struct committer *committer, enum txn_command_kind kind, uin
     background_part(committer, kind, 0, done_from, budget_ms);
     background_part(committer, kind, done_to, committer->keys_count, budget_ms);
     if (committer->pending == 0)
-        committer_free(committer);
+        background_end(committer);
 }
 
 /* --- giving back --------------------------------------------------------------------------------
@@ -115,12 +122,28 @@ static int take_locked_keys(struct committer *committer, const struct read_key *
     return 0;
 }
 
-void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count)
+static bool release(kvs_txn *txn, struct txn_request *op, const struct read_key *keys,
+                    uint32_t count)
 {
-    struct committer *committer = committer_new(txn, NULL);
+    struct committer *committer = committer_new(txn, op);
     if (committer == NULL)
-        return; /* the locks end by themselves */
+        return false;
+    if (op != NULL) {
+        op->committer = committer;
+        committer->deadline_ms = op->deadline_ms;
+    }
     committer->commit_ts = txn->for_update_ts;
     take_locked_keys(committer, keys, count); /* without memory: none */
     background_run(committer, TXN_PESSIMISTIC_ROLLBACK, ROLLBACK_BUDGET_MS);
+    return true;
+}
+
+void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count)
+{
+    release(txn, NULL, keys, count); /* without memory: the locks end by themselves */
+}
+
+bool background_rollback(struct txn_request *op)
+{
+    return release(op->txn, op, NULL, 0);
 }

@@ -38,8 +38,7 @@ static void ask_time(struct committer *committer,
 /* --- the end ------------------------------------------------------------------------------------
  */
 
-/* The future is ready; the committer may go on. */
-static void tell(struct committer *committer, int error)
+void committer_tell(struct committer *committer, int error)
 {
     struct txn_request *op = committer->op;
     if (op == NULL)
@@ -177,7 +176,7 @@ void committer_note_key_error(struct committer *committer, const struct txn_key_
 /* Nothing of it is committed, nor will be. */
 static void fail(struct committer *committer)
 {
-    tell(committer, committer->error);
+    committer_tell(committer, committer->error);
     if (committer->may_have_locks || committer->txn->options.pessimistic)
         background_run(committer, TXN_BATCH_ROLLBACK, ROLLBACK_BUDGET_MS);
     else
@@ -187,7 +186,7 @@ static void fail(struct committer *committer)
 static void fail_undetermined(struct committer *committer)
 {
     committer->phase = PHASE_BACKGROUND;
-    tell(committer, KVS_ERR_OUTCOME_UNKNOWN);
+    committer_tell(committer, KVS_ERR_OUTCOME_UNKNOWN);
     committer_free(committer);
 }
 
@@ -198,7 +197,7 @@ static void on_committed(struct committer *committer)
 {
     bool has_locks = committer->phase != PHASE_BACKGROUND && !committer->one_pc;
     shard_learn_status(committer_shard(committer), committer->txn->view.ts, committer->commit_ts);
-    tell(committer, 0);
+    committer_tell(committer, 0);
     if (has_locks) {
         background_run(committer, TXN_COMMIT, BACKGROUND_BUDGET_MS);
         return;
@@ -230,7 +229,7 @@ static void on_prewritten(struct committer *committer)
     if (committer->commit_ts != 0) { /* one phase */
         on_committed(committer);
     } else if (committer->keys_count == 0) { /* it only looked that keys are not there */
-        tell(committer, 0);
+        committer_tell(committer, 0);
         committer_free(committer);
     } else if (committer->async) {
         committer->one_pc = false;
@@ -429,7 +428,7 @@ void commit_begin(struct txn_request *op)
     committer->backoff.budget_ms = PREWRITE_BUDGET_MS;
     committer->min_commit_ts = (txn->options.pessimistic ? txn->for_update_ts : txn->view.ts) + 1;
     if (committer->count == 0) {
-        tell(committer, 0);
+        committer_tell(committer, 0);
         committer_free(committer);
         return;
     }
@@ -451,18 +450,25 @@ void commit_cancel(struct txn_request *op)
     struct committer *committer = op->committer;
     if (committer == NULL)
         return;
+    if (op->kind == OP_ROLLBACK) { /* what it gives back it gives back */
+        committer_tell(committer, KVS_ERR_CANCELLED);
+        return;
+    }
     bool may_decide = committer->phase == PHASE_COMMIT || committer->async || committer->one_pc;
     if (committer->pending > 0 && may_decide) {
         /* What was sent may still commit; it goes on without its future. */
         snprintf(committer->why, sizeof committer->why, "cancelled when it was under way");
-        tell(committer, KVS_ERR_OUTCOME_UNKNOWN);
+        committer_tell(committer, KVS_ERR_OUTCOME_UNKNOWN);
     } else if (committer->asks_time) { /* when it comes, what was written is taken back */
         committer_note_error(committer, KVS_ERR_CANCELLED, "cancelled");
-        tell(committer, committer->error);
+        committer_tell(committer, committer->error);
     }
 }
 
 void rollback_begin(struct txn_request *op)
 {
-    end_without_writes(op, 0, NULL);
+    kvs_txn *txn = op->txn;
+    heartbeat_stop(txn);
+    if (txn->primary.size == 0 || !background_rollback(op))
+        request_end(op, 0);
 }

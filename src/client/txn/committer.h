@@ -74,6 +74,8 @@ struct txn_call *committer_add_call(struct committer *committer, enum txn_comman
                                     const struct txn_call_methods *methods, kvs_slice key,
                                     uint32_t from, uint32_t to, uint32_t budget_ms);
 void committer_end_call(struct committer *committer, struct txn_call *call);
+/* Its future is ready, if it has one still; the committer may go on. */
+void committer_tell(struct committer *committer, int error);
 /* The first one counts. */
 void committer_note_error(struct committer *committer, int error, const char *why);
 void committer_note_key_error(struct committer *committer, const struct txn_key_error *error);
@@ -92,5 +94,8 @@ bool prewrite_is_long(const struct committer *committer);
 
 /* The command for all keys but those that were committed with the primary; frees the committer. */
 void background_run(struct committer *committer, enum txn_command_kind kind, uint32_t budget_ms);
+/* Gives all locks back; the op ends when that is done, or its time is over. False: no memory, and
+ * nothing is done. */
+bool background_rollback(struct txn_request *op);
 
 #endif

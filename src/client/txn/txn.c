@@ -258,7 +258,7 @@ static void request_cancel_running(struct txn_request *op)
         lock_cancel(op);
     else if (op->scanner != NULL)
         scan_cancel(op);
-    else if (op->kind == OP_COMMIT)
+    else if (op->kind == OP_COMMIT || op->kind == OP_ROLLBACK)
         commit_cancel(op);
     else if (op->reader != NULL && op->reader->shard != NULL)
         reader_cancel(op->reader);

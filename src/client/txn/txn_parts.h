@@ -191,7 +191,7 @@ void lock_free(struct txn_request *op);
 
 void commit_begin(struct txn_request *op);
 void rollback_begin(struct txn_request *op);
-/* The commit's future ends now, whatever becomes of the commit. */
+/* The future of a commit or rollback ends now, whatever becomes of it. */
 void commit_cancel(struct txn_request *op);
 
 /* --- background.c --- */
