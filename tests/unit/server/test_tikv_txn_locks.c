@@ -283,6 +283,80 @@ static void test_shapes_of_lock_answers(void **state)
     expect_locks(900, "");
 }
 
+static void test_lock_only_if_exists(void **state)
+{
+    (void)state;
+    struct lock_request lock;
+    put("a", "1", 100);
+    lock_fill(&lock, "a", "missing", 200);
+    lock.request.lock_only_if_exists = true;
+    Kvrpcpb__PessimisticLockResponse *answer = lock_call(&lock);
+    assert_non_null(answer->errors[0]->abort); /* without values it could not be told */
+    FREE(answer);
+    lock.request.return_values = true;
+    answer = lock_call(&lock);
+    assert_int_equal(answer->n_errors, 0);
+    assert_true(!answer->not_founds[0] && answer->not_founds[1]);
+    FREE(answer);
+    expect_locks(900, "a");
+}
+
+/* What a pessimistic transaction asks to be checked of each key, and of its lock. */
+static void test_actions_of_prewrite(void **state)
+{
+    (void)state;
+    struct lock_request lock;
+    put("late", "1", 500);
+    lock_fill(&lock, "a", NULL, 200);
+    Kvrpcpb__PessimisticLockResponse *locked = lock_call(&lock);
+    assert_int_equal(locked->n_errors, 0);
+    FREE(locked);
+    REQUEST(PrewriteRequest, request, PREWRITE_REQUEST);
+    Kvrpcpb__Mutation mutations[2] = {KVRPCPB__MUTATION__INIT, KVRPCPB__MUTATION__INIT};
+    Kvrpcpb__Mutation *pointers[] = {&mutations[0], &mutations[1]};
+    Kvrpcpb__PrewriteRequest__PessimisticAction actions[] = {
+        KVRPCPB__PREWRITE_REQUEST__PESSIMISTIC_ACTION__DO_PESSIMISTIC_CHECK,
+        KVRPCPB__PREWRITE_REQUEST__PESSIMISTIC_ACTION__DO_CONSTRAINT_CHECK};
+    Kvrpcpb__PrewriteRequest__ForUpdateTSConstraint constraint =
+        KVRPCPB__PREWRITE_REQUEST__FOR_UPDATE_TSCONSTRAINT__INIT;
+    Kvrpcpb__PrewriteRequest__ForUpdateTSConstraint *constraints[] = {&constraint};
+    mutations[0].key = bytes_of("a");
+    mutations[1].key = bytes_of("late");
+    request.n_mutations = 2;
+    request.mutations = pointers;
+    request.n_pessimistic_actions = 2;
+    request.pessimistic_actions = actions;
+    request.primary_lock = bytes_of("a");
+    request.start_version = TS(200);
+    request.for_update_ts = TS(600);
+    request.lock_ttl = TTL_MS;
+    Kvrpcpb__PrewriteResponse *answer = CALL("KvPrewrite", request, prewrite_response);
+    assert_int_equal(answer->errors[0]->conflict->reason,
+                     KVRPCPB__WRITE_CONFLICT__REASON__LazyUniquenessCheck);
+    FREE(answer);
+    actions[1] = KVRPCPB__PREWRITE_REQUEST__PESSIMISTIC_ACTION__SKIP_PESSIMISTIC_CHECK;
+    request.n_for_update_ts_constraints = 1;
+    request.for_update_ts_constraints = constraints;
+    constraint.index = 0;
+    constraint.expected_for_update_ts = TS(201); /* it was locked as of 200 */
+    answer = CALL("KvPrewrite", request, prewrite_response);
+    assert_non_null(answer->errors[0]->abort);
+    FREE(answer);
+    constraint.index = 2;
+    answer = CALL("KvPrewrite", request, prewrite_response);
+    assert_non_null(answer->errors[0]->abort);
+    FREE(answer);
+    constraint.index = 0;
+    constraint.expected_for_update_ts = TS(200);
+    answer = CALL("KvPrewrite", request, prewrite_response);
+    assert_int_equal(answer->n_errors, 0);
+    FREE(answer);
+    Kvrpcpb__GetResponse *got = get_at("a", 700);
+    assert_int_equal(got->error->locked->lock_type, KVRPCPB__OP__Put);
+    assert_int_equal(got->error->locked->lock_for_update_ts, TS(600));
+    FREE(got);
+}
+
 static void test_a_lock_with_conflict(void **state)
 {
     (void)state;
@@ -429,6 +503,8 @@ int main(void)
         TEST(test_locks_are_resolved),
         TEST(test_secondaries),
         TEST(test_shapes_of_lock_answers),
+        TEST(test_lock_only_if_exists),
+        TEST(test_actions_of_prewrite),
         TEST(test_a_lock_with_conflict),
         TEST(test_a_wait_blocks_no_other),
         TEST(test_waits_end_with_the_server),

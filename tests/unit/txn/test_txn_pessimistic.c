@@ -616,6 +616,72 @@ static void test_no_deadlock(struct txn_fixture *f)
     assert_int_equal(stats.deadlocks, 0);
 }
 
+/* Who says that it holds nothing yet closes no circle: none is looked for. */
+static void test_first_lock(struct txn_fixture *f)
+{
+    patient(f);
+    assert_int_equal(txn_lock_one(f, S("a"), 100, 100), 0);
+    assert_int_equal(txn_lock_one(f, S("b"), 200, 200), 0);
+    struct waiting waiting;
+    wait_start(f, &waiting, S("a"), 200, LONG_MS);
+    for (unsigned i = 0; i < 2; i++) {
+        struct txn_mutation mutation = lock_of(S("b"));
+        struct txn_pessimistic_lock lock;
+        txn_make_lock(&lock, &mutation, 1, S("a"), 100, 100);
+        lock.wait_timeout_ms = 20;
+        lock.is_first_lock = i == 0;
+        assert_int_equal(txn_run(f, &lock.base), 0);
+        assert_int_equal(lock.errors[0].kind, i == 0 ? TXN_ERROR_LOCKED : TXN_ERROR_DEADLOCK);
+        txn_command_deinit(&lock.base);
+    }
+    assert_int_equal(pessimistic_rollback(f, S("a"), 100, 100), 0);
+    assert_int_equal(wait_end(&waiting), 0);
+}
+
+/* No timeout is the node's default; a longer one is cut at its bound. */
+static void test_bounds_of_waits(struct txn_fixture *f)
+{
+    txn_node_free(f->node);
+    f->options.wait_default_ms = 20;
+    f->options.wait_max_ms = 30;
+    assert_int_equal(txn_node_new(f->base.engine, &f->options, &f->node), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 100, 100), 0);
+    static const struct {
+        int64_t asked_ms;
+        uint64_t least_ms;
+    } rows[] = {{0, 20}, {25, 25}, {24 * 3600 * 1000, 30}, {INT64_MAX, 30}};
+    for (unsigned i = 0; i < 4; i++) {
+        struct waiting waiting;
+        wait_start(f, &waiting, S("k"), 200, rows[i].asked_ms);
+        assert_int_equal(txn_finish(&waiting.run), 0);
+        assert_int_equal(waiting.lock.errors[0].kind, TXN_ERROR_LOCKED);
+        assert_true(waiting.lock.errors[0].lock.duration_to_last_update_ms >= rows[i].least_ms);
+        txn_command_deinit(&waiting.lock.base);
+    }
+}
+
+/* The lock of a transaction that is over by what the node knows: its end is not waited for. */
+static void test_the_dead(struct txn_fixture *f)
+{
+    txn_node_free(f->node);
+    f->options.wait_max_ms = LONG_MS;
+    f->options.dead_before_ts = 150;
+    assert_int_equal(txn_node_new(f->base.engine, &f->options, &f->node), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 149, 149), 0);
+    assert_int_equal(txn_lock_one(f, S("l"), 150, 150), 0);
+    struct txn_mutation mutation = lock_of(S("k"));
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, &mutation, 1, S("k"), 200, 200);
+    lock.wait_timeout_ms = LONG_MS;
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors[0].kind, TXN_ERROR_LOCKED);
+    txn_command_deinit(&lock.base);
+    struct waiting waiting;
+    wait_start(f, &waiting, S("l"), 200, LONG_MS);
+    assert_int_equal(pessimistic_rollback(f, S("l"), 150, 150), 0);
+    assert_int_equal(wait_end(&waiting), 0);
+}
+
 int main(void)
 {
     static const struct txn_test tests[] = {
@@ -634,6 +700,9 @@ int main(void)
         {"cancelled waits", test_cancel},
         {"a circle of waiters", test_deadlock},
         {"no circle of waiters", test_no_deadlock},
+        {"the first lock of a transaction", test_first_lock},
+        {"bounds of waits", test_bounds_of_waits},
+        {"locks of the dead", test_the_dead},
     };
     return txn_tests_run("txn-pessimistic", tests, sizeof tests / sizeof tests[0]);
 }
