@@ -113,6 +113,23 @@ uint32_t block_seek(const struct block *block, int64_t position)
     return low;
 }
 
+#define PREFETCH_MAX 512u /* a longer event is copied with the processor's own foresight */
+
+void block_prefetch(const struct block *block, uint32_t i)
+{
+    if (i >= block->count)
+        return;
+    uint32_t at = get_u32(table_entry(block, i) + 4);
+    uint32_t end =
+        i + 1 < block->count ? get_u32(table_entry(block, i + 1) + 4) : block->streams_at;
+    if (end > block->streams_at)
+        return; /* damaged: whoever reads it will say so */
+    if (end > at && end - at > PREFETCH_MAX)
+        end = at + PREFETCH_MAX;
+    for (; at < end; at += 64)
+        __builtin_prefetch(block->bytes.data + at);
+}
+
 /* --- blocks: writing -------------------------------------------------------------------------- */
 
 void block_builder_deinit(struct block_builder *builder)

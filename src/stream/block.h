@@ -72,6 +72,11 @@ int block_event(const struct block *block, uint32_t i, struct stream_record *ret
                 uint64_t *ret_stream_id);
 /* The first event whose position is at least this; `count` if there is none. */
 uint32_t block_seek(const struct block *block, int64_t position);
+/* Asks for the memory of an event that is read soon; i may be anything. */
+void block_prefetch(const struct block *block, uint32_t i);
+
+/* Who reads a block in order asks for so many events ahead. */
+#define BLOCK_EVENTS_AHEAD 4u
 
 static inline int64_t block_last_position(const struct block *block)
 {

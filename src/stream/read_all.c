@@ -101,6 +101,7 @@ static int walk_event(struct all_walk *walk, const struct block *block, uint32_t
     struct stream_read *read = reader->read;
     if (read->events_count == read->count || read->considered == walk->window)
         return SCAN_ENOUGH;
+    block_prefetch(block, walk->backward ? i - BLOCK_EVENTS_AHEAD : i + BLOCK_EVENTS_AHEAD);
     struct stream_record record;
     uint64_t stream_id;
     int error = block_event(block, i, &record, &stream_id);

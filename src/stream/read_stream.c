@@ -123,6 +123,19 @@ static int fetch_event(struct fetch *fetch, const struct block *block, uint32_t 
     return error;
 }
 
+/* Where the event at `position` is: mostly beside the one before it. */
+static uint32_t fetch_seek(const struct fetch *fetch, const struct block *block, uint32_t before,
+                           int64_t position)
+{
+    uint32_t beside = fetch->backward ? before - 1 : before + 1;
+    if (beside < block->count && block_position(block, beside) == position) {
+        block_prefetch(block,
+                       fetch->backward ? beside - BLOCK_EVENTS_AHEAD : beside + BLOCK_EVENTS_AHEAD);
+        return beside;
+    }
+    return block_seek(block, position);
+}
+
 /* All elements that this block could have. */
 static int fetch_each(void *arg, kvs_slice key, kvs_slice value)
 {
@@ -133,12 +146,13 @@ static int fetch_each(void *arg, kvs_slice key, kvs_slice value)
         return error;
     int64_t last = block_last_position(&block);
     uint32_t done_before = fetch->done;
+    uint32_t i = block.count; /* of the event before */
     while (fetch->done < fetch->elements->count) {
         const struct element *element = fetch_next(fetch);
         if (element->position < block.position ||
             (element->position > last && fetch->done > done_before))
             break;
-        uint32_t i = block_seek(&block, element->position);
+        i = fetch_seek(fetch, &block, i, element->position);
         bool found = i < block.count && block_position(&block, i) == element->position;
         error = found ? fetch_event(fetch, &block, i, element) : 0;
         if (error != 0)

@@ -33,6 +33,7 @@ static void try_block(kvs_slice bytes)
     for (uint32_t i = 0; i < block.count; i++) {
         struct stream_record record;
         uint64_t stream_id;
+        block_prefetch(&block, i);
         if (block_event(&block, i, &record, &stream_id) != 0)
             continue;
         within(record.stream, bytes);
