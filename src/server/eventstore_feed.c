@@ -262,14 +262,35 @@ void es_take_filtered_subscribe(const struct es_call *call)
 
 /* --- going on, and ending --------------------------------------------------------------------- */
 
+/* The list begins with this feed from now on, and ends with those that stood before it. */
+static void turn_to(struct es_connection *connection, struct es_feed *feed)
+{
+    if (feed == connection->feeds)
+        return;
+    struct es_feed *last = feed;
+    while (last->next != NULL)
+        last = last->next;
+    last->next = connection->feeds;
+    last->next->link = &last->next;
+    *feed->link = NULL;
+    connection->feeds = feed;
+    feed->link = &connection->feeds;
+}
+
+/* Whoever does not come to its turn is the first the next time: the page behind the one that a feed
+ * has sent may be there again before the peer has taken that. */
 void es_feeds_resume(struct es_connection *connection)
 {
     connection_flush(&connection->base);
     struct es_feed *next;
     for (struct es_feed *feed = connection->feeds; feed != NULL; feed = next) {
         next = feed->next;
-        if (connection->base.closed || connection_unwritten(&connection->base) >= ES_UNWRITTEN_MAX)
-            return; /* the next time that something has gone */
+        if (connection->base.closed)
+            return;
+        if (connection_unwritten(&connection->base) >= ES_UNWRITTEN_MAX) {
+            turn_to(connection, feed);
+            return;
+        }
         if (feed->page != NULL && !feed->closing)
             send_page(feed);
     }

@@ -451,6 +451,45 @@ static void slow_subscribers_cost_little(void **state)
     es_peer_close(&writer);
 }
 
+/* Each event is more than a connection takes before it waits for its peer. */
+static void subscriptions_take_turns(void **state)
+{
+    (void)state;
+    enum { COUNT = 10, SUBSCRIPTIONS = 3, SIZE = 2 * 1024 * 1024 };
+    static uint8_t data[SIZE];
+    struct es_peer peer, writer;
+    struct es_id ids[SUBSCRIPTIONS];
+    unsigned got[SUBSCRIPTIONS] = {0};
+    const struct es_subscribe_to_stream subscribe = {.event_stream_id = S("turns")};
+    connect_peer(&peer);
+    connect_peer(&writer);
+    for (unsigned i = 0; i < SUBSCRIPTIONS; i++) {
+        ids[i] = es_peer_ask(&peer, ES_SUBSCRIBE_TO_STREAM, &subscribe);
+        es_peer_expect(&peer, ES_SUBSCRIPTION_CONFIRMATION, &ids[i], NULL);
+    }
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_int_equal(
+            es_peer_write(&writer, "turns", ES_VERSION_ANY, 1, slice_make(data, sizeof data)),
+            ES_SUCCESS);
+    for (unsigned n = 0; n < COUNT * SUBSCRIPTIONS; n++) {
+        struct es_frame frame;
+        unsigned which = 0;
+        assert_true(es_peer_frame(&peer, &frame));
+        assert_int_equal(frame.command, ES_STREAM_EVENT_APPEARED);
+        while (!es_id_equal(&ids[which], &frame.correlation))
+            assert_in_range(++which, 0, SUBSCRIPTIONS - 1);
+        got[which]++;
+        for (unsigned i = 0; i < SUBSCRIPTIONS; i++)
+            assert_true(got[i] + 3 >= got[which]);
+        for (unsigned i = 0; i < 5; i++) /* meanwhile the next page is there */
+            assert_int_equal(
+                es_peer_write(&writer, "meanwhile", ES_VERSION_ANY, 1, slice_make(data, 1)),
+                ES_SUCCESS);
+    }
+    es_peer_close(&peer);
+    es_peer_close(&writer);
+}
+
 static void pages(void **state)
 {
     (void)state;
@@ -480,6 +519,7 @@ int main(void)
         cmocka_unit_test(the_silent_are_asked_and_closed),
         cmocka_unit_test(pages),
         cmocka_unit_test(slow_subscribers_cost_little),
+        cmocka_unit_test(subscriptions_take_turns),
     };
     return cmocka_run_group_tests_name("server/eventstore limits", tests, begin, end);
 }
