@@ -21,7 +21,8 @@ enum { PROTOBUF_VARINT = 0, PROTOBUF_FIXED64 = 1, PROTOBUF_BYTES = 2, PROTOBUF_F
 
 static inline size_t protobuf_varint_size(uint64_t value)
 {
-    return (size_t)(70 - __builtin_clzll(value | 1)) / 7;
+    unsigned bits = 64u - (unsigned)__builtin_clzll(value | 1);
+    return (bits * 9 + 64) / 64; /* a seventh, rounded up, without a division */
 }
 
 static inline uint8_t *protobuf_put_varint(uint8_t *at, uint64_t value)
@@ -39,6 +40,11 @@ static inline uint8_t *protobuf_put_tag(uint8_t *at, uint32_t number, unsigned t
     return protobuf_put_varint(at, (uint64_t)number << 3 | type);
 }
 
+static inline size_t protobuf_tag_size(uint32_t number)
+{
+    return number < 16 ? 1 : protobuf_varint_size((uint64_t)number << 3);
+}
+
 /* A number field; nothing for 0, as proto3 wants it. */
 static inline uint8_t *protobuf_put_number(uint8_t *at, uint32_t number, uint64_t value)
 {
@@ -51,7 +57,7 @@ static inline size_t protobuf_number_size(uint32_t number, uint64_t value)
 {
     if (value == 0)
         return 0;
-    return protobuf_varint_size((uint64_t)number << 3) + protobuf_varint_size(value);
+    return protobuf_tag_size(number) + protobuf_varint_size(value);
 }
 
 /* The head of a bytes or message field. */
@@ -63,7 +69,7 @@ static inline uint8_t *protobuf_put_head(uint8_t *at, uint32_t number, size_t si
 /* A bytes or message field in all. */
 static inline size_t protobuf_field_size(uint32_t number, size_t size)
 {
-    return protobuf_varint_size((uint64_t)number << 3) + protobuf_varint_size(size) + size;
+    return protobuf_tag_size(number) + protobuf_varint_size(size) + size;
 }
 
 static inline uint8_t *protobuf_put_raw(uint8_t *at, kvs_slice bytes)

@@ -80,8 +80,7 @@ static size_t field_size(const struct es_field *field, const void *message)
     case ES_KIND_TEXTS:
         return list_size(field, member(field, message));
     default:
-        return protobuf_varint_size((uint64_t)field->number << 3) +
-               protobuf_varint_size(number_of(field, message));
+        return protobuf_tag_size(field->number) + protobuf_varint_size(number_of(field, message));
     }
 }
 
@@ -93,13 +92,26 @@ size_t es_message_size(const struct es_message_type *type, const void *message)
     return size;
 }
 
-static uint8_t *put_message(uint8_t *at, const struct es_message_type *type, const void *message);
+/* `bound`: what the message around it takes, so no size of a part is larger. */
+static uint8_t *put_message(uint8_t *at, const struct es_message_type *type, const void *message,
+                            size_t bound);
 
+/* So much is written behind the end for a moment: sizes that take less than was left for them. */
+#define SLACK 32u
+
+/* Its size is known when it is written; nearly always it takes as many bytes as that of the message
+ * around it. */
 static uint8_t *put_inner(uint8_t *at, uint8_t number, const struct es_message_type *type,
-                          const void *message)
+                          const void *message, size_t bound)
 {
-    at = protobuf_put_head(at, number, es_message_size(type, message));
-    return put_message(at, type, message);
+    at = protobuf_put_tag(at, number, PROTOBUF_BYTES);
+    uint8_t *inner = at + protobuf_varint_size(bound);
+    size_t size = (size_t)(put_message(inner, type, message, bound) - inner);
+    uint8_t *to = at + protobuf_varint_size(size);
+    if (to != inner)
+        memmove(to, inner, size);
+    protobuf_put_varint(at, size);
+    return to + size;
 }
 
 static uint8_t *put_bytes(uint8_t *at, uint8_t number, kvs_slice bytes)
@@ -107,19 +119,21 @@ static uint8_t *put_bytes(uint8_t *at, uint8_t number, kvs_slice bytes)
     return protobuf_put_raw(protobuf_put_head(at, number, bytes.size), bytes);
 }
 
-static uint8_t *put_list(uint8_t *at, const struct es_field *field, const struct es_list *list)
+static uint8_t *put_list(uint8_t *at, const struct es_field *field, const struct es_list *list,
+                         size_t bound)
 {
     for (uint32_t i = 0; i < list->count; i++) {
         if (field->kind == ES_KIND_TEXTS)
             at = put_bytes(at, field->number, ((const kvs_slice *)list->items)[i]);
         else
             at = put_inner(at, field->number, field->type,
-                           (const uint8_t *)list->items + (size_t)i * field->type->size);
+                           (const uint8_t *)list->items + (size_t)i * field->type->size, bound);
     }
     return at;
 }
 
-static uint8_t *put_field(uint8_t *at, const struct es_field *field, const void *message)
+static uint8_t *put_field(uint8_t *at, const struct es_field *field, const void *message,
+                          size_t bound)
 {
     if (!is_present(field, message))
         return at;
@@ -127,29 +141,30 @@ static uint8_t *put_field(uint8_t *at, const struct es_field *field, const void 
     case ES_KIND_BYTES:
         return put_bytes(at, field->number, member_bytes(field, message));
     case ES_KIND_MESSAGE:
-        return put_inner(at, field->number, field->type, member(field, message));
+        return put_inner(at, field->number, field->type, member(field, message), bound);
     case ES_KIND_MESSAGES:
     case ES_KIND_TEXTS:
-        return put_list(at, field, member(field, message));
+        return put_list(at, field, member(field, message), bound);
     default:
         at = protobuf_put_tag(at, field->number, PROTOBUF_VARINT);
         return protobuf_put_varint(at, number_of(field, message));
     }
 }
 
-static uint8_t *put_message(uint8_t *at, const struct es_message_type *type, const void *message)
+static uint8_t *put_message(uint8_t *at, const struct es_message_type *type, const void *message,
+                            size_t bound)
 {
     for (unsigned i = 0; i < type->count; i++)
-        at = put_field(at, &type->fields[i], message);
+        at = put_field(at, &type->fields[i], message, bound);
     return at;
 }
 
 int es_message_append(struct buf *out, const struct es_message_type *type, const void *message)
 {
     size_t size = es_message_size(type, message);
-    if (buf_reserve(out, size) != 0)
+    if (buf_reserve(out, size + SLACK) != 0)
         return KVS_ERR_NO_MEMORY;
-    put_message(out->data + out->size, type, message);
+    put_message(out->data + out->size, type, message, size);
     out->size += size;
     return 0;
 }
@@ -159,9 +174,9 @@ int es_field_append(struct buf *out, uint8_t number, const struct es_message_typ
 {
     size_t inner = es_message_size(type, message);
     size_t size = protobuf_field_size(number, inner);
-    if (buf_reserve(out, size) != 0)
+    if (buf_reserve(out, size + SLACK) != 0)
         return KVS_ERR_NO_MEMORY;
-    put_message(protobuf_put_head(out->data + out->size, number, inner), type, message);
+    put_message(protobuf_put_head(out->data + out->size, number, inner), type, message, inner);
     out->size += size;
     return 0;
 }
