@@ -34,6 +34,10 @@
  * Calls wait for a connection until their deadline. What a server does not take now (it is not
  * ready, too busy) is sent again; what only another node takes moves the connection there.
  *
+ * A call that is given up, by its deadline or by kvs_future_cancel, is ready at once: with TIMEOUT
+ * or CANCELLED, or with OUTCOME_UNKNOWN where it is a change that may happen nonetheless (that was
+ * sent, or that the disk of this process is at work on). kvs_events_close waits for the latter.
+ *
  * Errors of calls, beside those of each: TIMEOUT, OUTCOME_UNKNOWN, CONNECT, CONNECTION_LOST,
  * ADDRESS, PROTOCOL, CLOSED, CANCELLED, NO_MEMORY, BUSY (too much in flight), ACCESS_DENIED,
  * NOT_AUTHENTICATED (login or password are wrong), INVALID_ARGUMENT, TOO_LARGE; of log: and
@@ -84,7 +88,7 @@ typedef void kvs_connection_fn(kvs_events *events, const struct kvs_connection_e
  * copied. */
 struct kvs_events_options {
     uint32_t size;
-    uint32_t timeout_ms; /* deadline of a call that sets none; default 30000 */
+    uint32_t timeout_ms; /* deadline of a call that sets none; default 30000, in process none */
     const char *login;   /* default: the URL's */
     const char *password;
     kvs_connection_fn *on_connection; /* may be NULL */

@@ -22,6 +22,12 @@
  * Writes are applied in the order in which one thread submits them. A read submitted after a write
  * was reported done sees it. A read that is in flight together with a write may or may not see it.
  *
+ * Every call can have a deadline and can be cancelled, and then ends at once, with TIMEOUT or
+ * CANCELLED, or with OUTCOME_UNKNOWN for a set, remove, compare-and-set, batch or removed range
+ * that may happen nonetheless (because it was sent, or because the disk of this process is at work
+ * on it). A sync, a compaction or a checkpoint that is given up goes on by itself. kvs_store_close
+ * waits for what still happens in this process. What is in memory is answered before any deadline.
+ *
  * tikv:// gives what TiKV's raw API gives, which is less here and there:
  *   order          sets, removes and compare-and-sets of one key: as said above; different keys,
  *                  batches and ranges that are in flight together: any order
@@ -92,7 +98,7 @@ struct kvs_store_options {
     /* kvs:// */
     uint32_t connections;        /* connections to the server; default 1 */
     uint32_t connect_timeout_ms; /* default 5000 */
-    uint32_t timeout_ms;         /* deadline of a call that sets none; default 30000 */
+    uint32_t timeout_ms; /* deadline of a call that sets none; default 30000, in process none */
     /* tikv:// (connections: so many loops take part, each with its own; the times hold, too).
      * Strings are copied. */
     const char *keyspace; /* name: keys are those of a keyspace, by API V2; NULL: API V1 */
@@ -192,7 +198,8 @@ struct kvs_op {
     uint8_t family;      /* column family, 0 by default */
     uint16_t flags;      /* KVS_OP_FLAG_* */
     uint32_t limit;      /* scan: this many pairs, if there are; 0: what fits in a page (1 MiB) */
-    uint32_t timeout_ms; /* kvs://: 0: the store's default. Local stores do not look at it */
+    uint32_t timeout_ms; /* deadline; 0: the store's default. In process, an op with one that is not
+                            answered at once costs a copy of its inputs */
     uint32_t count;      /* number of keys or mutations */
     kvs_slice key;
     kvs_slice value;
@@ -226,9 +233,10 @@ void kvs_store_submit(kvs_store *store, kvs_op *op);
 void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count);
 
 /* Asks for an operation to be given up: on_done comes soon, with KVS_ERR_CANCELLED unless it was
- * already done (OUTCOME_UNKNOWN for a write that was sent). In process, reads that were not
- * answered at once are given up, but for a count that is under way; writes, sync and compact end
- * as if nothing had been asked. Any thread, before on_done returns. */
+ * already done (OUTCOME_UNKNOWN for a write that was sent). In process that is so for operations
+ * with a deadline (UINT32_MAX will do). Without one the engine works with the caller's memory until
+ * it has ended: then reads end soon, but for a count that is under way, and all else ends as if
+ * nothing had been asked. Any thread, before on_done returns. */
 void kvs_store_cancel(kvs_store *store, kvs_op *op);
 
 /* Frees what the results hold and zeroes them. On any thread, after on_done began. */

@@ -32,6 +32,7 @@ struct store_open {
     struct kvs_store_options options;
     kvs_runtime *runtime;
     kvs_store *store;
+    uint32_t timeout_ms; /* as it was given: in process there is no default */
     int error;
     char message[OPEN_MESSAGE_SIZE];
 };
@@ -85,6 +86,7 @@ static void store_open_run_blocking(struct task *task)
         open->store->runtime = open->runtime;
         open->store->loop = loop;
         open->store->local = local;
+        open->store->timeout_ms = open->timeout_ms;
     }
     open->error = error;
     open->task.run = store_open_on_engine;
@@ -157,6 +159,7 @@ kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
     struct store_open *open = future_payload(future);
     open->runtime = runtime;
     int error = open_check(url, options, &open->url, &open->options, open->message);
+    open->timeout_ms = error == 0 && options != NULL ? options->timeout_ms : 0;
     if (error == 0 && open->url.scheme == URL_KVS)
         error = store_open_client(open);
     else if (error == 0 && open->url.scheme == URL_TIKV)

@@ -287,8 +287,9 @@ static bool may_go_on(kvs_future *node, const kvs_future *input, int *ret_error)
     bool cancelled = future_is_cancelled(node);
     if (!cancelled && !runtime_is_stopping(node->runtime))
         return true;
+    /* An error that the function might have answered (there is no such key) says nothing now. */
     *ret_error = cancelled ? KVS_ERR_CANCELLED : KVS_ERR_CLOSED;
-    if (input->error != 0)
+    if (kvs_error_maybe_committed(input->error))
         *ret_error = outcome_of(node, input);
     return false;
 }
@@ -355,7 +356,7 @@ static bool any_rule(kvs_future *node, kvs_future *input, int *ret_error)
 static bool timeout_rule(kvs_future *node, kvs_future *input, int *ret_error)
 {
     struct compose *compose = future_payload(node);
-    const char *message = "not done within the time of kvs_future_timeout";
+    const char *message = "not done within its timeout_ms";
     kvs_future *timed = node->inputs[0];
     if (input == timed) {
         *ret_error = outcome_of(node, input);

@@ -163,6 +163,31 @@ void future_complete(kvs_future *future, int error)
     future_release(future);
 }
 
+/* Whoever is the first decides the outcome; acq_rel as all changes of the word. */
+static bool future_is_first(kvs_future *future)
+{
+    return (atomic_fetch_or_explicit(&future->state, FUTURE_DECIDED, memory_order_acq_rel) &
+            FUTURE_DECIDED) == 0;
+}
+
+bool future_decide(kvs_future *future)
+{
+    if (future_is_first(future))
+        return true;
+    future_release(future);
+    return false;
+}
+
+bool future_give_up(kvs_future *future, int error, const char *message)
+{
+    if (!future_is_first(future))
+        return false;
+    future_hold(future); /* the producer's from now on; the one it had ends with the completion */
+    future_set_message(future, message);
+    future_complete(future, error);
+    return true;
+}
+
 /* --- holds --------------------------------------------------------------------------------------
  */
 

@@ -19,6 +19,10 @@
  * KVS_ERR_CANCELLED or with what happened. Without that method the work cannot be cancelled: the
  * future itself becomes ready when it is done, and what is composed over it no longer waits.
  *
+ * Work that cannot be called back, but need not be waited for (a disk has it): `cancel` calls
+ * future_give_up, and the producer asks future_decide when the work has ended. Whoever comes first
+ * decides what the future says; the payload stays until the work has ended, too.
+ *
  * A future that is not complete keeps its runtime running: kvs_runtime_free waits for it.
  */
 #ifndef RUNTIME_FUTURE_H
@@ -84,5 +88,12 @@ void future_set_message(kvs_future *future, const char *message);
 
 /* Makes the future ready: exactly once, on any thread. The producer's hold on it ends here. */
 void future_complete(kvs_future *future, int error);
+
+/* For a producer whose `cancel` gives futures up: true, then it sets results and completes; false:
+ * the future was ready before its work was, and the producer's hold on it has ended. Once. */
+bool future_decide(kvs_future *future);
+/* From `cancel`: makes the future ready unless its outcome is decided; false: it is. The message is
+ * static. */
+bool future_give_up(kvs_future *future, int error, const char *message);
 
 #endif

@@ -9,6 +9,10 @@
  * A write: all writes of one submit go to the engine as one chain, in order; each comes back to
  * its loop when it is as safe as the sync policy says.
  *
+ * An op with a deadline that is not answered at once is carried out as a copy (store_call_start):
+ * the engine cannot be made to let go of an op, but the caller's can end before its copy. That is
+ * so for users of libkvs; in a server deadlines are the client's.
+ *
  * Failures: a malformed op, no memory for a result, or what the engine says; always by on_done.
  * All state of an op under way lies in op->reserved; only results are allocated.
  *
@@ -54,10 +58,17 @@ struct local_store {
     struct shard shards[SHARDS];
 };
 
+/* An op whose copy is under way. */
+struct carried {
+    struct op op;
+    kvs_future *future;
+    struct store_call *call;
+};
+
 /* An op under way, in kvs_op.reserved. */
 struct local_op {
     union {
-        struct op op; /* the first member of the other three */
+        struct op op; /* the first member of the other four */
         struct {
             struct engine_write write;
             struct engine_condition condition;
@@ -65,15 +76,17 @@ struct local_op {
         };
         struct engine_read read;
         struct engine_control control;
+        struct carried carried;
     };
     struct local_store *store;
+    bool is_carried;
     _Atomic bool cancelled; /* relaxed: looked at now and then by a read on the pool */
 };
 
 static_assert(sizeof(struct local_op) <= sizeof((kvs_op *)0)->reserved, "no allocation per op");
 static_assert(offsetof(struct engine_write, op) == 0 && offsetof(struct engine_read, op) == 0 &&
-                  offsetof(struct engine_control, op) == 0,
-              "struct local_op.op stands for all three");
+                  offsetof(struct engine_control, op) == 0 && offsetof(struct carried, op) == 0,
+              "struct local_op.op stands for all four");
 
 static struct local_op *local_op_of(kvs_op *op)
 {
@@ -215,7 +228,10 @@ static int read_batch_get(kvs_op *op, struct engine_view *view)
     int error = 0;
     for (uint32_t i = 0; error == 0 && i < op->count; i++) {
         kvs_slice value = {0};
-        error = engine_get(view, op->family, op->keys[i], &value);
+        if (view->may_block && is_cancelled(op))
+            error = KVS_ERR_CANCELLED;
+        else
+            error = engine_get(view, op->family, op->keys[i], &value);
         if (error != 0 && error != KVS_ERR_NOT_FOUND)
             break;
         bool found = error == 0;
@@ -310,13 +326,6 @@ static int read_stats(kvs_op *op, struct engine *engine)
     return 0;
 }
 
-static bool is_read(const kvs_op *op)
-{
-    return op->kind == KVS_OP_GET || op->kind == KVS_OP_EXISTS || op->kind == KVS_OP_BATCH_GET ||
-           op->kind == KVS_OP_SCAN || op->kind == KVS_OP_COUNT || op->kind == KVS_OP_TTL ||
-           op->kind == KVS_OP_CHECKSUM;
-}
-
 /* Returns 0, an error, or ENGINE_WOULD_BLOCK; results are set only with 0. */
 static int read_run(kvs_op *op, struct engine_view *view)
 {
@@ -343,7 +352,7 @@ static bool local_store_answer(kvs_store *base, kvs_op *op)
 {
     struct local_store *store = CONTAINER_OF(base, struct local_store, base);
     if (op->kind == KVS_OP_COUNT || op->kind == KVS_OP_CHECKSUM ||
-        (!is_read(op) && op->kind != KVS_OP_PING))
+        (!store_kind_is_read(op->kind) && op->kind != KVS_OP_PING))
         return false;
     store_op_begin(op);
     op->error = store_op_check(op, store->value_size_max);
@@ -485,11 +494,13 @@ static void local_write_prepare(struct local_op *local, kvs_op *op)
 struct submission {
     struct local_store *store;
     struct loop *loop;
+    bool timed; /* deadlines are kept */
     bool view_open;
     struct engine_view view;
     struct task_list writes;
     struct task_list done;
-    unsigned gets_count; /* gets of one family, looked up together */
+    struct task_list to_carry; /* reads, when the view has ended */
+    unsigned gets_count;       /* gets of one family, looked up together */
     struct local_op *gets[GETS_MAX];
 };
 
@@ -509,11 +520,63 @@ static int submission_view(struct submission *submission)
     return error;
 }
 
+static void submission_end_view(struct submission *submission)
+{
+    if (submission->view_open)
+        engine_view_end(&submission->view);
+    submission->view_open = false;
+}
+
+/* --- ops with a deadline --- */
+
+static bool is_timed(const struct submission *submission, const kvs_op *op)
+{
+    return submission->timed && store_timeout_of(&submission->store->base, op) != 0;
+}
+
+static void carried_on_ready(kvs_future *future, void *arg)
+{
+    struct local_op *local = arg;
+    kvs_op *op = kvs_op_of(local);
+    store_call_take(future, local->carried.call, op);
+    local_op_finish(local, op->error);
+    kvs_future_free(future);
+}
+
+static void submit_carried(struct submission *submission, struct local_op *local)
+{
+    struct store_call *call;
+    kvs_future *future = store_call_start(&submission->store->base, kvs_op_of(local), &call);
+    if (future == NULL) {
+        submit_done(submission, local, KVS_ERR_NO_MEMORY);
+        return;
+    }
+    local->carried.future = future;
+    local->carried.call = call;
+    local->is_carried = true;
+    kvs_future_on_ready(future, carried_on_ready, local); /* cannot fail: it is its first */
+}
+
+/* Behind the writes that came before it; the submit inside must not find our view open. */
+static void submit_carried_write(struct submission *submission, struct local_op *local)
+{
+    submission_end_view(submission);
+    if (submission->writes.first != NULL)
+        engine_write_list(submission->store->base.engine, &submission->writes);
+    submit_carried(submission, local);
+}
+
+/* --- reads --- */
+
 /* Answered on the spot, or read on the pool. */
 static void submit_answer(struct submission *submission, struct local_op *local, int error)
 {
     if (error != ENGINE_WOULD_BLOCK) {
         submit_done(submission, local, error);
+        return;
+    }
+    if (is_timed(submission, kvs_op_of(local))) {
+        task_list_push(&submission->to_carry, &local->op.task);
         return;
     }
     local->read.op.task.run = local_op_on_done;
@@ -666,10 +729,12 @@ static void submit_one(struct submission *submission, kvs_op *op)
         submit_done(submission, local, error);
     } else if (op->kind == KVS_OP_GET) {
         submit_get(submission, local, op);
-    } else if (is_read(op)) {
+    } else if (store_kind_is_read(op->kind)) {
         submit_read(submission, local, op);
     } else if (op->kind == KVS_OP_STATS) {
         submit_done(submission, local, read_stats(op, submission->store->base.engine));
+    } else if (is_timed(submission, op)) {
+        submit_carried_write(submission, local);
     } else if (op->kind == KVS_OP_SYNC) {
         submit_control(submission, local, ENGINE_CONTROL_SYNC);
     } else if (op->kind == KVS_OP_COMPACT) {
@@ -684,35 +749,53 @@ static void submit_one(struct submission *submission, kvs_op *op)
     }
 }
 
-static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, struct loop *loop)
+static void submit_all(kvs_store *base, kvs_op **ops, size_t count, struct loop *loop, bool timed)
 {
     struct local_store *store = CONTAINER_OF(base, struct local_store, base);
     struct submission submission;
     submission.store = store;
     submission.loop = loop;
+    submission.timed = timed;
     submission.view_open = false;
     submission.writes = (struct task_list){0};
     submission.done = (struct task_list){0};
+    submission.to_carry = (struct task_list){0};
     submission.gets_count = 0;
     /* relaxed: the submitter holds the store open; the way back is ordered by the mailbox. */
     atomic_fetch_add_explicit(&shard_of(store, loop)->refs, count, memory_order_relaxed);
     for (size_t i = 0; i < count; i++)
         submit_one(&submission, ops[i]);
     submit_gets(&submission);
-    if (submission.view_open)
-        engine_view_end(&submission.view);
+    submission_end_view(&submission);
     if (submission.writes.first != NULL)
         engine_write_list(base->engine, &submission.writes);
+    struct task *task;
+    while ((task = task_list_pop(&submission.to_carry)) != NULL)
+        submit_carried(&submission, CONTAINER_OF(task, struct local_op, op.task));
     if (submission.done.first != NULL)
         submission_complete(&submission);
 }
 
-/* A read on the pool, waiting or under way, gives up; a write that the engine has cannot be taken
- * back, and all else ends soon by itself. */
+static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, struct loop *loop)
+{
+    submit_all(base, ops, count, loop, false);
+}
+
+static void local_store_submit_timed(kvs_store *base, kvs_op **ops, size_t count)
+{
+    submit_all(base, ops, count, base->loop, true);
+}
+
+/* A read on the pool, waiting or under way, gives up; what else the engine has cannot be taken
+ * back, unless it is a copy. */
 static void local_store_cancel(kvs_store *base, kvs_op *op)
 {
     (void)base;
-    atomic_store_explicit(&local_op_of(op)->cancelled, true, memory_order_relaxed);
+    struct local_op *local = local_op_of(op);
+    if (local->is_carried)
+        kvs_future_cancel(local->carried.future);
+    else
+        atomic_store_explicit(&local->cancelled, true, memory_order_relaxed);
 }
 
 static void local_store_close(kvs_store *base, struct loop *loop,
@@ -730,6 +813,7 @@ static void local_store_close(kvs_store *base, struct loop *loop,
 static const struct store_methods local_store_methods = {
     .answer = local_store_answer,
     .submit = local_store_submit,
+    .submit_timed = local_store_submit_timed,
     .cancel = local_store_cancel,
     .close = local_store_close,
 };

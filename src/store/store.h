@@ -19,6 +19,9 @@ struct store_methods {
      * call. The inputs stay the caller's until then. Local stores: without a loop (NULL) writes
      * complete on any thread, also inside the call. */
     void (*submit)(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop);
+    /* Local stores: the same, on store->loop, for ops whose deadlines somebody has to keep. In
+     * clients (NULL here) submit does. */
+    void (*submit_timed)(kvs_store *store, kvs_op **ops, size_t count);
     void (*cancel)(kvs_store *store, kvs_op *op);
     /* Begins to close; calls `closed` on `loop` when nothing is left; then frees the store. */
     void (*close)(kvs_store *store, struct loop *loop, void (*closed)(void *arg, int error),
@@ -31,6 +34,7 @@ struct kvs_store {
     struct loop *loop;     /* where callbacks of this store run, in libkvs */
     struct engine *engine; /* local stores: for reads that are answered on the spot; else NULL */
     struct local_engine *local; /* of log: and memory: URLs: who else uses the engine; else NULL */
+    uint32_t timeout_ms;        /* local stores: of an op that sets none; 0: none */
 };
 
 /*
@@ -57,6 +61,11 @@ static inline void store_submit(kvs_store *store, kvs_op **ops, size_t count, st
     store->methods->submit(store, ops, count, loop);
 }
 
+static inline uint32_t store_timeout_of(const kvs_store *store, const kvs_op *op)
+{
+    return op->timeout_ms != 0 ? op->timeout_ms : store->timeout_ms;
+}
+
 static inline void store_cancel(kvs_store *store, kvs_op *op)
 {
     store->methods->cancel(store, op);
@@ -68,6 +77,30 @@ static inline void store_close(kvs_store *store, struct loop *loop,
 {
     store->methods->close(store, loop, closed, arg);
 }
+
+/* Changes what is stored: given up when it is under way, it may be done or not. */
+static inline bool store_kind_is_write(uint8_t kind)
+{
+    return kind == KVS_OP_SET || kind == KVS_OP_REMOVE || kind == KVS_OP_CAS ||
+           kind == KVS_OP_BATCH_WRITE || kind == KVS_OP_REMOVE_RANGE;
+}
+
+static inline bool store_kind_is_read(uint8_t kind)
+{
+    return kind == KVS_OP_GET || kind == KVS_OP_EXISTS || kind == KVS_OP_BATCH_GET ||
+           kind == KVS_OP_SCAN || kind == KVS_OP_COUNT || kind == KVS_OP_TTL ||
+           kind == KVS_OP_CHECKSUM;
+}
+
+/*
+ * kvs_store_call, also for an operation that a caller owns and that must be able to end before its
+ * work does: a copy of it is carried out. *ret_call lives as long as the future. NULL: no memory.
+ */
+struct store_call;
+kvs_future *store_call_start(kvs_store *store, const kvs_op *request, struct store_call **ret_call);
+
+/* Moves the outcome of such a future, which is ready, into the caller's operation. */
+void store_call_take(kvs_future *future, struct store_call *call, kvs_op *op);
 
 /* A page of a scan: bytes of keys and values, with STORE_PAIR_OVERHEAD for each pair. */
 #define STORE_PAGE_SIZE_MAX (1024u * 1024)

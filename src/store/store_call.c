@@ -8,6 +8,9 @@
  * 4. on_done makes the future ready; the results stay in the op until the future is freed. For
  *    writes in this process that is on the thread that did them, which may be the caller's: no loop
  *    is woken only to wake the one who waits. Callbacks of the future run on its loop anyway.
+ * Given up, by its user or by its time, a call of a store in this process is ready at once: the
+ * engine cannot be made to let go of what it has, so that the op and its inputs stay until it has
+ * ended; nobody looks at its results then. Time is kept by kvs_future_timeout.
  * Failures: no memory for the future gives NULL; all others are in the future. Any thread.
  */
 #include "base/mem.h"
@@ -15,6 +18,7 @@
 #include "runtime/runtime.h"
 #include "store/store.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Stores check their own limit; this one bounds what is copied. */
@@ -26,13 +30,29 @@
 struct store_call {
     kvs_op op;
     kvs_store *store;
-    void *inputs; /* NULL: they were not copied, and are gone */
+    void *inputs;   /* NULL: they were not copied, and are gone */
+    bool is_result; /* the op's outcome became the future's: it was not given up */
 };
+
+static bool is_in_process(const kvs_store *store)
+{
+    return store->engine != NULL;
+}
 
 static void store_call_cancel(kvs_future *future)
 {
     struct store_call *call = future_payload(future);
-    store_cancel(call->store, &call->op);
+    uint8_t kind = call->op.kind;
+    if (!is_in_process(call->store)) {
+        store_cancel(call->store, &call->op);
+    } else if (store_kind_is_write(kind)) {
+        future_give_up(future, KVS_ERR_OUTCOME_UNKNOWN,
+                       "given up while it was being written: it may be done or not");
+    } else {
+        if (store_kind_is_read(kind))
+            store_cancel(call->store, &call->op); /* so that the pool does not go on for nobody */
+        future_give_up(future, KVS_ERR_CANCELLED, "");
+    }
 }
 
 static void store_call_free(void *payload)
@@ -93,6 +113,9 @@ static void store_call_set_outcome(kvs_future *future, const kvs_op *op)
 static void store_call_complete(struct store_call *call)
 {
     kvs_future *future = future_of_payload(call);
+    if (!future_decide(future))
+        return;
+    call->is_result = true;
     store_call_set_outcome(future, &call->op);
     future_complete(future, call->op.error);
 }
@@ -188,34 +211,14 @@ static int store_call_copy_inputs(struct store_call *call)
 /* May on_done be called on any thread? Not where somebody polls, who waits for his loop. */
 static bool completes_anywhere(const kvs_store *store, const kvs_op *op)
 {
-    switch (op->kind) {
-    case KVS_OP_SET:
-    case KVS_OP_REMOVE:
-    case KVS_OP_CAS:
-    case KVS_OP_BATCH_WRITE:
-    case KVS_OP_REMOVE_RANGE:
-        return store->engine != NULL && runtime_has_threads(store->runtime);
-    default:
-        return false;
-    }
+    return store_kind_is_write(op->kind) && is_in_process(store) &&
+           runtime_has_threads(store->runtime);
 }
 
-kvs_future *kvs_store_call(kvs_store *store, const kvs_op *request)
+static void store_call_submit(struct store_call *call)
 {
-    kvs_future *future = future_new_idle(store->runtime, store->loop, &store_call_methods);
-    if (future == NULL)
-        return NULL;
-    struct store_call *call = future_payload(future);
-    call->store = store;
+    kvs_store *store = call->store;
     kvs_op *op = &call->op;
-    memcpy(op, request, REQUEST_SIZE); /* the rest is zero */
-    op->on_done = store_call_on_done;
-    if (store_answer(store, op)) {
-        store_call_set_outcome(future, op);
-        future_complete_idle(future, op->error);
-        return future;
-    }
-    future_start(future);
     store_op_begin(op);
     op->error = store_op_check(op, VALUE_SIZE_MAX);
     if (op->error == 0) {
@@ -226,7 +229,74 @@ kvs_future *kvs_store_call(kvs_store *store, const kvs_op *request)
         store_call_complete(call);
     else
         store_submit(store, &op, 1, completes_anywhere(store, op) ? NULL : store->loop);
+}
+
+/*
+ * With a time of the future's own. A write gets it first: when there is no memory for it, nothing
+ * was written. All else is submitted first, so that a cancel finds it submitted.
+ */
+static kvs_future *store_call_submit_timed(struct store_call *call, uint32_t timeout_ms)
+{
+    kvs_future *future = future_of_payload(call);
+    if (!store_kind_is_write(call->op.kind)) {
+        store_call_submit(call);
+        return kvs_future_timeout(future, timeout_ms);
+    }
+    kvs_future *timed = kvs_future_timeout(future, timeout_ms);
+    if (timed != NULL)
+        store_call_submit(call);
+    else if (future_decide(future))
+        future_complete(future, KVS_ERR_NO_MEMORY);
+    return timed;
+}
+
+kvs_future *store_call_start(kvs_store *store, const kvs_op *request, struct store_call **ret_call)
+{
+    kvs_future *future = future_new_idle(store->runtime, store->loop, &store_call_methods);
+    if (future == NULL)
+        return NULL;
+    struct store_call *call = future_payload(future);
+    call->store = store;
+    kvs_op *op = &call->op;
+    memcpy(op, request, REQUEST_SIZE); /* the rest is zero */
+    op->on_done = store_call_on_done;
+    *ret_call = call;
+    if (store_answer(store, op)) {
+        call->is_result = true;
+        store_call_set_outcome(future, op);
+        future_complete_idle(future, op->error);
+        return future;
+    }
+    future_start(future);
+    uint32_t timeout_ms = is_in_process(store) ? store_timeout_of(store, op) : 0;
+    if (timeout_ms != 0)
+        return store_call_submit_timed(call, timeout_ms);
+    store_call_submit(call);
     return future;
+}
+
+kvs_future *kvs_store_call(kvs_store *store, const kvs_op *request)
+{
+    struct store_call *call;
+    return store_call_start(store, request, &call);
+}
+
+void store_call_take(kvs_future *future, struct store_call *call, kvs_op *op)
+{
+    kvs_op *from = &call->op;
+    op->error = kvs_future_error(future);
+    if (!call->is_result || from->error != op->error) {
+        snprintf(op->message, sizeof op->message, "%s", kvs_future_error_message(future));
+        return;
+    }
+    op->more = from->more;
+    op->number = from->number;
+    op->result = from->result;
+    op->pairs = from->pairs;
+    op->pairs_count = from->pairs_count;
+    memcpy(op->message, from->message, sizeof op->message);
+    from->result = (kvs_slice){0};
+    from->pairs = NULL;
 }
 
 static kvs_op op_of_kind(enum kvs_op_kind kind)
@@ -384,12 +454,16 @@ kvs_future *kvs_store_compact(kvs_store *store)
 
 void kvs_store_submit(kvs_store *store, kvs_op *op)
 {
-    store_submit(store, &op, 1, store->loop);
+    kvs_store_submit_many(store, &op, 1);
 }
 
 void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count)
 {
-    if (count > 0)
+    if (count == 0)
+        return;
+    if (store->methods->submit_timed != NULL)
+        store->methods->submit_timed(store, ops, count);
+    else
         store_submit(store, ops, count, store->loop);
 }
 

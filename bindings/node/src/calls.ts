@@ -3,7 +3,7 @@
  * two arrays (native/completions.c says how they are written); this reads them.
  */
 import { endianness } from "node:os";
-import { asKvsError, errorOf, KvsError } from "./errors";
+import { asKvsError, errorOf, KvsError, TimeoutError } from "./errors";
 import { Position, RecordedEvent, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
 
@@ -370,6 +370,47 @@ function callWithSignal<T>(
       throw signal.aborted && error.code === "CANCELLED" ? signal.reason : error;
     },
   );
+}
+
+/** How long a close is waited for. */
+export interface CloseOptions {
+  /** Ends the waiting: the promise is rejected with the signal's reason. */
+  signal?: AbortSignal | undefined;
+  /** Milliseconds after which the waiting ends with TimeoutError; default: no limit. */
+  timeoutMs?: number | undefined;
+}
+
+const TIMER_MS_MAX = 0x7fffffff;
+
+/** What `close` gives, or the end of the waiting for it; it goes on by itself then. */
+export async function within(options: CloseOptions | undefined, close: () => Promise<void>): Promise<void> {
+  const { signal, timeoutMs } = options ?? {};
+  if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs >= 0 && timeoutMs < 2 ** 32))
+    throw new TypeError("timeoutMs must be a whole number below 2^32");
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new TypeError("the signal must be an AbortSignal");
+  const closing = close();
+  if (signal === undefined && !timeoutMs) return closing;
+  return new Promise((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined;
+    let takeBack: (() => void) | undefined;
+    const end = (settle: () => void) => {
+      clearTimeout(timer);
+      takeBack?.();
+      settle();
+    };
+    closing.then(
+      () => end(resolve),
+      (error) => end(() => reject(error)),
+    );
+    if (signal?.aborted) return end(() => reject(signal.reason));
+    if (signal !== undefined) takeBack = onAbort(signal, () => end(() => reject(signal.reason)));
+    if (timeoutMs && timeoutMs <= TIMER_MS_MAX)
+      timer = setTimeout(
+        () => end(() => reject(new TimeoutError("not closed within the timeoutMs of the call; it goes on"))),
+        timeoutMs,
+      );
+  });
 }
 
 /** A function of the addon that is done when it returns; what it throws is an error of this package. */

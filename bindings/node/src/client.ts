@@ -1,5 +1,5 @@
 /** What every client has: an end, and whether it keeps the process alive until then. */
-import { call } from "./calls";
+import { call, CloseOptions, within } from "./calls";
 import { Handle, native } from "./native";
 
 export abstract class Client implements AsyncDisposable {
@@ -14,8 +14,15 @@ export abstract class Client implements AsyncDisposable {
   /**
    * Closes: what is under way ends first; of event streams it ends with ClosedError, writes that were
    * sent with OutcomeUnknownError. Calls after it are rejected with ClosedError.
+   *
+   * The options say how long this waits for that: then it is rejected, with TimeoutError or the signal's
+   * reason, while the client closes on its own. A second `close` waits for the same.
    */
-  close(): Promise<void> {
+  close(options?: CloseOptions): Promise<void> {
+    return within(options, () => this.end());
+  }
+
+  private end(): Promise<void> {
     if (this.closing === undefined) {
       this.unref();
       this.closing = call(

@@ -28,7 +28,7 @@ export interface EventsOptions {
   signal?: AbortSignal;
   /** Who this client is, where the URL does not say. */
   credentials?: Credentials;
-  /** Deadline of a call that sets none; default 30000. */
+  /** Deadline of a call that sets none; default 30000, in this process none. */
   timeoutMs?: number;
   /** log: when is a write acknowledged? "always" (default): it survives a power cut. */
   sync?: "always" | "interval" | "never";

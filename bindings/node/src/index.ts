@@ -48,6 +48,7 @@ export {
   SubscribeOptions,
   User,
 } from "./events_client";
+export { CloseOptions } from "./calls";
 export { Connection, ConnectionChange, ConnectionState } from "./connection";
 export { Pages } from "./pages";
 export { GroupSubscription, Subscription, SubscriptionState } from "./subscription";

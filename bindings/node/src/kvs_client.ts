@@ -22,7 +22,7 @@ export interface KvsOptions {
   connections?: number;
   /** Until a connection stands; default 5000. */
   connectTimeoutMs?: number;
-  /** Deadline of a call that sets none; default 30000. */
+  /** Deadline of a call that sets none; default 30000, in this process none. */
   timeoutMs?: number;
   /** log: and memory: when is a write acknowledged? "always" (default): it survives a power cut. */
   sync?: "always" | "interval" | "never";
@@ -48,6 +48,7 @@ export type Change =
   | { remove: Bytes }
   | { removeRange: { start?: Bytes; end?: Bytes } };
 
+const LOCAL = /^(log|rocksdb|memory):/;
 const SYNCS = { always: 0, interval: 1, never: 2 };
 const NO_BYTES = new Uint8Array();
 
@@ -68,6 +69,7 @@ export class KvsClient extends StoreClient {
     if (sync !== undefined && !(sync in SYNCS))
       throw new TypeError('sync must be "always", "interval" or "never"');
     const client = new KvsClient();
+    client.isLocal = LOCAL.test(url);
     client.handle = await call(
       (id) => native.storeOpen(id, url, { ...rest, ...tlsFiles(tls), sync: SYNCS[sync ?? "always"] }),
       (r) => r.handle(),
@@ -190,7 +192,7 @@ export class KvsClient extends StoreClient {
     return call(
       (id) => {
         if (typeof directory !== "string") throw new TypeError("the directory must be a string");
-        native.storeCheckpoint(id, this.handle, directory, 0, options?.timeoutMs ?? 0);
+        native.storeCheckpoint(id, this.handle, directory, 0, this.timeoutOf(options));
       },
       (r) => r.nothing(),
       options?.signal,
@@ -200,7 +202,7 @@ export class KvsClient extends StoreClient {
   /** Done when all writes acknowledged before are on the disk. */
   sync(options?: CallOptions): Promise<void> {
     return call(
-      (id) => native.storeSync(id, this.handle, options?.timeoutMs ?? 0),
+      (id) => native.storeSync(id, this.handle, this.timeoutOf(options)),
       (r) => r.nothing(),
       options?.signal,
     );
@@ -209,7 +211,7 @@ export class KvsClient extends StoreClient {
   /** Done when the space of removed and overwritten values has been given back. */
   compact(options?: CallOptions): Promise<void> {
     return call(
-      (id) => native.storeCompact(id, this.handle, options?.timeoutMs ?? 0),
+      (id) => native.storeCompact(id, this.handle, this.timeoutOf(options)),
       (r) => r.nothing(),
       options?.signal,
     );

@@ -1,4 +1,5 @@
 /** What comes page by page: scans, reads of events, subscriptions. */
+import { CloseOptions } from "./calls";
 
 /**
  * An async iterable that asks for a page when the loop has taken the one before: a slow loop slows the
@@ -44,7 +45,7 @@ export abstract class Pages<T> implements AsyncIterableIterator<T, undefined>, A
   }
 
   /** Ends it; a `next` that waits is done. */
-  close(): Promise<void> {
+  close(_options?: CloseOptions): Promise<void> {
     this.ended = true;
     this.items = [];
     this.at = 0;

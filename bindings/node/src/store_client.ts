@@ -10,7 +10,7 @@ import { KeyRange, rangeOf, scanPages } from "./ranges";
 export interface CallOptions {
   /** Gives the call up: its promise is rejected with the signal's reason. */
   signal?: AbortSignal | undefined;
-  /** Milliseconds after which it is given up; default: the client's. */
+  /** Milliseconds after which it is given up; default: the client's. What is in memory is there before that. */
   timeoutMs?: number | undefined;
 }
 
@@ -75,7 +75,18 @@ export function checkKey(key: unknown, what: string): void {
     throw new TypeError(`${what} must be a Buffer, a Uint8Array or a string`);
 }
 
+/** A deadline that is none: with it libkvs lets go of a call of a store in this process at once. */
+const FAR_MS = 0xffffffff;
+
 export class StoreClient extends Client {
+  /** @internal The store is in this process. */
+  protected isLocal = false;
+
+  /** @internal Of a call; 0: the store's. */
+  protected timeoutOf(options: CallOptions | undefined): number {
+    return options?.timeoutMs || (this.isLocal && options?.signal !== undefined ? FAR_MS : 0);
+  }
+
   /** @internal */
   protected getValue<O extends ReadOptions>(
     key: Bytes,
@@ -85,7 +96,7 @@ export class StoreClient extends Client {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.storeGet(id, this.handle, key, family, options?.timeoutMs ?? 0);
+        native.storeGet(id, this.handle, key, family, this.timeoutOf(options));
       },
       (r) => r.value(options?.encoding) as Value<O> | undefined,
       options?.signal,
@@ -97,7 +108,7 @@ export class StoreClient extends Client {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.storeExists(id, this.handle, key, family, options?.timeoutMs ?? 0);
+        native.storeExists(id, this.handle, key, family, this.timeoutOf(options));
       },
       (r) => r.boolean(),
       options?.signal,
@@ -121,7 +132,7 @@ export class StoreClient extends Client {
           key,
           value,
           family,
-          options?.timeoutMs ?? 0,
+          this.timeoutOf(options),
           options?.ttlMs ?? 0,
         );
       },
@@ -135,7 +146,7 @@ export class StoreClient extends Client {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.storeRemove(id, this.handle, key, family, options?.timeoutMs ?? 0);
+        native.storeRemove(id, this.handle, key, family, this.timeoutOf(options));
       },
       (r) => r.boolean(),
       options?.signal,
@@ -162,7 +173,7 @@ export class StoreClient extends Client {
           expected ?? null,
           value,
           family,
-          options?.timeoutMs ?? 0,
+          this.timeoutOf(options),
           options?.ttlMs ?? 0,
         );
       },
@@ -188,7 +199,7 @@ export class StoreClient extends Client {
           this.handle,
           ...packed([...keys], "a key"),
           family,
-          options?.timeoutMs ?? 0,
+          this.timeoutOf(options),
         ),
       (r) => r.values(options?.encoding) as (Value<O> | undefined)[],
       options?.signal,
@@ -217,7 +228,7 @@ export class StoreClient extends Client {
           ...packedPairs(keys, values),
           ttlsMs !== undefined ? Float64Array.from(ttlsMs) : (options?.ttlMs ?? 0),
           family,
-          options?.timeoutMs ?? 0,
+          this.timeoutOf(options),
         );
       },
       (r) => r.nothing(),
@@ -242,7 +253,7 @@ export class StoreClient extends Client {
           ...packedPairs(all, none, true),
           0,
           family,
-          options?.timeoutMs ?? 0,
+          this.timeoutOf(options),
         );
       },
       (r) => r.nothing(),
@@ -267,7 +278,7 @@ export class StoreClient extends Client {
           ...packedPairs(keys, values, true),
           ttlsMs,
           0,
-          options?.timeoutMs ?? 0,
+          this.timeoutOf(options),
         ),
       (r) => r.nothing(),
       options?.signal,
@@ -281,7 +292,7 @@ export class StoreClient extends Client {
     keysOnly: boolean,
   ): Pages<T> {
     return scanPages(options, keysOnly, (id, start, end, limit, flags) =>
-      native.storeScan(id, this.handle, start, end, limit, flags, family, options.timeoutMs ?? 0),
+      native.storeScan(id, this.handle, start, end, limit, flags, family, this.timeoutOf(options)),
     );
   }
 
@@ -290,7 +301,7 @@ export class StoreClient extends Client {
     return call(
       (id) => {
         const [start, end] = rangeOf(range);
-        native.storeCount(id, this.handle, start, end, family, options?.timeoutMs ?? 0);
+        native.storeCount(id, this.handle, start, end, family, this.timeoutOf(options));
       },
       (r) => r.number(),
       options?.signal,
@@ -306,7 +317,7 @@ export class StoreClient extends Client {
     return call(
       (id) => {
         const [start, end] = rangeOf(range);
-        native.storeRemoveRange(id, this.handle, start, end, family, options?.timeoutMs ?? 0);
+        native.storeRemoveRange(id, this.handle, start, end, family, this.timeoutOf(options));
       },
       (r) => r.number(),
       options?.signal,
@@ -318,7 +329,7 @@ export class StoreClient extends Client {
     return call(
       (id) => {
         checkKey(key, "the key");
-        native.storeTtl(id, this.handle, key, family, options?.timeoutMs ?? 0);
+        native.storeTtl(id, this.handle, key, family, this.timeoutOf(options));
       },
       (r) => {
         const left = r.number();
@@ -333,7 +344,7 @@ export class StoreClient extends Client {
     return call(
       (id) => {
         const [start, end] = rangeOf(range);
-        native.storeChecksum(id, this.handle, start, end, family, options?.timeoutMs ?? 0);
+        native.storeChecksum(id, this.handle, start, end, family, this.timeoutOf(options));
       },
       (r) => ({ crc64Xor: r.bigint(), keys: r.number(), bytes: r.number() }),
       options?.signal,
@@ -343,7 +354,7 @@ export class StoreClient extends Client {
   /** Done when the other side has answered. */
   ping(options?: CallOptions): Promise<void> {
     return call(
-      (id) => native.storePing(id, this.handle, options?.timeoutMs ?? 0),
+      (id) => native.storePing(id, this.handle, this.timeoutOf(options)),
       (r) => r.nothing(),
       options?.signal,
     );
@@ -352,7 +363,7 @@ export class StoreClient extends Client {
   /** What the client and its server count. */
   stats(options?: CallOptions): Promise<Record<string, unknown>> {
     return call(
-      (id) => native.storeStats(id, this.handle, options?.timeoutMs ?? 0),
+      (id) => native.storeStats(id, this.handle, this.timeoutOf(options)),
       (r) => r.json() as Record<string, unknown>,
       options?.signal,
     );

@@ -1,5 +1,5 @@
 /** Events as they come; include/kvs/subscription.h says more. */
-import { call, callNow, onAbort, Results } from "./calls";
+import { call, callNow, CloseOptions, onAbort, Results, within } from "./calls";
 import { Position, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
 import { Pages } from "./pages";
@@ -71,8 +71,12 @@ export class Subscription extends Pages<ResolvedEvent> {
     else this.takeBack = onAbort(signal, abort);
   }
 
-  /** Ends it; a `next` that waits is done. */
-  override close(): Promise<void> {
+  /** Ends it; a `next` that waits is done. The options say how long this waits for the other side. */
+  override close(options?: CloseOptions): Promise<void> {
+    return within(options, () => this.end());
+  }
+
+  private end(): Promise<void> {
     if (this.closing === undefined) {
       super.close();
       this.takeBack?.();
@@ -171,9 +175,9 @@ export class GroupSubscription extends Subscription {
     return super.next();
   }
 
-  override close(): Promise<void> {
+  override close(options?: CloseOptions): Promise<void> {
     this.acknowledge();
-    return super.close();
+    return super.close(options);
   }
 
   /** @internal */

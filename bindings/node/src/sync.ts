@@ -13,6 +13,12 @@ export * from "./errors";
 /** How to reach a cluster: as of the other clients, whose fields have the words. */
 export type SyncOptions = Omit<TikvOptions, "encoding" | "signal">;
 
+/** How long a close is waited for. */
+export interface SyncCloseOptions {
+  /** Milliseconds; default: no limit. */
+  timeoutMs?: number | undefined;
+}
+
 const BEAT_WAIT_MS = 500;
 const BEATS_MISSED_MAX = 20; // the worker beats five times in each wait
 
@@ -100,10 +106,10 @@ class Bridge {
     return keepAs;
   }
 
-  close(): void {
+  close(options?: SyncCloseOptions): void {
     if (this.closed !== undefined) return;
     try {
-      this.call(0, "close", []);
+      this.call(0, "close", [options]);
     } finally {
       this.end("the client is closed");
     }
@@ -200,9 +206,12 @@ export class RawClient implements Disposable {
     this.bridge.call(0, "delete_range", [start, end, includeStart, includeEnd, family]);
   }
 
-  /** Closes, and ends the worker thread. Calls after it throw ClosedError. A client that is forgotten is closed. */
-  close(): void {
-    this.bridge.close();
+  /**
+   * Closes, and ends the worker thread. Calls after it throw ClosedError. A client that is forgotten is closed.
+   * What takes longer than `timeoutMs` is not waited for: then it throws TimeoutError, and is closed nonetheless.
+   */
+  close(options?: SyncCloseOptions): void {
+    this.bridge.close(options);
   }
 
   [Symbol.dispose](): void {
@@ -348,9 +357,12 @@ export class TransactionClient implements Disposable {
     return this.bridge.call(0, "gc", [safePoint]);
   }
 
-  /** Closes, and ends the worker thread. Calls after it throw ClosedError. A client that is forgotten is closed. */
-  close(): void {
-    this.bridge.close();
+  /**
+   * Closes, and ends the worker thread. Calls after it throw ClosedError. A client that is forgotten is closed.
+   * What takes longer than `timeoutMs` is not waited for: then it throws TimeoutError, and is closed nonetheless.
+   */
+  close(options?: SyncCloseOptions): void {
+    this.bridge.close(options);
   }
 
   [Symbol.dispose](): void {

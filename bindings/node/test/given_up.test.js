@@ -1,8 +1,13 @@
 // Every call can be given up, by a signal and by a time, while the other side is silent.
 "use strict";
 const assert = require("node:assert/strict");
+const { execFileSync } = require("node:child_process");
+const { mkdtempSync, rmSync } = require("node:fs");
+const { tmpdir } = require("node:os");
+const { join } = require("node:path");
 const { after, before, describe, it } = require("node:test");
 const kvs = require("..");
+const { CALLS } = require("./calls");
 const { startServer } = require("./server");
 
 const NEVER_ASKS = ["constructor", "close", "ref", "unref", "closeNative", "live", "taken", "more", "atEnd"];
@@ -18,115 +23,16 @@ function callsOf(of) {
 
 // `more`: what a class has that its users do not see.
 const PRIVATE = {
-  KvsClient: ["getValue", "hasKey", "setValue", "removeKey", "swapValue", "getValues", "setValues", "removeKeys",
+  KvsClient: ["end", "timeoutOf", "getValue", "hasKey", "setValue", "removeKey", "swapValue", "getValues", "setValues", "removeKeys",
     "writeBatch", "scanRange", "countRange", "removeRangeOf", "ttlOf", "checksumOf"],
   Transaction: ["pages", "positional", "timeoutOf", "signalOf"],
   Snapshot: ["pages", "positional", "timeoutOf", "signalOf"],
-  EventsClient: ["write", "remove", "done", "pages", "begin", "getUsers", "changeUser"],
-  TransactionClient: [],
+  EventsClient: ["end", "write", "remove", "done", "pages", "begin", "getUsers", "changeUser"],
+  TransactionClient: ["end"],
 };
 PRIVATE.RawClient = [...PRIVATE.KvsClient, "with", "positional"];
 
-// How each call is made; those that do not ask the other side are missing on purpose, and named below.
-const pairs = [["k", "v"]];
-const CALLS = {
-  KvsClient: {
-    get: (c, o) => c.get("k", o),
-    exists: (c, o) => c.exists("k", o),
-    set: (c, o) => c.set("k", "v", o),
-    remove: (c, o) => c.remove("k", o),
-    compareAndSet: (c, o) => c.compareAndSet("k", undefined, "v", o),
-    batchGet: (c, o) => c.batchGet(["k"], o),
-    batchSet: (c, o) => c.batchSet(pairs, o),
-    batch: (c, o) => c.batch([{ remove: "k" }], o),
-    scan: (c, o) => c.scan(o).next(),
-    scanKeys: (c, o) => c.scanKeys(o).next(),
-    count: (c, o) => c.count({}, o),
-    removeRange: (c, o) => c.removeRange({ prefix: "k" }, o),
-    ttl: (c, o) => c.ttl("k", o),
-    checksum: (c, o) => c.checksum({}, o),
-    checkpoint: (c, o) => c.checkpoint("copy", o),
-    sync: (c, o) => c.sync(o),
-    compact: (c, o) => c.compact(o),
-    ping: (c, o) => c.ping(o),
-    stats: (c, o) => c.stats(o),
-  },
-  RawClient: {
-    get: (c, o) => c.get("k", o),
-    exists: (c, o) => c.exists("k", o),
-    put: (c, o) => c.put("k", "v", o),
-    delete: (c, o) => c.delete("k", o),
-    compareAndSwap: (c, o) => c.compareAndSwap("k", undefined, "v", o),
-    batchGet: (c, o) => c.batchGet(["k"], o),
-    batchPut: (c, o) => c.batchPut(pairs, o),
-    batchDelete: (c, o) => c.batchDelete(["k"], o),
-    scan: (c, o) => c.scan(o).next(),
-    scanKeys: (c, o) => c.scanKeys(o).next(),
-    count: (c, o) => c.count({}, o),
-    deleteRange: (c, o) => c.deleteRange({ prefix: "k" }, o),
-    ttl: (c, o) => c.ttl("k", o),
-    checksum: (c, o) => c.checksum({}, o),
-    ping: (c, o) => c.ping(o),
-  },
-  TransactionClient: {
-    currentTimestamp: (c, o) => c.currentTimestamp(o),
-    garbageCollect: (c, o) => c.garbageCollect(1, o),
-    cleanupLocks: (c, o) => c.cleanupLocks({}, 1, o),
-    unsafeDestroyRange: (c, o) => c.unsafeDestroyRange({ prefix: "u" }, o),
-    run: (c, { signal, timeoutMs }) => c.run((txn) => txn.get("k"), { signal, timeoutMs, attemptsMax: 1 }),
-  },
-  Transaction: {
-    get: (t, o) => t().get("k", o),
-    exists: (t, o) => t().exists("k", o),
-    batchGet: (t, o) => t().batchGet(["k"], o),
-    scan: (t, o) => t().scan(o).next(),
-    scanKeys: (t, o) => t().scanKeys(o).next(),
-    timestamp: (t, o) => t().timestamp(o),
-    getForUpdate: (t, o) => t().getForUpdate("k", o),
-    batchGetForUpdate: (t, o) => t().batchGetForUpdate(["k"], o),
-    put: (t, o) => t().put("k", "v", o),
-    insert: (t, o) => t().insert("k", "v", o),
-    delete: (t, o) => t().delete("k", o),
-    mutate: (t, o) => t().mutate([{ put: "k", value: "v" }], o),
-    lockKeys: (t, o) => t().lockKeys(["k"], o),
-    commit: (t, o) => t(true).commit(o),
-  },
-  Snapshot: {
-    get: (s, o) => s().get("k", o),
-    exists: (s, o) => s().exists("k", o),
-    batchGet: (s, o) => s().batchGet(["k"], o),
-    scan: (s, o) => s().scan(o).next(),
-    scanKeys: (s, o) => s().scanKeys(o).next(),
-    timestamp: (s, o) => s().timestamp(o),
-  },
-  EventsClient: {
-    append: (c, o) => c.append("s", { type: "t" }, o),
-    deleteStream: (c, o) => c.deleteStream("s", o),
-    tombstoneStream: (c, o) => c.tombstoneStream("s", o),
-    startTransaction: (c, o) => c.startTransaction("s", o),
-    continueTransaction: (c, o) => c.continueTransaction(5).commit(o),
-    readEvent: (c, o) => c.readEvent("s", 0, o),
-    readStream: (c, o) => c.readStream("s", o).next(),
-    readAll: (c, o) => c.readAll(o).next(),
-    createGroup: (c, o) => c.createGroup("s", "g", {}, o),
-    updateGroup: (c, o) => c.updateGroup("s", "g", {}, o),
-    deleteGroup: (c, o) => c.deleteGroup("s", "g", o),
-    replayParked: (c, o) => c.replayParked("s", "g", o),
-    getMetadata: (c, o) => c.getMetadata("s", o),
-    setMetadata: (c, o) => c.setMetadata("s", {}, o),
-    users: (c, o) => c.users(o),
-    user: (c, o) => c.user("ada", o),
-    createUser: (c, o) => c.createUser({ login: "ada", password: "x", fullName: "A" }, o),
-    updateUser: (c, o) => c.updateUser({ login: "ada", fullName: "A" }, o),
-    setPassword: (c, o) => c.setPassword({ login: "ada", password: "x" }, o),
-    enableUser: (c, o) => c.enableUser("ada", o),
-    disableUser: (c, o) => c.disableUser("ada", o),
-    deleteUser: (c, o) => c.deleteUser("ada", o),
-    scavenge: (c, o) => c.scavenge(o),
-    ping: (c, o) => c.ping(o),
-  },
-};
-// In memory until the commit, in this process, or at once.
+// Those that do not ask the other side: in memory until the commit, in this process, or at once.
 const NOT_ASKING = {
   KvsClient: [],
   RawClient: ["stats"], // the client's own counters
@@ -202,5 +108,68 @@ describe("given up", () => {
       setImmediate(() => controller.abort(reason));
       await assert.rejects(promise, (error) => error === reason, String(run));
     }
+  });
+});
+
+// As above, of what is in this process, whose disk does not answer.
+describe("given up in this process", () => {
+  it("every call, and the waiting for a close", { timeout: 300000 }, () => {
+    const folder = mkdtempSync(join(tmpdir(), "kvs-node-"));
+    try {
+      const disk = join(folder, "silent_disk.so");
+      execFileSync(process.env.CC ?? "cc", ["-shared", "-fPIC", "-o", disk, join(__dirname, "silent_disk.c")], { stdio: "inherit" });
+      const preload = [process.env.LD_PRELOAD, disk].filter((name) => name);
+      const env = { ...process.env, LD_PRELOAD: preload.join(":"), KVS_TEST_SILENT: join(folder, "silent") };
+      const said = execFileSync(process.execPath, [join(__dirname, "silent_disk.js")], { cwd: folder, env, encoding: "utf8" });
+      assert.equal(said, "all given up\n");
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+});
+
+describe("close with a time or a signal", () => {
+  it("closes all the same", async () => {
+    const client = await kvs.KvsClient.connect("memory:");
+    await assert.rejects(client.close({ timeoutMs: -1 }), TypeError);
+    await assert.rejects(client.close({ timeoutMs: "5" }), TypeError);
+    await assert.rejects(client.close({ signal: {} }), TypeError);
+    await client.set("k", "v"); // nothing was closed
+    const reason = new Error("given up");
+    await assert.rejects(client.close({ signal: AbortSignal.abort(reason) }), (error) => error === reason);
+    await assert.rejects(client.get("k"), kvs.ClosedError);
+    await client.close({ timeoutMs: 30000 });
+    await client.close({ timeoutMs: 2 ** 32 - 1, signal: new AbortController().signal });
+    await client.close();
+  });
+
+  it("every class has it", async (t) => {
+    const server = await startServer({ tikv: true, eventstore: true }, "--engine", "memory");
+    t.after(() => server[Symbol.asyncDispose]());
+    const options = { timeoutMs: 30000, signal: new AbortController().signal };
+    await (await kvs.KvsClient.connect(`kvs://${server.address}`)).close(options);
+    await (await kvs.RawClient.connect(server.pd)).close(options);
+    await (await kvs.TransactionClient.connect(server.pd)).close(options);
+    const events = await kvs.EventsClient.connect(`esdb://admin:changeit@${server.eventstore}`);
+    await events.append("s", { type: "t" });
+    const subscription = events.subscribe("s");
+    await subscription.next();
+    await subscription.close(options);
+    await events.readStream("s").close(options);
+    await events.close(options);
+  });
+
+  it("does not wait for a server that is silent", { timeout: 60000 }, async (t) => {
+    const server = await startServer({}, "--engine", "memory");
+    t.after(() => server[Symbol.asyncDispose]());
+    const client = await kvs.KvsClient.connect(`kvs://${server.address}`);
+    server.process.kill("SIGSTOP");
+    const set = client.set("k", "v", { timeoutMs: 3000 });
+    set.catch(() => {});
+    await assert.rejects(client.close({ timeoutMs: 5 }), kvs.TimeoutError);
+    await assert.rejects(client.close({ signal: AbortSignal.timeout(5) }), { name: "TimeoutError" });
+    await assert.rejects(set, (error) => error.maybeCommitted === true);
+    await client.close();
+    server.process.kill("SIGCONT");
   });
 });

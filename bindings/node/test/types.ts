@@ -18,6 +18,9 @@ export async function uses(options: { encoding: "utf8"; timeoutMs: number }): Pr
     same<typeof value, string>(true);
   }
   for await (const key of client.scanKeys()) same<typeof key, Buffer>(true);
+  await client.close({ timeoutMs: 5, signal: new AbortController().signal });
+  // @ts-expect-error a string is no time
+  await client.close({ timeoutMs: "5" });
   await client.batch([{ set: "k", value: new Uint8Array(3) }, { remove: Buffer.of(1) }]);
   // @ts-expect-error a number is no key
   await client.get(5);
@@ -50,8 +53,10 @@ export async function usesEvents(signal: AbortSignal): Promise<void> {
     if (event === undefined) void link!.created.getTime();
     else void event.json<{ a: number }>().a;
   }
+  await client.close({ signal });
   const subscription = client.subscribe("s", { from: { after: 5 }, onState: (state) => state === "live" });
   for await (const event of subscription) void event.position?.commit;
+  await subscription.close({ timeoutMs: 5 });
   const member = client.subscribeToGroup("s", "g", { manualAck: true });
   for await (const event of member) member.nak("park", "why", event);
   // @ts-expect-error a position is no event number
@@ -69,6 +74,9 @@ export function usesBlocking(): void {
   client.put("k", "v", "default");
   const value = client.get("k");
   same<typeof value, string | undefined>(true);
+  client.close({ timeoutMs: 5 });
+  // @ts-expect-error nobody could abort it: the thread waits
+  client.close({ signal: new AbortController().signal });
   const pairs = client.scan("a", undefined, 10, true, false, "default");
   same<typeof pairs, [string, string][]>(true);
   // @ts-expect-error strings are given anyway

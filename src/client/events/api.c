@@ -98,6 +98,24 @@ kvs_future *events_refuse(kvs_events *events, int error, const char *why)
     return future;
 }
 
+/* What the implementation does not: a deadline. A write gets it first: when there is no memory for
+ * it, nothing was written. Reads mostly need none, as they are ready. */
+static kvs_future *start_timed(kvs_events *events, kvs_future *future,
+                               const struct events_request *request, uint32_t timeout_ms)
+{
+    struct events_call *call = future_payload(future);
+    if (!events_kind_is_write(request->kind)) {
+        events->methods->start(events, call, request);
+        return kvs_future_is_ready(future) ? future : kvs_future_timeout(future, timeout_ms);
+    }
+    kvs_future *timed = kvs_future_timeout(future, timeout_ms);
+    if (timed != NULL)
+        events->methods->start(events, call, request);
+    else if (future_decide(future))
+        future_complete(future, KVS_ERR_NO_MEMORY);
+    return timed;
+}
+
 kvs_future *events_start(kvs_events *events, const struct events_request *request)
 {
     kvs_future *future = future_new(events->runtime, events->loop, events->methods->call_methods);
@@ -105,6 +123,11 @@ kvs_future *events_start(kvs_events *events, const struct events_request *reques
         return NULL;
     struct events_call *call = future_payload(future);
     call->kind = request->kind;
+    uint32_t timeout_ms = request->options.timeout_ms;
+    if (timeout_ms == 0)
+        timeout_ms = events->timeout_ms;
+    if (events->methods->keeps_no_time && timeout_ms != 0)
+        return start_timed(events, future, request, timeout_ms);
     events->methods->start(events, call, request);
     return future;
 }

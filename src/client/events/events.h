@@ -74,6 +74,8 @@ struct events_call {
 struct events_methods {
     const struct future_methods *call_methods; /* payload: a struct that begins with events_call */
     bool has_users; /* carries out CHANGE_USER and GET_USERS; else they are made of other calls */
+    /* `start` does not look at deadlines, but call_methods->cancel ends a future at once. */
+    bool keeps_no_time;
     void (*start)(kvs_events *events, struct events_call *call,
                   const struct events_request *request);
     int (*subscribe)(kvs_events *events, const struct kvs_subscribe_options *options,
@@ -89,7 +91,8 @@ struct events_methods {
 struct kvs_events {
     const struct events_methods *methods;
     kvs_runtime *runtime;
-    struct loop *loop; /* all callbacks come from here */
+    struct loop *loop;   /* all callbacks come from here */
+    uint32_t timeout_ms; /* with keeps_no_time: of a call that sets none; 0: none */
 };
 
 /* The call has ended: error and results are set. */

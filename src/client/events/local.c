@@ -40,8 +40,21 @@ static void local_call_free(void *payload)
     arena_deinit(&call->inputs);
 }
 
+/* The streams cannot be made to let go of what they have: the future does not wait for it, the
+ * payload does. */
+static void local_call_cancel(kvs_future *future)
+{
+    const struct local_call *call = future_payload(future);
+    if (events_kind_is_write(call->base.kind))
+        future_give_up(future, KVS_ERR_OUTCOME_UNKNOWN,
+                       "given up while it was being carried out: it may be done or not");
+    else
+        future_give_up(future, KVS_ERR_CANCELLED, "");
+}
+
 static const struct future_methods local_call_methods = {
     .payload_size = sizeof(struct local_call),
+    .cancel = local_call_cancel,
     .free = local_call_free,
 };
 
@@ -74,9 +87,11 @@ int local_error_of(enum stream_outcome outcome)
 static void call_finish(struct local_call *call, int error, const char *message)
 {
     struct local_events *local = call->local;
-    if (message != NULL)
-        snprintf(call->base.message, sizeof call->base.message, "%s", message);
-    events_call_finish(&call->base, error);
+    if (future_decide(future_of_payload(call))) {
+        if (message != NULL)
+            snprintf(call->base.message, sizeof call->base.message, "%s", message);
+        events_call_finish(&call->base, error);
+    }
     local_release(local);
 }
 
@@ -574,6 +589,7 @@ static void local_close(kvs_events *events, void (*closed)(void *arg), void *arg
 static const struct events_methods local_methods = {
     .call_methods = &local_call_methods,
     .has_users = true,
+    .keeps_no_time = true,
     .start = local_start,
     .subscribe = local_subscribe,
     .subscribe_group = local_subscribe_group,
@@ -600,8 +616,10 @@ int local_open_blocking(const struct local_options *options, kvs_events **ret_ev
     struct local_events *local = mem_zalloc(sizeof *local);
     if (local == NULL)
         return KVS_ERR_NO_MEMORY;
-    local->base =
-        (kvs_events){.methods = &local_methods, .runtime = options->runtime, .loop = options->loop};
+    local->base = (kvs_events){.methods = &local_methods,
+                               .runtime = options->runtime,
+                               .loop = options->loop,
+                               .timeout_ms = options->timeout_ms};
     local->pool = kvs_runtime_pool(options->runtime);
     list_init(&local->subscriptions);
     atomic_init(&local->calls, 1);

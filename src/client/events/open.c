@@ -74,8 +74,9 @@ struct events_open {
     struct local_options local;
     char path[4096];
     kvs_events *events;
-    bool is_client; /* of a server: can be given up */
-    bool told;      /* how it went; all on the future's loop */
+    uint32_t timeout_ms; /* as it was given: in process there is no default */
+    bool is_client;      /* of a server: can be given up */
+    bool told;           /* how it went; all on the future's loop */
     int error;
     char message[400];
 };
@@ -164,6 +165,7 @@ static void events_open_start_local(kvs_runtime *runtime, const struct events_ur
         .open_engine = engine_opener(url->scheme),
         .directory = open->path,
         .sync = (enum kvs_sync)options->sync,
+        .timeout_ms = open->timeout_ms,
     };
     open->task.run = events_open_run_blocking;
     pool_submit_task(kvs_runtime_pool(runtime), &open->task);
@@ -184,6 +186,7 @@ static int events_open_start(kvs_runtime *runtime, const char *text,
     int error = events_url_parse(text, &url, &options, open->message, sizeof open->message);
     if (error != 0)
         return error;
+    open->timeout_ms = options.timeout_ms;
     set_defaults(&options);
     error = check_options(&options, open->message, sizeof open->message);
     if (error != 0)

@@ -57,7 +57,8 @@ kvs_future *request_set_outcome(struct txn_request *op, int error)
 
 void request_complete(struct txn_request *op, int error)
 {
-    future_complete(request_set_outcome(op, error), error);
+    if (future_decide(future_of_payload(op))) /* else it was given up, and nobody asks any more */
+        future_complete(request_set_outcome(op, error), error);
 }
 
 /* What was asked for, in the order asked. */

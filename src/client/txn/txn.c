@@ -139,8 +139,8 @@ static void request_leave(struct txn_request *op, int error)
     list_remove(&op->node);
     if (op->runs && request_is_exclusive(op))
         txn->exclusive = false;
-    if (error == KVS_ERR_CANCELLED && request_is_lock(op))
-        txn->spoiled = error;
+    if ((error == KVS_ERR_CANCELLED || op->given_up) && request_is_lock(op))
+        txn->spoiled = KVS_ERR_CANCELLED;
     if (op->kind == OP_COMMIT || op->kind == OP_ROLLBACK) {
         txn->state = TXN_ENDED;
         txn->left_locks = !op->runs;
@@ -339,8 +339,12 @@ void request_on_cancel(kvs_future *future)
     pthread_mutex_lock(&txn->mutex);
     bool runs = op->runs;
     pthread_mutex_unlock(&txn->mutex);
+    bool is_local = txn->shard->transport->is_local;
     if (runs)
         request_cancel_running(op);
     else
         request_end(op, KVS_ERR_CANCELLED);
+    /* In process a command may wait for the disk, which nobody can hurry; the transaction does. */
+    if (runs && is_local && op->kind < OP_COMMIT)
+        op->given_up = future_give_up(future, KVS_ERR_CANCELLED, "");
 }

@@ -57,6 +57,7 @@ struct txn_request {
     uint8_t kind; /* enum txn_op_kind */
     bool runs;
     bool cancelled;
+    bool given_up; /* its future was ready before it ended */
     bool insert;
     bool looked; /* into the writes, when it came */
     bool reverse, keys_only, paged;

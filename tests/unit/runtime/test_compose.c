@@ -319,7 +319,7 @@ static void test_timeout(void **state)
     kvs_future_free(future);
     future = kvs_future_timeout(manual_new(runtime), 2);
     assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_TIMEOUT);
-    assert_non_null(strstr(kvs_future_error_message(future), "kvs_future_timeout"));
+    assert_non_null(strstr(kvs_future_error_message(future), "timeout_ms"));
     kvs_future_free(future);
     kvs_future *stubborn = stubborn_new(runtime);
     future = kvs_future_timeout(stubborn, 2);

@@ -343,6 +343,49 @@ static void test_freed_while_under_way(void **state)
     runtime_end(runtime);
 }
 
+static unsigned given_up_freed;
+
+static void give_up_on_cancel(kvs_future *future)
+{
+    future_give_up(future, KVS_ERR_CANCELLED, "given up");
+}
+
+static void given_up_free(void *payload)
+{
+    (void)payload;
+    given_up_freed++;
+}
+
+/* Ready before its work has ended; the payload is there until it has. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    static const struct future_methods methods = {
+        .payload_size = 8, .cancel = give_up_on_cancel, .free = given_up_free};
+    kvs_runtime *runtime = runtime_of(1);
+    given_up_freed = 0;
+    kvs_future *future = future_new(runtime, NULL, &methods);
+    kvs_future_cancel(future);
+    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_CANCELLED);
+    assert_string_equal(kvs_future_error_message(future), "given up");
+    kvs_future_free(future);
+    assert_int_equal(given_up_freed, 0);
+    assert_false(future_decide(future)); /* its last hold */
+    assert_int_equal(given_up_freed, 1);
+
+    /* The work was faster; also when it has decided and not completed yet. */
+    future = future_new(runtime, NULL, &methods);
+    assert_true(future_decide(future));
+    future_give_up(future, KVS_ERR_CANCELLED, "given up");
+    assert_false(kvs_future_is_ready(future));
+    future_complete(future, 0);
+    kvs_future_cancel(future);
+    assert_int_equal(kvs_future_error(future), 0);
+    kvs_future_free(future);
+    runtime_end(runtime);
+    assert_int_equal(given_up_freed, 2);
+}
+
 static void test_delays(void **state)
 {
     (void)state;
@@ -542,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_freed_before_the_callback_is_delivered),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_freed_while_under_way),
+        cmocka_unit_test(test_given_up),
         cmocka_unit_test(test_delays),
         cmocka_unit_test(test_delay_cancelled_before_it_starts),
         cmocka_unit_test(test_all_at_once),
