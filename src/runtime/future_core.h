@@ -4,9 +4,9 @@
  * Rules of life and threads:
  *   1. A future has holds. The user's is one; it ends with kvs_future_free. The internal ones are:
  *      the producer's until future_complete (of a future that was given up: until future_decide),
- *      one for each task on its way to a loop (a callback, a request to cancel), and, for a composed
- *      future, one for each input that has not reported yet. Without any hold the future is freed,
- *      by whoever let go last.
+ *      one for each task on its way to a loop (a callback, a request to cancel), and, for a
+ *      composed future, one for each input that has not reported yet. Without any hold the future
+ *      is freed, by whoever let go last.
  *   2. As long as there is an internal hold, the runtime is held too: only then may the loop be
  *      touched. So whoever comes as the user first takes an internal hold, if there still is one.
  *   3. Results are written by the producer before READY is set, and never after.

@@ -20,7 +20,7 @@
 
 #include "test.h"
 
-/* --- the disk ---------------------------------------------------------------------------------- */
+/* --- the disk ------------------------------------------------------------------------------- */
 
 static pthread_mutex_t disk_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t disk_changed = PTHREAD_COND_INITIALIZER;
@@ -85,7 +85,7 @@ ssize_t preadv2(int fd, const struct iovec *vectors, int count, off_t offset, in
     return -1;
 }
 
-/* --- a store with two keys, on a disk that is silent ------------------------------------------- */
+/* --- a store with two keys, on a disk that is silent ---------------------------------------- */
 
 struct fixture {
     kvs_runtime *runtime;
@@ -183,7 +183,7 @@ static void assert_value(kvs_store *store, const char *key, const char *expected
     kvs_future_free(future);
 }
 
-/* --- operations: each with its inputs in one piece of memory, freed when it is done ------------ */
+/* --- operations: each with its inputs in one piece of memory, freed when it is done --------- */
 
 struct owned {
     kvs_op op;
@@ -376,7 +376,7 @@ static void test_the_default_of_a_store(void **state)
     disk_set_silent(false);
 }
 
-/* --- a disk that answers ----------------------------------------------------------------------- */
+/* --- a disk that answers -------------------------------------------------------------------- */
 
 static void expect_done(struct fixture *fixture, kvs_op *op, int expected)
 {
@@ -616,7 +616,7 @@ static void test_polled(void **state)
     fixture->store = NULL;
 }
 
-/* --- event streams ----------------------------------------------------------------------------- */
+/* --- event streams -------------------------------------------------------------------------- */
 
 enum { APPEND, DELETE, READ, METADATA, SET_METADATA, GROUP, SCAVENGE, EVENT_CALLS };
 
@@ -693,7 +693,7 @@ static void test_event_streams(void **state)
     disk_set_silent(false);
 }
 
-/* --- transactions ------------------------------------------------------------------------------ */
+/* --- transactions --------------------------------------------------------------------------- */
 
 enum {
     TXN_GET,
