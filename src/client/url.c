@@ -140,6 +140,9 @@ int url_parse(const char *text, struct url *ret_url, char *ret_why, int size)
         ret_url->scheme = URL_MEMORY;
         return rest[0] == '\0' ? 0 : fail(why, "memory: takes nothing behind the colon");
     }
+    if (after(text, "esdb:") != NULL || after(text, "esdb+discover:") != NULL)
+        return fail(why, "esdb: holds event streams, not keys and values: kvs_events_open, or "
+                         "kvs-client events");
     const char *colon = strchr(text, ':');
     if (colon == NULL)
         return fail(why, "\"%.200s\" is no URL of a store; known are " FORMS, text);

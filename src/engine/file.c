@@ -146,7 +146,7 @@ int file_make_directory(const char *path)
 {
     if (fault_hit(FAULT_FILE_RENAME))
         return KVS_ERR_IO;
-    if (mkdir(path, 0755) == 0)
+    if (mkdir(path, 0750) == 0) /* what is in it is nobody else's to read */
         return 0;
     return errno == EEXIST ? KVS_ERR_ALREADY_EXISTS : error_from_errno(errno);
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <kvs/error.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -52,10 +53,20 @@ static const char *openssl_reason(void)
     return reason != NULL ? reason : "unknown failure";
 }
 
+/* The first of several failures says most: the last one of a file is that of its reader. */
+static const char *openssl_first_reason(void)
+{
+    unsigned long code = ERR_peek_error();
+    if (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE)
+        return "it holds none in PEM";
+    const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
+    return reason != NULL ? reason : "unknown failure";
+}
+
 static int fail_file(char why[256], const char *what, const char *path)
 {
     if (why != NULL)
-        snprintf(why, 256, "TLS: %s %.110s: %.60s", what, path, openssl_reason());
+        snprintf(why, 256, "TLS: %s %.110s: %.60s", what, path, openssl_first_reason());
     ERR_clear_error();
     return KVS_ERR_INVALID_ARGUMENT;
 }
@@ -96,6 +107,7 @@ static int load_files(SSL_CTX *ssl, const char *ca, const char *certificate, con
         check_readable(key, why) != 0)
         return KVS_ERR_INVALID_ARGUMENT;
     SSL_CTX_set_default_passwd_cb(ssl, on_passphrase);
+    ERR_clear_error();
     if (ca != NULL && SSL_CTX_load_verify_file(ssl, ca) != 1)
         return fail_file(why, "certificates of authorities in", ca);
     if (certificate == NULL)

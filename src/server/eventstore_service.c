@@ -50,18 +50,9 @@ void es_answer_text(struct es_connection *connection, uint8_t command,
     answer_bytes(connection, command, correlation, slice_of_string(text));
 }
 
-/* The operator has to know; once is enough. */
-static void note_error(struct es_service *service, int error)
-{
-    if (error != KVS_ERR_STORAGE_FAILED && error != KVS_ERR_IO && error != KVS_ERR_CORRUPTION)
-        return;
-    if (!atomic_exchange_explicit(&service->storage_failed, true, memory_order_relaxed))
-        log_error("storage: %s; check the disk, then restart the server", kvs_error_text(error));
-}
-
 void es_answer_error(struct es_connection *connection, const struct es_id *correlation, int error)
 {
-    note_error(connection->at->service, error);
+    storage_note(&connection->at->service->storage_notes, error, "");
     if (error == KVS_ERR_NO_MEMORY || error == KVS_ERR_BUSY) {
         const struct es_not_handled message = {.reason = ES_TOO_BUSY};
         es_answer(connection, ES_NOT_HANDLED, correlation, &message);

@@ -27,6 +27,7 @@
 #include "net/connection.h"
 #include "proto/eventstore/frame.h"
 #include "runtime/op.h"
+#include "server/storage_note.h"
 #include "stream/stream.h"
 
 #include <stdatomic.h>
@@ -75,7 +76,7 @@ struct es_service {
     _Atomic uint64_t connections_opened;
     _Atomic uint64_t connections_refused;
     _Atomic bool scavenging;
-    _Atomic bool storage_failed; /* said so in the log */
+    struct storage_notes storage_notes;
 };
 
 struct es_service_loop {

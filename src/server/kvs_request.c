@@ -209,24 +209,13 @@ static int reply(struct kv_request *request)
     return error;
 }
 
-/* The operator has to know; once is enough. */
-static void note_error(struct kv_service *service, const kvs_op *op)
-{
-    if (op->error == KVS_ERR_STORAGE_FAILED || op->error == KVS_ERR_IO ||
-        op->error == KVS_ERR_CORRUPTION) {
-        if (!atomic_exchange_explicit(&service->storage_failed, true, memory_order_relaxed))
-            log_error("storage: %s%s%s; reads go on; check the disk, then restart the server",
-                      kvs_error_text(op->error), op->message[0] != '\0' ? ": " : "", op->message);
-    }
-}
-
 static void on_done(kvs_op *op)
 {
     struct kv_request *request = CONTAINER_OF(op, struct kv_request, op);
     struct kv_connection *connection = request->connection;
     struct kv_service_loop *at = connection->at;
     if (op->error != 0)
-        note_error(at->service, op);
+        storage_note(&at->service->storage_notes, op->error, op->message);
     if (!request->answered && reply(request) != 0)
         connection_close(&connection->base);
     kvs_op_release(op);

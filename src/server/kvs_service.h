@@ -24,6 +24,7 @@
 #include "engine/engine.h"
 #include "net/connection.h"
 #include "proto/kvs/server_session.h"
+#include "server/storage_note.h"
 #include "store/store.h"
 
 #include <stdatomic.h>
@@ -44,7 +45,7 @@ struct kv_service {
     _Atomic uint64_t connections;         /* open now */
     _Atomic uint64_t connections_opened;  /* since start */
     _Atomic uint64_t connections_refused; /* too many */
-    _Atomic bool storage_failed;          /* said so in the log */
+    struct storage_notes storage_notes;
 };
 
 /* Written by its loop alone; read by statistics of any. */

@@ -16,6 +16,7 @@
 #include <kvs/server.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/mem.h"
@@ -26,6 +27,7 @@
 #include "server/tikv_server.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -225,6 +227,10 @@ static int check_options(const struct kvs_server_options *options, char message[
         wrong = "engine tikv needs the addresses of PD (--pd 127.0.0.1:2379)";
     else if (remote_engine_is_meant(options) && options->tikv != NULL)
         wrong = "--tikv serves an engine of this machine, not engine tikv";
+    else if (options->tikv == NULL && options->keyspaces != NULL)
+        wrong = "--keyspaces are those of TiKV's clients (--tikv)";
+    else if (!serves_events(options) && options->insecure)
+        wrong = "--insecure is for event streams (--eventstore); keys and values ask nobody anyway";
     else if (options->tikv == NULL && (options->split_keys > 0 || options->split_bytes > 0))
         wrong = "--split-keys and --split-size are for regions (--tikv)";
     else if (options->split_raw && options->split_keys == 0 && options->split_bytes == 0)
@@ -315,7 +321,7 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
     int error = engine_directory_probe_blocking(options->directory, written_by);
     if (error != 0) {
         snprintf(message, 256, "cannot use directory %s: %s", options->directory,
-                 kvs_error_text(error));
+                 error == KVS_ERR_NO_DIRECTORY ? "it is none" : kvs_error_text(error));
         return error;
     }
     const char *name = options->engine;
@@ -411,19 +417,35 @@ static int make_loops(kvs_server *server)
     return 0;
 }
 
+/* Better to hear of it now than when a backup is due. */
+static int check_backups(const char *directory, char message[256])
+{
+    if (directory == NULL || access(directory, W_OK | X_OK) == 0)
+        return 0;
+    int error = error_from_errno(errno);
+    snprintf(message, 256, "no backups can be made in %s (--backup-dir): %s", directory,
+             kvs_error_text(error));
+    return error;
+}
+
+static int open_local_store(kvs_server *server, char message[256])
+{
+    const struct kvs_server_options *options = &server->options;
+    const char *backups = options->backup_directory;
+    int error = check_backups(backups, message);
+    if (error == 0)
+        error = local_store_new(server->engine, options->value_size_max, &server->service.store);
+    if (error == 0)
+        error = local_store_set_backups(server->service.store, backups != NULL ? backups : "");
+    return error;
+}
+
 static int open_store(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
     struct loop *loops[THREADS_MAX];
-    if (!remote_engine_is_meant(options)) {
-        int error =
-            local_store_new(server->engine, options->value_size_max, &server->service.store);
-        if (error == 0)
-            error = local_store_set_backups(server->service.store, options->backup_directory != NULL
-                                                                       ? options->backup_directory
-                                                                       : "");
-        return error;
-    }
+    if (!remote_engine_is_meant(options))
+        return open_local_store(server, message);
     for (unsigned i = 0; i < options->threads; i++)
         loops[i] = &server->loops[i].loop;
     return remote_engine_open(&server->remote, options, server->pool, loops, options->threads,

@@ -103,6 +103,9 @@ struct txn_view *tikv_txn_view(struct tikv_message *message);
  * False: too much is. */
 bool tikv_message_charge(struct tikv_message *message);
 
+/* An error of the engine, for the log; tikv_answer_engine_error does it, too. */
+void tikv_note_storage(struct tikv_command *command, int error);
+
 /* --- tikv_region.c: region errors, and where a command goes ----------------------------------- */
 
 void tikv_answer_region_error(struct tikv_command *command, Errorpb__Error *error);

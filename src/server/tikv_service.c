@@ -452,8 +452,14 @@ void tikv_answer_too_large(struct tikv_command *command)
     tikv_answer_error(command, "the answer is over %u bytes: ask for less", TIKV_ANSWER_SIZE_MAX);
 }
 
+void tikv_note_storage(struct tikv_command *command, int error)
+{
+    storage_note(&command_at(command)->service->storage_notes, error, "");
+}
+
 void tikv_answer_engine_error(struct tikv_command *command, int error)
 {
+    tikv_note_storage(command, error);
     if (error == KVS_ERR_NO_SPACE)
         tikv_answer_disk_full(command);
     else if (error == KVS_ERR_BUSY)

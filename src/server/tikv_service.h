@@ -20,6 +20,7 @@
 #include "base/heap.h"
 #include "pd/cluster.h"
 #include "server/grpc_service.h"
+#include "server/storage_note.h"
 
 struct tikv_replies;
 struct txn_node;
@@ -29,6 +30,7 @@ struct tikv_service {
     struct engine *engine;
     struct txn_node *txn;
     uint32_t value_size_max;
+    struct storage_notes storage_notes;
     _Atomic uint64_t feedbacks; /* sequence number of health feedback */
 };
 

@@ -15,6 +15,7 @@ static void answer_error(struct tikv_txn *txn, int error)
 {
     struct tikv_command *command = txn->command;
     bool is_disk = error == KVS_ERR_IO || error == KVS_ERR_STORAGE_FAILED;
+    tikv_note_storage(command, error);
     if (error == KVS_ERR_CANCELLED)
         tikv_answer_busy(command, "the server is stopping");
     else if (error == KVS_ERR_TOO_LARGE && txn->is_write)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """kvs-server from outside: start, what stops it from starting, stop, and what is left after it."""
 import os
+import resource
 import signal
 import socket
 import subprocess
 
-from harness import SECONDS_MAX, SERVER, Server, environment, run, tap
+from harness import CLIENT, SECONDS_MAX, SERVER, Server, environment, run, tap
 
 
 def refuses(*arguments, says):
@@ -96,11 +97,88 @@ def test_acknowledged_values_survive_a_kill(directory):
 
 
 def test_stopping(directory):
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         with Server(directory) as server:
             server.ok("set", "a", "1")
             server.process.send_signal(number)
             assert server.process.wait(SECONDS_MAX) == 0, server.log()
+
+
+def test_a_hangup_that_is_ignored(directory):
+    """As nohup does it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Server(directory) as server:
+            server.process.send_signal(signal.SIGHUP)
+            server.ok("set", "a", "1")
+            assert server.stop() == 0 and "SIGTERM" in server.log(), server.log()
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_started_without_standard_files(directory):
+    """What it says must not go into the store's files, which would take the free numbers."""
+    shell = 'exec "$0" --dir "$1" --addr 127.0.0.1:0 --log-level debug <&- >&- 2>&-'
+    process = subprocess.Popen(["sh", "-c", shell, SERVER, directory / "data"], env=environment())
+    tap.kill_at_exit(process)
+    while not os.path.exists(directory / "data" / "0000000001.seg"):
+        assert process.poll() is None, process.returncode
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS_MAX) == 0
+    with Server(directory / "data") as server:
+        server.ok("set", "a", "1")
+        assert server.stop() == 0
+    assert run(SERVER, "--dir", str(directory / "data"), "--verify").status == 0
+    for closed in ("<&-", ">&-", "<&- >&-"):
+        done = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', CLIENT, "set", "k", "v", "--url", f"log:{directory}/data"],
+                              stderr=subprocess.PIPE, env=environment(), check=False)
+        assert done.returncode == 0 and done.stderr == b"", (closed, done)
+    done = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&-', CLIENT, "get", "k", "--url", f"log:{directory}/data"],
+                          stderr=subprocess.PIPE, env=environment(), check=False)
+    assert done.returncode == 1 and b"standard output" in done.stderr, done
+
+
+def test_a_file_that_must_not_grow(directory):
+    """As a full disk: writes are refused, the log says so once, and all goes on."""
+    with Server(directory) as server:
+        server.ok("set", "before", "1")
+        soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        size = os.stat(directory / "0000000001.seg").st_size
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+        for _ in range(3):
+            result = server.client("import", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * 4000000))
+            assert result.status == 1 and b"no space" in result.err, result
+        assert server.ok("get", "before") == b"1\n"
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        server.ok("set", "k", "v")
+        assert server.stop() == 0
+        assert server.log().count("storage: no space") == 1, server.log()
+
+
+def test_few_open_files(directory):
+    done = subprocess.run(["sh", "-c", 'ulimit -n 14; exec "$0" "$@"', SERVER, "--addr", "127.0.0.1:0", "--dir", directory],
+                          capture_output=True, timeout=SECONDS_MAX, env=environment(), check=False)
+    assert done.returncode > 0 and b"ulimit -n" in done.stderr, done
+
+
+def test_options_that_go_with_others(directory):
+    """They would be of no use without: then they are mistakes."""
+    refuses("--dir", str(directory), "--keyspaces", "a", says=("--keyspaces", "--tikv"))
+    refuses("--dir", str(directory), "--insecure", says=("--insecure", "--eventstore"))
+    refuses("--dir", str(directory), "--backup-dir", str(directory / "missing"), says=("missing", "--backup-dir", "no such directory"))
+
+
+def test_files_that_are_others(directory):
+    """A file for a directory, a text for a certificate."""
+    text = directory / "text"
+    text.write_text("nothing in PEM\n")
+    refuses("--dir", str(text), says=(str(text), "is none"))
+    refuses("--dir", str(directory), "--tls-cert", str(text), "--tls-key", str(text), says=(str(text), "none in PEM"))
+
+
+def test_the_directory_is_not_for_everybody(directory):
+    with Server(directory / "data"):
+        assert os.stat(directory / "data").st_mode & 0o007 == 0
 
 
 def test_a_directory_in_use(directory):

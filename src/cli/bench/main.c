@@ -9,6 +9,7 @@
  */
 #include "cli/bench/generator.h"
 #include "cli/bench/report.h"
+#include "cli/standard_files.h"
 
 #include <kvs/error.h>
 #include <signal.h>
@@ -64,6 +65,7 @@ int main(int argc, char **argv)
     static struct bench_options options;
     struct report report = {.options = &options};
     char message[ARGUMENTS_MESSAGE_SIZE], text[TARGET_TEXT_MAX];
+    standard_files_open();
     if (bench_options_parse(&options, argc, argv, message) != 0) {
         fprintf(stderr, "kvs-bench: %s (kvs-bench --help lists the options)\n", message);
         return EXIT_USAGE;
@@ -73,7 +75,7 @@ int main(int argc, char **argv)
             bench_options_help(stdout);
         else
             printf("kvs-bench %s\n", KVS_VERSION);
-        return EXIT_SUCCESS;
+        return fflush(stdout) == 0 ? EXIT_SUCCESS : complain("cannot write to standard output");
     }
     if (generator_open(&generator, &options, text) != 0)
         return complain(text);

@@ -11,6 +11,7 @@
  */
 #include "base/mem.h"
 #include "cli/client/client.h"
+#include "cli/standard_files.h"
 
 #include <locale.h>
 #include <signal.h>
@@ -19,8 +20,10 @@ static int run_line(struct client *client, kvs_slice *words, size_t count);
 
 int main(int argc, char **argv)
 {
+    standard_files_open();
     setlocale(LC_CTYPE, "");
-    signal(SIGPIPE, SIG_IGN); /* a lost peer is an error of a call, not the end of the program */
+    signal(SIGXFSZ, SIG_IGN); /* a file that must not grow is an error of its write, */
+    signal(SIGPIPE, SIG_IGN); /* and a lost peer of a call */
     size_t count = argc > 0 ? (size_t)argc - 1 : 0;
     kvs_slice *words = mem_zalloc((count + 1) * sizeof *words);
     struct client client = {.options = client_options_default()};

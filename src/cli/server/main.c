@@ -2,7 +2,8 @@
  * cli/server/main.c: kvs-server, the program around kvs_server_open.
  *
  *   1. read the command line and the file; raise the limit of open files
- *   2. block the signals that stop it, so that no thread but this one takes them
+ *   2. block the signals that stop it (SIGHUP too, unless nohup or the like has it ignored), so
+ *      that no thread but this one takes them
  *   3. open the server; say that it is ready
  *   4. wait for a signal; close the server; exit 0
  *
@@ -13,6 +14,7 @@
 #include "cli/server/check.h"
 #include "cli/server/notify.h"
 #include "cli/server/options.h"
+#include "cli/standard_files.h"
 #include "server/tikv_faults.h"
 
 #include <kvs/kvs.h>
@@ -30,10 +32,20 @@ enum { EXIT_USAGE = 2, DESCRIPTORS_BESIDES = 256, CONNECTIONS_DEFAULT = 20000, T
 /* With --eventstore: heaps of the C library, which as a rule gives each thread one of its own. */
 enum { EVENTS_HEAPS = 3 };
 
+static const int stop_signals[] = {SIGTERM, SIGINT, SIGHUP};
+#define STOP_SIGNALS_COUNT (sizeof stop_signals / sizeof stop_signals[0])
+
 static int complain(const char *text, int status)
 {
     fprintf(stderr, "kvs-server: %s\n", text);
     return status;
+}
+
+static int flush_output(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return EXIT_SUCCESS;
+    return complain("cannot write to standard output", EXIT_FAILURE);
 }
 
 /* Each connection is an open file; most systems allow a process 1024 unless it asks for more. */
@@ -54,6 +66,10 @@ static void raise_open_files(struct server_settings *settings)
     setrlimit(RLIMIT_NOFILE, &limit);
     settings->connections_max =
         limit.rlim_cur > 2 * DESCRIPTORS_BESIDES ? limit.rlim_cur - DESCRIPTORS_BESIDES : 1;
+    if (limit.rlim_cur < DESCRIPTORS_BESIDES)
+        log_warn("the system allows %llu open files, which may not be enough for connections and "
+                 "data: raise the limit (ulimit -n)",
+                 (unsigned long long)limit.rlim_cur);
     if (asked_for)
         log_warn("--connections-max is lowered from %llu to %llu: the system allows %llu open "
                  "files; raise the limit (ulimit -n)",
@@ -63,11 +79,15 @@ static void raise_open_files(struct server_settings *settings)
 
 static void block_signals(sigset_t *ret_signals)
 {
+    struct sigaction hangup;
     sigemptyset(ret_signals);
-    sigaddset(ret_signals, SIGTERM);
-    sigaddset(ret_signals, SIGINT);
+    for (size_t i = 0; i < STOP_SIGNALS_COUNT; i++)
+        sigaddset(ret_signals, stop_signals[i]);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler == SIG_IGN)
+        sigdelset(ret_signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
-    signal(SIGPIPE, SIG_IGN); /* a lost connection is an error of its write */
+    signal(SIGPIPE, SIG_IGN); /* a lost connection is an error of its write, */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that must not grow */
 }
 
 static void on_second_signal(int number)
@@ -81,8 +101,10 @@ static void on_second_signal(int number)
 static void end_on_second_signal(const sigset_t *signals)
 {
     const struct sigaction action = {.sa_handler = on_second_signal};
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
+    for (size_t i = 0; i < STOP_SIGNALS_COUNT; i++) {
+        if (sigismember(signals, stop_signals[i]) == 1)
+            sigaction(stop_signals[i], &action, NULL);
+    }
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
 }
 
@@ -190,8 +212,9 @@ static int serve(struct server_settings *settings)
         return EXIT_FAILURE;
     notify_service_manager("READY=1");
     number = wait_for_signal(&signals);
-    log_info("stopping on %s: finishing what was accepted",
-             number == SIGINT ? "SIGINT" : "SIGTERM");
+    log_info("stopping on %s: finishing what was accepted", number == SIGINT   ? "SIGINT"
+                                                            : number == SIGHUP ? "SIGHUP"
+                                                                               : "SIGTERM");
     notify_service_manager("STOPPING=1");
     end_on_second_signal(&signals);
     int error = kvs_server_close(server, (uint32_t)settings->grace_ms);
@@ -209,12 +232,15 @@ int main(int argc, char **argv)
     struct server_settings settings;
     char message[ARGUMENTS_MESSAGE_SIZE] = "";
     int status = EXIT_SUCCESS;
+    standard_files_open();
     if (server_settings_parse(&settings, argc, argv, message) != 0) {
         status = complain(message, EXIT_USAGE);
     } else if (settings.help) {
         server_settings_help(stdout);
+        status = flush_output();
     } else if (settings.version) {
         printf("kvs-server %s\n", kvs_version());
+        status = flush_output();
     } else if (settings.verify || settings.repair != NULL) {
         status = check_directory(&settings, message);
         if (message[0] != '\0')

@@ -70,7 +70,7 @@ static const struct arguments_option rows[] = {
      NULL},
     {"tls-ca", 0, ARGUMENTS_STRING, AT(tls_ca), "FILE",
      "with --tls-cert: let in clients with a certificate of these authorities only", 0, 0, NULL},
-    {"tikv", 0, ARGUMENTS_OPTIONAL, AT(tikv), "PD,STORE",
+    {"tikv", 0, ARGUMENTS_OPTIONAL, AT(tikv), "PD,STORE[,STATUS]",
      "serve TiKV's clients, too (127.0.0.1:2379,127.0.0.1:20160)", 0, 0, NULL},
     {"keyspaces", 0, ARGUMENTS_STRING, AT(keyspaces), "NAMES",
      "with --tikv: keyspaces beside DEFAULT, with commas between", 0, 0, NULL},
@@ -151,8 +151,9 @@ static const struct arguments_command command[] = {
             "            has it after --sync-interval\n"
             "  never     as interval, but the system chooses when the disk gets it\n"
             "\n"
-            "SIGTERM and SIGINT stop the server: it finishes what it accepted, syncs and exits "
-            "with 0. A second signal ends it at once; acknowledged writes are safe then, too.\n"
+            "SIGTERM, SIGINT and SIGHUP stop the server: it finishes what it accepted, syncs and "
+            "exits with 0. A second signal ends it at once; acknowledged writes are safe then, "
+            "too.\n"
             "\n"
             "--verify and --repair start no server: they read a directory that no server has "
             "open, change nothing in it, and exit with 0 when all is well. The report names file "
