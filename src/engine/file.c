@@ -86,6 +86,16 @@ int file_sync(int fd)
     return fdatasync(fd) == 0 ? 0 : error_from_errno(errno);
 }
 
+int file_write_out(int fd, uint64_t from, uint64_t to)
+{
+    if (fault_hit(FAULT_FILE_SYNC))
+        return KVS_ERR_IO;
+    unsigned how = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    if (sync_file_range(fd, (off_t)from, (off_t)(to - from), how) != 0)
+        return error_from_errno(errno);
+    return 0;
+}
+
 int file_open_direct(const char *path, int *ret_fd)
 {
     int fd = open(path, O_WRONLY | O_DIRECT | O_DSYNC | O_CLOEXEC);

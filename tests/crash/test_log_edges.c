@@ -672,6 +672,28 @@ static void test_expired_leave_the_index(void **state)
     fixture_deinit(&fixture);
 }
 
+/* A compaction that is asked for while an earlier sync is under way waits for one that covers what
+ * it has to empty. */
+static void test_compaction_during_a_sync(void **state)
+{
+    struct fixture fixture;
+    begin(&fixture, KVS_SYNC_INTERVAL, 0);
+    set_keys(&fixture, 0, 50);
+    struct pending_control sync, compact;
+    disk_set(&disk.hold_syncs, true);
+    control_begin(&fixture, &sync, ENGINE_CONTROL_SYNC);
+    disk_wait(&disk.syncs_held, 1, 0);
+    set_keys(&fixture, 0, 50); /* behind what is synced now: half is garbage */
+    control_begin(&fixture, &compact, ENGINE_CONTROL_COMPACT);
+    set_keys(&fixture, 50, 51); /* the writer has seen the request */
+    disk_set(&disk.hold_syncs, false);
+    OK(control_end(&sync));
+    OK(control_end(&compact));
+    assert_true(stats_of(&fixture).compactions > 0);
+    check_keys(&fixture, 0, 51);
+    fixture_deinit(&fixture);
+}
+
 /* Segments that are kept for snapshots only do not eat up the cache. */
 static void test_snapshots_pin_no_memory(void **state)
 {
@@ -793,6 +815,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_no_roll_after_a_failure),
         cmocka_unit_test(test_writes_from_the_only_pool_thread),
         cmocka_unit_test(test_expired_leave_the_index),
+        cmocka_unit_test(test_compaction_during_a_sync),
         cmocka_unit_test(test_snapshots_pin_no_memory),
         cmocka_unit_test(test_move_without_space),
 #ifndef __SANITIZE_ADDRESS__

@@ -45,6 +45,8 @@ static void checkpoint_end(struct checkpoint *checkpoint, int error)
     completions_add(&completions, &checkpoint->control->op, error);
     for (size_t i = 0; i < checkpoint->count; i++)
         close(checkpoint->files[i].fd);
+    /* release: pairs with the acquire in pace.c: now the files may be cut. */
+    atomic_fetch_sub_explicit(&checkpoint->log->checkpoints, 1, memory_order_release);
     mem_free(checkpoint);
     completions_flush(&completions); /* the engine may be closed from here on */
 }
@@ -151,6 +153,8 @@ static struct checkpoint *checkpoint_new(struct log_engine *log, struct engine_c
     checkpoint->job.run = checkpoint_job;
     checkpoint->log = log;
     checkpoint->control = control;
+    /* relaxed: who buries a segment of now hears of it by the writer, which runs this. */
+    atomic_fetch_add_explicit(&log->checkpoints, 1, memory_order_relaxed);
     return checkpoint;
 }
 

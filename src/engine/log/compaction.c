@@ -3,10 +3,11 @@
  *
  *   1. the writer picks a sealed segment with much garbage and hands it to the compaction thread;
  *   2. that reads its records, skips those that are dead by now, and asks the writer to append the
- *      others to the newest segment, a bounded move at a time: writers wait for one move at most;
+ *      others to the newest segment, a small move at a time: writers wait for one move at most, and
+ *      between two of them it rests (pace.c);
  *   3. when all moves are on the disk, it removes the file and syncs the directory;
  *   4. the writer takes the segment off the list; its memory goes when no snapshot's entry points
- *   to it.
+ *      to it, and then it comes back to the thread, which gives the space of the file back.
  * Readers never wait: an entry's location changes by one store, and old bytes stay until no reader
  * is inside an epoch that could see them.
  *
@@ -21,10 +22,9 @@
 #include "base/mem.h"
 #include "engine/file.h"
 #include "engine/log/upkeep.h"
+#include "runtime/futex.h"
 
-#include <assert.h>
-
-#define MOVE_SIZE_MAX (256u * 1024)
+#define MOVE_SIZE_MAX (64u * 1024)
 #define MOVE_COUNT_MAX 4096u
 /* Records looked at inside one epoch, which holds up reclaiming; and one round of look-ups. */
 #define SCAN_COUNT_MAX (2048u - TREE_FIND_MANY_MAX)
@@ -51,7 +51,7 @@ static bool segment_is_candidate(const struct segment *segment, uint32_t below)
 /* For a requested compaction: the first segment in its range with more than a little garbage. */
 static struct segment *pick_requested(const struct log_engine *log, uint64_t wall_ms)
 {
-    for (struct segment *at = log->oldest; at != NULL && at->number <= log->compact_up_to;
+    for (struct segment *at = log->oldest; at != NULL && at->number < log->compact_below;
          at = at->next) {
         if (segment_is_candidate(at, log->synced_segment) &&
             segment_garbage(log, at, wall_ms) > at->size / 20)
@@ -60,32 +60,43 @@ static struct segment *pick_requested(const struct log_engine *log, uint64_t wal
     return NULL;
 }
 
+/* Of the segments that could be emptied. */
+struct garbage {
+    uint64_t total;
+    uint64_t garbage;
+    uint64_t tombstones;
+    uint64_t most;        /* the largest part that is garbage, in 1/1024, ... */
+    struct segment *best; /* ... and where */
+};
+
+static struct garbage garbage_count(const struct log_engine *log, uint64_t wall_ms, uint32_t below)
+{
+    struct garbage sum = {0};
+    for (struct segment *at = log->oldest; at != NULL; at = at->next) {
+        if (!segment_is_candidate(at, below))
+            continue;
+        uint64_t of_segment = segment_garbage(log, at, wall_ms);
+        sum.total += at->size;
+        sum.garbage += of_segment;
+        sum.tombstones += at->accounts.tombstone_bytes;
+        uint64_t share = of_segment * 1024 / at->size;
+        if (share > sum.most) {
+            sum.most = share;
+            sum.best = at;
+        }
+    }
+    return sum;
+}
+
 /* In the background: when more than a third of the log is garbage, the segment with most of it;
  * when tombstones pile up, the oldest, for only there they can go. */
 static struct segment *pick_background(const struct log_engine *log, uint64_t wall_ms,
                                        uint32_t below)
 {
-    uint64_t total = 0;
-    uint64_t garbage = 0;
-    uint64_t tombstones = 0;
-    uint64_t most = 0;
-    struct segment *best = NULL;
-    for (struct segment *at = log->oldest; at != NULL; at = at->next) {
-        if (!segment_is_candidate(at, below))
-            continue;
-        uint64_t of_segment = segment_garbage(log, at, wall_ms);
-        total += at->size;
-        garbage += of_segment;
-        tombstones += at->accounts.tombstone_bytes;
-        uint64_t share = of_segment * 1024 / at->size;
-        if (share > most) {
-            most = share;
-            best = at;
-        }
-    }
-    if (best != NULL && (garbage > total / 3 || most > 1024 * 3 / 4))
-        return best;
-    if (tombstones > total / 4 && tombstones > log->segment_size &&
+    struct garbage sum = garbage_count(log, wall_ms, below);
+    if (sum.best != NULL && (sum.garbage > sum.total / 3 || sum.most > 1024 * 3 / 4))
+        return sum.best;
+    if (sum.tombstones > sum.total / 4 && sum.tombstones > log->segment_size &&
         segment_is_candidate(log->oldest, below))
         return log->oldest;
     return NULL;
@@ -100,19 +111,27 @@ static void compact_waiting_complete(struct log_engine *log, int error)
     completions_flush(&completions);
 }
 
+/* After what the thread might wait for has been stored. */
+static void compaction_signal(struct compaction *compaction)
+{
+    /* release: whoever sees the count sees what was stored before. */
+    atomic_fetch_add_explicit(&compaction->signals, 1, memory_order_release);
+    futex_wake_all(&compaction->signals);
+}
+
 static void hand_over(struct log_engine *log, struct segment *victim, enum compaction_job job)
 {
     struct compaction *compaction = &log->compaction;
+    struct garbage sum = garbage_count(log, clock_wall_ms(), log->newest->number);
     stat_set(&log->stat_compacting, job == COMPACTION_EMPTY);
-    pthread_mutex_lock(&compaction->mutex);
     compaction->victim = victim;
     compaction->job = job;
-    compaction->handed_over = true;
+    compaction->rest = pace_rest_of(sum.garbage, sum.total);
     compaction->keep_removes = victim != log->oldest;
     compaction->victim_is_dead = victim->accounts.live_bytes == 0 &&
                                  (victim == log->oldest || victim->accounts.tombstone_bytes == 0);
-    pthread_cond_broadcast(&compaction->wake);
-    pthread_mutex_unlock(&compaction->mutex);
+    atomic_store_explicit(&compaction->handed_over, true, memory_order_release);
+    compaction_signal(compaction);
 }
 
 /* Hints first: a start without them costs more than some garbage. Warming last. */
@@ -134,8 +153,13 @@ static struct segment *pick(struct log_engine *log)
     uint64_t wall_ms = clock_wall_ms();
     if (log->compact_waiting.first != NULL) {
         struct segment *victim = pick_requested(log, wall_ms);
-        if (victim != NULL || log->background.running) /* it may make more segments ready: ... */
-            return victim;                             /* ... look again then */
+        if (victim != NULL)
+            return victim;
+        if (log->synced_segment < log->compact_below) { /* they are not all on the disk yet */
+            if (!log->background.running)
+                log->sync_due_ms = clock_now_ms();
+            return NULL;
+        }
         compact_waiting_complete(log, 0);
     }
     struct segment *victim = pick_background(log, wall_ms, log->synced_segment);
@@ -192,9 +216,10 @@ void writer_compact(struct log_engine *log, struct engine_control *control)
         completions_flush(&completions);
         return;
     }
-    log->compact_up_to = log->newest->number;
+    log->compact_below = log->newest->number;
     task_list_push(&log->compact_waiting, &control->op.task);
-    writer_sync(log, NULL);
+    if (log->synced_segment < log->compact_below)
+        writer_sync(log, NULL);
     log->groups_until_compaction = 0;
 }
 
@@ -204,9 +229,7 @@ static void compaction_finished(struct task *task)
     struct compaction *compaction = &log->compaction;
     struct segment *victim = compaction->victim;
     stat_set(&log->stat_compacting, 0);
-    pthread_mutex_lock(&compaction->mutex);
     compaction->victim = NULL;
-    pthread_mutex_unlock(&compaction->mutex);
     log->upkeep_due = true;
     if (compaction->job != COMPACTION_EMPTY) {
         upkeep_finished(log, victim, compaction->job, compaction->error);
@@ -233,28 +256,34 @@ static void compaction_finished(struct task *task)
 static void compaction_answer(struct log_engine *log, int error)
 {
     struct compaction *compaction = &log->compaction;
-    pthread_mutex_lock(&compaction->mutex);
     compaction->answer = error;
-    compaction->answered = true;
-    pthread_cond_broadcast(&compaction->wake);
-    pthread_mutex_unlock(&compaction->mutex);
+    atomic_store_explicit(&compaction->answered, true, memory_order_release);
+    compaction_signal(compaction);
+}
+
+/* To be read before what is looked for: then no signal is missed. */
+static uint32_t compaction_signals(struct log_engine *log)
+{
+    return atomic_load_explicit(&log->compaction.signals, memory_order_acquire);
 }
 
 static int compaction_wait_answer(struct log_engine *log)
 {
     struct compaction *compaction = &log->compaction;
-    pthread_mutex_lock(&compaction->mutex);
-    while (!compaction->answered)
-        pthread_cond_wait(&compaction->wake, &compaction->mutex);
-    compaction->answered = false;
-    int error = compaction->answer;
-    pthread_mutex_unlock(&compaction->mutex);
-    return error;
+    for (;;) {
+        uint32_t signals = compaction_signals(log);
+        if (atomic_exchange_explicit(&compaction->answered, false, memory_order_acquire))
+            return compaction->answer;
+        futex_wait(&compaction->signals, signals, -1);
+    }
 }
 
+/* On the writer's thread. */
 static void move_on_done(struct task *task)
 {
     struct move *move = CONTAINER_OF(task, struct move, op.task);
+    move->end_segment = move->log->newest->number;
+    move->end_offset = move->log->newest->size;
     compaction_answer(move->log, move->op.error);
 }
 
@@ -270,8 +299,11 @@ static int move_run(struct move *move)
         return 0;
     move->op = (struct op){.task.run = move_on_done};
     move->request.run = move_request;
+    uint64_t begun_ns = clock_now_ns();
     writer_request(move->log, &move->request);
     int error = compaction_wait_answer(move->log);
+    if (error == 0)
+        pace_after_move(move->log, clock_now_ns() - begun_ns, move->end_segment, move->end_offset);
     move->count = 0;
     move->size_bytes = 0;
     return error;
@@ -406,10 +438,8 @@ static int move_fill(struct move *move, uint32_t *offset)
 
 bool compaction_is_stopping(struct log_engine *log)
 {
-    pthread_mutex_lock(&log->compaction.mutex);
-    bool stop = log->compaction.stop;
-    pthread_mutex_unlock(&log->compaction.mutex);
-    return stop;
+    /* relaxed: it tells of nothing else. */
+    return atomic_load_explicit(&log->compaction.stop, memory_order_relaxed);
 }
 
 static int segment_move(struct move *move)
@@ -468,31 +498,60 @@ static int segment_compact(struct log_engine *log, struct segment *victim, bool 
     return error != 0 ? error : segments_remove_file(log, victim);
 }
 
+static void victim_work(struct log_engine *log)
+{
+    struct compaction *compaction = &log->compaction;
+    struct segment *victim = compaction->victim;
+    if (compaction->job == COMPACTION_HINT)
+        compaction->error = upkeep_hint(log, victim);
+    else if (compaction->job == COMPACTION_WARM)
+        compaction->error = upkeep_warm(log, victim);
+    else
+        compaction->error =
+            segment_compact(log, victim, compaction->keep_removes, compaction->victim_is_dead);
+    writer_request(log, &compaction->finished);
+}
+
+/* Those that have been emptied up to now. False: there was none. */
+static bool emptied_bury(struct log_engine *log)
+{
+    struct segment *segment =
+        atomic_exchange_explicit(&log->compaction.emptied, NULL, memory_order_acquire);
+    bool any = segment != NULL;
+    while (segment != NULL) {
+        struct segment *next = segment->next;
+        pace_bury(log, segment);
+        segment = next;
+    }
+    return any;
+}
+
 static void *compaction_thread(void *arg)
 {
     struct log_engine *log = arg;
     struct compaction *compaction = &log->compaction;
-    for (;;) {
-        pthread_mutex_lock(&compaction->mutex);
-        while (!compaction->stop && !compaction->handed_over)
-            pthread_cond_wait(&compaction->wake, &compaction->mutex);
-        compaction->handed_over = false;
-        struct segment *victim = compaction->victim;
-        bool keep_removes = compaction->keep_removes;
-        bool victim_is_dead = compaction->victim_is_dead;
-        enum compaction_job job = compaction->job;
-        bool stop = compaction->stop;
-        pthread_mutex_unlock(&compaction->mutex);
-        if (stop)
-            return NULL;
-        if (job == COMPACTION_HINT)
-            compaction->error = upkeep_hint(log, victim);
-        else if (job == COMPACTION_WARM)
-            compaction->error = upkeep_warm(log, victim);
-        else
-            compaction->error = segment_compact(log, victim, keep_removes, victim_is_dead);
-        writer_request(log, &compaction->finished);
+    pace_thread();
+    while (!compaction_is_stopping(log)) {
+        uint32_t signals = compaction_signals(log);
+        bool any = emptied_bury(log);
+        if (atomic_exchange_explicit(&compaction->handed_over, false, memory_order_acquire))
+            victim_work(log);
+        else if (!any)
+            futex_wait(&compaction->signals, signals, -1);
     }
+    return NULL;
+}
+
+void compaction_bury(struct log_engine *log, struct segment *segment)
+{
+    struct compaction *compaction = &log->compaction;
+    /* Only the writer adds, so what it finds can only have been taken meanwhile. */
+    struct segment *first = atomic_load_explicit(&compaction->emptied, memory_order_relaxed);
+    do
+        segment->next = first;
+    while (!atomic_compare_exchange_weak_explicit(&compaction->emptied, &first, segment,
+                                                  memory_order_release, memory_order_relaxed));
+    compaction_signal(compaction);
 }
 
 int compaction_start(struct log_engine *log)
@@ -510,10 +569,8 @@ void compaction_stop(struct log_engine *log)
 {
     if (!log->compaction.started)
         return;
-    pthread_mutex_lock(&log->compaction.mutex);
-    log->compaction.stop = true;
-    pthread_cond_broadcast(&log->compaction.wake);
-    pthread_mutex_unlock(&log->compaction.mutex);
+    atomic_store_explicit(&log->compaction.stop, true, memory_order_relaxed);
+    compaction_signal(&log->compaction);
     pthread_join(log->compaction.thread, NULL);
     log->compaction.started = false;
 }

@@ -2,6 +2,7 @@
 #ifndef ENGINE_LOG_COMPACTION_H
 #define ENGINE_LOG_COMPACTION_H
 
+#include "engine/log/pace.h"
 #include "engine/log/segment.h"
 #include "runtime/op.h"
 
@@ -21,6 +22,8 @@ struct move {
     uint32_t size_bytes;  /* of these records together */
     bool keep_removes;    /* a segment older than `from` exists */
     bool from_is_checked; /* its bytes were in memory all the time */
+    uint32_t end_segment; /* where the log ended behind it */
+    uint32_t end_offset;
 };
 
 enum compaction_job {
@@ -29,23 +32,29 @@ enum compaction_job {
     COMPACTION_WARM,  /* read and check its bytes for the cache */
 };
 
+/* The thread is scheduled behind others, so nobody may wait for a lock that it holds: there is
+ * none. What the writer puts here is released by `handed_over`, `answered` or `emptied`, and the
+ * thread acquires that. */
 struct compaction {
     pthread_t thread;
     bool started;
-    pthread_mutex_t mutex; /* guards the rest */
-    pthread_cond_t wake;
-    bool stop;
-    struct segment *victim;  /* of the writer's choice; NULL: idle */
+    _Atomic uint32_t signals; /* counts what the thread might wait for: it sleeps on this word */
+    atomic_bool stop;
+    atomic_bool handed_over; /* the thread has not taken it yet */
+    struct segment *victim;  /* of the writer's choice; NULL: idle. The writer's */
     enum compaction_job job; /* what is to be done with it */
-    bool handed_over;        /* the thread has not taken it yet */
     bool keep_removes;
-    bool victim_is_dead;  /* nothing in it counts: there is nothing to move */
-    bool answered;        /* the move or sync it waits for came back ... */
-    int answer;           /* ... with this error */
-    struct task finished; /* its way to the writer when the job is done, or failed */
-    uint8_t *memory;      /* what COMPACTION_WARM brought; NULL: taken */
+    bool victim_is_dead;               /* nothing in it counts: there is nothing to move */
+    uint32_t rest;                     /* after each move; see pace_rest_of */
+    _Atomic(struct segment *) emptied; /* to be buried; a list by segment.next */
+    atomic_bool answered;              /* the move or sync it waits for came back ... */
+    int answer;                        /* ... with this error */
+    struct task finished;              /* its way to the writer when the job is done, or failed */
+    uint8_t *memory;                   /* what COMPACTION_WARM brought; NULL: taken */
     uint32_t memory_size;
+    uint64_t hint_size; /* of what COMPACTION_HINT wrote */
     int error;
+    struct pace pace; /* the thread's own */
 };
 
 #endif

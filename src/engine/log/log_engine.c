@@ -472,7 +472,7 @@ static void log_stats(struct engine *engine, struct engine_stats *ret_stats)
     *ret_stats = (struct engine_stats){
         .keys = keys,
         .live_bytes = stat_get(&log->stat_live_bytes),
-        .disk_bytes = stat_get(&log->stat_disk_bytes),
+        .disk_bytes = stat_get(&log->stat_disk_bytes) + stat_get(&log->stat_held_bytes),
         .cache_bytes = stat_get(&log->stat_cache_bytes),
         .index_bytes = stat_get(&log->stat_index_bytes),
         .segments = stat_get(&log->stat_segments),
@@ -498,6 +498,14 @@ static void segments_free_all(struct log_engine *log)
         if (segment != NULL)
             segment_destroy(log, segment);
     }
+    struct segment *emptied = atomic_load_explicit(&log->compaction.emptied, memory_order_acquire);
+    while (emptied != NULL) {
+        struct segment *next = emptied->next;
+        close(emptied->fd);
+        mem_free(emptied);
+        emptied = next;
+    }
+    mem_free(log->compaction.pace.path);
 }
 
 /* Also of an engine that was opened only in part. All threads are gone. */
@@ -522,8 +530,6 @@ void log_engine_free(struct log_engine *log)
     pthread_mutex_destroy(&log->writing);
     pthread_mutex_destroy(&log->preparation.mutex);
     pthread_cond_destroy(&log->preparation.done);
-    pthread_mutex_destroy(&log->compaction.mutex);
-    pthread_cond_destroy(&log->compaction.wake);
     if (log->lock_fd >= 0)
         close(log->lock_fd); /* which unlocks */
     kvs_thread_pool_unref(log->background_pool);
@@ -605,8 +611,6 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     log->callers_write = options->callers_write && options->sync != KVS_SYNC_ALWAYS;
     pthread_mutex_init(&log->preparation.mutex, NULL);
     condition_init(&log->preparation.done);
-    pthread_mutex_init(&log->compaction.mutex, NULL);
-    condition_init(&log->compaction.wake);
     log->pool = kvs_thread_pool_ref(options->pool);
     log->directory = mem_strdup(options->directory);
     /* Mapped, so that slots which are never used take no memory. */

@@ -7,7 +7,7 @@
  *   version.c      publishing, and when memory that readers could see is freed
  *   segments.c     the list of files: rolling, caching, preparing space, removing
  *   recovery.c     reading the log when opening; merge.c makes the index of what it read
- *   compaction.c   emptying segments in the background
+ *   compaction.c   emptying segments in the background; pace.c keeps it out of the way
  *   upkeep.c       what else there is to do for sealed segments: hints, and filling the cache
  *
  * A version is what readers see: a root per family. The writer alone changes anything; readers take
@@ -154,7 +154,7 @@ struct log_engine {
     struct background_sync background;
     struct preparation preparation;
     struct task_list compact_waiting; /* ops of struct engine_control */
-    uint32_t compact_up_to; /* for them: all segments up to this number that have garbage */
+    uint32_t compact_below;           /* for them: all segments before this one that have garbage */
     struct task stop_request;
     bool stopping;
     unsigned groups_until_compaction; /* the next look for a segment to empty */
@@ -173,7 +173,9 @@ struct log_engine {
     _Atomic uint64_t stat_compactions;
     _Atomic uint64_t stat_compacted_bytes;
     _Atomic uint64_t stat_compacting; /* 1 or 0 */
-    _Atomic uint64_t stat_disk_bytes;
+    _Atomic uint64_t stat_disk_bytes; /* of segments that are listed, and hints, ... */
+    _Atomic uint64_t stat_held_bytes; /* ... and of emptied ones whose files are not closed yet */
+    _Atomic uint32_t checkpoints;     /* under way: they read files by descriptors of their own */
     _Atomic uint64_t stat_live_bytes;
     _Atomic uint64_t stat_cache_bytes;
     _Atomic uint64_t stat_index_bytes;
@@ -276,5 +278,7 @@ void writer_compact(struct log_engine *log, struct engine_control *control);
 void compaction_consider(struct log_engine *log);
 void upkeep_consider(struct log_engine *log); /* but none to be emptied */
 bool compaction_is_stopping(struct log_engine *log);
+/* The writer: hands over an emptied segment that nobody can see any more. */
+void compaction_bury(struct log_engine *log, struct segment *segment);
 
 #endif

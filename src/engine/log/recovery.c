@@ -317,6 +317,7 @@ static void load_one(struct recovery *recovery, struct load *load)
         return;
     }
     segment->hint = SEGMENT_HINT_THERE;
+    segment->hint_size = load->hint.bytes.size;
     segment->size = (uint32_t)load->file_size;
     load->header_is_valid = true;
     load->sealed = true;

@@ -114,6 +114,7 @@ void segments_unlink(struct log_engine *log, struct segment *segment)
 {
     list_unlink(log, segment);
     segment->state = SEGMENT_EMPTIED;
+    stat_add(&log->stat_held_bytes, segment->size);
     segment_forget_memory(log, segment);
     if (segment->entries == 0)
         version_defer_segment(log, segment);
@@ -141,6 +142,14 @@ void segment_destroy(struct log_engine *log, struct segment *segment)
         close(segment->fd); /* nothing unsynced is left in it: no error to answer */
     atomic_store_explicit(&log->slots[segment->slot], NULL, memory_order_relaxed);
     mem_free(segment);
+}
+
+void segment_bury(struct log_engine *log, struct segment *segment)
+{
+    assert(segment->state == SEGMENT_EMPTIED && segment->direct_fd < 0);
+    segment_memory_free(memory_detach(log, segment), segment->capacity);
+    atomic_store_explicit(&log->slots[segment->slot], NULL, memory_order_relaxed);
+    compaction_bury(log, segment);
 }
 
 void segment_entry_added(struct log_engine *log, uint64_t location)
@@ -300,7 +309,7 @@ void segments_count(struct log_engine *log)
     uint64_t live = 0;
     uint64_t segments = 0;
     for (struct segment *segment = log->oldest; segment != NULL; segment = segment->next) {
-        disk += segment->size;
+        disk += segment->size + segment->hint_size;
         live += segment->accounts.live_bytes;
         segments++;
     }

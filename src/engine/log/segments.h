@@ -23,6 +23,9 @@ void segments_unlink(struct log_engine *log, struct segment *segment);
 void segments_drop(struct log_engine *log, struct segment *segment);
 /* Its bytes are on the disk only from now on. */
 void segment_forget_memory(struct log_engine *log, struct segment *segment);
+/* An emptied one that nobody can see any more: its slot is free from now on; closing the file,
+ * which gives its space back, is left to the compaction thread. */
+void segment_bury(struct log_engine *log, struct segment *segment);
 /* Frees everything of a segment. */
 void segment_destroy(struct log_engine *log, struct segment *segment);
 /* Seals the newest and begins another with room for `size` bytes of records. */

@@ -111,6 +111,7 @@ int upkeep_hint(struct log_engine *log, struct segment *segment)
         error = hint_build(slice_make(bytes, segment->size), segment->number, &hint);
     if (error == 0)
         error = hint_file_write(log, &hint);
+    log->compaction.hint_size = error == 0 ? hint.bytes.size : 0;
     hint_deinit(&hint);
     segment_memory_free(copy, segment->size);
     return error;
@@ -139,6 +140,8 @@ void upkeep_finished(struct log_engine *log, struct segment *segment, enum compa
 {
     if (job == COMPACTION_HINT) {
         segment->hint = error == 0 ? SEGMENT_HINT_THERE : SEGMENT_HINT_FAILED;
+        segment->hint_size = log->compaction.hint_size;
+        segments_count(log);
         if (error != 0)
             log_warn("%s: the hint of segment %u could not be written (%s); the next start reads "
                      "the segment instead",

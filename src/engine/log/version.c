@@ -173,7 +173,7 @@ static void limbo_free(struct log_engine *log, struct limbo *limbo)
         object_free(log, limbo->objects.items[i]);
     pointer_vector_deinit(&limbo->objects);
     if (limbo->segment != NULL)
-        segment_destroy(log, limbo->segment);
+        segment_bury(log, limbo->segment);
     segment_memory_free(limbo->memory, limbo->memory_size);
     mem_free(limbo);
 }

@@ -1,0 +1,148 @@
+/*
+ * engine/log/pace.c: what keeps compaction out of the way of everybody else.
+ *
+ * Each of these was measured as what a set waited for beside a compaction (docs/architecture.md,
+ * choice 19):
+ *   - the thread is scheduled behind others;
+ *   - while others write, it rests after each move, in proportion to what that took: so it slows
+ *     down by itself where processor or disk are the limit. The more garbage there is, the less it
+ *     rests: compaction never falls behind for good;
+ *   - what it had written goes to the disk bit by bit, and it waits for that: else one sync has
+ *     megabytes to write, and appends to the same file wait behind it;
+ *   - the space of a file that nobody needs any more is given back in steps: freeing 64 MiB at once
+ *     takes the disk for 20 ms (ext4, discard).
+ *
+ * Failure: none that matters. What could not be written out is written by the sync that follows,
+ * which tells; a file whose space is not given back in steps gives it back when it is closed.
+ */
+#include "engine/log/pace.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/file.h"
+#include "engine/log/log_engine.h"
+#include "runtime/futex.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NICE 5
+#define REST_NS_MAX (20u * 1000 * 1000)
+#define OUT_STEP (512u * 1024)  /* written out at a time */
+#define OUT_BEHIND (64u * 1024) /* of the newest segment, whose last blocks are still changed */
+#define FREE_STEPS 16u          /* to give a segment back in, ... */
+#define FREE_STEP_MAX (4u * 1024 * 1024) /* ... or more than that, ... */
+#define FREE_PAUSE_NS 1000000u           /* ... with a pause between them for each MiB */
+
+/* --- the writer ------------------------------------------------------------------------------- */
+
+uint32_t pace_rest_of(uint64_t garbage, uint64_t total)
+{
+    uint64_t share = total > 0 ? garbage * 256 / total : 0;
+    if (share <= 256 / 3)
+        return PACE_REST_MAX * 256;
+    if (share >= 256 / 2)
+        return 0;
+    return (uint32_t)(PACE_REST_MAX * 256 * (256 / 2 - share) / (256 / 2 - 256 / 3));
+}
+
+/* --- the compaction thread -------------------------------------------------------------------- */
+
+void pace_thread(void)
+{
+    /* Both are wishes. The first also leaves the real-time class of a program that runs in it. */
+    struct sched_param none = {0};
+    (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+}
+
+void pace_pause(struct log_engine *log, uint64_t ns)
+{
+    struct compaction *compaction = &log->compaction;
+    uint64_t until_ns = clock_now_ns() + ns;
+    for (;;) {
+        uint32_t signals = atomic_load_explicit(&compaction->signals, memory_order_acquire);
+        uint64_t now_ns = clock_now_ns();
+        if (compaction_is_stopping(log) || now_ns >= until_ns)
+            return;
+        futex_wait(&compaction->signals, signals, (int64_t)(until_ns - now_ns));
+    }
+}
+
+/* Opened anew: the system tells a failed write once to each opening of a file, and the sync to come
+ * has to hear of it. */
+static void write_out(struct log_engine *log, uint32_t segment, uint32_t from, uint32_t to)
+{
+    struct pace *pace = &log->compaction.pace;
+    if (pace->path == NULL)
+        pace->path = mem_alloc(SEGMENT_PATH_SIZE);
+    if (pace->path == NULL)
+        return;
+    segment_path(log, segment, pace->path, SEGMENT_PATH_SIZE);
+    int fd;
+    if (file_open(pace->path, O_WRONLY, &fd) != 0)
+        return;
+    (void)file_write_out(fd, from, to);
+    close(fd);
+}
+
+static void write_out_up_to(struct log_engine *log, uint32_t segment, uint32_t offset)
+{
+    struct pace *pace = &log->compaction.pace;
+    if (pace->segment != segment) {
+        if (pace->segment != 0) /* to its end, wherever that was */
+            write_out(log, pace->segment, pace->offset, UINT32_MAX);
+        pace->segment = segment;
+        pace->offset = 0;
+    }
+    uint32_t end = offset > OUT_BEHIND ? offset - OUT_BEHIND : 0;
+    end -= end % FILE_BLOCK_SIZE;
+    if (end < pace->offset + OUT_STEP)
+        return;
+    write_out(log, segment, pace->offset, end);
+    pace->offset = end;
+}
+
+void pace_after_move(struct log_engine *log, uint64_t took_ns, uint32_t segment, uint32_t offset)
+{
+    struct pace *pace = &log->compaction.pace;
+    if (log->sync != KVS_SYNC_ALWAYS) /* else it is on the disk */
+        write_out_up_to(log, segment, offset);
+    uint64_t writes = stat_get(&log->stat_writes);
+    uint64_t rest_ns = took_ns * log->compaction.rest / 256;
+    if (writes != pace->writes_seen && rest_ns > 0)
+        pace_pause(log, rest_ns < REST_NS_MAX ? rest_ns : REST_NS_MAX);
+    pace->writes_seen = writes;
+}
+
+/* May the bytes of the file go before its descriptor? Not when a backup has it by another name, or
+ * a copy of it is being made. */
+static bool is_ours_alone(struct log_engine *log, int fd)
+{
+    struct stat facts;
+    /* acquire: pairs with the release at the end of a checkpoint; one that begins later does not
+     * know the segment. */
+    return atomic_load_explicit(&log->checkpoints, memory_order_acquire) == 0 &&
+           fstat(fd, &facts) == 0 && facts.st_nlink == 0;
+}
+
+void pace_bury(struct log_engine *log, struct segment *segment)
+{
+    uint64_t size;
+    if (is_ours_alone(log, segment->fd) && file_size(segment->fd, &size) == 0) {
+        uint64_t step = size / FREE_STEPS + 1;
+        step = step < FREE_STEP_MAX ? step : FREE_STEP_MAX;
+        while (size > step && !compaction_is_stopping(log)) {
+            size -= step;
+            if (file_truncate(segment->fd, size) != 0)
+                break;
+            pace_pause(log, step * FREE_PAUSE_NS / (1024 * 1024));
+        }
+    }
+    close(segment->fd); /* nothing unsynced is left in it: no error to answer */
+    atomic_fetch_sub_explicit(&log->stat_held_bytes, segment->size, memory_order_relaxed);
+    mem_free(segment);
+}

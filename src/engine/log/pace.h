@@ -1,0 +1,38 @@
+/* engine/log/pace.h: what keeps compaction out of the way of everybody else; see pace.c. */
+#ifndef ENGINE_LOG_PACE_H
+#define ENGINE_LOG_PACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PACE_REST_MAX 3u /* times what a move took */
+
+struct log_engine;
+struct segment;
+
+/* How far the newest segments were written out; the compaction thread's. */
+struct pace {
+    uint64_t writes_seen; /* of the engine, when the last move was over */
+    uint32_t segment;     /* everything before this place is on its way to the disk */
+    uint32_t offset;
+    char *path; /* room for one, made when it is first needed */
+};
+
+/* --- the writer ------------------------------------------------------------------------------- */
+
+/* How long to rest for each move, as a part of what it took in 1/256: the less the more of the log
+ * is garbage. */
+uint32_t pace_rest_of(uint64_t garbage, uint64_t total);
+
+/* --- the compaction thread -------------------------------------------------------------------- */
+
+/* Once, at its begin: others are scheduled first. */
+void pace_thread(void);
+/* Waits for so long, or until the thread is to stop. */
+void pace_pause(struct log_engine *log, uint64_t ns);
+/* After a move that took so long, and ended at this place of the log. */
+void pace_after_move(struct log_engine *log, uint64_t took_ns, uint32_t segment, uint32_t offset);
+/* Closes an emptied segment, whose file has no name any more, and gives its space back in steps. */
+void pace_bury(struct log_engine *log, struct segment *segment);
+
+#endif

@@ -1,0 +1,323 @@
+/*
+ * tests/crash/test_space.c: the log engine gives its space back, counted in bytes of the file
+ * system: of all files of the store, also of those that have no name any more but are open.
+ */
+#include "base/clock.h"
+#include "contract/engine_fixture.h"
+#include "engine/file.h"
+#include "test.h"
+
+#include <dirent.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define OK(call) assert_int_equal((call), 0)
+
+#define SEGMENT_SIZE (64u * 1024)
+#define VALUE_SIZE 400u
+#define KEYS 500u
+
+static const struct engine_kind kind = {.name = "space",
+                                        .directory = "kvs",
+                                        .open = log_engine_open_blocking,
+                                        .segment_size_bytes = SEGMENT_SIZE,
+                                        .sync = KVS_SYNC_NEVER};
+
+/* --- a backup's link that waits ---------------------------------------------------------------*/
+
+static atomic_bool links_wait;
+static atomic_uint links_waiting;
+
+int __real_file_link(const char *from, const char *to);
+int __wrap_file_link(const char *from, const char *to);
+
+int __wrap_file_link(const char *from, const char *to)
+{
+    atomic_fetch_add(&links_waiting, 1);
+    while (atomic_load(&links_wait))
+        sched_yield();
+    return __real_file_link(from, to);
+}
+
+/* --- counting ---------------------------------------------------------------------------------*/
+
+/* Bytes of files in the store's directory that are open here and have no name any more. */
+static uint64_t nameless_bytes(const struct fixture *fixture)
+{
+    uint64_t sum = 0;
+    DIR *descriptors = opendir("/proc/self/fd");
+    struct dirent *entry;
+    while ((entry = readdir(descriptors)) != NULL) {
+        char path[300];
+        char target[300];
+        struct stat facts;
+        snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
+        ssize_t size = readlink(path, target, sizeof target - 1);
+        target[size > 0 ? size : 0] = '\0';
+        if (strncmp(target, fixture->directory, strlen(fixture->directory)) == 0 &&
+            stat(path, &facts) == 0 && facts.st_nlink == 0)
+            sum += (uint64_t)facts.st_size;
+    }
+    closedir(descriptors);
+    return sum;
+}
+
+/* Of segments and hints; not of the file that says what the directory is. */
+static uint64_t named_bytes(const struct fixture *fixture)
+{
+    uint64_t sum = 0;
+    DIR *directory = opendir(fixture->directory);
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        char path[400];
+        struct stat facts;
+        snprintf(path, sizeof path, "%s/%s", fixture->directory, entry->d_name);
+        if ((strstr(path, ".seg") != NULL || strstr(path, ".hint") != NULL) &&
+            stat(path, &facts) == 0)
+            sum += (uint64_t)facts.st_size;
+    }
+    closedir(directory);
+    return sum;
+}
+
+static uint64_t space_of(const struct fixture *fixture)
+{
+    return named_bytes(fixture) + nameless_bytes(fixture);
+}
+
+static struct engine_stats stats_of(struct fixture *fixture)
+{
+    struct engine_stats stats;
+    engine_stats(fixture->engine, &stats);
+    return stats;
+}
+
+/* Space comes back behind everybody's back. */
+static void wait_for_space(struct fixture *fixture, uint64_t limit)
+{
+    while (space_of(fixture) > limit || stats_of(fixture).disk_bytes > limit)
+        sched_yield();
+}
+
+/* --- keys -------------------------------------------------------------------------------------*/
+
+static void value_fill(uint8_t value[VALUE_SIZE], unsigned i, unsigned round)
+{
+    for (unsigned at = 0; at < VALUE_SIZE; at++)
+        value[at] = (uint8_t)(i * 7 + round * 31 + at);
+}
+
+static kvs_slice key_of(char text[32], unsigned i)
+{
+    return slice_make(text, (size_t)snprintf(text, 32, "key %05u", i));
+}
+
+static void set_all(struct fixture *fixture, unsigned round, uint64_t ttl_ms)
+{
+    for (unsigned i = 0; i < KEYS; i++) {
+        char text[32];
+        uint8_t value[VALUE_SIZE];
+        value_fill(value, i, round);
+        kvs_mutation mutation = mutation_set(key_of(text, i), slice_make(value, sizeof value));
+        mutation.ttl_ms = ttl_ms;
+        OK(batch_wait(fixture, &mutation, 1));
+    }
+}
+
+static void check_all(struct fixture *fixture, struct engine_snapshot *snapshot, unsigned round)
+{
+    struct engine_view view;
+    OK(engine_view_begin(fixture->engine, snapshot, true, &view));
+    for (unsigned i = 0; i < KEYS; i++) {
+        char text[32];
+        uint8_t value[VALUE_SIZE];
+        kvs_slice found;
+        value_fill(value, i, round);
+        OK(engine_get(&view, 0, key_of(text, i), &found));
+        assert_int_equal(found.size, sizeof value);
+        assert_memory_equal(found.data, value, sizeof value);
+    }
+    engine_view_end(&view);
+}
+
+static void compact(struct fixture *fixture)
+{
+    OK(control_wait(fixture, ENGINE_CONTROL_COMPACT, NULL));
+}
+
+/* A store of KEYS keys, compacted; what it takes on the disk. */
+static uint64_t begin(struct fixture *fixture, unsigned round)
+{
+    OK(fixture_init(fixture, &kind));
+    OK(fixture_open(fixture));
+    set_all(fixture, round, 0);
+    compact(fixture);
+    uint64_t space = space_of(fixture);
+    assert_true(space > KEYS * VALUE_SIZE);
+    assert_true(space < 2 * KEYS * VALUE_SIZE);
+    return space;
+}
+
+/* --- tests ------------------------------------------------------------------------------------*/
+
+/* What a snapshot holds is bounded by what it sees, not by what is written while it is held, and
+ * comes back when it ends; all sets are taken meanwhile. */
+static void test_snapshots_hold_what_they_see(void **state)
+{
+    struct fixture fixture;
+    uint64_t once = begin(&fixture, 0);
+    struct engine_snapshot *snapshots[3];
+    uint64_t index_bytes = stats_of(&fixture).index_bytes;
+    uint64_t held_most = 0;
+    for (unsigned round = 1; round <= 24; round++) {
+        if (round % 8 == 1)
+            OK(engine_snapshot_take(fixture.engine, &snapshots[round / 8]));
+        set_all(&fixture, round, 0);
+        compact(&fixture);
+        for (unsigned i = 0; i <= (round - 1) / 8; i++)
+            check_all(&fixture, snapshots[i], i * 8);
+        wait_for_space(&fixture, once * 6); /* the store, three snapshots, and what is on its way */
+        uint64_t held = nameless_bytes(&fixture);
+        assert_true(held > once / 2); /* so it is counted here */
+        held_most = held > held_most ? held : held_most;
+        assert_true(stats_of(&fixture).disk_bytes > stats_of(&fixture).live_bytes + once / 2);
+    }
+    assert_true(held_most < once * 5);
+    for (unsigned i = 0; i < 3; i++) { /* from the oldest on */
+        engine_snapshot_release(fixture.engine, snapshots[i]);
+        set_all(&fixture, 25 + i, 0);
+        compact(&fixture);
+        wait_for_space(&fixture, once * (5 - i));
+    }
+    wait_for_space(&fixture, once * 5 / 4);
+    while (nameless_bytes(&fixture) > 0 || stats_of(&fixture).disk_bytes != space_of(&fixture) ||
+           stats_of(&fixture).index_bytes > index_bytes * 5 / 4)
+        sched_yield();
+    check_all(&fixture, NULL, 27);
+    fixture_deinit(&fixture);
+}
+
+/* Keys that have expired are given back by a compaction, although nobody reads or removes them. */
+static void test_expired_keys_give_space_back(void **state)
+{
+    struct fixture fixture;
+    uint64_t once = begin(&fixture, 0);
+    set_all(&fixture, 1, 1);
+    uint64_t written = clock_wall_ms();
+    while (clock_wall_ms() <= written + 1) /* the last one's life ends */
+        sched_yield();
+    compact(&fixture);
+    /* What had expired before its segment was sealed is left out; the rest is in the newest. */
+    compact(&fixture);
+    wait_for_space(&fixture, once / 2);
+    assert_int_equal(count_all(&fixture, 0), 0);
+    OK(fixture_close(&fixture));
+    OK(fixture_open(&fixture));
+    assert_int_equal(count_all(&fixture, 0), 0);
+    assert_true(space_of(&fixture) < once / 2);
+    fixture_deinit(&fixture);
+}
+
+static void check_backup(const struct fixture *fixture, const char *path, unsigned round)
+{
+    struct fixture copy;
+    OK(fixture_init(&copy, &kind));
+    directory_remove(copy.directory);
+    OK(rename(path, copy.directory));
+    OK(fixture_open(&copy));
+    check_all(&copy, NULL, round);
+    assert_int_equal(count_all(&copy, 0), KEYS);
+    fixture_deinit(&copy);
+    (void)fixture;
+}
+
+/* A backup whose files are the store's own by a second name keeps them whole. */
+static void test_backup_keeps_its_bytes(void **state)
+{
+    struct fixture fixture;
+    uint64_t once = begin(&fixture, 3);
+    char path[100];
+    snprintf(path, sizeof path, "%s/backup", fixture.root);
+    OK(control_wait(&fixture, ENGINE_CONTROL_CHECKPOINT, path));
+    for (unsigned round = 4; round < 8; round++) {
+        set_all(&fixture, round, 0);
+        compact(&fixture);
+    }
+    wait_for_space(&fixture, once * 5 / 4);
+    check_backup(&fixture, path, 3);
+    check_all(&fixture, NULL, 7);
+    fixture_deinit(&fixture);
+}
+
+struct backup {
+    struct fixture *fixture;
+    const char *path;
+    int error;
+};
+
+static void *backup_thread(void *arg)
+{
+    struct backup *backup = arg;
+    backup->error = control_wait(backup->fixture, ENGINE_CONTROL_CHECKPOINT, backup->path);
+    return NULL;
+}
+
+/* Nor do files go from under a backup that has yet to copy them. */
+static void test_backup_copies_what_was_compacted(void **state)
+{
+    struct fixture fixture;
+    uint64_t once = begin(&fixture, 3);
+    char path[100];
+    snprintf(path, sizeof path, "%s/backup", fixture.root);
+    struct backup backup = {.fixture = &fixture, .path = path};
+    atomic_store(&links_waiting, 0);
+    atomic_store(&links_wait, true);
+    pthread_t thread;
+    OK(pthread_create(&thread, NULL, backup_thread, &backup));
+    while (atomic_load(&links_waiting) == 0)
+        sched_yield();
+    for (unsigned round = 4; round < 8; round++) {
+        set_all(&fixture, round, 0);
+        compact(&fixture);
+    }
+    while (stats_of(&fixture).disk_bytes > once * 5 / 4) /* all old ones are closed */
+        sched_yield();
+    atomic_store(&links_wait, false);
+    pthread_join(thread, NULL);
+    OK(backup.error);
+    check_backup(&fixture, path, 3);
+    wait_for_space(&fixture, once * 5 / 4);
+    fixture_deinit(&fixture);
+}
+
+/* The hints count, and so does what is read of them at a start. */
+static void test_disk_bytes_are_those_of_the_files(void **state)
+{
+    struct fixture fixture;
+    begin(&fixture, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        while (stats_of(&fixture).disk_bytes != named_bytes(&fixture))
+            sched_yield();
+        OK(fixture_close(&fixture));
+        OK(fixture_open(&fixture));
+    }
+    fixture_deinit(&fixture);
+}
+
+int main(void)
+{
+    fixtures_in_memory();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_snapshots_hold_what_they_see),
+        cmocka_unit_test(test_expired_keys_give_space_back),
+        cmocka_unit_test(test_backup_keeps_its_bytes),
+        cmocka_unit_test(test_backup_copies_what_was_compacted),
+        cmocka_unit_test(test_disk_bytes_are_those_of_the_files),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
