@@ -49,7 +49,7 @@ static int open_store(const char *scheme, const char *address, const struct iden
     char url[128];
     char certificate[32];
     char key[32];
-    struct kvs_store_options options = {.size = sizeof options, .connect_timeout_ms = 3000};
+    struct kvs_store_options options = {.size = sizeof options, .connect_timeout_ms = 30000};
     snprintf(url, sizeof url, "%s://%s", scheme, address);
     if (who->ca != NULL)
         options.tls_ca = certificate_path(who->ca);
