@@ -30,12 +30,12 @@ void connections_init(struct connections *connections, struct loop *loop, uint64
 {
     *connections = (struct connections){
         .loop = loop,
+        .tick_ms = tick_ms,
         .flush.run = on_turn_end,
         .check_task.run = on_check,
     };
     uv_timer_init(loop->uv, &connections->tick); /* cannot fail */
     connections->tick.data = connections;
-    uv_timer_start(&connections->tick, on_tick, tick_ms, tick_ms);
     loop_add_hook(loop, &connections->flush);
 }
 
@@ -154,6 +154,8 @@ static void on_tick(uv_timer_t *timer)
         log_info("connection %s closed: %s", connection->peer, why);
         connection_close(connection);
     }
+    if (connections->first == NULL) /* a loop without connections sleeps */
+        uv_timer_stop(timer);
 }
 
 /* --- life of a connection ---- */
@@ -173,6 +175,8 @@ void connection_open(struct connections *connections, struct connection *connect
     connections->first = connection;
     connections->count++;
     connections->alive++;
+    if (!uv_is_active((uv_handle_t *)&connections->tick))
+        uv_timer_start(&connections->tick, on_tick, connections->tick_ms, connections->tick_ms);
     uv_tcp_init(connections->loop->uv, &connection->tcp); /* makes no socket: cannot fail */
     connection->tcp.data = connection;
     if (uv_tcp_open(&connection->tcp, descriptor) != 0) {

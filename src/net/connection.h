@@ -97,7 +97,8 @@ struct connections {
     struct task check_task;
     bool check_posted;
     struct loop_hook flush;
-    uv_timer_t tick;
+    uint64_t tick_ms;
+    uv_timer_t tick; /* while there are connections */
     struct chunk_pool chunks;
     struct tls_context *tls_context; /* NULL: without TLS */
     uint64_t handshake_ms_max;

@@ -227,6 +227,7 @@ static void on_checkpoint_read(struct task *task)
 
 void group_start(struct group *group)
 {
+    groups_tick_begin(group->groups);
     group->phase = GROUP_LOADING;
     group->checkpoint = -1;
     group->parked_first = 0;

@@ -363,6 +363,15 @@ static void groups_on_tick(uv_timer_t *timer)
         next = at->next;
         group_tick(list_entry(at, struct group, node), now_ms);
     }
+    if (list_empty(&groups->all)) /* streams without groups sleep */
+        uv_timer_stop(timer);
+}
+
+void groups_tick_begin(struct groups *groups)
+{
+    uv_timer_t *tick = &groups->tick;
+    if (!uv_is_active((uv_handle_t *)tick)) /* when it is being closed this does nothing */
+        uv_timer_start(tick, groups_on_tick, GROUP_TICK_MS, GROUP_TICK_MS);
 }
 
 /* On the loop, before anything else that is posted there. */
@@ -371,7 +380,6 @@ static void groups_start(struct task *task)
     struct groups *groups = CONTAINER_OF(task, struct groups, start_task);
     uv_timer_init(groups->streams->loop->uv, &groups->tick);
     groups->tick.data = groups;
-    uv_timer_start(&groups->tick, groups_on_tick, GROUP_TICK_MS, GROUP_TICK_MS);
     for (struct list *at = groups->all.next; at != &groups->all; at = at->next)
         group_start(list_entry(at, struct group, node));
 }

@@ -147,7 +147,7 @@ struct groups {
     struct streams *streams;
     struct list all;
     uint32_t count;
-    uv_timer_t tick;
+    uv_timer_t tick; /* while there are groups */
     struct task start_task;
 
     /* calls: one after the other */
@@ -174,6 +174,8 @@ int groups_open_blocking(struct streams *streams);
 /* On the loop. */
 void groups_close(struct streams *streams, void (*closed)(struct streams *streams));
 void groups_free(struct groups *groups);
+/* A group needs ticks from now on. */
+void groups_tick_begin(struct groups *groups);
 struct group *groups_find(struct groups *groups, kvs_slice stream, kvs_slice name);
 
 /* --- groups_config.c -------------------------------------------------------------------------- */
