@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""npm test of bindings/node, each of its tests as one line of TAP. Skipped without Node or packages."""
+"""npm test of bindings/node, each of its tests as one line of TAP. Skipped without Node or packages.
+
+test_node.py [asan|tsan ADDON]: with an addon that is built with a sanitizer, the tests of SANITIZED.
+"""
 import os
 import re
 import shutil
@@ -13,6 +16,8 @@ import tap  # noqa: E402
 PACKAGE = tap.SOURCE_DIR / "bindings" / "node"
 NODE_MAJOR_MIN = 18
 SECONDS_MAX = 840  # a bound, not a measure
+# All kinds of calls, each given up, too, and each once by one of its shapes; npm run asan, or tsan, runs all.
+SANITIZED = ["given_up", "kvs", "raw", "transaction"]
 TEST = re.compile(r"^\s+(ok|not ok) \d+ - (.*?)( # SKIP.*)?$")
 
 
@@ -41,7 +46,10 @@ def main():
         skip(f"no Node.js {NODE_MAJOR_MIN} or later with npm here")
     if not (PACKAGE / "node_modules" / "typescript").exists():
         install_packages()
-    done = subprocess.run(["node", "scripts/test.mjs", "--test-reporter=tap"], cwd=PACKAGE, text=True,
+    command = ["node", "scripts/test.mjs"]
+    if len(sys.argv) == 3:
+        command = ["node", "scripts/sanitize.mjs", sys.argv[1], "--addon=" + sys.argv[2], *SANITIZED]
+    done = subprocess.run([*command, "--test-reporter=tap"], cwd=PACKAGE, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=SECONDS_MAX,
                           env={**os.environ, "CI": ""})
     print("TAP version 13")

@@ -1,6 +1,7 @@
-// Runs the tests with the addon under a sanitizer:  node scripts/sanitize.mjs asan|tsan [WORD...]
+// Runs the tests with the addon under a sanitizer:  node scripts/sanitize.mjs asan|tsan [--addon=FILE] [WORD...]
 //
-// WORDs: only the test files whose names contain one. The addon is built into build/asan or build/tsan; node itself is
+// WORDs: only the test files whose names contain one. The addon is built into build/asan or build/tsan, unless FILE is one
+// that is built (make asan and make tsan have theirs). Other flags are those of node --test. Node itself is
 // not instrumented, so the sanitizer's runtime is loaded ahead of it (LD_PRELOAD), and leaks are not looked for:
 // node's own would be found. What JavaScript and the addon keep is what test/life.test.js is for. kvs-server is
 // that of KVS_BUILD_DIR, or of build/meson, without a sanitizer.
@@ -18,10 +19,13 @@ const kinds = {
   tsan: { sanitize: "thread", library: "libtsan.so",
     env: { TSAN_OPTIONS: `halt_on_error=1:abort_on_error=1:ignore_noninstrumented_modules=1:suppressions=${join(root, "tools/tsan-suppressions.txt")}` } },
 };
-const [name, ...words] = process.argv.slice(2);
+const [name, ...rest] = process.argv.slice(2);
+const words = rest.filter((word) => !word.startsWith("-"));
+const given = rest.find((word) => word.startsWith("--addon="))?.slice("--addon=".length);
+const flags = rest.filter((word) => word.startsWith("-") && !word.startsWith("--addon="));
 const kind = Object.hasOwn(kinds, name ?? "") ? kinds[name] : undefined;
 if (kind === undefined) {
-  console.error("usage: node scripts/sanitize.mjs asan|tsan [WORD...]");
+  console.error("usage: node scripts/sanitize.mjs asan|tsan [--addon=FILE] [WORD...]");
   process.exit(2);
 }
 
@@ -33,19 +37,25 @@ function run(command, args, options = {}) {
   }
 }
 
-const build = join(here, "build", name);
-const headers = createRequire(import.meta.url)("node-api-headers").include_dir;
 const quiet = { stdio: ["ignore", 2, 2] };
-if (!existsSync(join(build, "build.ninja")))
-  run("meson", ["setup", build, root, "--buildtype=debugoptimized", `-Db_sanitize=${kind.sanitize}`, "-Db_lundef=false", "-Dtests=false",
-    "-Drocksdb=disabled", "-During=disabled", `-Dnode_headers=${headers}`], quiet);
-run("ninja", ["-C", build, "bindings/node/native/kvs.node"], quiet);
-if (!existsSync(join(here, "dist", "index.js"))) run("npm", ["run", "--silent", "compile:js"], quiet);
+
+function buildAddon() {
+  const build = join(here, "build", name);
+  const headers = createRequire(import.meta.url)("node-api-headers").include_dir;
+  if (!existsSync(join(build, "build.ninja")))
+    run("meson", ["setup", build, root, "--buildtype=debugoptimized", `-Db_sanitize=${kind.sanitize}`, "-Db_lundef=false", "-Dtests=false",
+      "-Drocksdb=disabled", "-During=disabled", `-Dnode_headers=${headers}`], quiet);
+  run("ninja", ["-C", build, "bindings/node/native/kvs.node"], quiet);
+  return join(build, "bindings/node/native/kvs.node");
+}
+
+const addon = given ?? buildAddon();
+run("npm", ["run", "--silent", "compile:js"], quiet);
 const { stdout } = spawnSync("gcc", [`-print-file-name=${kind.library}`], { encoding: "utf8" });
 const files = readdirSync(join(here, "test"))
   .filter((file) => file.endsWith(".test.js") && !/^(pack|package)\./.test(file) && (words.length === 0 || words.some((word) => file.includes(word))))
   .map((file) => join("test", file));
-run(process.execPath, ["--expose-gc", "--test", "--test-concurrency=1", ...files], {
-  env: { ...process.env, ...kind.env, LD_PRELOAD: stdout.trim(), KVS_NODE_ADDON: join(build, "bindings/node/native/kvs.node"),
+run(process.execPath, ["--expose-gc", "--test", "--test-concurrency=1", ...flags, ...files], {
+  env: { ...process.env, ...kind.env, LD_PRELOAD: stdout.trim(), KVS_NODE_ADDON: addon,
     KVS_NODE_SANITIZED: name, KVS_BUILD_DIR: process.env.KVS_BUILD_DIR ?? join(here, "build", "meson") },
 });

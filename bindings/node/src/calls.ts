@@ -372,6 +372,13 @@ function callWithSignal<T>(
   );
 }
 
+/** A number that is no safe integer may have been another one once, before it was rounded. */
+export function exact(given: bigint | number, what: string): bigint {
+  if (typeof given === "bigint") return given;
+  if (Number.isSafeInteger(given)) return BigInt(given);
+  throw new TypeError(`${what} must be a BigInt or a safe integer: a larger number has lost its low bits`);
+}
+
 /** How long a close is waited for. */
 export interface CloseOptions {
   /** Ends the waiting: the promise is rejected with the signal's reason. */

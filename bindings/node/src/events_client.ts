@@ -1,4 +1,4 @@
-import { call, callNow } from "./calls";
+import { call, exact, callNow } from "./calls";
 import { Client } from "./client";
 import { Connection } from "./connection";
 import {
@@ -417,7 +417,7 @@ export class EventsClient extends Client {
 
   /** Goes on with one that was begun, by this client or another. */
   continueTransaction(id: bigint | number): EventTransaction {
-    const transaction = BigInt(id);
+    const transaction = exact(id, "a transaction's number");
     return new EventTransaction(
       transaction,
       (events, options) =>

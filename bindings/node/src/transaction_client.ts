@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { call, callNow } from "./calls";
+import { call, callNow, exact } from "./calls";
 import { Client } from "./client";
 import { InvalidArgumentError, KvsError, OperationAfterCommitError } from "./errors";
 import { Bytes, Handle, native, Packed } from "./native";
@@ -64,6 +64,10 @@ function nativeOptions(options: TransactionOptions) {
 /** Of a call; 0: the transaction's, or the client's. */
 function timeout(options: CallOptions | undefined): number {
   return options?.timeoutMs ?? 0;
+}
+
+function timestampOf(given: bigint | number): bigint {
+  return exact(given, "a timestamp");
 }
 
 /** How the calls of a transaction differ from the client's, where they do not say. */
@@ -505,7 +509,7 @@ export class TransactionClient extends Client {
   snapshot(timestamp: bigint | number, pessimistic: boolean): Promise<Snapshot>;
   snapshot(timestamp: bigint | number = 0n, pessimistic?: boolean): Snapshot | Promise<Snapshot> {
     if (pessimistic !== undefined) return attempt(async () => this.snapshot(timestamp));
-    const handle = callNow(() => native.snapshotNew(this.handle, BigInt(timestamp)));
+    const handle = callNow(() => native.snapshotNew(this.handle, timestampOf(timestamp)));
     return new Snapshot(handle, { encoding: this.encoding });
   }
 
@@ -545,7 +549,7 @@ export class TransactionClient extends Client {
   /** Gives up what only reads before the safe point can see; the safe point that holds. */
   garbageCollect(safePoint: bigint | number, options?: CallOptions): Promise<bigint> {
     return call(
-      (id) => native.txnClientGc(id, this.handle, timeout(options), BigInt(safePoint)),
+      (id) => native.txnClientGc(id, this.handle, timeout(options), timestampOf(safePoint)),
       (r) => r.bigint(),
       options?.signal,
     );
@@ -566,7 +570,7 @@ export class TransactionClient extends Client {
           timeout(options),
           start,
           end,
-          BigInt(timestamp),
+          timestampOf(timestamp),
         );
       },
       (r) => r.number(),
@@ -602,6 +606,6 @@ export class TransactionClient extends Client {
 
   /** @deprecated use garbageCollect */
   async gc(safePoint: bigint | number): Promise<boolean> {
-    return (await this.garbageCollect(safePoint)) === BigInt(safePoint);
+    return (await this.garbageCollect(safePoint)) === timestampOf(safePoint);
   }
 }

@@ -167,6 +167,12 @@ function transactionTests(name, open) {
       assert.ok(second > first);
       const age = Date.now() - Number(first >> 18n);
       assert.ok(Math.abs(age) < 60000);
+      for (const rounded of [Number(first), 1.5, NaN, "1"]) { // as a number it would be another moment
+        assert.throws(() => client.snapshot(rounded), { name: "TypeError", message: /BigInt/ });
+        await assert.rejects(client.garbageCollect(rounded), { name: "TypeError" });
+        await assert.rejects(client.cleanupLocks({}, rounded), { name: "TypeError" });
+        await assert.rejects(client.gc(rounded), { name: "TypeError" });
+      }
     });
 
     it("collects garbage", async () => {
@@ -226,6 +232,22 @@ describe("a directory and a server", () => {
     const snapshot = await client.snapshot(await client.current_timestamp(), true);
     assert.equal(await snapshot.get("k1"), "v1");
     assert.equal(await snapshot.key_exists("k3"), false);
+    assert.deepEqual(await snapshot.batch_get(["k2", "k3"]), [["k2", "v2"]]);
+    assert.deepEqual(await snapshot.scan("k1", "k2", 10, true, true), [["k1", "v1"], ["k2", "v2"]]);
+    assert.deepEqual(await snapshot.scan("k1", undefined, 2, true, false), [["k1", "v1"], ["k2", "v2"]]);
+    assert.equal((await snapshot.scan(undefined, undefined, 3, true, false)).length, 3);
+    assert.equal((await snapshot.scan_keys(undefined, "k2", 1000, false, false)).at(-1), "k1");
+    const { OperationAfterCommitError, WriteConflictError, AlreadyExistError } = tikv;
+    await assert.rejects(txn.get("k1"), OperationAfterCommitError);
+    await assert.rejects(txn.commit(), OperationAfterCommitError);
+    const [first, second] = [await client.begin(false), await client.begin(false)];
+    await Promise.all([first.get("k1"), second.get("k1")]);
+    await first.put("k1", "first");
+    await second.put("k1", "second");
+    assert.equal(typeof await first.commit(), "bigint");
+    await assert.rejects(second.commit(), WriteConflictError);
+    await assert.rejects((await client.begin(true)).insert("k2", "again"), AlreadyExistError);
+    await assert.rejects(client.begin(true).then((other) => other.scan("a", "b")), TypeError); // no limit
     assert.equal(await client.gc(await client.current_timestamp()), true);
     await client.close();
   });
