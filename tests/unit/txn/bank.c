@@ -71,6 +71,7 @@ struct work {
     unsigned locked_count; /* pessimistic: the first so many */
     bool async;
     bool one_pc;
+    bool flushes;
     uint64_t commit_ts;
     enum bank_outcome outcome;
 };
@@ -215,12 +216,14 @@ static void rollback_all(struct work *work)
     txn_command_deinit(&rollback.base);
 }
 
-/* One prewrite of a part of the keys: its key error's kind, or negative to give up. */
-static int prewrite_once(struct work *work, unsigned from, unsigned count, uint64_t *ret_min)
+/* One prewrite or flush: its key error's kind, or negative to give up. */
+static int prewrite_once(struct work *work, const struct txn_mutation *mutations, unsigned count,
+                         uint64_t generation, uint64_t *ret_min)
 {
     struct bank *bank = work->client->bank;
     struct txn_prewrite prewrite;
-    txn_make_prewrite(&prewrite, work->mutations + from, count, work->slices[0], work->start_ts);
+    txn_make_prewrite(&prewrite, mutations, count, work->slices[0], work->start_ts);
+    prewrite.generation = generation;
     prewrite.lock_ttl_ms = work->ttl_ms;
     prewrite.for_update_ts = work->for_update_ts;
     prewrite.use_async_commit = work->async;
@@ -248,20 +251,74 @@ static int prewrite_once(struct work *work, unsigned from, unsigned count, uint6
     return result;
 }
 
-/* Sometimes all at once, sometimes in two parts, the second one first. */
-static int prewrite_part(struct work *work, unsigned from, unsigned count, uint64_t *ret_min)
+static int prewrite_part(struct work *work, const struct txn_mutation *mutations, unsigned count,
+                         uint64_t generation, uint64_t *ret_min)
 {
     int result = TXN_ERROR_LOCKED;
     for (unsigned tries = 0; tries < TRIES_MAX && result == TXN_ERROR_LOCKED; tries++) {
         if (tries > 0)
             sched_yield();
-        result = prewrite_once(work, from, count, ret_min);
+        result = prewrite_once(work, mutations, count, generation, ret_min);
     }
     return result;
 }
 
+/* What was flushed is read as it was written, unless others have ended the transaction. */
+static bool reads_drafts(struct work *work, const struct txn_mutation *drafts, unsigned count)
+{
+    kvs_slice keys[BANK_KEYS_MAX];
+    for (unsigned i = 0; i < count; i++)
+        keys[i] = drafts[i].key;
+    struct txn_batch_get get;
+    txn_command_init(&get.base, TXN_BUFFER_GET);
+    get.read.ts = work->start_ts;
+    get.keys = keys;
+    get.keys_count = count;
+    int error = txn_run(fixture_of(work), &get.base);
+    for (unsigned i = 0; error == 0 && i < get.pairs_count; i++) {
+        for (unsigned j = 0; j < count; j++) {
+            if (slice_equal(get.pairs[i].key, drafts[j].key) &&
+                !slice_equal(get.pairs[i].value, drafts[j].value))
+                bank_broken(work->client->bank, "a flushed value is read otherwise",
+                            work->start_ts);
+        }
+    }
+    txn_command_deinit(&get.base);
+    return !is_error(work->client->bank, error, "read of what was flushed: error");
+}
+
+/* Some keys get a value first that nobody may ever see, short or long; then all of them theirs, and
+ * the first request may come once more. */
+static int flush_all(struct work *work)
+{
+    static const char nonsense[300] = "1 1 ";
+    struct txn_mutation drafts[BANK_KEYS_MAX];
+    unsigned count = 0;
+    uint64_t none;
+    for (unsigned i = 0; i < work->keys_count; i++) {
+        if (work->mutations[i].op != TXN_OP_PUT || rand_below(work->rand, 2) == 0)
+            continue;
+        drafts[count] = work->mutations[i];
+        drafts[count++].value =
+            slice_make(nonsense, rand_below(work->rand, 2) == 0 ? 3 : sizeof nonsense);
+    }
+    if (count == 0)
+        return prewrite_part(work, work->mutations, work->keys_count, 1, &none);
+    int result = prewrite_part(work, drafts, count, 1, &none);
+    if (result == 0 && (!reads_drafts(work, drafts, count) || dies(work)))
+        return -1;
+    for (unsigned i = 0; result == 0 && i < work->keys_count; i++)
+        result = prewrite_part(work, &work->mutations[i], 1, 2 + i, &none);
+    if (result == 0 && rand_below(work->rand, 2) == 0)
+        result = prewrite_part(work, drafts, count, 1, &none);
+    return result;
+}
+
+/* Sometimes all at once, sometimes in two parts, the second one first. */
 static int prewrite_all(struct work *work)
 {
+    if (work->flushes)
+        return flush_all(work);
     uint64_t first_min = 0;
     uint64_t second_min = 0;
     unsigned cut = work->keys_count;
@@ -269,11 +326,11 @@ static int prewrite_all(struct work *work)
         cut = 1 + (unsigned)rand_below(work->rand, work->keys_count);
     int result = 0;
     if (cut < work->keys_count)
-        result = prewrite_part(work, cut, work->keys_count - cut, &second_min);
+        result = prewrite_part(work, work->mutations + cut, work->keys_count - cut, 0, &second_min);
     if (result == 0 && cut < work->keys_count && dies(work))
         return -1;
     if (result == 0)
-        result = prewrite_part(work, 0, cut, &first_min);
+        result = prewrite_part(work, work->mutations, cut, 0, &first_min);
     if (result != 0)
         return result;
     if (cut == work->keys_count)
@@ -417,6 +474,7 @@ static void transact(struct bank_client *client, struct rand *rand)
     work.async = rand_below(rand, 2) == 0;
     work.one_pc = rand_below(rand, 3) == 0;
     bool is_pessimistic = rand_below(rand, 2) == 0;
+    work.flushes = !work.async && !work.one_pc && !is_pessimistic && rand_below(rand, 2) == 0;
     work.start_ts = bank_start(client);
     bool goes_on = is_pessimistic ? lock_all(&work) : read_all(&work);
     if (goes_on) {
