@@ -213,9 +213,11 @@ static void test_conflicts(struct txn_fixture *f)
     make_flush(&flush, &put, 1, S("k"), 60, 1);
     flush.for_update_ts = 60;
     assert_int_equal(txn_run(f, &flush.base), KVS_ERR_INVALID_ARGUMENT);
+    txn_command_deinit(&flush.base);
     make_flush(&flush, &put, 1, S("k"), 60, 1);
     flush.use_async_commit = true;
     assert_int_equal(txn_run(f, &flush.base), KVS_ERR_INVALID_ARGUMENT);
+    txn_command_deinit(&flush.base);
 }
 
 /* Of what the transaction flushed itself counts the last. */
