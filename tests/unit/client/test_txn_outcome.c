@@ -61,7 +61,7 @@ static void meddle_start(struct txn_call *call)
     enum txn_command_kind kind = (enum txn_command_kind)call->command.base.kind;
     atomic_fetch_add(&meddler.counts[kind], 1);
     atomic_store(&meddler.priorities[kind], call->priority);
-    if (kind == meddler.kind && atomic_load(&meddler.times) > 0) {
+    if (atomic_load(&meddler.times) > 0 && kind == meddler.kind) { /* in this order: meddle() */
         atomic_fetch_sub(&meddler.times, 1);
         meddler.callers = call->methods;
         call->methods = &lost_methods;
