@@ -62,7 +62,7 @@ struct addon {
 /* Something that is opened and closed: a store, a client, a transaction, a subscription. JavaScript
  * holds it by an external value; calls under way hold it, too. */
 struct resource_kind {
-    const char *name;
+    const char *closed; /* what a call of a closed one is told */
     /* Closes `pointer`; NULL when nothing has to be waited for. */
     kvs_future *(*close)(void *pointer);
 };

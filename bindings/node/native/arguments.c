@@ -37,6 +37,8 @@ bool argument_u32(struct arguments *arguments, unsigned i, uint32_t *ret_value)
     if (!(number >= 0 && number <= UINT32_MAX))
         return type_error(arguments->env, "the number", "a whole number below 2^32");
     *ret_value = (uint32_t)number;
+    if (*ret_value < number) /* a time of less than a millisecond is not none */
+        ++*ret_value;
     return true;
 }
 

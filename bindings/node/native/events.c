@@ -23,7 +23,7 @@ static kvs_future *close_events(void *pointer)
     return closed;
 }
 
-const struct resource_kind events_kind = {.name = "events", .close = close_events};
+const struct resource_kind events_kind = {.closed = "the client is closed", .close = close_events};
 
 /* --- results --- */
 

@@ -94,7 +94,7 @@ struct resource *resource_get(napi_env env, napi_value value, const struct resou
     }
     struct resource *resource = data;
     if (resource->pointer == NULL) {
-        napi_throw_error(env, "CLOSED", "closed");
+        napi_throw_error(env, "CLOSED", kind->closed);
         return NULL;
     }
     return resource;

@@ -12,7 +12,8 @@ static kvs_future *close_store(void *pointer)
     return kvs_store_close(pointer);
 }
 
-static const struct resource_kind store_kind = {.name = "store", .close = close_store};
+static const struct resource_kind store_kind = {.closed = "the client is closed",
+                                                .close = close_store};
 
 /* --- results --- */
 

@@ -211,7 +211,7 @@ static kvs_future *close_subscription(void *pointer)
     return NULL;
 }
 
-static const struct resource_kind subscription_kind = {.name = "subscription",
+static const struct resource_kind subscription_kind = {.closed = "the subscription is closed",
                                                        .close = close_subscription};
 
 /* (id, subscription) */

@@ -26,9 +26,12 @@ static kvs_future *close_snapshot(void *pointer)
     return NULL;
 }
 
-static const struct resource_kind client_kind = {.name = "client", .close = close_client};
-static const struct resource_kind txn_kind = {.name = "transaction", .close = close_txn};
-static const struct resource_kind snapshot_kind = {.name = "snapshot", .close = close_snapshot};
+static const struct resource_kind client_kind = {.closed = "the client is closed",
+                                                 .close = close_client};
+static const struct resource_kind txn_kind = {.closed = "the transaction is closed",
+                                              .close = close_txn};
+static const struct resource_kind snapshot_kind = {.closed = "the snapshot is closed",
+                                                   .close = close_snapshot};
 
 /* --- results --- */
 

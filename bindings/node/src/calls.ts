@@ -333,6 +333,11 @@ export function call<T>(
   });
 }
 
+/** Of this realm or another one. */
+function isSignal(given: AbortSignal): boolean {
+  return typeof given === "object" && typeof given?.aborted === "boolean" && typeof given.addEventListener === "function";
+}
+
 const onAborts = new WeakMap<AbortSignal, Set<() => void>>();
 
 /** Has `work` called when the signal aborts, and gives what takes that back. However many do so, the signal
@@ -353,6 +358,7 @@ function callWithSignal<T>(
   read: Read<T>,
   signal: AbortSignal,
 ): Promise<T> {
+  if (!isSignal(signal)) return Promise.reject(new TypeError("the signal must be an AbortSignal"));
   if (signal.aborted) return Promise.reject(signal.reason);
   let id = -1;
   const promise = call((given) => {
@@ -370,6 +376,15 @@ function callWithSignal<T>(
       throw signal.aborted && error.code === "CANCELLED" ? signal.reason : error;
     },
   );
+}
+
+/** Rejects instead of throwing. */
+export function attempt<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return run();
+  } catch (error) {
+    return Promise.reject(error);
+  }
 }
 
 /** A number that is no safe integer may have been another one once, before it was rounded. */
@@ -394,7 +409,7 @@ export async function within(options: CloseOptions | undefined, close: () => Pro
   const { signal, timeoutMs } = options ?? {};
   if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs >= 0 && timeoutMs < 2 ** 32))
     throw new TypeError("timeoutMs must be a whole number below 2^32");
-  if (signal !== undefined && !(signal instanceof AbortSignal))
+  if (signal !== undefined && !isSignal(signal))
     throw new TypeError("the signal must be an AbortSignal");
   const closing = close();
   if (signal === undefined && !timeoutMs) return closing;

@@ -1,7 +1,7 @@
-import { call } from "./calls";
+import { attempt, call } from "./calls";
 import { Bytes, native } from "./native";
 import { Pages } from "./pages";
-import { KeyRange } from "./ranges";
+import { bareRange, KeyRange, rangeToRemove } from "./ranges";
 import {
   CallOptions,
   checkKey,
@@ -46,8 +46,9 @@ export interface KvsOptions {
 export type Change =
   | { set: Bytes; value: Bytes; ttlMs?: number }
   | { remove: Bytes }
-  | { removeRange: { start?: Bytes; end?: Bytes } };
+  | { removeRange: KeyRange };
 
+const CONNECTED = Symbol("made by connect");
 const LOCAL = /^(log|rocksdb|memory):/;
 const SYNCS = { always: 0, interval: 1, never: 2 };
 const NO_BYTES = new Uint8Array();
@@ -68,7 +69,7 @@ export class KvsClient extends StoreClient {
     const { sync, tls, signal, ...rest } = options;
     if (sync !== undefined && !(sync in SYNCS))
       throw new TypeError('sync must be "always", "interval" or "never"');
-    const client = new KvsClient();
+    const client = new KvsClient(CONNECTED);
     client.isLocal = LOCAL.test(url);
     client.handle = await call(
       (id) => native.storeOpen(id, url, { ...rest, ...tlsFiles(tls), sync: SYNCS[sync ?? "always"] }),
@@ -78,8 +79,9 @@ export class KvsClient extends StoreClient {
     return client;
   }
 
-  private constructor() {
+  private constructor(by: symbol) {
     super();
+    if (by !== CONNECTED) throw new TypeError("a client is made by KvsClient.connect");
   }
 
   /** The value; undefined: there is none. */
@@ -132,6 +134,8 @@ export class KvsClient extends StoreClient {
     const values: (Bytes | null)[] = [];
     const ttls: number[] = [];
     for (const change of changes) {
+      if (typeof change !== "object" || change === null || !("set" in change || "remove" in change || "removeRange" in change))
+        throw new TypeError("a change must be { set, value }, { remove } or { removeRange }");
       if ("set" in change) {
         checkKey(change.value, "the value");
         kinds.push(1);
@@ -140,9 +144,16 @@ export class KvsClient extends StoreClient {
         ttls.push(change.ttlMs ?? 0);
         continue;
       }
-      kinds.push("remove" in change ? 2 : 3);
-      keys.push("remove" in change ? change.remove : (change.removeRange.start ?? NO_BYTES));
-      values.push("remove" in change ? null : (change.removeRange.end ?? null));
+      if ("remove" in change) {
+        kinds.push(2);
+        keys.push(change.remove);
+        values.push(null);
+      } else {
+        const [start, end] = bareRange(rangeToRemove(change.removeRange));
+        kinds.push(3);
+        keys.push(start ?? NO_BYTES);
+        values.push(end);
+      }
       ttls.push(0);
     }
     return this.writeBatch(
@@ -171,7 +182,7 @@ export class KvsClient extends StoreClient {
 
   /** Removes all of the range at once; how many there were. */
   removeRange(range: KeyRange, options?: CallOptions): Promise<number> {
-    return this.removeRangeOf(range, 0, options);
+    return attempt(() => this.removeRangeOf(rangeToRemove(range), 0, options));
   }
 
   /** Milliseconds until the key ends; Infinity: it does not; undefined: there is no such key. */

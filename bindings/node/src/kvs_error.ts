@@ -17,7 +17,7 @@ export interface ErrorDetails {
 }
 
 /**
- * What every call of this package fails with, besides TypeError, RangeError and the reason of an
+ * What every call of this package fails with, besides TypeError and the reason of an
  * AbortSignal. Each code has a class of its own; ask the predicates rather than listing codes: codes
  * are added over time, the predicates stay right.
  */

@@ -43,6 +43,30 @@ export function rangeOf(range: KeyRange): [start: Bytes | null, end: Bytes | nul
   return [range.prefix, prefixEnd(range.prefix) ?? null];
 }
 
+const NAMES = ["start", "end", "prefix", "family"];
+
+/** As rangeOf, of an argument that is a range and nothing else: a slip of the pen must not stand for all keys. */
+export function bareRange(range: KeyRange): [start: Bytes | null, end: Bytes | null] {
+  const strange = Object.keys(range).find((name) => !NAMES.includes(name));
+  if (strange !== undefined) throw new TypeError(`a range has start and end, or prefix, but no "${strange}"`);
+  return rangeOf(range);
+}
+
+/** As bareRange, of what goes: all keys only when that is said. */
+export function rangeToRemove(range: KeyRange): KeyRange {
+  const [start, end] = bareRange(range);
+  if (start === null && end === null)
+    throw new TypeError('which keys? The range has neither start nor end nor prefix; { start: "" } stands for all');
+  return range;
+}
+
+/** The keys of an argument. */
+export function listOf(keys: Iterable<Bytes>): Bytes[] {
+  if (typeof keys === "string" || keys instanceof Uint8Array)
+    throw new TypeError("the keys must be an array, or another iterable of keys, not a single key");
+  return [...keys];
+}
+
 /** A range of positional arguments: without an end it has none. */
 export function positionalRange(
   start: Bytes | undefined | null,
@@ -73,7 +97,8 @@ export function scanPages<T>(
   let left = options.limit ?? Infinity;
   const flags = FLAG_PAGE | (options.reverse ? FLAG_REVERSE : 0) | (keysOnly ? FLAG_KEYS_ONLY : 0);
   return new ReadPages(async () => {
-    if (left <= 0) return undefined;
+    if (!(left >= 0)) throw new TypeError("the limit must be a number that is not negative");
+    if (left === 0) return undefined;
     const [start, end] = (range ??= rangeOf(options));
     const limit = Math.min(left, options.pageSize ?? PAGE_SIZE_MAX, PAGE_SIZE_MAX);
     const [page, last, more] = await call(

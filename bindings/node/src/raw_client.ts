@@ -1,7 +1,7 @@
-import { call } from "./calls";
+import { attempt, call } from "./calls";
 import { Bytes, native } from "./native";
 import { Pages } from "./pages";
-import { collect, KeyRange, positionalRange } from "./ranges";
+import { collect, KeyRange, positionalRange, rangeToRemove } from "./ranges";
 import {
   CallOptions,
   Checksum,
@@ -65,15 +65,6 @@ export function tikvUrl(pd: string | readonly string[]): string {
 export function tikvStoreOptions(options: TikvOptions) {
   const { tls, encoding: _, signal: __, ...rest } = options;
   return { ...rest, ...tlsFiles(tls) };
-}
-
-/** Rejects instead of throwing. */
-export function attempt<T>(run: () => Promise<T>): Promise<T> {
-  try {
-    return run();
-  } catch (error) {
-    return Promise.reject(error);
-  }
 }
 
 const CONNECTED = Symbol("made by connect");
@@ -227,7 +218,7 @@ export class RawClient extends StoreClient {
 
   /** Removes all of the range, region by region; how many there were. */
   deleteRange(range: KeyRange & FamilyOptions, options?: CallOptions): Promise<number> {
-    return attempt(() => this.removeRangeOf(range, familyOf(range.family), options));
+    return attempt(() => this.removeRangeOf(rangeToRemove(range), familyOf(range.family), options));
   }
 
   /** Milliseconds until the key ends; Infinity: it does not; undefined: there is no such key. */

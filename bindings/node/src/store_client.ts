@@ -4,7 +4,7 @@ import { Client } from "./client";
 import { Bytes, Handle, native } from "./native";
 import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
-import { KeyRange, rangeOf, scanPages } from "./ranges";
+import { KeyRange, bareRange, listOf, scanPages } from "./ranges";
 
 /** Options of every call. */
 export interface CallOptions {
@@ -84,7 +84,8 @@ export class StoreClient extends Client {
 
   /** @internal Of a call; 0: the store's. */
   protected timeoutOf(options: CallOptions | undefined): number {
-    return options?.timeoutMs || (this.isLocal && options?.signal !== undefined ? FAR_MS : 0);
+    const given = options?.timeoutMs ?? 0;
+    return given === 0 && this.isLocal && options?.signal !== undefined ? FAR_MS : given;
   }
 
   /** @internal */
@@ -197,7 +198,7 @@ export class StoreClient extends Client {
         native.storeBatchGet(
           id,
           this.handle,
-          ...packed([...keys], "a key"),
+          ...packed(listOf(keys), "a key"),
           family,
           this.timeoutOf(options),
         ),
@@ -244,7 +245,7 @@ export class StoreClient extends Client {
   ): Promise<void> {
     return call(
       (id) => {
-        const all = [...keys];
+        const all = listOf(keys);
         const none = new Array(all.length).fill(null);
         native.storeBatchWrite(
           id,
@@ -300,7 +301,7 @@ export class StoreClient extends Client {
   protected countRange(range: KeyRange, family: number, options?: CallOptions): Promise<number> {
     return call(
       (id) => {
-        const [start, end] = rangeOf(range);
+        const [start, end] = bareRange(range);
         native.storeCount(id, this.handle, start, end, family, this.timeoutOf(options));
       },
       (r) => r.number(),
@@ -316,7 +317,7 @@ export class StoreClient extends Client {
   ): Promise<number> {
     return call(
       (id) => {
-        const [start, end] = rangeOf(range);
+        const [start, end] = bareRange(range);
         native.storeRemoveRange(id, this.handle, start, end, family, this.timeoutOf(options));
       },
       (r) => r.number(),
@@ -343,7 +344,7 @@ export class StoreClient extends Client {
   protected checksumOf(range: KeyRange, family: number, options?: CallOptions): Promise<Checksum> {
     return call(
       (id) => {
-        const [start, end] = rangeOf(range);
+        const [start, end] = bareRange(range);
         native.storeChecksum(id, this.handle, start, end, family, this.timeoutOf(options));
       },
       (r) => ({ crc64Xor: r.bigint(), keys: r.number(), bytes: r.number() }),

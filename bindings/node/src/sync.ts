@@ -32,7 +32,6 @@ function received({ name, message, errno, details }: SentError): Error {
     return errorOf(errno, message, details);
   }
   if (name === "TypeError") return new TypeError(message);
-  if (name === "RangeError") return new RangeError(message);
   return new Error(message);
 }
 

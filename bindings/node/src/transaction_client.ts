@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { call, callNow, exact } from "./calls";
+import { attempt, call, callNow, exact } from "./calls";
 import { Client } from "./client";
 import { InvalidArgumentError, KvsError, OperationAfterCommitError } from "./errors";
 import { Bytes, Handle, native, Packed } from "./native";
 import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
-import { collect, KeyRange, positionalRange, rangeOf, scanPages } from "./ranges";
-import { attempt, TikvOptions, tikvStoreOptions, tikvUrl } from "./raw_client";
+import { collect, KeyRange, positionalRange, bareRange, listOf, scanPages } from "./ranges";
+import { TikvOptions, tikvStoreOptions, tikvUrl } from "./raw_client";
 import { CallOptions, checkKey, Pair, ReadOptions, ScanOptions, Value } from "./store_client";
 
 /** How a transaction behaves; without a field its default. */
@@ -165,7 +165,7 @@ abstract class Reader {
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     return call(
-      (id) => this.reads.batchGet(id, this.live(), this.timeoutOf(options), ...packed([...keys], "a key")),
+      (id) => this.reads.batchGet(id, this.live(), this.timeoutOf(options), ...packed(listOf(keys), "a key")),
       (r) => r.values(options?.encoding ?? this.defaults.encoding) as (Value<O> | undefined)[],
       this.signalOf(options),
     );
@@ -299,7 +299,7 @@ export class Transaction extends Reader implements AsyncDisposable {
           id,
           this.live(),
           this.timeoutOf(options),
-          ...packed([...keys], "a key"),
+          ...packed(listOf(keys), "a key"),
         ),
       (r) => r.values(options?.encoding ?? this.defaults.encoding) as (Value<O> | undefined)[],
       this.signalOf(options),
@@ -379,7 +379,7 @@ export class Transaction extends Reader implements AsyncDisposable {
     const wait = options?.waitMs === "none" ? -1 : (options?.waitMs ?? 0);
     return call(
       (id) =>
-        native.txnLock(id, this.live(), this.timeoutOf(options), ...packed([...keys], "a key"), wait),
+        native.txnLock(id, this.live(), this.timeoutOf(options), ...packed(listOf(keys), "a key"), wait),
       (r) => r.nothing(),
       this.signalOf(options),
     );
@@ -563,7 +563,7 @@ export class TransactionClient extends Client {
   ): Promise<number> {
     return call(
       (id) => {
-        const [start, end] = rangeOf(range);
+        const [start, end] = bareRange(range);
         native.txnClientCleanupLocks(
           id,
           this.handle,
@@ -582,7 +582,7 @@ export class TransactionClient extends Client {
   unsafeDestroyRange(range: KeyRange, options?: CallOptions): Promise<void> {
     return call(
       (id) => {
-        const [start, end] = rangeOf(range);
+        const [start, end] = bareRange(range);
         if (start === null || end === null)
           throw new InvalidArgumentError("the range must have a start and an end");
         native.txnClientUnsafeDestroyRange(id, this.handle, timeout(options), start, end);

@@ -169,6 +169,26 @@ function storeTests(name, open) {
       assert.ok(wrong);
     });
 
+    it("takes no slip of the pen for all keys", async () => {
+      await client.batchSet(new Map([["slip-1", "1"], ["slip-2", "2"]]));
+      for (const range of [{}, { prefx: "slip-" }, { prefix: undefined }]) {
+        await assert.rejects(client.removeRange(range), { name: "TypeError" });
+        await assert.rejects(client.batch([{ removeRange: range }]), { name: "TypeError" });
+      }
+      await assert.rejects(client.count({ prefx: "slip-" }), { name: "TypeError", message: /prefx/ });
+      for (const change of [{}, null, "remove", { put: "k" }]) await assert.rejects(client.batch([change]), { name: "TypeError", message: /a change/ });
+      await assert.rejects(client.batchGet("slip-1"), { name: "TypeError" });
+      await assert.rejects(client.scan({ limit: -1 }).next(), { name: "TypeError" });
+      await assert.rejects(client.get("slip-1", { timeoutMs: NaN }), { name: "TypeError" });
+      await assert.rejects(client.get("slip-1", { signal: {} }), { name: "TypeError" });
+      assert.equal(await client.get("slip-1", { encoding: "utf8", timeoutMs: 30000.5 }), "1");
+      await client.batch([{ removeRange: { prefix: "slip-" } }]);
+      assert.equal(await client.count({ prefix: "slip-" }), 0);
+      await client.set("z", "1");
+      assert.ok((await client.removeRange({ start: "" })) > 0);
+      assert.equal(await client.count(), 0);
+    });
+
     it("gives up when the signal says so", async () => {
       await assert.rejects(client.get("k", { signal: AbortSignal.abort() }), { name: "AbortError" });
       const controller = new AbortController();
@@ -208,6 +228,11 @@ describe("a directory and a server", () => {
 });
 
 describe("opening", () => {
+  it("is by connect alone", () => {
+    assert.throws(() => new kvs.KvsClient(), { name: "TypeError", message: /connect/ });
+    assert.throws(() => new kvs.EventsClient(), { name: "TypeError", message: /connect/ });
+  });
+
   it("fails with an error that says what, where and what to do", async () => {
     await assert.rejects(kvs.KvsClient.connect("redis://x"), {
       name: "InvalidArgumentError",

@@ -124,7 +124,7 @@ describe("blocking clients", () => {
     assert.throws(() => first.put("a", "b"), sync.OperationAfterCommitError);
     const again = client.begin(true);
     assert.throws(() => { again.insert("conflict", "v"); again.commit(); }, sync.AlreadyExistError);
-    assert.throws(() => client.snapshot(-1.5, false), { name: "RangeError" });
+    assert.throws(() => client.snapshot(-1.5, false), { name: "TypeError" });
     client.close();
 
     const raw = new sync.RawClient(server.pd);
