@@ -1,9 +1,13 @@
-/* Addresses as people write them, and the memory that sockets are read into. */
+/* Addresses as people write them, the memory that sockets are read into, and when a loop of
+ * connections sleeps. */
 #include "net/address.h"
 #include "net/chunk.h"
+#include "net/connection.h"
 
 #include <kvs/error.h>
 #include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -77,12 +81,63 @@ static void a_chunk_is_used_again_when_nobody_points_into_it(void **state)
     chunk_pool_deinit(&pool);
 }
 
+static const char *stays_open(struct connection *connection, uint64_t now_ms)
+{
+    (void)connection;
+    (void)now_ms;
+    return NULL;
+}
+
+static void do_nothing(struct connection *connection)
+{
+    (void)connection;
+}
+
+static void note_empty(struct connections *connections, void *arg)
+{
+    (void)connections;
+    *(bool *)arg = true;
+}
+
+static void a_loop_without_connections_sleeps(void **state)
+{
+    (void)state;
+    static const struct connection_methods methods = {
+        .check_time = stays_open, .on_closed = do_nothing, .free = do_nothing};
+    struct loop loop;
+    struct connections connections;
+    bool empty = false;
+    assert_int_equal(loop_init(&loop, 0), 0);
+    connections_init(&connections, &loop, 1);
+    assert_false(uv_is_active((uv_handle_t *)&connections.tick));
+    for (unsigned i = 0; i < 2; i++) {
+        struct connection connection = {0};
+        int ends[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+        connection_open(&connections, &connection, &methods, ends[0], "a test");
+        for (unsigned turns = 0; turns < 3; turns++) {
+            assert_true(uv_is_active((uv_handle_t *)&connections.tick));
+            loop_turn(&loop, true);
+        }
+        connection_close(&connection);
+        while (uv_is_active((uv_handle_t *)&connections.tick) || connections.alive > 0)
+            loop_turn(&loop, true);
+        close(ends[1]);
+    }
+    connections_close(&connections, note_empty, &empty);
+    while (!empty)
+        loop_turn(&loop, true);
+    connections_deinit(&connections);
+    loop_deinit(&loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_come_back),
         cmocka_unit_test(what_is_no_address_is_refused),
         cmocka_unit_test(a_chunk_is_used_again_when_nobody_points_into_it),
+        cmocka_unit_test(a_loop_without_connections_sleeps),
     };
     return cmocka_run_group_tests_name("net", tests, NULL, NULL);
 }
