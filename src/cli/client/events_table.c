@@ -3,201 +3,85 @@
  * what help shows. The manual page says the same in more words.
  */
 #include "cli/client/events.h"
+#include "cli/client/rows.h"
 
-#define FIELD(name) offsetof(struct client_options, name)
-
-#define OPTION_EXPECT                                                                           \
-    {                                                                                           \
-        .name = "expect", .letter = 'e', .kind = ARGUMENTS_STRING, .offset = FIELD(expect),     \
-        .operand = "V", .text = "the last number expected, or none, exists, any (default: any)" \
-    }
-#define OPTION_FROM(what)                                                               \
-    {                                                                                   \
-        .name = "from", .letter = 'f', .kind = ARGUMENTS_STRING, .offset = FIELD(from), \
-        .operand = "FROM", .text = what                                                 \
-    }
-#define OPTION_LIMIT                                                                      \
-    {                                                                                     \
-        .name = "limit", .letter = 'n', .kind = ARGUMENTS_NUMBER, .offset = FIELD(limit), \
-        .operand = "N", .min = 1, .text = "end after so many events"                      \
-    }
-#define OPTION_RESOLVE                                                                      \
-    {                                                                                       \
-        .name = "resolve", .letter = 'l', .kind = ARGUMENTS_FLAG, .offset = FIELD(resolve), \
-        .text = "follow links to the events they stand for"                                 \
-    }
-#define OPTIONS_FILTER                                                               \
-    {.name = "stream-prefix",                                                        \
-     .kind = ARGUMENTS_STRING,                                                       \
-     .offset = FIELD(stream_prefix),                                                 \
-     .operand = "TEXT",                                                              \
-     .text = "$all: streams whose name begins with this"},                           \
-        {.name = "stream-regex",                                                     \
-         .kind = ARGUMENTS_STRING,                                                   \
-         .offset = FIELD(stream_regex),                                              \
-         .operand = "REGEX",                                                         \
-         .text = "$all: streams with this in their name"},                           \
-        {.name = "type-prefix",                                                      \
-         .kind = ARGUMENTS_STRING,                                                   \
-         .offset = FIELD(type_prefix),                                               \
-         .operand = "TEXT",                                                          \
-         .text = "$all: events whose type begins with this"},                        \
-    {                                                                                \
-        .name = "type-regex", .kind = ARGUMENTS_STRING, .offset = FIELD(type_regex), \
-        .operand = "REGEX", .text = "$all: events with this in their type"           \
-    }
-#define OPTIONS_END  \
-    {                \
-        .name = NULL \
-    }
+#define OPTION_EXPECT                                   \
+    VALUE("expect", 'e', ARGUMENTS_STRING, expect, "V", \
+          "the last number expected, or none, exists, any (default: any)")
+#define OPTION_FROM(what) VALUE("from", 'f', ARGUMENTS_STRING, from, "FROM", what)
+#define OPTION_LIMIT \
+    NUMBER("limit", 'n', ARGUMENTS_NUMBER, limit, "N", 1, 0, "end after so many events")
+#define OPTION_RESOLVE FLAG("resolve", 'l', resolve, "follow links to the events they stand for")
+#define OPTIONS_FILTER                                                    \
+    VALUE("stream-prefix", 0, ARGUMENTS_STRING, stream_prefix, "TEXT",    \
+          "$all: streams whose name begins with this"),                   \
+        VALUE("stream-regex", 0, ARGUMENTS_STRING, stream_regex, "REGEX", \
+              "$all: streams with this in their name"),                   \
+        VALUE("type-prefix", 0, ARGUMENTS_STRING, type_prefix, "TEXT",    \
+              "$all: events whose type begins with this"),                \
+        VALUE("type-regex", 0, ARGUMENTS_STRING, type_regex, "REGEX",     \
+              "$all: events with this in their type")
 
 static const struct arguments_option common_options[] = {
-    {.name = "url",
-     .letter = 'u',
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(url),
-     .operand = "URL",
-     .text = "where the streams are (default esdb://127.0.0.1:1113); see below"},
-    {.name = "tls-ca",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(tls_ca),
-     .operand = "FILE",
-     .text = "speak TLS, and trust these authorities (PEM)"},
-    {.name = "tls-cert",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(tls_certificate),
-     .operand = "FILE",
-     .text = "speak TLS, and show this certificate when asked (PEM)"},
-    {.name = "tls-key",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(tls_key),
-     .operand = "FILE",
-     .text = "with --tls-cert: its key (PEM)"},
-    {.name = "timeout",
-     .letter = 't',
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(timeout_ms),
-     .operand = "MS",
-     .min = 1,
-     .max = 24 * 3600 * 1000,
-     .text = "deadline of each call (default 30000)"},
-    {.name = "help",
-     .letter = 'h',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(help),
-     .text = "show help, here for the command, and exit"},
+    OPTION_URL("where the streams are (default esdb://127.0.0.1:1113); see below"),
+    OPTIONS_TLS,
+    OPTION_TIMEOUT("deadline of each call (default 30000)"),
+    OPTION_HELP,
     OPTIONS_END,
 };
 
 static const struct arguments_option append_options[] = {
     OPTION_EXPECT,
-    {.name = "batch",
-     .letter = 'b',
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(batch),
-     .operand = "N",
-     .min = 1,
-     .max = 10000,
-     .text = "events of one append, at most (default 1000)"},
-    {.name = "type",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(type),
-     .operand = "TYPE",
-     .text = "append one event of this type, and read nothing"},
-    {.name = "data",
-     .kind = ARGUMENTS_BYTES,
-     .offset = FIELD(data),
-     .operand = "JSON",
-     .text = "with --type: its data (default {})"},
+    NUMBER("batch", 'b', ARGUMENTS_NUMBER, batch, "N", 1, 10000,
+           "events of one append, at most (default 1000)"),
+    VALUE("type", 0, ARGUMENTS_STRING, type, "TYPE",
+          "append one event of this type, and read nothing"),
+    VALUE("data", 0, ARGUMENTS_BYTES, data, "JSON", "with --type: its data (default {})"),
     OPTIONS_END};
 static const struct arguments_option read_options[] = {
     OPTION_FROM("start, end, a number, or for $all COMMIT/PREPARE (default: start)"),
     OPTION_LIMIT,
-    {.name = "reverse",
-     .letter = 'r',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(reverse),
-     .text = "backwards (default from the end)"},
+    FLAG("reverse", 'r', reverse, "backwards (default from the end)"),
     OPTION_RESOLVE,
     OPTIONS_FILTER,
     OPTIONS_END};
 static const struct arguments_option follow_options[] = {
     OPTION_FROM("start, end, a number, or for $all behind COMMIT/PREPARE"),
-    {.name = "last",
-     .letter = 'N',
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(last),
-     .operand = "N",
-     .max = 4096,
-     .text = "without --from: the last N first (default 10)"},
+    NUMBER("last", 'N', ARGUMENTS_NUMBER, last, "N", 0, 4096,
+           "without --from: the last N first (default 10)"),
     OPTION_LIMIT,
     OPTION_RESOLVE,
     OPTIONS_FILTER,
     OPTIONS_END};
 static const struct arguments_option subscribe_options[] = {
     OPTION_LIMIT,
-    {.name = "in-flight",
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(in_flight),
-     .operand = "N",
-     .min = 1,
-     .max = 10000,
-     .text = "events without an acknowledgement (default 10)"},
+    NUMBER("in-flight", 0, ARGUMENTS_NUMBER, in_flight, "N", 1, 10000,
+           "events without an acknowledgement (default 10)"),
     OPTIONS_END};
 static const struct arguments_option delete_options[] = {
-    {.name = "hard",
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(hard),
-     .text = "for good: the name can never be used again"},
-    OPTION_EXPECT,
+    FLAG("hard", 0, hard, "for good: the name can never be used again"), OPTION_EXPECT,
     OPTIONS_END};
 static const struct arguments_option metadata_options[] = {OPTION_EXPECT, OPTIONS_END};
 static const struct arguments_option groups_options[] = {
     OPTION_FROM("first event to give: start, end or a number (default: end)"),
     OPTION_RESOLVE,
-    {.name = "strategy",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(strategy),
-     .operand = "NAME",
-     .text = "RoundRobin (default), DispatchToSingle, Pinned, PinnedByCorrelation"},
-    {.name = "message-timeout",
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(message_timeout_ms),
-     .operand = "MS",
-     .min = 1,
-     .max = INT32_MAX,
-     .text = "then an event is given again (default 30000)"},
-    {.name = "retries",
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(retries),
-     .operand = "N",
-     .max = INT32_MAX,
-     .text = "then it is parked (default 10)"},
-    {.name = "members",
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(subscribers),
-     .operand = "N",
-     .max = INT32_MAX,
-     .text = "at most so many at once (default 0: no limit)"},
+    VALUE("strategy", 0, ARGUMENTS_STRING, strategy, "NAME",
+          "RoundRobin (default), DispatchToSingle, Pinned, PinnedByCorrelation"),
+    NUMBER("message-timeout", 0, ARGUMENTS_NUMBER, message_timeout_ms, "MS", 1, INT32_MAX,
+           "then an event is given again (default 30000)"),
+    NUMBER("retries", 0, ARGUMENTS_NUMBER, retries, "N", 0, INT32_MAX,
+           "then it is parked (default 10)"),
+    NUMBER("members", 0, ARGUMENTS_NUMBER, subscribers, "N", 0, INT32_MAX,
+           "at most so many at once (default 0: no limit)"),
     OPTIONS_END};
 static const struct arguments_option users_options[] = {
-    {.name = "full-name",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(full_name),
-     .operand = "NAME",
-     .text = "create, update: the name for people"},
-    {.name = "groups",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(groups),
-     .operand = "G[,G...]",
-     .text = "create, update: $admins, $ops, or any others"},
-    {.name = "file",
-     .letter = 'f',
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(file),
-     .operand = "FILE",
-     .text = "create, password: the password is its first line; - standard "
-             "input"},
+    VALUE("full-name", 0, ARGUMENTS_STRING, full_name, "NAME",
+          "create, update: the name for people"),
+    VALUE("groups", 0, ARGUMENTS_STRING, groups, "G[,G...]",
+          "create, update: $admins, $ops, or any others"),
+    VALUE("file", 'f', ARGUMENTS_STRING, file, "FILE",
+          "create, password: the password is its first line; - standard "
+          "input"),
     OPTIONS_END};
 
 #define EVENT_TEXT                                                                             \

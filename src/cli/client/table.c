@@ -2,213 +2,87 @@
  * cli/client/table.c: all commands and options of kvs-client: what is parsed is what help shows.
  * The manual page says the same in more words.
  */
-#include "cli/client/client.h"
+#include "cli/client/rows.h"
 
-#define FIELD(name) offsetof(struct client_options, name)
 #define TTL_MS_MAX KVS_TTL_MS_MAX
 
 static const char *const formats[] = {"json", "raw", NULL};
 
 /* --- rows that several commands share --------------------------------------------------------- */
 
-#define OPTION_ESCAPED                                                                      \
-    {                                                                                       \
-        .name = "escaped", .letter = 'e', .kind = ARGUMENTS_FLAG, .offset = FIELD(escaped), \
-        .text = "keys and values are written with escapes: \\n \\t \\\\ \\x00"              \
-    }
-#define OPTION_TTL                                                                               \
-    {                                                                                            \
-        .name = "ttl", .kind = ARGUMENTS_SECONDS, .offset = FIELD(ttl_ms), .operand = "SECONDS", \
-        .min = 1, .max = TTL_MS_MAX, .text = "forget the key after this time, such as 90 or 0.5" \
-    }
-#define OPTION_FILE                                                                     \
-    {                                                                                   \
-        .name = "file", .letter = 'f', .kind = ARGUMENTS_STRING, .offset = FIELD(file), \
-        .operand = "FILE", .text = "take the value from a file, whole"                  \
-    }
-#define OPTION_JSON                                                                   \
-    {                                                                                 \
-        .name = "json", .letter = 'j', .kind = ARGUMENTS_FLAG, .offset = FIELD(json), \
-        .text = "print JSON, one object per line"                                     \
-    }
+#define OPTION_ESCAPED \
+    FLAG("escaped", 'e', escaped, "keys and values are written with escapes: \\n \\t \\\\ \\x00")
+#define OPTION_TTL                                                        \
+    NUMBER("ttl", 0, ARGUMENTS_SECONDS, ttl_ms, "SECONDS", 1, TTL_MS_MAX, \
+           "forget the key after this time, such as 90 or 0.5")
+#define OPTION_FILE \
+    VALUE("file", 'f', ARGUMENTS_STRING, file, "FILE", "take the value from a file, whole")
+#define OPTION_JSON FLAG("json", 'j', json, "print JSON, one object per line")
 #define OPTIONS_RANGE                                                                  \
-    {.name = "prefix",                                                                 \
-     .letter = 'p',                                                                    \
-     .kind = ARGUMENTS_BYTES,                                                          \
-     .offset = FIELD(prefix),                                                          \
-     .operand = "KEY",                                                                 \
-     .text = "keys that begin with this"},                                             \
-        {.name = "start",                                                              \
-         .letter = 's',                                                                \
-         .kind = ARGUMENTS_BYTES,                                                      \
-         .offset = FIELD(start),                                                       \
-         .operand = "KEY",                                                             \
-         .text = "from this key on (default: the first)"},                             \
-    {                                                                                  \
-        .name = "end", .letter = 'E', .kind = ARGUMENTS_BYTES, .offset = FIELD(end),   \
-        .operand = "KEY", .text = "up to this key, without it (default: all the rest)" \
-    }
-#define OPTION_LIMIT                                                                      \
-    {                                                                                     \
-        .name = "limit", .letter = 'n', .kind = ARGUMENTS_NUMBER, .offset = FIELD(limit), \
-        .operand = "N", .min = 1, .text = "at most this many keys (default: all)"         \
-    }
-#define OPTION_FORMAT                                                                            \
-    {                                                                                            \
-        .name = "format", .kind = ARGUMENTS_CHOICE, .offset = FIELD(format), .choices = formats, \
-        .text = "JSON lines (default), or raw length-prefixed records"                           \
-    }
-#define OPTIONS_END  \
-    {                \
-        .name = NULL \
-    }
+    VALUE("prefix", 'p', ARGUMENTS_BYTES, prefix, "KEY", "keys that begin with this"), \
+        VALUE("start", 's', ARGUMENTS_BYTES, start, "KEY",                             \
+              "from this key on (default: the first)"),                                \
+        VALUE("end", 'E', ARGUMENTS_BYTES, end, "KEY",                                 \
+              "up to this key, without it (default: all the rest)")
+#define OPTION_LIMIT                                         \
+    NUMBER("limit", 'n', ARGUMENTS_NUMBER, limit, "N", 1, 0, \
+           "at most this many keys (default: all)")
+#define OPTION_FORMAT \
+    CHOICE("format", 0, format, formats, "JSON lines (default), or raw length-prefixed records")
 
 static const struct arguments_option common_options[] = {
-    {.name = "addr",
-     .letter = 'a',
-     .kind = ARGUMENTS_ADDRESS,
-     .offset = FIELD(address),
-     .operand = "IP:PORT",
-     .text = "address of the server (default 127.0.0.1:4000)"},
-    {.name = "url",
-     .letter = 'u',
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(url),
-     .operand = "URL",
-     .text = "any store: kvs://ADDR, tikv://PD[,PD], log:DIR, rocksdb:DIR, memory:"},
-    {.name = "tls-ca",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(tls_ca),
-     .operand = "FILE",
-     .text = "speak TLS, and trust these authorities (PEM)"},
-    {.name = "tls-cert",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(tls_certificate),
-     .operand = "FILE",
-     .text = "speak TLS, and show this certificate when asked (PEM)"},
-    {.name = "tls-key",
-     .kind = ARGUMENTS_STRING,
-     .offset = FIELD(tls_key),
-     .operand = "FILE",
-     .text = "with --tls-cert: its key (PEM)"},
-    {.name = "timeout",
-     .letter = 't',
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(timeout_ms),
-     .operand = "MS",
-     .min = 1,
-     .max = 24 * 3600 * 1000,
-     .text = "deadline of each operation (default 30000)"},
-    {.name = "help",
-     .letter = 'h',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(help),
-     .text = "show help, here for the command, and exit"},
-    {.name = "version",
-     .letter = 'V',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(version),
-     .text = "print the version and exit"},
+    VALUE("addr", 'a', ARGUMENTS_ADDRESS, address, "IP:PORT",
+          "address of the server (default 127.0.0.1:4000)"),
+    OPTION_URL("any store: kvs://ADDR, tikv://PD[,PD], log:DIR, rocksdb:DIR, memory:"),
+    OPTIONS_TLS,
+    OPTION_TIMEOUT("deadline of each operation (default 30000)"),
+    OPTION_HELP,
+    FLAG("version", 'V', version, "print the version and exit"),
     OPTIONS_END,
 };
 
 static const struct arguments_option set_options[] = {OPTION_TTL, OPTION_FILE, OPTION_ESCAPED,
                                                       OPTIONS_END};
 static const struct arguments_option get_options[] = {
-    {.name = "raw",
-     .letter = 'r',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(raw),
-     .text = "the value's bytes and nothing else; a missing key is an error"},
-    OPTION_JSON,
-    OPTION_ESCAPED,
-    OPTIONS_END};
+    FLAG("raw", 'r', raw, "the value's bytes and nothing else; a missing key is an error"),
+    OPTION_JSON, OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option key_options[] = {OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option mget_options[] = {OPTION_JSON, OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option cas_options[] = {
-    {.name = "absent",
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(absent),
-     .text = "expect that the key does not exist; leave EXPECTED out"},
-    OPTION_TTL,
-    OPTION_ESCAPED,
-    OPTIONS_END};
+    FLAG("absent", 0, absent, "expect that the key does not exist; leave EXPECTED out"), OPTION_TTL,
+    OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option scan_options[] = {
     OPTIONS_RANGE,
     OPTION_LIMIT,
-    {.name = "reverse",
-     .letter = 'r',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(reverse),
-     .text = "from the last key downwards"},
-    {.name = "keys-only",
-     .letter = 'k',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(keys_only),
-     .text = "no values"},
+    FLAG("reverse", 'r', reverse, "from the last key downwards"),
+    FLAG("keys-only", 'k', keys_only, "no values"),
     OPTION_JSON,
-    {.name = "raw",
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(raw),
-     .text = "bytes as they are instead of escapes"},
-    {.name = "null",
-     .letter = '0',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(null),
-     .text = "as --raw, with a zero byte in place of tab and newline"},
+    FLAG("raw", 0, raw, "bytes as they are instead of escapes"),
+    FLAG("null", '0', null, "as --raw, with a zero byte in place of tab and newline"),
     OPTION_ESCAPED,
     OPTIONS_END};
 static const struct arguments_option count_options[] = {OPTIONS_RANGE, OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option rm_range_options[] = {
-    OPTIONS_RANGE,
-    {.name = "all", .kind = ARGUMENTS_FLAG, .offset = FIELD(all), .text = "all keys of the store"},
-    {.name = "yes",
-     .letter = 'y',
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(yes),
-     .text = "do it without asking"},
-    OPTION_ESCAPED,
-    OPTIONS_END};
+    OPTIONS_RANGE, FLAG("all", 0, all, "all keys of the store"),
+    FLAG("yes", 'y', yes, "do it without asking"), OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option import_options[] = {
     OPTION_FORMAT,
-    {.name = "batch",
-     .kind = ARGUMENTS_NUMBER,
-     .offset = FIELD(batch),
-     .operand = "N",
-     .min = 1,
-     .max = KVS_BATCH_COUNT_MAX,
-     .text = "keys per atomic write (default 1000)"},
-    OPTION_TTL,
-    {.name = "dry-run",
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(dry_run),
-     .text = "only check the input; nothing is written"},
+    NUMBER("batch", 0, ARGUMENTS_NUMBER, batch, "N", 1, KVS_BATCH_COUNT_MAX,
+           "keys per atomic write (default 1000)"),
+    OPTION_TTL, FLAG("dry-run", 0, dry_run, "only check the input; nothing is written"),
     OPTIONS_END};
 static const struct arguments_option export_options[] = {OPTIONS_RANGE, OPTION_LIMIT, OPTION_FORMAT,
                                                          OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option txn_options[] = {
-    {.name = "pessimistic",
-     .kind = ARGUMENTS_FLAG,
-     .offset = FIELD(pessimistic),
-     .text = "lock each key when it is written, or read with get-for-update"},
+    FLAG("pessimistic", 0, pessimistic,
+         "lock each key when it is written, or read with get-for-update"),
     OPTIONS_END};
 static const struct arguments_option stats_options[] = {OPTION_JSON, OPTIONS_END};
-static const struct arguments_option ping_options[] = {{.name = "count",
-                                                        .letter = 'c',
-                                                        .kind = ARGUMENTS_NUMBER,
-                                                        .offset = FIELD(count),
-                                                        .operand = "N",
-                                                        .min = 1,
-                                                        .max = 1000000000,
-                                                        .text = "so many times (default 1)"},
-                                                       {.name = "interval",
-                                                        .letter = 'i',
-                                                        .kind = ARGUMENTS_SECONDS,
-                                                        .offset = FIELD(interval_ms),
-                                                        .operand = "SECONDS",
-                                                        .max = 24 * 3600 * 1000,
-                                                        .text = "pause between two (default 1)"},
-                                                       OPTIONS_END};
+static const struct arguments_option ping_options[] = {
+    NUMBER("count", 'c', ARGUMENTS_NUMBER, count, "N", 1, 1000000000, "so many times (default 1)"),
+    NUMBER("interval", 'i', ARGUMENTS_SECONDS, interval_ms, "SECONDS", 0, 24 * 3600 * 1000,
+           "pause between two (default 1)"),
+    OPTIONS_END};
 
 /* --- the commands ----------------------------------------------------------------------------- */
 
