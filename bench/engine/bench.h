@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { KEY_SIZE = 16, SCAN_COUNT = 100, DRAWS = 1 << 22, VALUES_SPREAD = 4096 };
 
@@ -36,6 +37,7 @@ struct load {
     enum distribution distribution;
     const uint8_t *values; /* VALUES_SPREAD + value_size random bytes */
     uint32_t value_size;
+    bool reads_values;       /* of a scan: a word of each cache line is summed up; else both ends */
     unsigned depth;          /* operations in flight of a thread, where a peer has that */
     uint64_t deadline_ns;    /* no operation begins behind it */
     uint64_t operations_max; /* of a thread */
@@ -72,7 +74,8 @@ struct peer {
     void (*get)(void *session, struct run *run);
     void (*scan)(void *session, struct run *run); /* SCAN_COUNT keys from one on */
     int (*compact)(void *store);
-    /* Other ways to do the same, or NULL: one at a time; several together. */
+    /* Other ways to do the same, or NULL: with copies; one at a time; several together. */
+    void (*scan_copied)(void *session, struct run *run); /* the pairs are the caller's */
     void (*set_waiting)(void *session, struct run *run);
     void (*get_together)(void *session, struct run *run);
 };
@@ -113,6 +116,22 @@ static inline void run_note_value(struct run *run, const void *data, uint64_t si
     else
         run->misses++;
     run->done++;
+}
+
+/* The same of a scan, by load.reads_values. */
+static inline void run_note_scanned(struct run *run, const void *data, uint64_t size)
+{
+    const uint8_t *bytes = data;
+    run_note_value(run, data, size);
+    if (!run->load->reads_values)
+        return;
+    uint64_t sum = 0;
+    for (uint64_t at = 0; at + sizeof(uint64_t) <= size; at += 64) {
+        uint64_t word;
+        memcpy(&word, bytes + at, sizeof word);
+        sum += word;
+    }
+    run->touched += sum;
 }
 
 #endif

@@ -211,7 +211,8 @@ static void load_init(const struct bench *bench, struct load *load, enum distrib
 }
 
 /* One load, by both distributions and both numbers of threads. */
-static void measure(struct turn *turn, const char *row, load_fn *fn, bool zipfian)
+static void measure_as(struct turn *turn, const char *row, load_fn *fn, bool zipfian,
+                       bool reads_values)
 {
     if (fn == NULL)
         return;
@@ -220,11 +221,17 @@ static void measure(struct turn *turn, const char *row, load_fn *fn, bool zipfia
         for (unsigned threads = 1; threads <= turn->bench->threads_max; threads *= 2) {
             struct load load;
             load_init(turn->bench, &load, distribution);
+            load.reads_values = reads_values;
             double rate = phase_run(turn, fn, &load, threads, turn->bench->seconds, NULL);
             if (rate > 0)
                 figure(turn, row, distribution, threads, rate);
         }
     }
+}
+
+static void measure(struct turn *turn, const char *row, load_fn *fn, bool zipfian)
+{
+    measure_as(turn, row, fn, zipfian, false);
 }
 
 static int turn_fill(struct turn *turn)
@@ -301,8 +308,11 @@ static void memory_turn(struct turn *turn)
         measure(turn, "get", peer->get, true);
         measure(turn, "get together", peer->get_together, true);
     }
-    if (is_listed(groups, "scan"))
+    if (is_listed(groups, "scan")) {
         measure(turn, "scan", peer->scan, true);
+        measure_as(turn, "scan read", peer->scan, true, true);
+        measure_as(turn, "scan copied", peer->scan_copied, false, true);
+    }
     if (is_listed(groups, "restart")) {
         peer->close(turn->store);
         turn->store = NULL;

@@ -7,7 +7,8 @@
  *                  the loop, makes them free again. One thread: the loop is that thread, and
  *                  submits in on_done. More: they submit, and wait for the loop.
  *   set_waiting    kvs_store_set, and waiting for its future
- *   get, scan      futures, which are ready when the call returns
+ *   get, scan      futures, which are ready when the call returns; a scan borrows its pairs
+ *   scan_copied    the same with copies
  *   get_together   caller-owned operations, as set
  */
 #include "bench/engine/bench.h"
@@ -191,7 +192,7 @@ static void lanes_drive(struct lanes *lanes)
             pthread_cond_wait(&lanes->changed, &lanes->mutex);
         unsigned count = lanes_fill(lanes);
         pthread_mutex_unlock(&lanes->mutex);
-        kvs_store_submit_many(lanes->store->store, lanes->batch, count);
+        kvs_store_submit_here(lanes->store->store, lanes->batch, count);
         if (lanes->more)
             sleep_until_due(lanes->run);
         pthread_mutex_lock(&lanes->mutex);
@@ -297,16 +298,15 @@ static void get(void *arg, struct run *run)
     }
 }
 
-static void scan(void *arg, struct run *run)
+static void scan_by(struct store *store, struct run *run, unsigned flags)
 {
-    struct store *store = arg;
     uint8_t key[KEY_SIZE];
     keyspace_write_template(&run->load->keyspace, key);
     while (run_next(run, key)) {
         const kvs_pair *pairs = NULL;
         size_t count = 0;
-        kvs_future *future =
-            kvs_store_scan(store->store, (kvs_slice){key, KEY_SIZE}, (kvs_slice){0}, SCAN_COUNT, 0);
+        kvs_future *future = kvs_store_scan(store->store, (kvs_slice){key, KEY_SIZE},
+                                            (kvs_slice){0}, SCAN_COUNT, flags);
         int error = kvs_future_wait(future, -1);
         if (error == 0)
             error = kvs_future_get_pairs(future, &pairs, &count);
@@ -314,10 +314,20 @@ static void scan(void *arg, struct run *run)
             run_fail(run, NAME, "scan");
         for (size_t i = 0; i < count; i++) {
             run->touched += pairs[i].key.data[pairs[i].key.size - 1];
-            run_note_value(run, pairs[i].value.data, pairs[i].value.size);
+            run_note_scanned(run, pairs[i].value.data, pairs[i].value.size);
         }
         kvs_future_free(future);
     }
+}
+
+static void scan(void *store, struct run *run)
+{
+    scan_by(store, run, KVS_OP_FLAG_BORROW);
+}
+
+static void scan_copied(void *store, struct run *run)
+{
+    scan_by(store, run, 0);
 }
 
 static int fill(void *arg, const struct load *load, const uint32_t *numbers, uint64_t count)
@@ -366,6 +376,7 @@ const struct peer peer_kvs = {
     .get = get,
     .scan = scan,
     .compact = compact,
+    .scan_copied = scan_copied,
     .set_waiting = set_waiting,
     .get_together = get_together,
 };

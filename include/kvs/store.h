@@ -159,11 +159,13 @@ struct kvs_checksum {
 };
 
 /* In ranges an empty key means from the first key, an empty end_key means to the last. */
-
 #define KVS_OP_FLAG_REVERSE 1u       /* scan: from the last key of the range downwards */
 #define KVS_OP_FLAG_KEYS_ONLY 2u     /* scan: no values */
 #define KVS_OP_FLAG_EXPECT_ABSENT 4u /* cas: write only when the key does not exist */
 #define KVS_OP_FLAG_PAGE 256u        /* scan: end at one page (1 MiB) also below `limit` */
+/* scan: log: lends pairs, copies nothing. For results that are given back soon: what they lie in,
+ * 64 MiB (a segment) each, beyond the cache's limit, stays till then, also when the store closes */
+#define KVS_OP_FLAG_BORROW 512u
 
 enum kvs_mutation_kind {
     KVS_MUTATION_SET = 1,
@@ -187,8 +189,8 @@ typedef void kvs_op_fn(kvs_op *op);
 /*
  * An operation that the caller owns. Start from KVS_OP_INIT, fill the request, submit it; from then
  * until on_done is called it and all its inputs belong to the store. In on_done (on a loop of the
- * runtime, never inside the submit) the results are readable; kvs_op_release gives back what they
- * hold. The memory may be submitted again after that.
+ * runtime, never inside the submit, but see submit_here) the results are readable; kvs_op_release
+ * gives back what they hold. The memory may be submitted again after that.
  */
 struct kvs_op {
     uint32_t size; /* sizeof(kvs_op) */
@@ -213,7 +215,8 @@ struct kvs_op {
 
     /* the result */
     int error;
-    bool more; /* scan: the range has more; go on after the last key */
+    bool more;     /* scan: the range has more; go on after the last key */
+    bool borrowed; /* scan: kvs_op_release gives pairs back to the store */
     int64_t number;
     kvs_slice result; /* value of get, cas and checksum, JSON of stats */
     kvs_pair *pairs;
@@ -231,6 +234,9 @@ void kvs_store_submit(kvs_store *store, kvs_op *op);
 
 /* Starts several with one crossing of threads. Any thread. */
 void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count);
+/* The same without a loop in between, in process: on_done is called where the operation ends, often
+ * inside this call. So it must neither submit nor wait. */
+void kvs_store_submit_here(kvs_store *store, kvs_op **ops, size_t count);
 
 /* Asks for an operation to be given up: on_done comes soon, with KVS_ERR_CANCELLED unless it was
  * already done (OUTCOME_UNKNOWN for a write that was sent). In process that is so for operations

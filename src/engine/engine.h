@@ -34,6 +34,7 @@
 #include "base/buf.h"
 #include "engine/family.h"
 #include "engine/fetch.h"
+#include "engine/pins.h"
 #include "runtime/op.h"
 
 #include <kvs/store.h>
@@ -116,13 +117,15 @@ struct engine_control {
 
 struct engine_range {
     uint8_t family;
-    bool reverse;         /* from the last key downwards */
-    bool keys_only;       /* values are given empty and never read */
-    bool sizes_only;      /* values are never read, and given as their size: data is NULL */
-    kvs_slice start, end; /* first key of the range, and behind it; empty: no bound */
+    bool reverse;             /* from the last key downwards */
+    bool keys_only;           /* values are given empty and never read */
+    bool sizes_only;          /* values are never read, and given as their size: data is NULL */
+    kvs_slice start, end;     /* first key of the range, and behind it; empty: no bound */
+    uint32_t expected;        /* a hint: so many keys are wanted; 0: unknown */
+    struct engine_pins *pins; /* where to keep what is given; or NULL. An engine may never do */
 };
 
-/* Each key of a scan; the slices live as long as the call. Returns 0 to go on, else it ends. */
+/* Each key of a scan; slices live as long as the call, or by range.pins. 0: go on, else it ends. */
 typedef int engine_scan_fn(void *arg, kvs_slice key, kvs_slice value);
 
 struct engine_stats {

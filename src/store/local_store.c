@@ -16,8 +16,9 @@
  * Failures: a malformed op, no memory for a result, or what the engine says; always by on_done.
  * All state of an op under way lies in op->reserved; only results are allocated.
  *
- * In-flight ops are counted so that close can wait for the last one. The count is split by loop:
- * loops that work at the same time touch different cache lines.
+ * In-flight ops are counted so that close can wait for the last one. The count is split by loop,
+ * or by the thread that submits without one: those that work at the same time touch different cache
+ * lines.
  */
 #include "store/store.h"
 
@@ -29,12 +30,15 @@
 
 #include <assert.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
-/* More than this is not read on the submitting thread, which may be a loop with other work. */
+/* More than this is not read on the submitting thread: of a server, whose loop has other work, and
+ * of a program, which waits for the answer anyway. What is lent takes no time to speak of. */
 #define ON_SPOT_COUNT_MAX 1024u
 #define ON_SPOT_SIZE_MAX (64u * 1024)
+#define ON_SPOT_SIZE_MAX_PROGRAM STORE_PAGE_SIZE_MAX
 
 #define SHARDS 16u
 
@@ -80,6 +84,7 @@ struct local_op {
     };
     struct local_store *store;
     bool is_carried;
+    uint8_t shard;          /* that counts it */
     _Atomic bool cancelled; /* relaxed: looked at now and then by a read on the pool */
 };
 
@@ -110,10 +115,12 @@ static bool is_cancelled(const kvs_op *op)
 struct scan_state {
     const kvs_op *op;
     struct page page;
+    struct engine_pins pins; /* with KVS_OP_FLAG_BORROW */
     size_t size;
-    uint32_t limit;    /* pairs; 0: none */
-    size_t size_limit; /* 0: none */
-    bool on_spot;
+    size_t size_copied; /* of it, not lent */
+    uint32_t limit;     /* pairs; 0: none */
+    size_t size_limit;  /* 0: none */
+    size_t on_spot_max; /* copied on the submitting thread; 0: on the pool, no limit */
     bool more;
 };
 
@@ -128,33 +135,55 @@ static int scan_each(void *arg, kvs_slice key, kvs_slice value)
         scan->more = true;
         return SCAN_PAGE_FULL;
     }
-    if (scan->on_spot && size > ON_SPOT_SIZE_MAX)
-        return ENGINE_WOULD_BLOCK;
-    if (!scan->on_spot && is_cancelled(scan->op))
+    if (scan->on_spot_max == 0 && is_cancelled(scan->op))
         return KVS_ERR_CANCELLED;
+    if (scan->page.pins != NULL && scan->pins.lasting) {
+        scan->size = size;
+        return page_append_pinned(&scan->page, key, value);
+    }
+    scan->size_copied += size - scan->size;
     scan->size = size;
+    if (scan->on_spot_max > 0 && scan->size_copied > scan->on_spot_max)
+        return ENGINE_WOULD_BLOCK;
     return page_append(&scan->page, key, value, true);
 }
 
-static int read_scan(kvs_op *op, struct engine_view *view)
+static size_t on_spot_size_max(const kvs_store *store)
+{
+    return store->runtime != NULL ? ON_SPOT_SIZE_MAX_PROGRAM : ON_SPOT_SIZE_MAX;
+}
+
+static int read_scan(const struct local_store *store, kvs_op *op, struct engine_view *view)
 {
     if (!view->may_block && (op->limit == 0 || op->limit > ON_SPOT_COUNT_MAX))
         return ENGINE_WOULD_BLOCK;
-    struct engine_range range = {
+    size_t on_spot_max = view->may_block ? 0 : on_spot_size_max(&store->base);
+    bool paged = op->limit == 0 || (op->flags & KVS_OP_FLAG_PAGE) != 0;
+    struct scan_state scan;
+    scan.op = op;
+    scan.page = (struct page){
+        .expected = op->limit,
+        .guess_max = on_spot_max > 0 ? (uint32_t)on_spot_max : STORE_PAGE_SIZE_MAX,
+    };
+    scan.size = 0;
+    scan.size_copied = 0;
+    scan.limit = op->limit;
+    scan.size_limit = paged ? STORE_PAGE_SIZE_MAX : 0;
+    scan.on_spot_max = on_spot_max;
+    scan.more = false;
+    if ((op->flags & KVS_OP_FLAG_BORROW) != 0) {
+        engine_pins_init(&scan.pins);
+        scan.page.pins = &scan.pins;
+    }
+    const struct engine_range range = {
         .family = op->family,
         .reverse = (op->flags & KVS_OP_FLAG_REVERSE) != 0,
         .keys_only = (op->flags & KVS_OP_FLAG_KEYS_ONLY) != 0,
         .start = op->key,
         .end = op->end_key,
-    };
-    bool paged = op->limit == 0 || (op->flags & KVS_OP_FLAG_PAGE) != 0;
-    struct scan_state scan = {
-        .op = op,
-        .limit = op->limit,
-        .size_limit = paged ? STORE_PAGE_SIZE_MAX : 0,
-        .on_spot = !view->may_block,
-        .page = {.expected = op->limit,
-                 .guess_max = view->may_block ? STORE_PAGE_SIZE_MAX : ON_SPOT_SIZE_MAX},
+        /* One more tells whether the range has more. */
+        .expected = op->limit > 0 && op->limit < UINT32_MAX ? op->limit + 1 : op->limit,
+        .pins = scan.page.pins,
     };
     int error = engine_scan(view, &range, scan_each, &scan);
     if (error == SCAN_PAGE_FULL)
@@ -205,7 +234,8 @@ static int read_exists(kvs_op *op, struct engine_view *view)
     int error =
         view->may_block ? ENGINE_WOULD_BLOCK : engine_get(view, op->family, op->key, &value);
     if (error == ENGINE_WOULD_BLOCK) {
-        struct engine_range range = {.family = op->family, .keys_only = true, .start = op->key};
+        struct engine_range range = {
+            .family = op->family, .keys_only = true, .start = op->key, .expected = 1};
         error = engine_scan(view, &range, exists_each, &exists);
         if (error == SCAN_PAGE_FULL)
             error = 0;
@@ -219,7 +249,7 @@ static int read_exists(kvs_op *op, struct engine_view *view)
     return error;
 }
 
-static int read_batch_get(kvs_op *op, struct engine_view *view)
+static int read_batch_get(const struct local_store *store, kvs_op *op, struct engine_view *view)
 {
     if (!view->may_block && op->count > ON_SPOT_COUNT_MAX)
         return ENGINE_WOULD_BLOCK;
@@ -238,7 +268,7 @@ static int read_batch_get(kvs_op *op, struct engine_view *view)
         size += op->keys[i].size + value.size + STORE_PAIR_OVERHEAD;
         if (size > KVS_BATCH_SIZE_MAX && op->count > 1)
             error = KVS_ERR_TOO_LARGE;
-        else if (size > ON_SPOT_SIZE_MAX && !view->may_block)
+        else if (!view->may_block && size > on_spot_size_max(&store->base))
             error = ENGINE_WOULD_BLOCK;
         else
             error = page_append(&page, op->keys[i], found ? value : (kvs_slice){0}, found);
@@ -327,7 +357,7 @@ static int read_stats(kvs_op *op, struct engine *engine)
 }
 
 /* Returns 0, an error, or ENGINE_WOULD_BLOCK; results are set only with 0. */
-static int read_run(kvs_op *op, struct engine_view *view)
+static int read_run(const struct local_store *store, kvs_op *op, struct engine_view *view)
 {
     switch (op->kind) {
     case KVS_OP_GET:
@@ -335,9 +365,9 @@ static int read_run(kvs_op *op, struct engine_view *view)
     case KVS_OP_EXISTS:
         return read_exists(op, view);
     case KVS_OP_BATCH_GET:
-        return read_batch_get(op, view);
+        return read_batch_get(store, op, view);
     case KVS_OP_SCAN:
-        return read_scan(op, view);
+        return read_scan(store, op, view);
     case KVS_OP_TTL:
         return read_ttl(op, view);
     case KVS_OP_CHECKSUM:
@@ -362,7 +392,7 @@ static bool local_store_answer(kvs_store *base, kvs_op *op)
     op->error = engine_view_begin(base->engine, NULL, false, &view);
     if (op->error != 0)
         return true;
-    op->error = read_run(op, &view);
+    op->error = read_run(store, op, &view);
     engine_view_end(&view);
     if (op->error != ENGINE_WOULD_BLOCK)
         return true;
@@ -395,15 +425,21 @@ static void shard_unref(struct local_store *store, struct shard *shard)
     loop_post(store->closed_loop, &store->closed_task);
 }
 
-static struct shard *shard_of(struct local_store *store, const struct loop *loop)
+/* Of ops for a loop, or of those that this thread submits for none. */
+static unsigned shard_choose(const struct loop *loop)
 {
-    return &store->shards[loop != NULL ? loop->index % SHARDS : SHARDS - 1];
+    if (loop != NULL)
+        return loop->index % SHARDS;
+    uint32_t thread = (uint32_t)((uintptr_t)pthread_self() >> 12); /* an address, mostly */
+    return thread * 2654435769u >> 28; /* the upper bits of a product by the golden ratio */
 }
+
+static_assert(SHARDS == 16, "4 bits choose");
 
 static void local_op_finish(struct local_op *local, int error)
 {
     struct local_store *store = local->store;
-    struct shard *shard = shard_of(store, local->op.loop);
+    struct shard *shard = &store->shards[local->shard];
     kvs_op *op = kvs_op_of(local);
     op->error = error;
     op->on_done(op); /* the op is the caller's again */
@@ -440,8 +476,9 @@ static void local_write_on_done(struct task *task)
 
 static int local_read_run(struct engine_read *read, struct engine_view *view)
 {
-    kvs_op *op = kvs_op_of(CONTAINER_OF(read, struct local_op, read));
-    return is_cancelled(op) ? KVS_ERR_CANCELLED : read_run(op, view);
+    struct local_op *local = CONTAINER_OF(read, struct local_op, read);
+    kvs_op *op = kvs_op_of(local);
+    return is_cancelled(op) ? KVS_ERR_CANCELLED : read_run(local->store, op, view);
 }
 
 static void local_write_prepare(struct local_op *local, kvs_op *op)
@@ -495,6 +532,7 @@ struct submission {
     struct local_store *store;
     struct loop *loop;
     bool timed; /* deadlines are kept */
+    uint8_t shard;
     bool view_open;
     struct engine_view view;
     struct task_list writes;
@@ -590,7 +628,7 @@ static void submit_read(struct submission *submission, struct local_op *local, k
 {
     int error = submission_view(submission);
     if (error == 0)
-        error = read_run(op, &submission->view);
+        error = read_run(submission->store, op, &submission->view);
     submit_answer(submission, local, error);
 }
 
@@ -719,7 +757,7 @@ static void submission_complete(struct submission *submission)
 static void submit_one(struct submission *submission, kvs_op *op)
 {
     struct local_op *local = local_op_of(op);
-    *local = (struct local_op){.store = submission->store};
+    *local = (struct local_op){.store = submission->store, .shard = submission->shard};
     atomic_init(&local->cancelled, false);
     local->op.loop = submission->loop;
     store_op_begin(op);
@@ -756,13 +794,14 @@ static void submit_all(kvs_store *base, kvs_op **ops, size_t count, struct loop 
     submission.store = store;
     submission.loop = loop;
     submission.timed = timed;
+    submission.shard = (uint8_t)shard_choose(loop);
     submission.view_open = false;
     submission.writes = (struct task_list){0};
     submission.done = (struct task_list){0};
     submission.to_carry = (struct task_list){0};
     submission.gets_count = 0;
     /* relaxed: the submitter holds the store open; the way back is ordered by the mailbox. */
-    atomic_fetch_add_explicit(&shard_of(store, loop)->refs, count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->shards[submission.shard].refs, count, memory_order_relaxed);
     for (size_t i = 0; i < count; i++)
         submit_one(&submission, ops[i]);
     submit_gets(&submission);
@@ -781,9 +820,9 @@ static void local_store_submit(kvs_store *base, kvs_op **ops, size_t count, stru
     submit_all(base, ops, count, loop, false);
 }
 
-static void local_store_submit_timed(kvs_store *base, kvs_op **ops, size_t count)
+static void local_store_submit_timed(kvs_store *base, kvs_op **ops, size_t count, struct loop *loop)
 {
-    submit_all(base, ops, count, base->loop, true);
+    submit_all(base, ops, count, loop, true);
 }
 
 /* A read on the pool, waiting or under way, gives up; what else the engine has cannot be taken

@@ -16,12 +16,12 @@ struct store_methods {
     /* May be NULL: answers a read at once, when nothing has to be waited for; see store_answer. */
     bool (*answer)(kvs_store *store, kvs_op *op);
     /* Starts ops (an array). Each completes on the loop given, by op->on_done, never inside the
-     * call. The inputs stay the caller's until then. Local stores: without a loop (NULL) writes
+     * call. The inputs stay the caller's until then. Local stores: without a loop (NULL) they
      * complete on any thread, also inside the call. */
     void (*submit)(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop);
-    /* Local stores: the same, on store->loop, for ops whose deadlines somebody has to keep. In
+    /* Local stores: the same for ops whose deadlines somebody has to keep. In
      * clients (NULL here) submit does. */
-    void (*submit_timed)(kvs_store *store, kvs_op **ops, size_t count);
+    void (*submit_timed)(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop);
     void (*cancel)(kvs_store *store, kvs_op *op);
     /* Begins to close; calls `closed` on `loop` when nothing is left; then frees the store. */
     void (*close)(kvs_store *store, struct loop *loop, void (*closed)(void *arg, int error),

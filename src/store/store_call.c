@@ -294,9 +294,11 @@ void store_call_take(kvs_future *future, struct store_call *call, kvs_op *op)
     op->result = from->result;
     op->pairs = from->pairs;
     op->pairs_count = from->pairs_count;
+    op->borrowed = from->borrowed;
     memcpy(op->message, from->message, sizeof op->message);
     from->result = (kvs_slice){0};
     from->pairs = NULL;
+    from->borrowed = false;
 }
 
 static kvs_op op_of_kind(enum kvs_op_kind kind)
@@ -457,14 +459,24 @@ void kvs_store_submit(kvs_store *store, kvs_op *op)
     kvs_store_submit_many(store, &op, 1);
 }
 
-void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count)
+static void submit_on(kvs_store *store, kvs_op **ops, size_t count, struct loop *loop)
 {
     if (count == 0)
         return;
     if (store->methods->submit_timed != NULL)
-        store->methods->submit_timed(store, ops, count);
+        store->methods->submit_timed(store, ops, count, loop);
     else
-        store_submit(store, ops, count, store->loop);
+        store_submit(store, ops, count, loop);
+}
+
+void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count)
+{
+    submit_on(store, ops, count, store->loop);
+}
+
+void kvs_store_submit_here(kvs_store *store, kvs_op **ops, size_t count)
+{
+    submit_on(store, ops, count, store->engine != NULL ? NULL : store->loop);
 }
 
 void kvs_store_cancel(kvs_store *store, kvs_op *op)

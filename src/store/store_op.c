@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "engine/engine.h"
+#include "store/page.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +18,7 @@ void store_op_begin(kvs_op *op)
 {
     op->error = 0;
     op->more = false;
+    op->borrowed = false;
     op->number = 0;
     op->result = (kvs_slice){0};
     op->pairs = NULL;
@@ -26,9 +28,13 @@ void store_op_begin(kvs_op *op)
 
 void kvs_op_release(kvs_op *op)
 {
-    /* The rule of every store: both are blocks of their own, or NULL. */
+    /* The rule of every store: both are blocks of their own, or NULL; or page.h knows them. */
     mem_free((void *)(uintptr_t)op->result.data);
-    mem_free(op->pairs);
+    if (op->borrowed)
+        page_free_borrowed(op->pairs);
+    else
+        mem_free(op->pairs);
+    op->borrowed = false;
     op->result = (kvs_slice){0};
     op->pairs = NULL;
     op->pairs_count = 0;
@@ -193,7 +199,7 @@ static unsigned flags_of_kind(uint8_t kind)
 {
     switch (kind) {
     case KVS_OP_SCAN:
-        return KVS_OP_FLAG_REVERSE | KVS_OP_FLAG_KEYS_ONLY | KVS_OP_FLAG_PAGE;
+        return KVS_OP_FLAG_REVERSE | KVS_OP_FLAG_KEYS_ONLY | KVS_OP_FLAG_PAGE | KVS_OP_FLAG_BORROW;
     case KVS_OP_CAS:
         return KVS_OP_FLAG_EXPECT_ABSENT;
     default:

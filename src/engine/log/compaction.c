@@ -482,7 +482,7 @@ static int segment_move_all(struct log_engine *log, struct segment *victim, bool
     move.segment_bytes = memory;
     error = segment_move(&move);
 out:
-    segment_memory_free(copy, victim->size);
+    segment_memory_unref(copy);
     mem_free(move.offsets);
     return error;
 }

@@ -152,17 +152,34 @@ static int value_from_file(struct engine_view *view, const struct segment *segme
     return 0;
 }
 
-static int value_get(struct engine_view *view, const struct entry *entry, kvs_slice *ret_value)
+/* Where an entry's record is. */
+struct place {
+    const struct segment *segment;
+    uint32_t offset;
+    uint8_t *memory; /* of the segment; NULL: only in its file */
+};
+
+static struct place entry_place(struct log_engine *log, const struct entry *entry)
 {
     /* acquire: pairs with the release in apply_move: the bytes of the copy are there. */
     uint64_t location = atomic_load_explicit(&entry->location, memory_order_acquire);
-    const struct segment *segment = segment_at(log_of(view->engine), location);
-    const uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_acquire);
-    uint32_t offset = location_offset(location);
-    if (memory == NULL)
-        return value_from_file(view, segment, offset, entry, ret_value);
-    *ret_value = slice_make(memory + offset + record_value_offset(entry->key_size, entry->expires),
-                            entry->value_size);
+    const struct segment *segment = segment_at(log, location);
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_acquire);
+    return (struct place){segment, location_offset(location), memory};
+}
+
+static kvs_slice place_value(const struct place *place, const struct entry *entry)
+{
+    size_t offset = place->offset + record_value_offset(entry->key_size, entry->expires);
+    return slice_make(place->memory + offset, entry->value_size);
+}
+
+static int value_get(struct engine_view *view, const struct entry *entry, kvs_slice *ret_value)
+{
+    struct place place = entry_place(log_of(view->engine), entry);
+    if (place.memory == NULL)
+        return value_from_file(view, place.segment, place.offset, entry, ret_value);
+    *ret_value = place_value(&place, entry);
     return 0;
 }
 
@@ -236,125 +253,211 @@ static int log_expiry(struct engine_view *view, unsigned family, kvs_slice key,
     return 0;
 }
 
-/* A cursor over a range in its direction. */
+/* --- ranges ----------------------------------------------------------------------------------- */
+
+/*
+ * A walk over a range in its direction. Entries and records lie anywhere in memory, so it goes by
+ * chunks: 1. the entries of the next leaves are noted and asked for, all at once; 2. their records'
+ * places are looked up, and the records asked for; 3. they are given one after the other. Each step
+ * finds what the one before has asked for, and the memory is never without a request.
+ */
+#define WALK_CHUNK 64u
+#define WALK_CHUNK_MORE 16u /* when as many have been given as were expected */
+
 struct range_walk {
+    struct log_engine *log;
     const struct engine_range *range;
-    struct tree_cursor cursor;
-    const struct node *leaf; /* whose first entries are on their way */
+    struct tree_cursor cursor; /* behind the chunk */
     uint64_t wall_ms;
+    uint32_t expected; /* behind the chunk; 0: unknown */
+    bool has_places;   /* else no values are wanted */
+    unsigned count;    /* of the chunk */
+    unsigned next;
+    const struct entry *entries[WALK_CHUNK];
+    struct place places[WALK_CHUNK];
 };
-
-/* Entries and values lie anywhere in memory: a walk asks for them so many keys ahead. */
-#define WALK_ENTRIES_AHEAD 20
-#define WALK_VALUES_AHEAD 10
-
-static void entry_prefetch(const struct node *leaf, int position)
-{
-    if (position < 0 || position >= leaf->count)
-        return;
-    const char *entry = leaf->items[position];
-    __builtin_prefetch(entry);
-    __builtin_prefetch(entry + sizeof(struct entry) + 16);
-}
-
-static void value_prefetch(struct log_engine *log, const struct node *leaf, int position)
-{
-    if (position < 0 || position >= leaf->count)
-        return;
-    const struct entry *entry = leaf->items[position];
-    uint64_t location = atomic_load_explicit(&entry->location, memory_order_relaxed);
-    const struct segment *segment = segment_at(log, location);
-    const uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
-    if (memory == NULL)
-        return;
-    const uint8_t *record = memory + location_offset(location);
-    size_t size = entry_record_size(entry);
-    for (size_t at = 0; at < size && at < VALUE_PREFETCH_MAX; at += 64)
-        __builtin_prefetch(record + at);
-}
-
-static void walk_prefetch(struct range_walk *walk, struct log_engine *log)
-{
-    const struct tree_cursor *cursor = &walk->cursor;
-    if (cursor->depth == 0)
-        return;
-    const struct node *leaf = cursor->nodes[cursor->depth - 1];
-    int position = cursor->positions[cursor->depth - 1];
-    int step = walk->range->reverse ? -1 : 1;
-    bool values = !walk->range->keys_only && !walk->range->sizes_only;
-    if (leaf == walk->leaf) {
-        entry_prefetch(leaf, position + WALK_ENTRIES_AHEAD * step);
-        if (values)
-            value_prefetch(log, leaf, position + WALK_VALUES_AHEAD * step);
-        return;
-    }
-    walk->leaf = leaf;
-    for (int i = 0; i <= WALK_ENTRIES_AHEAD; i++)
-        entry_prefetch(leaf, position + i * step);
-    tree_cursor_prefetch_next_leaf(cursor, step);
-    for (int i = 0; values && i <= WALK_VALUES_AHEAD; i++)
-        value_prefetch(log, leaf, position + i * step);
-}
 
 static void walk_begin(struct range_walk *walk, struct engine_view *view,
                        const struct engine_range *range)
 {
     const struct tree_root *tree = &view_of(view)->version->families[range->family];
+    walk->log = log_of(view->engine);
     walk->range = range;
-    walk->leaf = NULL;
     walk->wall_ms = view_wall_ms(view_of(view));
+    walk->expected = range->expected;
+    walk->has_places = !range->keys_only && !range->sizes_only;
+    walk->count = 0;
+    walk->next = 0;
     if (range->reverse)
         tree_seek_before(&walk->cursor, tree->root, range->end);
     else
         tree_seek(&walk->cursor, tree->root, range->start);
 }
 
-/* The next entry that has not expired; NULL at the end of the range. */
-static const struct entry *walk_next(struct range_walk *walk, struct log_engine *log)
+static unsigned walk_chunk_size(struct range_walk *walk)
+{
+    if (walk->range->expected == 0)
+        return WALK_CHUNK;
+    unsigned size = walk->expected < WALK_CHUNK ? walk->expected : WALK_CHUNK;
+    walk->expected -= size;
+    return size > 0 ? size : WALK_CHUNK_MORE;
+}
+
+/* Step 1 for the leaf that the cursor is in; it goes on behind what was taken. */
+static void walk_take_leaf(struct range_walk *walk, unsigned max)
+{
+    struct tree_cursor *cursor = &walk->cursor;
+    const struct node *leaf = cursor->nodes[cursor->depth - 1];
+    int step = walk->range->reverse ? -1 : 1;
+    int position = cursor->positions[cursor->depth - 1];
+    unsigned left = step > 0 ? (unsigned)(leaf->count - position) : (unsigned)position + 1;
+    unsigned count = left < max - walk->count ? left : max - walk->count;
+    tree_cursor_prefetch_next_leaf(cursor, step);
+    for (unsigned i = 0; i < count; i++, position += step) {
+        const struct entry *entry = leaf->items[position];
+        walk->entries[walk->count++] = entry;
+        __builtin_prefetch(entry);
+        __builtin_prefetch((const char *)entry +
+                           (walk->has_places ? sizeof *entry - 1 : sizeof *entry + 15));
+    }
+    cursor->positions[cursor->depth - 1] = (uint16_t)(position - step);
+    tree_cursor_step(cursor, step);
+}
+
+static bool walk_is_beyond(const struct range_walk *walk, const struct entry *entry)
 {
     const struct engine_range *range = walk->range;
-    for (;;) {
-        const struct entry *entry = tree_cursor_entry(&walk->cursor);
-        if (entry == NULL)
-            return NULL;
-        walk_prefetch(walk, log);
-        kvs_slice key = entry_key(entry);
-        if (range->reverse && slice_compare(key, range->start) < 0)
-            return NULL;
-        if (!range->reverse && range->end.size > 0 && slice_compare(key, range->end) >= 0)
-            return NULL;
-        if (range->reverse)
-            tree_previous(&walk->cursor);
-        else
-            tree_next(&walk->cursor);
-        if (!entry_is_expired(entry, walk->wall_ms))
-            return entry;
+    if (range->reverse)
+        return slice_compare(entry_key(entry), range->start) < 0;
+    return range->end.size > 0 && slice_compare(entry_key(entry), range->end) >= 0;
+}
+
+/* If the last of the chunk is in the range, all are. */
+static void walk_cut(struct range_walk *walk)
+{
+    while (walk->count > 0 && walk_is_beyond(walk, walk->entries[walk->count - 1])) {
+        walk->count--;
+        walk->cursor.depth = 0; /* nothing can follow */
     }
+}
+
+/* Lines that hold none of it are asked for twice: that is cheaper than to find out. */
+static void record_prefetch(const uint8_t *from, size_t size)
+{
+    size_t last = size < VALUE_PREFETCH_MAX ? size : VALUE_PREFETCH_MAX;
+    for (size_t at = 0; at < VALUE_PREFETCH_MAX; at += 64)
+        __builtin_prefetch(from + (at < last ? at : last));
+}
+
+/* Step 2. Keys are taken from the records, too, next to the values: it is a line less for each. */
+static void walk_find_places(struct range_walk *walk)
+{
+    for (unsigned i = 0; i < walk->count; i++) {
+        const struct entry *entry = walk->entries[i];
+        struct place *place = &walk->places[i];
+        *place = entry_place(walk->log, entry);
+        if (place->memory == NULL)
+            continue;
+        record_prefetch(place_value(place, entry).data - entry->key_size,
+                        entry->key_size + entry->value_size);
+    }
+}
+
+static bool walk_fill(struct range_walk *walk)
+{
+    unsigned size = walk_chunk_size(walk);
+    walk->next = 0;
+    walk->count = 0;
+    while (walk->count < size && walk->cursor.depth > 0)
+        walk_take_leaf(walk, size);
+    walk_cut(walk);
+    if (walk->has_places)
+        walk_find_places(walk);
+    return walk->count > 0;
+}
+
+/* The position in the chunk of the next entry that has not expired; -1 at the end of the range. */
+static inline int walk_next(struct range_walk *walk)
+{
+    while (walk->next < walk->count || walk_fill(walk)) {
+        unsigned i = walk->next++;
+        if (!entry_is_expired(walk->entries[i], walk->wall_ms))
+            return (int)i;
+    }
+    return -1;
+}
+
+#define PIN_PROBES 8u
+
+/* Holds a segment's memory, if it does not yet and there is room. Inside the view's epoch. */
+static inline bool pins_hold(struct engine_pins *pins, const struct place *place)
+{
+    for (unsigned i = 0; i < PIN_PROBES; i++) {
+        void **block = &pins->blocks[(place->segment->slot + i) % ENGINE_PINS_MAX];
+        if (*block == place->memory)
+            return true;
+        if (*block == NULL) {
+            segment_memory_ref(place->memory);
+            *block = place->memory;
+            pins->unpin = segment_memory_unref;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* May what is there be lent? What is not published yet may be undone: copies that compaction has
+ * just made. */
+static inline bool place_lend(const struct place *place, struct engine_pins *pins)
+{
+    return place->offset < segment_memory_fixed(place->memory) && pins_hold(pins, place);
+}
+
+/* For whoever wants it in a view, where the value is not in memory. */
+static int give_from_file(struct engine_view *view, const struct entry *entry,
+                          const struct place *place, struct engine_pins *pins, engine_scan_fn *each,
+                          void *arg)
+{
+    struct log_view *mine = view_of(view);
+    kvs_slice value;
+    int error = value_from_file(view, place->segment, place->offset, entry, &value);
+    if (error != 0)
+        return error;
+    if (pins != NULL)
+        pins->lasting = false;
+    error = each(arg, entry_key(entry), value);
+    struct read_buffer *buffer = mine->buffers; /* valid during the call only */
+    mine->buffers = buffer->next;
+    mem_free(buffer);
+    return error;
+}
+
+static inline int walk_give(struct range_walk *walk, unsigned i, struct engine_view *view,
+                            engine_scan_fn *each, void *arg)
+{
+    const struct engine_range *range = walk->range;
+    const struct entry *entry = walk->entries[i];
+    if (!walk->has_places) {
+        size_t size = range->sizes_only ? entry->value_size : 0;
+        return each(arg, entry_key(entry), (kvs_slice){.data = NULL, .size = size});
+    }
+    const struct place *place = &walk->places[i];
+    if (place->memory == NULL)
+        return give_from_file(view, entry, place, range->pins, each, arg);
+    if (range->pins != NULL)
+        range->pins->lasting = place_lend(place, range->pins);
+    kvs_slice value = place_value(place, entry);
+    return each(arg, slice_make(value.data - entry->key_size, entry->key_size), value);
 }
 
 static int log_scan(struct engine_view *view, const struct engine_range *range,
                     engine_scan_fn *each, void *arg)
 {
-    struct log_engine *log = log_of(view->engine);
-    struct log_view *mine = view_of(view);
     struct range_walk walk;
     walk_begin(&walk, view, range);
-    struct read_buffer *kept = mine->buffers;
     int error = 0;
-    for (const struct entry *entry; error == 0 && (entry = walk_next(&walk, log)) != NULL;) {
-        kvs_slice value = {0};
-        if (range->sizes_only)
-            value.size = entry->value_size;
-        else if (!range->keys_only)
-            error = value_get(view, entry, &value);
-        if (error == 0)
-            error = each(arg, entry_key(entry), value);
-        if (mine->buffers != kept) { /* valid during the call only */
-            struct read_buffer *mine_only = mine->buffers;
-            mine->buffers = mine_only->next;
-            mem_free(mine_only);
-        }
-    }
+    for (int i; error == 0 && (i = walk_next(&walk)) >= 0;)
+        error = walk_give(&walk, (unsigned)i, view, each, arg);
     return error;
 }
 
@@ -372,7 +475,7 @@ static int log_count(struct engine_view *view, const struct engine_range *range,
     struct range_walk walk;
     walk_begin(&walk, view, &forward);
     uint64_t count = 0;
-    while (walk_next(&walk, log_of(view->engine)) != NULL)
+    while (walk_next(&walk) >= 0)
         count++;
     *ret_count = count;
     return 0;
@@ -514,12 +617,12 @@ void log_engine_free(struct log_engine *log)
     for (struct limbo *limbo = log->limbo_first; limbo != NULL;) {
         struct limbo *next = limbo->next;
         pointer_vector_deinit(&limbo->objects);
-        segment_memory_free(limbo->memory, limbo->memory_size);
+        segment_memory_unref(limbo->memory);
         mem_free(limbo); /* its segment is still in its slot */
         limbo = next;
     }
     segments_free_all(log);
-    segment_memory_free(log->compaction.memory, log->compaction.memory_size);
+    segment_memory_unref(log->compaction.memory);
     slab_deinit(&log->slab);
     pointer_vector_deinit(&log->tree.born);
     pointer_vector_deinit(&log->tree.retired);
@@ -633,6 +736,8 @@ static int version_first(struct log_engine *log)
         return KVS_ERR_NO_MEMORY;
     *version = log->working;
     atomic_store_explicit(&log->version, version, memory_order_seq_cst);
+    for (struct segment *at = log->oldest; at != NULL; at = at->next)
+        segment_fix(at);
     return 0;
 }
 

@@ -56,8 +56,7 @@ struct limbo {
     uint64_t epoch;
     struct pointer_vector objects;
     struct segment *segment; /* emptied, to be closed; or NULL */
-    uint8_t *memory;         /* of a segment, to be unmapped; or NULL */
-    uint32_t memory_size;
+    uint8_t *memory;         /* of a segment, to be given back; or NULL */
 };
 
 /* A sync in the background, of all that was written when it began. */
@@ -253,9 +252,9 @@ void version_release(struct log_engine *log, struct engine_snapshot *snapshot);
 bool version_reclaim(struct log_engine *log, bool idle);
 /* Waits until the readers that are inside now have left. */
 void version_wait_readers(struct log_engine *log);
-/* Later, when no reader can see it: closes the segment, unmaps the memory. */
+/* Later, when no reader can see it: closes the segment, gives the memory's reference back. */
 void version_defer_segment(struct log_engine *log, struct segment *segment);
-void version_defer_memory(struct log_engine *log, uint8_t *memory, uint32_t size);
+void version_defer_memory(struct log_engine *log, uint8_t *memory);
 
 /* --- recovery.c ------------------------------------------------------------------------------- */
 

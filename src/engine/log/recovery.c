@@ -281,7 +281,7 @@ static int memory_fill(struct segment *segment, uint64_t size)
 static void memory_free(struct segment *segment)
 {
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
-    segment_memory_free(memory, segment->capacity);
+    segment_memory_unref(memory);
     atomic_store_explicit(&segment->memory, NULL, memory_order_relaxed);
 }
 

@@ -4,29 +4,74 @@
 #include "base/fault.h"
 #include "engine/file.h"
 
+#include <assert.h>
 #include <kvs/error.h>
+#include <stddef.h>
 #include <sys/mman.h>
 
 #define HUGE_PAGE_SIZE (2u * 1024 * 1024)
+
+static_assert(sizeof(struct memory_head) <= SEGMENT_HEAD_SIZE &&
+                  SEGMENT_HEAD_SIZE % FILE_BLOCK_SIZE == 0,
+              "behind it direct writes find blocks");
+
+/* Maps `size` bytes behind their head, at a border of huge pages if they are large. */
+static uint8_t *memory_map(size_t size)
+{
+    size_t alignment = size >= HUGE_PAGE_SIZE ? HUGE_PAGE_SIZE : FILE_BLOCK_SIZE;
+    size_t slack = alignment - FILE_BLOCK_SIZE;
+    size_t all = SEGMENT_HEAD_SIZE + size + slack;
+    /* Pages come into being when they are first written, so a young segment is small. */
+    uint8_t *begin =
+        mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (begin == MAP_FAILED)
+        return NULL;
+    size_t before = (size_t)(-(uintptr_t)(begin + SEGMENT_HEAD_SIZE) & (alignment - 1));
+    if (before > 0)
+        munmap(begin, before);
+    if (slack > before)
+        munmap(begin + before + SEGMENT_HEAD_SIZE + size, slack - before);
+    return begin + before + SEGMENT_HEAD_SIZE;
+}
 
 uint8_t *segment_memory_new(uint32_t capacity)
 {
     if (fault_hit(FAULT_ALLOC))
         return NULL;
-    /* Pages come into being when they are first written, so a young segment is small. */
-    void *memory = mmap(NULL, capacity, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
+    size_t size = ((size_t)capacity + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    uint8_t *memory = memory_map(size);
+    if (memory == NULL)
         return NULL;
-    if (capacity >= HUGE_PAGE_SIZE) /* a wish: values are read at random */
-        madvise(memory, capacity, MADV_HUGEPAGE);
+    if (size >= HUGE_PAGE_SIZE) /* a wish: values are read at random */
+        madvise(memory, size, MADV_HUGEPAGE);
+    struct memory_head *head = segment_head(memory);
+    head->mapped = SEGMENT_HEAD_SIZE + size;
+    atomic_init(&head->references, 1);
+    atomic_init(&head->fixed, 0);
     return memory;
 }
 
-void segment_memory_free(uint8_t *memory, uint32_t capacity)
+void segment_memory_ref(void *memory)
 {
+    /* relaxed: there is a reference already, or an epoch that keeps the first one. */
+    atomic_fetch_add_explicit(&segment_head(memory)->references, 1, memory_order_relaxed);
+}
+
+void segment_memory_unref(void *memory)
+{
+    if (memory == NULL)
+        return;
+    struct memory_head *head = segment_head(memory);
+    /* acq_rel: all that was read before each unref is read before it is unmapped. */
+    if (atomic_fetch_sub_explicit(&head->references, 1, memory_order_acq_rel) == 1)
+        munmap(head, head->mapped);
+}
+
+void segment_fix(struct segment *segment)
+{
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
     if (memory != NULL)
-        munmap(memory, capacity);
+        atomic_store_explicit(&segment_head(memory)->fixed, segment->size, memory_order_release);
 }
 
 int segment_read_record(const struct segment *segment, uint32_t offset, uint32_t size,

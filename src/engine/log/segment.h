@@ -85,9 +85,41 @@ static inline uint32_t entry_record_size(const struct entry *entry)
     return (uint32_t)record_size(entry->key_size, entry->value_size, entry->expires);
 }
 
-/* Memory for a segment's bytes, from the system directly; NULL when there is none. */
+/*
+ * Memory for a segment's bytes, from the system directly and zeroed; NULL when there is none. It is
+ * counted: the segment has one reference, each page of results that points into it another
+ * (engine/pins.h), and the last one to go, on whatever thread, gives it back to the system.
+ */
 uint8_t *segment_memory_new(uint32_t capacity);
-void segment_memory_free(uint8_t *memory, uint32_t capacity);
+void segment_memory_unref(void *memory); /* or NULL */
+/* Only while the memory cannot go: inside an epoch that found it, or with a reference. */
+void segment_memory_ref(void *memory);
+
+/* In the page before a segment's bytes; on lines of their own, for readers write the one and the
+ * writer the other. */
+#define SEGMENT_HEAD_SIZE 4096u
+
+struct memory_head {
+    _Alignas(64) _Atomic uint32_t references;
+    size_t mapped; /* bytes, from the begin of this page */
+    _Alignas(64) _Atomic uint32_t fixed;
+};
+
+static inline struct memory_head *segment_head(const void *memory)
+{
+    return (struct memory_head *)((uintptr_t)memory - SEGMENT_HEAD_SIZE);
+}
+
+/* Bytes of the memory, from its begin, that do not change any more: what was published. Those
+ * behind may be undone and written anew, once all readers have left. */
+static inline uint32_t segment_memory_fixed(const uint8_t *memory)
+{
+    /* acquire: pairs with segment_fix: the bytes are there. */
+    return atomic_load_explicit(&segment_head(memory)->fixed, memory_order_acquire);
+}
+
+/* The writer: all records of now are published; nothing when the segment is not in memory. */
+void segment_fix(struct segment *segment);
 
 /*
  * Reads the record of an entry from the segment's file into `buffer` (its whole size) and checks

@@ -104,10 +104,9 @@ static uint8_t *memory_detach(struct log_engine *log, struct segment *segment)
 
 void segment_forget_memory(struct log_engine *log, struct segment *segment)
 {
-    uint32_t capacity = segment->capacity;
     uint8_t *memory = memory_detach(log, segment);
     if (memory != NULL)
-        version_defer_memory(log, memory, capacity);
+        version_defer_memory(log, memory);
 }
 
 void segments_unlink(struct log_engine *log, struct segment *segment)
@@ -136,7 +135,7 @@ static void segment_close_direct(struct segment *segment)
 
 void segment_destroy(struct log_engine *log, struct segment *segment)
 {
-    segment_memory_free(memory_detach(log, segment), segment->capacity);
+    segment_memory_unref(memory_detach(log, segment));
     segment_close_direct(segment);
     if (segment->fd >= 0)
         close(segment->fd); /* nothing unsynced is left in it: no error to answer */
@@ -147,7 +146,7 @@ void segment_destroy(struct log_engine *log, struct segment *segment)
 void segment_bury(struct log_engine *log, struct segment *segment)
 {
     assert(segment->state == SEGMENT_EMPTIED && segment->direct_fd < 0);
-    segment_memory_free(memory_detach(log, segment), segment->capacity);
+    segment_memory_unref(memory_detach(log, segment));
     atomic_store_explicit(&log->slots[segment->slot], NULL, memory_order_relaxed);
     compaction_bury(log, segment);
 }
@@ -227,7 +226,7 @@ int segments_begin(struct log_engine *log, uint64_t size)
     struct segment *segment;
     int error = segments_add(log, log->next_number, &segment);
     if (error != 0) {
-        segment_memory_free(memory, (uint32_t)capacity);
+        segment_memory_unref(memory);
         return error;
     }
     segment->capacity = (uint32_t)capacity;

@@ -174,6 +174,19 @@ static inline struct entry *tree_cursor_entry(const struct tree_cursor *cursor)
     return cursor->nodes[leaf]->items[cursor->positions[leaf]];
 }
 
+/* tree_next or tree_previous; mostly the neighbour is in the same leaf. */
+static inline void tree_cursor_step(struct tree_cursor *cursor, int step)
+{
+    unsigned leaf = cursor->depth - 1; /* depth > 0 */
+    int position = cursor->positions[leaf] + step;
+    if (position >= 0 && position < cursor->nodes[leaf]->count)
+        cursor->positions[leaf] = (uint16_t)position;
+    else if (step > 0)
+        tree_next(cursor);
+    else
+        tree_previous(cursor);
+}
+
 /* Has the leaf that a walk comes to behind this one brought near, if it has the same parent. */
 static inline void tree_cursor_prefetch_next_leaf(const struct tree_cursor *cursor, int step)
 {

@@ -113,7 +113,7 @@ int upkeep_hint(struct log_engine *log, struct segment *segment)
         error = hint_file_write(log, &hint);
     log->compaction.hint_size = error == 0 ? hint.bytes.size : 0;
     hint_deinit(&hint);
-    segment_memory_free(copy, segment->size);
+    segment_memory_unref(copy);
     return error;
 }
 
@@ -125,7 +125,7 @@ int upkeep_warm(struct log_engine *log, struct segment *segment)
         return KVS_ERR_NO_MEMORY;
     int error = segment_read_checked(log, segment, memory);
     if (error != 0) {
-        segment_memory_free(memory, capacity);
+        segment_memory_unref(memory);
         return error;
     }
     log->compaction.memory = memory;
@@ -155,6 +155,7 @@ void upkeep_finished(struct log_engine *log, struct segment *segment, enum compa
     log->cached_bytes += segment->capacity;
     /* release: pairs with the acquire of readers, so that they find the bytes. */
     atomic_store_explicit(&segment->memory, log->compaction.memory, memory_order_release);
+    segment_fix(segment);
     log->compaction.memory = NULL;
     segments_count(log);
 }

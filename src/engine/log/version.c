@@ -174,7 +174,7 @@ static void limbo_free(struct log_engine *log, struct limbo *limbo)
     pointer_vector_deinit(&limbo->objects);
     if (limbo->segment != NULL)
         segment_bury(log, limbo->segment);
-    segment_memory_free(limbo->memory, limbo->memory_size);
+    segment_memory_unref(limbo->memory);
     mem_free(limbo);
 }
 
@@ -214,14 +214,13 @@ void version_wait_readers(struct log_engine *log)
         sched_yield();
 }
 
-void version_defer_memory(struct log_engine *log, uint8_t *memory, uint32_t size)
+void version_defer_memory(struct log_engine *log, uint8_t *memory)
 {
     struct limbo *limbo = limbo_append(log);
     if (limbo == NULL) {
         version_wait_readers(log); /* rare, and better than keeping it */
-        segment_memory_free(memory, size);
+        segment_memory_unref(memory);
         return;
     }
     limbo->memory = memory;
-    limbo->memory_size = size;
 }

@@ -268,6 +268,7 @@ void writer_commit(struct log_engine *log)
     if (log->sync == KVS_SYNC_INTERVAL && log->sync_due_ms == 0)
         log->sync_due_ms = clock_now_ms() + log->sync_interval_ms;
     version_publish(log);
+    segment_fix(log->newest);
     stat_add(&log->stat_groups, 1);
     stat_set(&log->stat_disk_bytes,
              stat_get(&log->stat_disk_bytes) + log->newest->size - log->group_offset);

@@ -485,6 +485,83 @@ static void test_submit_many(void **state)
     free(items);
 }
 
+/* Threads that need no loop: each submits for itself, all at once. */
+struct submitter {
+    const struct target *target;
+    pthread_t thread;
+    unsigned first;
+    atomic_uint done;
+    struct counted items[500];
+    kvs_op *ops[500];
+};
+
+static void on_submitted_here(kvs_op *op)
+{
+    struct submitter *submitter = op->user;
+    atomic_fetch_add(&submitter->done, 1);
+}
+
+static void submit_round(struct submitter *submitter, enum kvs_op_kind kind, unsigned flags)
+{
+    const struct target *target = submitter->target;
+    atomic_store(&submitter->done, 0);
+    for (unsigned i = 0; i < 500; i++) {
+        struct counted *item = &submitter->items[i];
+        item->op = KVS_OP_INIT;
+        item->op.kind = (uint8_t)kind;
+        item->op.flags = (uint16_t)flags;
+        item->op.key = key_of(item->key, sizeof item->key, submitter->first + i);
+        item->op.value = item->op.key;
+        item->op.limit = 1;
+        item->op.on_done = on_submitted_here;
+        item->op.user = submitter;
+        submitter->ops[i] = &item->op;
+    }
+    kvs_store_submit_here(target->store, submitter->ops, 500);
+    bool in_process = target->kind == TARGET_MEMORY || target->kind == TARGET_LOG;
+    if (in_process && kind != KVS_OP_SET) /* in memory: answered inside the call */
+        assert_int_equal(atomic_load(&submitter->done), 500);
+    while (atomic_load(&submitter->done) < 500)
+        usleep(200);
+}
+
+static void *submitter_main(void *arg)
+{
+    struct submitter *submitter = arg;
+    submit_round(submitter, KVS_OP_SET, 0);
+    for (unsigned i = 0; i < 500; i++) {
+        assert_int_equal(submitter->ops[i]->error, 0);
+        kvs_op_release(submitter->ops[i]);
+    }
+    submit_round(submitter, KVS_OP_GET, 0);
+    for (unsigned i = 0; i < 500; i++) {
+        assert_int_equal(submitter->ops[i]->error, 0);
+        assert_memory_equal(submitter->ops[i]->result.data, submitter->items[i].key, 9);
+        kvs_op_release(submitter->ops[i]);
+    }
+    submit_round(submitter, KVS_OP_SCAN, KVS_OP_FLAG_BORROW);
+    for (unsigned i = 0; i < 500; i++) {
+        assert_int_equal(submitter->ops[i]->error, 0);
+        assert_int_equal(submitter->ops[i]->pairs_count, 1);
+        assert_memory_equal(submitter->ops[i]->pairs[0].value.data, submitter->items[i].key, 9);
+        kvs_op_release(submitter->ops[i]);
+    }
+    return NULL;
+}
+
+static void test_submit_here(void **state)
+{
+    struct submitter *submitters = calloc(3, sizeof *submitters);
+    for (unsigned i = 0; i < 3; i++) {
+        submitters[i].target = *state;
+        submitters[i].first = i * 1000;
+        pthread_create(&submitters[i].thread, NULL, submitter_main, &submitters[i]);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        pthread_join(submitters[i].thread, NULL);
+    free(submitters);
+}
+
 /* A cancel must come before on_done returns: the lock sees to that, as it would in a program. */
 #define CANCELLED_OPS 500
 
@@ -687,6 +764,7 @@ int main(void)
         TEST(test_hundred_times_hundred_gets),
         TEST(test_order_of_writes),
         TEST(test_submit_many),
+        TEST(test_submit_here),
         TEST(test_cancel_at_any_moment),
         TEST(test_close_with_operations_in_flight),
         TEST(test_in_memory_is_ready_at_once),
