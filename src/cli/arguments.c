@@ -408,8 +408,8 @@ const struct arguments_command *arguments_find_command(const struct arguments_pr
     return NULL;
 }
 
-void arguments_usage(const struct arguments_program *program,
-                     const struct arguments_command *command, char *text, size_t size)
+static void arguments_usage(const struct arguments_program *program,
+                            const struct arguments_command *command, char *text, size_t size)
 {
     snprintf(text, size, "usage: %s%s%s%s%s [options]", program->name,
              command->name[0] != '\0' ? " " : "", command->name,

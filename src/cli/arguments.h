@@ -89,10 +89,6 @@ void arguments_print_program(const struct arguments_program *program, FILE *file
 void arguments_print_command(const struct arguments_program *program,
                              const struct arguments_command *command, FILE *file);
 
-/* One line without newline: "usage: kvs-client set KEY VALUE [options]". */
-void arguments_usage(const struct arguments_program *program,
-                     const struct arguments_command *command, char *text, size_t size);
-
 /* Is it IP:PORT, with an IPv6 address in brackets? Port 0 is accepted. */
 bool arguments_address_valid(const char *text);
 

@@ -132,11 +132,6 @@ void meta_put(struct meta_batch *batch, kvs_slice key, kvs_slice value)
         mutation->value = slice_make(copy, value.size);
 }
 
-void meta_remove(struct meta_batch *batch, kvs_slice key)
-{
-    mutation_add(batch, KVS_MUTATION_REMOVE, key);
-}
-
 void meta_batch_deinit(struct meta_batch *batch)
 {
     arena_deinit(&batch->arena);

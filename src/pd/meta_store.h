@@ -64,7 +64,6 @@ void meta_store_change(struct meta_store *store, struct loop *loop, struct meta_
 
 /* Copies both; a failure is kept in the batch. */
 void meta_put(struct meta_batch *batch, kvs_slice key, kvs_slice value);
-void meta_remove(struct meta_batch *batch, kvs_slice key);
 
 /* For the opening: a value, copied into the batch's arena; NOT_FOUND. */
 int meta_get_blocking(struct meta_store *store, kvs_slice key, struct meta_batch *batch,

@@ -143,9 +143,6 @@ void *rpc_alloc(struct rpc *rpc, size_t size);
 struct rpc_arena *rpc_take_arena(struct rpc *rpc);
 void rpc_arena_give(struct grpc_port_loop *at, struct rpc_arena *arena);
 
-/* Also for answers that are made outside of an event. NULL: no memory. */
-struct rpc_arena *rpc_arena_new(struct grpc_port_loop *at);
-
 /* Sends one message of a stream, copied. */
 void rpc_send(struct rpc *rpc, kvs_slice message);
 void rpc_send_message(struct rpc *rpc, const ProtobufCMessage *message);

@@ -37,7 +37,7 @@ static void allocator_free(void *arena, void *memory)
     (void)memory;
 }
 
-struct rpc_arena *rpc_arena_new(struct grpc_port_loop *at)
+static struct rpc_arena *rpc_arena_new(struct grpc_port_loop *at)
 {
     struct rpc_arena *arena = at->spares;
     if (arena != NULL) {

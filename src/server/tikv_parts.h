@@ -108,7 +108,6 @@ void tikv_note_storage(struct tikv_command *command, int error);
 
 /* --- tikv_region.c: region errors, and where a command goes ----------------------------------- */
 
-void tikv_answer_region_error(struct tikv_command *command, Errorpb__Error *error);
 void tikv_answer_busy(struct tikv_command *command, const char *reason);
 void tikv_answer_disk_full(struct tikv_command *command);
 /* What was written may be there after a restart, or not. */

@@ -20,7 +20,7 @@
  */
 
 /* Field 1 of every answer. */
-void tikv_answer_region_error(struct tikv_command *command, Errorpb__Error *error)
+static void tikv_answer_region_error(struct tikv_command *command, Errorpb__Error *error)
 {
     Kvrpcpb__RawPutResponse answer = KVRPCPB__RAW_PUT_RESPONSE__INIT;
     answer.region_error = error;

@@ -86,7 +86,6 @@ static inline bool txn_range_is_empty(const struct txn_range *range)
 /* --- tikv_txn_message.c: what is in several answers; NULL: no memory -------------------------- */
 
 Kvrpcpb__LockInfo *tikv_lock_message(struct arena *arena, const struct txn_lock_info *lock);
-Kvrpcpb__KeyError *tikv_key_error_message(struct arena *arena, const struct txn_key_error *error);
 /* An array of messages. */
 Kvrpcpb__LockInfo **tikv_lock_messages(struct arena *arena, const struct txn_lock_info *locks,
                                        size_t count);

@@ -213,7 +213,8 @@ static bool fill_error(struct arena *arena, Kvrpcpb__KeyError *message,
     }
 }
 
-Kvrpcpb__KeyError *tikv_key_error_message(struct arena *arena, const struct txn_key_error *error)
+static Kvrpcpb__KeyError *tikv_key_error_message(struct arena *arena,
+                                                 const struct txn_key_error *error)
 {
     Kvrpcpb__KeyError *message = arena_alloc(arena, sizeof *message);
     return message != NULL && fill_error(arena, message, error) ? message : NULL;

@@ -184,11 +184,6 @@ void generator_stop(struct generator *generator)
     atomic_store_explicit(&generator->load.stop, true, memory_order_relaxed);
 }
 
-bool generator_stopped(const struct generator *generator)
-{
-    return atomic_load_explicit(&generator->load.stop, memory_order_relaxed);
-}
-
 /* --- phases ---- */
 
 static struct phase phase_of_worker(const struct generator *generator, enum stage stage, size_t i,

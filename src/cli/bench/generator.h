@@ -57,6 +57,5 @@ int generator_check_end(struct generator *generator, char *text);
 
 /* Ends the phase that runs and all later ones soon. Async-signal-safe. */
 void generator_stop(struct generator *generator);
-bool generator_stopped(const struct generator *generator);
 
 #endif

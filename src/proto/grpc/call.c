@@ -56,6 +56,10 @@ static void fields_add_headers(struct fields *fields, const struct grpc_header *
         fields_add_copied(fields, headers[i].name, headers[i].value);
 }
 
+static ssize_t call_on_read_data(nghttp2_session *session, int32_t stream_id, uint8_t *unused,
+                                 size_t size_max, uint32_t *flags, nghttp2_data_source *source,
+                                 void *arg);
+
 static nghttp2_data_provider call_provider(struct grpc_call *call)
 {
     return (nghttp2_data_provider){.source.ptr = call, .read_callback = call_on_read_data};
@@ -472,8 +476,9 @@ static int call_submit_trailers(struct grpc_call *call)
                                   fields.count);
 }
 
-ssize_t call_on_read_data(nghttp2_session *session, int32_t stream_id, uint8_t *unused,
-                          size_t size_max, uint32_t *flags, nghttp2_data_source *source, void *arg)
+static ssize_t call_on_read_data(nghttp2_session *session, int32_t stream_id, uint8_t *unused,
+                                 size_t size_max, uint32_t *flags, nghttp2_data_source *source,
+                                 void *arg)
 {
     (void)session;
     (void)stream_id;

@@ -147,9 +147,7 @@ void call_submit_status(struct grpc_call *call, int code, kvs_slice message);
 void call_submit_http_status(struct grpc_call *call, const char *http_status);
 /* This end gives the call up: the peer gets a status (server) or a reset, the owner on_end. */
 void call_fail(struct grpc_call *call, int code, const char *text);
-/* nghttp2 takes bytes (the provider of all streams), and writes them. */
-ssize_t call_on_read_data(nghttp2_session *session, int32_t stream_id, uint8_t *unused,
-                          size_t size_max, uint32_t *flags, nghttp2_data_source *source, void *arg);
+/* nghttp2 writes bytes that it has taken, of any stream. */
 int call_on_write_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *header,
                        size_t size, nghttp2_data_source *source, void *arg);
 
