@@ -32,8 +32,8 @@ static const char *const formats[] = {"json", "raw", NULL};
 
 static const struct arguments_option common_options[] = {
     VALUE("addr", 'a', ARGUMENTS_ADDRESS, address, "IP:PORT",
-          "address of the server (default 127.0.0.1:4000)"),
-    OPTION_URL("any store: kvs://ADDR, tikv://PD[,PD], log:DIR, rocksdb:DIR, memory:"),
+          "address of the server (default 127.0.0.1:4000); for a name: --url"),
+    OPTION_URL("any store: kvs://HOST[:PORT], tikv://PD[,PD], log:DIR, rocksdb:DIR, memory:"),
     OPTIONS_TLS,
     OPTION_TIMEOUT("deadline of each operation (default 30000)"),
     OPTION_HELP,

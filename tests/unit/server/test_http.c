@@ -110,6 +110,7 @@ static void test_refuses_what_is_not_http(void **state)
         B("G\0T / HTTP/1.1\r\n\r\n"),
         B(" GET / HTTP/1.1\r\n\r\n"),
         B("GET / HTTP/1.1\nHost: x\r\n\r\n"),
+        B("GET / HTTP/1.1\nHost: x\n\n"),
         B("GET / HTTP/1.1\r\nHost\r\n\r\n"),
         B("GET / HTTP/1.1\r\n: x\r\n\r\n"),
         B("GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
