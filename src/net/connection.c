@@ -76,9 +76,12 @@ void connections_close(struct connections *connections,
 void connections_deinit(struct connections *connections)
 {
     assert(connections->alive == 0);
-    if (connections->memory != NULL)
+    if (connections->memory != NULL) {
         atomic_fetch_sub_explicit(&connections->memory->held, connections->held,
                                   memory_order_relaxed);
+        atomic_fetch_sub_explicit(&connections->memory->count, connections->counted,
+                                  memory_order_relaxed);
+    }
     loop_remove_hook(connections->loop, &connections->flush);
     chunk_pool_deinit(&connections->chunks);
     buf_deinit(&connections->plain);
@@ -105,7 +108,7 @@ static uint64_t memory_held(const struct connection *connection)
 
 /*
  * Tells the other loops what ours hold. When it is too much in all, closes connections of ours that
- * hold more than the average, until it is enough.
+ * hold more than the average of all loops' connections, until it is enough.
  */
 static void check_memory(struct connections *connections)
 {
@@ -118,7 +121,10 @@ static void check_memory(struct connections *connections)
     uint64_t change = held - connections->held;
     uint64_t all = change + atomic_fetch_add_explicit(&memory->held, change, memory_order_relaxed);
     connections->held = held;
-    uint64_t average = connections->count > 0 ? held / connections->count : 0;
+    uint64_t more = connections->count - connections->counted;
+    uint64_t count = more + atomic_fetch_add_explicit(&memory->count, more, memory_order_relaxed);
+    connections->counted = connections->count;
+    uint64_t average = count > 0 ? all / count : 0;
     struct connection *next;
     for (struct connection *connection = connections->first;
          connection != NULL && all > memory->max; connection = next) {

@@ -87,6 +87,7 @@ struct connection {
 struct connections_memory {
     uint64_t max;
     _Atomic uint64_t held;
+    _Atomic uint64_t count; /* of connections, for what one holds on average */
 };
 
 struct connections {
@@ -104,6 +105,7 @@ struct connections {
     uint64_t handshake_ms_max;
     struct connections_memory *memory;    /* shared with other loops; NULL: without bound */
     uint64_t held;                        /* our part of memory->held */
+    uint64_t counted;                     /* ... and of memory->count */
     struct buf plain;                     /* of TLS: what one read brought */
     struct buf outs[CONNECTION_OUTS_MAX]; /* spare buffers for replies */
     unsigned outs_count;

@@ -23,9 +23,9 @@ struct page {
     uint32_t guess_max; /* bytes that may be taken at once for that */
 };
 
+/* Frees the pairs and releases the pins. */
 void page_deinit(struct page *page);
 
-/* Frees the pairs and releases the pins. */
 /* Appends a pair with copies of both; all or nothing. Returns 0 or NO_MEMORY. */
 int page_append(struct page *page, kvs_slice key, kvs_slice value, bool found);
 
