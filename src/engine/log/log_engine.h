@@ -28,6 +28,7 @@
 
 #define SEGMENT_PATH_SIZE 4096u
 #define LOG_ENGINE_NAME "kvs"
+#define SEGMENT_SPARES 4u
 
 struct tree_root {
     struct node *root;
@@ -138,6 +139,8 @@ struct log_engine {
     uint32_t marked_offset;
     uint64_t sync_due_ms; /* 0: nothing to sync by time */
     uint64_t cached_bytes;
+    uint8_t *spares[SEGMENT_SPARES]; /* memory for segments to come */
+    unsigned spares_count;
     uint64_t group_wall_ms;           /* the time that batches of this group see */
     uint32_t group_offset;            /* where the group begins in the newest segment, ... */
     uint32_t group_body_offset;       /* ... behind its mark, ... */

@@ -67,6 +67,19 @@ void segment_memory_unref(void *memory)
         munmap(head, head->mapped);
 }
 
+bool segment_memory_is_alone(const void *memory, uint32_t capacity)
+{
+    const struct memory_head *head = segment_head(memory);
+    /* acquire: pairs with the release in unref: what was read there has been read. */
+    return atomic_load_explicit(&head->references, memory_order_acquire) == 1 &&
+           head->mapped == SEGMENT_HEAD_SIZE + (size_t)capacity;
+}
+
+void segment_memory_renew(void *memory)
+{
+    atomic_store_explicit(&segment_head(memory)->fixed, 0, memory_order_relaxed);
+}
+
 void segment_fix(struct segment *segment)
 {
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);

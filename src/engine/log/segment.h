@@ -110,6 +110,11 @@ static inline struct memory_head *segment_head(const void *memory)
     return (struct memory_head *)((uintptr_t)memory - SEGMENT_HEAD_SIZE);
 }
 
+/* Is the caller's reference the last one, to memory for so many bytes? Nobody may find it then. */
+bool segment_memory_is_alone(const void *memory, uint32_t capacity);
+/* Such memory as new, but not zeroed. */
+void segment_memory_renew(void *memory);
+
 /* Bytes of the memory, from its begin, that do not change any more: what was published. Those
  * behind may be undone and written anew, once all readers have left. */
 static inline uint32_t segment_memory_fixed(const uint8_t *memory)

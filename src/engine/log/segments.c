@@ -14,6 +14,7 @@
  */
 #include "engine/log/log_engine.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/file.h"
@@ -210,6 +211,30 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
     return error;
 }
 
+/* Blocks of the system have to be cleared first, which was a third of what sets of 4 KiB took. */
+void segments_give_memory(struct log_engine *log, uint8_t *memory)
+{
+    uint64_t spare_bytes = (uint64_t)(log->spares_count + 1) * log->segment_size;
+    /* Direct writes need zeros behind the end. */
+    if (memory != NULL && log->sync != KVS_SYNC_ALWAYS && log->spares_count < SEGMENT_SPARES &&
+        log->cached_bytes + spare_bytes <= log->cache_size_max &&
+        segment_memory_is_alone(memory, log->segment_size))
+        log->spares[log->spares_count++] = memory;
+    else
+        segment_memory_unref(memory);
+}
+
+static uint8_t *memory_take(struct log_engine *log, uint32_t capacity)
+{
+    if (log->spares_count == 0 || capacity != log->segment_size)
+        return segment_memory_new(capacity);
+    if (fault_hit(FAULT_ALLOC)) /* as often as without spares */
+        return NULL;
+    uint8_t *memory = log->spares[--log->spares_count];
+    segment_memory_renew(memory);
+    return memory;
+}
+
 int segments_begin(struct log_engine *log, uint64_t size)
 {
     uint64_t capacity = SEGMENT_HEADER_SIZE + size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
@@ -220,7 +245,7 @@ int segments_begin(struct log_engine *log, uint64_t size)
         return KVS_ERR_TOO_LARGE;
     if (log->next_number == 0) /* after 2^32 - 1 segments */
         return KVS_ERR_NO_SPACE;
-    uint8_t *memory = segment_memory_new((uint32_t)capacity);
+    uint8_t *memory = memory_take(log, (uint32_t)capacity);
     if (memory == NULL)
         return KVS_ERR_NO_MEMORY;
     struct segment *segment;
@@ -294,6 +319,10 @@ int segments_roll(struct log_engine *log, uint64_t size)
 
 void segments_evict(struct log_engine *log)
 {
+    while (log->spares_count > 0 &&
+           log->cached_bytes + (uint64_t)log->spares_count * log->segment_size >
+               log->cache_size_max)
+        segment_memory_unref(log->spares[--log->spares_count]);
     struct segment *segment = log->oldest;
     while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
         if (segment != log->compaction.victim)

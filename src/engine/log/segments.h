@@ -32,6 +32,9 @@ void segment_destroy(struct log_engine *log, struct segment *segment);
 int segments_roll(struct log_engine *log, uint64_t size);
 /* Begins a new segment: file, header, memory. */
 int segments_begin(struct log_engine *log, uint64_t size);
+/* Takes over the reference to a segment's memory, which no reader finds any more: to be used again,
+ * as far as the cache budget goes, or given back. Or NULL. */
+void segments_give_memory(struct log_engine *log, uint8_t *memory);
 /* Drops memory of old segments over the cache budget. */
 void segments_evict(struct log_engine *log);
 /* Writes zeros ahead of the newest segment's end, in the background. */

@@ -174,7 +174,7 @@ static void limbo_free(struct log_engine *log, struct limbo *limbo)
     pointer_vector_deinit(&limbo->objects);
     if (limbo->segment != NULL)
         segment_bury(log, limbo->segment);
-    segment_memory_unref(limbo->memory);
+    segments_give_memory(log, limbo->memory);
     mem_free(limbo);
 }
 
