@@ -288,8 +288,9 @@ static int number_take(const struct parse *parse, const struct arguments_option 
         kvs_slice word = slice_of_string(text);
         if (seconds)
             return fail(parse->message,
-                        "option --%s: '%s' is not a number of seconds from %g to %g", option->name,
-                        shown(word, shown_text), (double)option->min / 1000, (double)max / 1000);
+                        "option --%s: '%s' is not a number of seconds from %.10g to %.10g",
+                        option->name, shown(word, shown_text), (double)option->min / 1000,
+                        (double)max / 1000);
         const char *noun = option->kind == ARGUMENTS_SIZE ? "size in bytes" : "number";
         if (option->max == 0)
             return fail(parse->message, "option --%s: '%s' is not a %s of at least %" PRIu64,
