@@ -421,8 +421,9 @@ static bool end_foreign(struct connection *connection, kvs_slice bytes)
 
 static void on_sealed(struct connection *connection, kvs_slice bytes)
 {
-    if (connection->sent == 0 && connection->sealed.size == 0 && end_foreign(connection, bytes))
+    if (!connection->met && end_foreign(connection, bytes))
         return;
+    connection->met = true;
     struct buf *plain = &connection->at->plain;
     int error = tls_receive(connection->tls, bytes, plain, &connection->sealed);
     if (connection->sealed.size > 0 || tls_is_ready(connection->tls))

@@ -76,6 +76,7 @@ struct connection {
     bool finishing; /* to be closed when all is written; what comes in is dropped */
     bool shut;      /* our direction is being closed */
     bool told_end;  /* likewise, of TLS */
+    bool met;       /* of TLS: the first bytes were looked at */
     bool closed;    /* uv_close was called */
     char peer[ADDRESS_TEXT_SIZE];
 };

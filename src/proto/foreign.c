@@ -8,6 +8,7 @@
 #include <kvs/error.h>
 #include <stdio.h>
 
+#define REDIS_DIGITS_MAX 7u
 #define ES_FIRST_LENGTH_MAX 4096u /* of the package that a client begins with */
 
 static bool begins_with(kvs_slice bytes, const char *text)
@@ -16,12 +17,13 @@ static bool begins_with(kvs_slice bytes, const char *text)
     return bytes.size >= size && memcmp(bytes.data, text, size) == 0;
 }
 
-/* A record (RFC 8446, 5.1) that holds a ClientHello. */
+/* A record that holds a ClientHello (RFC 8446, 5.1 and 4). More of it is looked at than of others,
+ * since a package of EventStoreDB may be as long as its first bytes say. */
 static bool is_tls(kvs_slice bytes)
 {
     const uint8_t *at = bytes.data;
-    return bytes.size >= 6 && at[0] == 0x16 && at[1] == 3 && at[2] <= 4 && at[3] <= 0x40 &&
-           at[5] == 1;
+    return bytes.size >= 10 && at[0] == 0x16 && at[1] == 3 && at[2] >= 1 && at[2] <= 4 &&
+           at[3] <= 0x40 && at[5] == 1 && at[6] == 0 && at[9] == 3;
 }
 
 static bool is_http(kvs_slice bytes)
@@ -35,10 +37,15 @@ static bool is_http(kvs_slice bytes)
     return false;
 }
 
-/* An array of strings; what people type by hand is no concern here. */
+/* An array of so many strings; what people type by hand is no concern here. */
 static bool is_redis(kvs_slice bytes)
 {
-    return bytes.size >= 2 && bytes.data[0] == '*' && bytes.data[1] >= '1' && bytes.data[1] <= '9';
+    size_t at = 1;
+    while (at < bytes.size && at <= REDIS_DIGITS_MAX && bytes.data[at] >= '0' &&
+           bytes.data[at] <= '9')
+        at++;
+    return at > 1 && bytes.data[0] == '*' && at + 1 < bytes.size && bytes.data[at] == '\r' &&
+           bytes.data[at + 1] == '\n';
 }
 
 static bool is_eventstore(kvs_slice bytes)

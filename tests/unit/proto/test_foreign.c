@@ -38,11 +38,11 @@ static void test_recognises(void **state)
 {
     (void)state;
     static const uint8_t tls[] = {0x16, 3, 1, 0, 0xf4, 1, 0, 0, 0xf0, 3, 3};
-    expect(tls, sizeof tls, 6, FOREIGN_TLS);
+    expect(tls, sizeof tls, 10, FOREIGN_TLS);
     expect("GET / HTTP/1.1\r\n", 16, 4, FOREIGN_HTTP);
     expect("OPTIONS * HTTP/1.1\r\n", 20, 8, FOREIGN_HTTP);
     expect("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24, 12, FOREIGN_HTTP2);
-    expect("*1\r\n$4\r\nPING\r\n", 14, 2, FOREIGN_REDIS);
+    expect("*1\r\n$4\r\nPING\r\n", 14, 4, FOREIGN_REDIS);
     struct buf out = BUF_INIT;
     const struct wire_client_hello hello = {.version_min = 1, .version_max = 1};
     assert_int_equal(wire_client_hello_encode(&hello, &out), 0);
@@ -55,12 +55,16 @@ static void test_recognises(void **state)
     buf_deinit(&out);
 }
 
-/* What a package of EventStoreDB may begin with: its length looks like that of a TLS record. */
-static void test_tells_tls_from_a_length(void **state)
+/* Packages of EventStoreDB whose lengths look like the begin of something else. */
+static void test_tells_others_from_a_length(void **state)
 {
     (void)state;
-    static const uint8_t package[] = {0x16, 3, 1, 0, ES_WRITE_EVENTS, 0, 1, 2, 3, 4, 5, 6};
-    assert_int_equal(recognise(package, sizeof package), FOREIGN_UNKNOWN);
+    static const uint8_t as_tls[] = {0x16, 3, 1, 0, ES_WRITE_EVENTS, 1, 1, 2, 3, 4, 5, 6};
+    static const uint8_t short_as_tls[] = {0x16, 3, 0, 0, ES_WRITE_EVENTS, 1, 0, 2, 3, 3, 5, 6};
+    static const uint8_t as_redis[] = {'*', '1', 0, 0, ES_WRITE_EVENTS, 0, 1, 2, 3, 4, 5, 6};
+    assert_int_equal(recognise(as_tls, sizeof as_tls), FOREIGN_UNKNOWN);
+    assert_int_equal(recognise(short_as_tls, sizeof short_as_tls), FOREIGN_UNKNOWN);
+    assert_int_equal(recognise(as_redis, sizeof as_redis), FOREIGN_UNKNOWN);
 }
 
 static void test_answers(void **state)
@@ -106,7 +110,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recognises),
-        cmocka_unit_test(test_tells_tls_from_a_length),
+        cmocka_unit_test(test_tells_others_from_a_length),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
