@@ -351,6 +351,8 @@ describe("life", () => {
       "while events are opened": "events().catch(() => {}); setImmediate(() => process.exit(7))",
       "with listeners": "events().then((c) => { c.connection.on('closed', () => {}); c.ref(); setImmediate(() => process.exit(7)); })",
       "while calls are given up": "kvs.RawClient.connect(pd).then((c) => { const a = new AbortController(); for (let i = 0; i < 100; i++) c.get('k', { signal: a.signal }).catch(() => {}); setImmediate(() => { a.abort(); process.exit(7); }); })",
+      "while calls in this process are given up": "kvs.KvsClient.connect('log:' + directory).then((c) => { const a = new AbortController(); for (let i = 0; i < 300; i++) { c.set('k' + i, 'v', i % 2 ? { signal: a.signal } : { timeoutMs: 1 }).catch(() => {}); c.checksum({}, { signal: a.signal, timeoutMs: 5 }).catch(() => {}); } setImmediate(() => { a.abort(); process.exit(7); }); })",
+      "while a close is not waited for any more": "kvs.KvsClient.connect('log:' + directory).then((c) => { for (let i = 0; i < 100; i++) c.set('k' + i, 'v', { timeoutMs: 1 }).catch(() => {}); c.close({ signal: AbortSignal.abort() }).catch(() => process.exit(7)); })",
       "by an exception": "kvs.KvsClient.connect(url).then((c) => { c.get('k'); setImmediate(() => { throw new Error('meant'); }); })",
     };
     for (const [moment, script] of Object.entries(moments)) {
