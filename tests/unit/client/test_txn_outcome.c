@@ -83,28 +83,6 @@ static void meddle(enum txn_command_kind kind, enum loss loss, unsigned times)
     atomic_store(&meddler.times, times); /* last: calls of before have ended */
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    static const char *const old[] = {"a=old", "b=old"};
-    txn_world_start(&world, WORLD_MEMORY, 1);
-    struct txn_transport *transport = world.client->shards[0].transport;
-    put_all(world.client, old, 2);
-    meddler.real = transport->methods;
-    meddler.mine = *meddler.real;
-    meddler.mine.start = meddle_start;
-    transport->methods = &meddler.mine;
-    meddle(TXN_GET, LOST_NEVER, 0);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    txn_world_stop(&world);
-    return 0;
-}
-
 /* --- on the client's loop --- */
 
 struct visit {
@@ -130,6 +108,36 @@ static bool visit_loop(void (*run)(struct visit *visit), kvs_txn *txn)
         wait_free(kvs_future_delay(world.runtime, 1));
     return visit.runs;
 }
+
+static void install(struct visit *visit)
+{
+    (void)visit;
+    struct txn_transport *transport = world.client->shards[0].transport;
+    meddler.real = transport->methods;
+    meddler.mine = *meddler.real;
+    meddler.mine.start = meddle_start;
+    transport->methods = &meddler.mine;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    static const char *const old[] = {"a=old", "b=old"};
+    txn_world_start(&world, WORLD_MEMORY, 1);
+    put_all(world.client, old, 2);
+    visit_loop(install, NULL);
+    meddle(TXN_GET, LOST_NEVER, 0);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    txn_world_stop(&world);
+    return 0;
+}
+
+/* --- what is done there --- */
 
 static void look_at_heartbeat(struct visit *visit)
 {
