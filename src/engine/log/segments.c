@@ -211,13 +211,19 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
     return error;
 }
 
+/* When the cache is full, each new segment has one dropped: then spares have a sixteenth more. */
+static bool spares_fit(const struct log_engine *log, unsigned count)
+{
+    return log->cached_bytes + (uint64_t)count * log->segment_size <=
+           log->cache_size_max + log->cache_size_max / 16;
+}
+
 /* Blocks of the system have to be cleared first, which was a third of what sets of 4 KiB took. */
 void segments_give_memory(struct log_engine *log, uint8_t *memory)
 {
-    uint64_t spare_bytes = (uint64_t)(log->spares_count + 1) * log->segment_size;
     /* Direct writes need zeros behind the end. */
     if (memory != NULL && log->sync != KVS_SYNC_ALWAYS && log->spares_count < SEGMENT_SPARES &&
-        log->cached_bytes + spare_bytes <= log->cache_size_max &&
+        spares_fit(log, log->spares_count + 1) &&
         segment_memory_is_alone(memory, log->segment_size))
         log->spares[log->spares_count++] = memory;
     else
@@ -319,9 +325,7 @@ int segments_roll(struct log_engine *log, uint64_t size)
 
 void segments_evict(struct log_engine *log)
 {
-    while (log->spares_count > 0 &&
-           log->cached_bytes + (uint64_t)log->spares_count * log->segment_size >
-               log->cache_size_max)
+    while (log->spares_count > 0 && !spares_fit(log, log->spares_count))
         segment_memory_unref(log->spares[--log->spares_count]);
     struct segment *segment = log->oldest;
     while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
