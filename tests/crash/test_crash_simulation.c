@@ -4,8 +4,9 @@
  *
  * A seed is a story of one to four lives on one disk:
  *   1. the store opens; what is there are the batches up to some number, each whole, in order;
- *   2. chains of random batches are written, between compactions, syncs, online backups, closing
- *      and opening again, while the journal notes what reaches the disk when;
+ *   2. chains of random batches are written, together or one while another is, between
+ *      compactions, syncs, online backups, closing and opening again, while the journal notes what
+ *      reaches the disk when;
  *   3. the disk is made as it could be after cuts at some random moments, and each must open: with
  *      no damage, and with at least the batches that were safe. Backups that were reported done,
  *      and all that look finished, must open, too, and have a moment of their call;
@@ -177,20 +178,26 @@ static void chain_on_done(struct task *task)
     latch_down(write->latch);
 }
 
+/* All in one, or one after the other, so that some come while others are being written. */
 static bool chain_write(unsigned count)
 {
     static struct chain_write writes[CHAIN_MAX];
     struct latch latch;
     struct task_list list = {0};
+    bool together = rand_below(&story.rand, 2) == 0;
     latch_init(&latch, count);
     for (unsigned i = 0; i < count; i++) {
         batch_make(&writes[i], ++story.last);
         writes[i].latch = &latch;
         writes[i].write.op.task.run = chain_on_done;
         writes[i].write.op.loop = &story.fixture.loop;
-        task_list_push(&list, &writes[i].write.op.task);
+        if (together)
+            task_list_push(&list, &writes[i].write.op.task);
+        else
+            engine_write(story.fixture.engine, &writes[i].write);
     }
-    engine_write_list(story.fixture.engine, &list);
+    if (together)
+        engine_write_list(story.fixture.engine, &list);
     latch_wait(&latch);
     latch_deinit(&latch);
     told.batches += count;

@@ -47,9 +47,12 @@ static struct {
     pthread_cond_t changed;
     bool hold_writes;
     bool hold_syncs;
+    bool hold_zeros;        /* syncs of what is prepared ahead of the log */
     unsigned writes_passed; /* tickets for writes that go on although they are held up */
     unsigned writes_held;
     unsigned syncs_held;
+    unsigned zeros_held;
+    int zeros_error;         /* of writes of these */
     unsigned writes;         /* done */
     unsigned syncs;          /* begun */
     unsigned writes_at_sync; /* done when the last sync began */
@@ -85,11 +88,32 @@ static bool is_hint(int fd)
     return strstr(path, ".hint") != NULL;
 }
 
+/* Space is prepared by a thread of a pool; hints and groups are written by others. */
+static bool is_zeros(const void *data, size_t size)
+{
+    const uint8_t *bytes = data;
+    return size > PAGE && bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+static bool is_pool_thread(void)
+{
+    char name[16] = "";
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    return strcmp(name, "kvs-pool") == 0;
+}
+
 int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset)
 {
     if (is_hint(fd))
         return __real_file_write(fd, data, size, offset);
     pthread_mutex_lock(&disk.lock);
+    int zeros_error = is_pool_thread() && is_zeros(data, size) ? disk.zeros_error : 0;
+    if (zeros_error != 0) {
+        disk.zeros_held++;
+        pthread_cond_broadcast(&disk.changed);
+        pthread_mutex_unlock(&disk.lock);
+        return zeros_error;
+    }
     while (disk.hold_writes && disk.writes_passed == 0) {
         disk.writes_held = 1;
         pthread_cond_broadcast(&disk.changed);
@@ -117,6 +141,11 @@ int __wrap_file_sync(int fd)
     while (disk.hold_syncs)
         pthread_cond_wait(&disk.changed, &disk.lock);
     disk.syncs_held = 0;
+    bool zeros = disk.hold_zeros && is_pool_thread();
+    disk.zeros_held += zeros;
+    pthread_cond_broadcast(&disk.changed);
+    while (zeros && disk.hold_zeros)
+        pthread_cond_wait(&disk.changed, &disk.lock);
     int error = disk.sync_error;
     pthread_mutex_unlock(&disk.lock);
     return error != 0 ? error : __real_file_sync(fd);
@@ -211,6 +240,23 @@ static void disk_wait(const unsigned *number, unsigned until_number, unsigned ms
     while (*number < until_number && status == 0)
         status = ms == 0 ? pthread_cond_wait(&disk.changed, &disk.lock)
                          : pthread_cond_timedwait(&disk.changed, &disk.lock, &until);
+    pthread_mutex_unlock(&disk.lock);
+}
+
+static uint64_t disk_memory_max(void)
+{
+    pthread_mutex_lock(&disk.lock);
+    uint64_t most = disk.memory_max;
+    pthread_mutex_unlock(&disk.lock);
+    return most;
+}
+
+/* Writes of zeros end so, from now on; they are counted anew. */
+static void disk_fail_zeros(int error)
+{
+    pthread_mutex_lock(&disk.lock);
+    disk.zeros_error = error;
+    disk.zeros_held = 0;
     pthread_mutex_unlock(&disk.lock);
 }
 
@@ -399,7 +445,7 @@ static void test_opening_keeps_to_the_cache(void **state)
     assert_int_equal(disk.memory, 0);
     disk.memory_max = 0;
     open_again(&fixture);
-    assert_true(disk.memory_max <= 3 * SEGMENT_SIZE);
+    assert_true(disk_memory_max() <= 3 * SEGMENT_SIZE);
     check_keys(&fixture, 0, 1500);
     /* Also of segments that are only looked at for marks. */
     OK(fixture_close(&fixture));
@@ -407,7 +453,7 @@ static void test_opening_keeps_to_the_cache(void **state)
     disk.memory_max = 0;
     assert_int_equal(fixture_open(&fixture), KVS_ERR_CORRUPTION);
     fixture.engine = NULL;
-    assert_true(disk.memory_max <= 3 * SEGMENT_SIZE);
+    assert_true(disk_memory_max() <= 3 * SEGMENT_SIZE);
     fixture_deinit(&fixture);
 }
 
@@ -603,6 +649,43 @@ static void test_never_synced_is_compacted(void **state)
         set_keys(&fixture, 0, 50);
     assert_true(stats_of(&fixture).compactions > 0);
     check_keys(&fixture, 0, 50);
+    fixture_deinit(&fixture);
+}
+
+/* With --sync=always the writer passes zeros whose sync takes long, and begins the next segment. */
+static void test_sync_of_zeros_takes_long(void **state)
+{
+    struct fixture fixture;
+    begin(&fixture, KVS_SYNC_ALWAYS, 0);
+    disk_set(&disk.hold_zeros, true);
+    set_keys(&fixture, 0, 1);
+    disk_wait(&disk.zeros_held, 1, 0);
+    set_keys(&fixture, 1, 200); /* three segments */
+    check_keys(&fixture, 0, 200);
+    assert_true(stats_of(&fixture).segments > 2);
+    disk_set(&disk.hold_zeros, false);
+    disk_fail_zeros(0);
+    set_keys(&fixture, 200, 300);
+    OK(fixture_close(&fixture));
+    open_again(&fixture);
+    check_keys(&fixture, 0, 300);
+    fixture_deinit(&fixture);
+}
+
+/* There is no room for zeros: nobody else hears of it. */
+static void test_zeros_without_space(void **state)
+{
+    struct fixture fixture;
+    begin(&fixture, KVS_SYNC_ALWAYS, 0);
+    disk_fail_zeros(KVS_ERR_NO_SPACE);
+    set_keys(&fixture, 0, 1);
+    disk_wait(&disk.zeros_held, 1, 0);
+    set_keys(&fixture, 1, 200);
+    disk_fail_zeros(0);
+    set_keys(&fixture, 200, 300);
+    OK(fixture_close(&fixture));
+    open_again(&fixture);
+    check_keys(&fixture, 0, 300);
     fixture_deinit(&fixture);
 }
 
@@ -897,6 +980,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_long_directory),
         cmocka_unit_test(test_sync_during_a_group),
         cmocka_unit_test(test_never_synced_is_compacted),
+        cmocka_unit_test(test_sync_of_zeros_takes_long),
+        cmocka_unit_test(test_zeros_without_space),
         cmocka_unit_test(test_no_roll_after_a_failure),
         cmocka_unit_test(test_writes_from_the_only_pool_thread),
         cmocka_unit_test(test_expired_leave_the_index),

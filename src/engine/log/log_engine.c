@@ -634,7 +634,7 @@ void log_engine_free(struct log_engine *log)
     pthread_mutex_destroy(&log->snapshots_mutex);
     pthread_mutex_destroy(&log->writing);
     pthread_mutex_destroy(&log->preparation.mutex);
-    pthread_cond_destroy(&log->preparation.done);
+    pthread_cond_destroy(&log->preparation.changed);
     if (log->lock_fd >= 0)
         close(log->lock_fd); /* which unlocks */
     kvs_thread_pool_unref(log->background_pool);
@@ -715,7 +715,7 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     pthread_mutex_init(&log->writing, NULL);
     log->callers_write = options->callers_write && options->sync != KVS_SYNC_ALWAYS;
     pthread_mutex_init(&log->preparation.mutex, NULL);
-    condition_init(&log->preparation.done);
+    condition_init(&log->preparation.changed);
     log->pool = kvs_thread_pool_ref(options->pool);
     log->directory = mem_strdup(options->directory);
     /* Mapped, so that slots which are never used take no memory. */

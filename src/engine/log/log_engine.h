@@ -80,12 +80,15 @@ struct background_sync {
  * update. */
 struct preparation {
     struct task job;
-    pthread_mutex_t mutex; /* guards `running` */
-    pthread_cond_t done;
-    bool running;
+    uint32_t step;         /* the writer's: the size of the last one */
+    pthread_mutex_t mutex; /* guards the rest */
+    pthread_cond_t changed;
+    bool is_running;
+    bool is_writing; /* from `from` to `next`; else it syncs, or has not begun */
     char path[SEGMENT_PATH_SIZE];
     uint64_t from;
-    uint64_t to;
+    uint64_t next; /* where zeros go next, */
+    uint64_t to;   /* and up to where */
 };
 
 struct log_engine {
@@ -147,6 +150,7 @@ struct log_engine {
     struct accounts group_accounts;   /* ... and what that segment held then */
     struct task_list group;           /* its ops, in order */
     struct version *group_version;    /* room for the version that it will publish */
+    uint32_t group_size_mean;         /* in bytes, of the last few groups */
     struct task_list pending;         /* taken from the queue, not yet in a group */
     struct pointer_vector moved;      /* entries whose location changed in this group, ... */
     struct pointer_vector moved_from; /* ... and where they were, to undo it */

@@ -39,7 +39,7 @@ void segments_give_memory(struct log_engine *log, uint8_t *memory);
 void segments_evict(struct log_engine *log);
 /* Writes zeros ahead of the newest segment's end, in the background. */
 void segments_prepare(struct log_engine *log);
-/* Before writing [offset, offset + size) of the newest: waits for a preparation in the way. */
+/* Before writing the newest up to `end`: waits for zeros that are being written there. */
 void segments_claim(struct log_engine *log, uint64_t end);
 void segments_wait_prepared(struct log_engine *log);
 /* Removes the file of an emptied segment, and its hint. */

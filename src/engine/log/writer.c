@@ -270,8 +270,9 @@ void writer_commit(struct log_engine *log)
     version_publish(log);
     segment_fix(log->newest);
     stat_add(&log->stat_groups, 1);
-    stat_set(&log->stat_disk_bytes,
-             stat_get(&log->stat_disk_bytes) + log->newest->size - log->group_offset);
+    uint32_t size = log->newest->size - log->group_offset;
+    stat_add(&log->stat_disk_bytes, size);
+    log->group_size_mean = log->group_size_mean / 8 * 7 + size / 8;
     stat_set(&log->stat_index_bytes, log->slab.used_bytes);
     group_complete(log, 0);
     segments_prepare(log);
