@@ -45,21 +45,16 @@ struct block {
 static struct {
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t changed;
-    bool hold_writes;
-    bool hold_syncs;
+    bool hold_writes, hold_syncs;
     bool hold_zeros;        /* syncs of what is prepared ahead of the log */
     unsigned writes_passed; /* tickets for writes that go on although they are held up */
-    unsigned writes_held;
-    unsigned syncs_held;
-    unsigned zeros_held;
-    int zeros_error;         /* of writes of these */
+    unsigned writes_held, syncs_held, zeros_held;
     unsigned writes;         /* done */
     unsigned syncs;          /* begun */
     unsigned writes_at_sync; /* done when the last sync began */
-    int write_error;
-    int sync_error;
-    uint64_t memory;
-    uint64_t memory_max;
+    int write_error, sync_error;
+    int zeros_error; /* of writes of these */
+    uint64_t memory, memory_max;
     struct block blocks[BLOCKS_MAX];
     char unlinked[64][32];
     unsigned unlinked_count;

@@ -531,15 +531,16 @@ static void *compaction_thread(void *arg)
     struct log_engine *log = arg;
     struct compaction *compaction = &log->compaction;
     pace_thread();
-    while (!compaction_is_stopping(log)) {
-        uint32_t signals = compaction_signals(log);
+    for (;;) {
+        uint32_t signals = compaction_signals(log); /* before all that is looked at */
+        if (compaction_is_stopping(log))
+            return NULL;
         bool any = emptied_bury(log);
         if (atomic_exchange_explicit(&compaction->handed_over, false, memory_order_acquire))
             victim_work(log);
         else if (!any)
             futex_wait(&compaction->signals, signals, -1);
     }
-    return NULL;
 }
 
 void compaction_bury(struct log_engine *log, struct segment *segment)
