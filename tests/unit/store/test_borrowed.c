@@ -281,6 +281,7 @@ static void *reader_main(void *arg)
             kvs_future_free(held[at]);
         }
         held[at] = scan(reader->target, 150, KVS_OP_FLAG_BORROW, &pairs, &count);
+        usleep(50); /* leaves time to compaction, which has a lower priority */
     } while (!atomic_load_explicit(reader->stop, memory_order_relaxed));
     for (unsigned i = 0; i < HELD; i++)
         kvs_future_free(held[i]);
