@@ -97,6 +97,7 @@ def test_acknowledged_values_survive_a_kill(directory):
 
 
 def test_stopping(directory):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where these tests run under nohup
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         with Server(directory) as server:
             server.ok("set", "a", "1")
