@@ -41,12 +41,12 @@ int __real_file_read(int fd, void *data, size_t size, uint64_t offset);
 int __wrap_file_read(int fd, void *data, size_t size, uint64_t offset);
 int __wrap_file_read_now(int fd, void *data, size_t size, uint64_t offset);
 
-static kvs_thread_pool *pool_of_reads;
+static _Atomic(kvs_thread_pool *) pool_of_reads;
 static pthread_t main_thread;
 
 void __wrap_pool_read_submit(kvs_thread_pool *pool, struct engine *engine, struct engine_read *read)
 {
-    pool_of_reads = pool;
+    atomic_store(&pool_of_reads, pool);
     atomic_fetch_add(&counted.to_pool, 1);
     __real_pool_read_submit(pool, engine, read);
 }
@@ -55,7 +55,8 @@ int __wrap_file_read(int fd, void *data, size_t size, uint64_t offset)
 {
     char thread[32] = "";
     pthread_getname_np(pthread_self(), thread, sizeof thread);
-    if (pool_of_reads != NULL && pool_is_current(pool_of_reads))
+    const kvs_thread_pool *pool = atomic_load(&pool_of_reads);
+    if (pool != NULL && pool_is_current(pool))
         atomic_fetch_add(&counted.reads_by_pool, 1);
     else if (pthread_equal(pthread_self(), main_thread) || strcmp(thread, "kvs-loop") == 0)
         atomic_fetch_add(&counted.reads_by_asker, 1);
@@ -73,7 +74,7 @@ int __wrap_file_read_now(int fd, void *data, size_t size, uint64_t offset)
 
 static void count_anew(bool is_cold)
 {
-    pool_of_reads = NULL;
+    atomic_store(&pool_of_reads, NULL);
     atomic_store(&counted.to_pool, 0);
     atomic_store(&counted.reads_by_pool, 0);
     atomic_store(&counted.reads_by_asker, 0);
