@@ -361,6 +361,8 @@ void segments_count(struct log_engine *log)
         live += segment->accounts.live_bytes;
         segments++;
     }
+    if (log->group_version != NULL) /* what the open group has is counted when it is written */
+        disk -= log->newest->size - log->group_offset;
     stat_set(&log->stat_disk_bytes, disk);
     stat_set(&log->stat_live_bytes, live);
     stat_set(&log->stat_segments, segments);
