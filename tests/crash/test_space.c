@@ -186,18 +186,19 @@ static void test_snapshots_hold_what_they_see(void **state)
         compact(&fixture);
         for (unsigned i = 0; i <= (round - 1) / 8; i++)
             check_all(&fixture, snapshots[i], i * 8);
-        wait_for_space(&fixture, once * 6); /* the store, three snapshots, and what is on its way */
+        /* Of 24 rounds: the store, three snapshots, segments that hold some of several. */
+        wait_for_space(&fixture, once * 8);
         uint64_t held = nameless_bytes(&fixture);
         assert_true(held > once / 2); /* so it is counted here */
         held_most = held > held_most ? held : held_most;
         assert_true(stats_of(&fixture).disk_bytes > stats_of(&fixture).live_bytes + once / 2);
     }
-    assert_true(held_most < once * 5);
+    assert_true(held_most < once * 7);
     for (unsigned i = 0; i < 3; i++) { /* from the oldest on */
         engine_snapshot_release(fixture.engine, snapshots[i]);
         set_all(&fixture, 25 + i, 0);
         compact(&fixture);
-        wait_for_space(&fixture, once * (5 - i));
+        wait_for_space(&fixture, once * (7 - i));
     }
     wait_for_space(&fixture, once * 5 / 4);
     while (nameless_bytes(&fixture) > 0 || stats_of(&fixture).disk_bytes != space_of(&fixture) ||
