@@ -120,9 +120,11 @@ static bool parse_head(kvs_slice head, struct http_request *request)
 enum http_parsed http_request_parse(kvs_slice bytes, struct http_request *ret_request,
                                     size_t *ret_size)
 {
+    if (bytes.data == NULL)
+        return HTTP_NEEDS_BYTES;
     size_t looked_at = bytes.size < HTTP_HEAD_SIZE_MAX ? bytes.size : HTTP_HEAD_SIZE_MAX;
-    const uint8_t *end = looked_at > 0 ? memmem(bytes.data, looked_at, "\r\n\r\n", 4) : NULL;
-    if (end == NULL && looked_at > 0 && memmem(bytes.data, looked_at, "\n\n", 2) != NULL)
+    const uint8_t *end = memmem(bytes.data, looked_at, "\r\n\r\n", 4);
+    if (end == NULL && memmem(bytes.data, looked_at, "\n\n", 2) != NULL)
         return HTTP_BAD; /* its head has ended, in lines of another kind: no use in waiting */
     if (end == NULL)
         return looked_at == HTTP_HEAD_SIZE_MAX ? HTTP_BAD : HTTP_NEEDS_BYTES;
