@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #define REFERENCE_TYPE "$@"
+#define FOLLOW_STEPS 400u /* a stream, its run and its block are looked up */
 
 /* --- making links ----------------------------------------------------------------------------- */
 
@@ -136,7 +137,9 @@ static int link_follow(struct reader *reader, struct target_cache *cache,
     int64_t position;
     if (!target_parse(event->link.data, &number, &name) || name.size > STREAM_NAME_SIZE_MAX)
         return 0;
-    int error = cache_find(reader, cache, name);
+    int error = reader_work(reader, FOLLOW_STEPS);
+    if (error == 0)
+        error = cache_find(reader, cache, name);
     if (error != 0 || !target_is_visible(&cache->visible, number))
         return error;
     struct link_target target = {.reader = reader, .event = event, .visible = &cache->visible};

@@ -531,6 +531,11 @@ int pattern_new(kvs_slice text, struct pattern **ret_pattern)
         return KVS_ERR_NO_MEMORY;
     int error =
         has_at(text, 0, "^(?!") ? compile_without(text, pattern) : compile(text, true, pattern);
+    uint32_t steps = 0;
+    for (const struct pattern *part = pattern; part != NULL; part = part->without)
+        steps += part->count;
+    if (error == 0 && steps > PATTERN_STEPS_MAX)
+        error = KVS_ERR_TOO_LARGE;
     if (error != 0) {
         pattern_free(pattern);
         return error;
@@ -557,6 +562,7 @@ struct places {
 
 struct matcher {
     const struct pattern *pattern;
+    uint64_t steps;
     uint32_t mark; /* of this byte of the text */
     uint32_t marks[PATTERN_STEPS_MAX];
     uint16_t stack[PATTERN_STEPS_MAX * 2];
@@ -571,6 +577,7 @@ static bool places_add(struct matcher *matcher, struct places *places, uint32_t 
     matcher->stack[depth++] = (uint16_t)from;
     while (depth > 0) {
         uint32_t at = matcher->stack[--depth];
+        matcher->steps++;
         if (matcher->marks[at] == matcher->mark)
             continue;
         matcher->marks[at] = matcher->mark;
@@ -599,38 +606,43 @@ static bool step_takes(const struct pattern *pattern, const struct step *step, u
     return (pattern->classes[step->value].bits[byte / 8] >> (byte % 8) & 1) != 0;
 }
 
-static bool matches(const struct pattern *pattern, kvs_slice text)
+/* One byte further. */
+static bool places_advance(struct matcher *matcher, const struct places *now, struct places *next,
+                           uint8_t byte)
 {
-    struct matcher matcher = {.pattern = pattern, .mark = 1, .at_begin = true};
-    struct places now = {0};
-    struct places next = {0};
-    matcher.at_end = text.size == 0;
-    if (places_add(&matcher, &now, 0))
-        return true;
-    for (size_t i = 0; i < text.size; i++) {
-        matcher.mark++;
-        matcher.at_begin = false;
-        matcher.at_end = i + 1 == text.size;
-        next.count = 0;
-        for (uint32_t k = 0; k < now.count; k++) {
-            const struct step *step = &pattern->steps[now.steps[k]];
-            if (step_takes(pattern, step, text.data[i]) &&
-                places_add(&matcher, &next, now.steps[k] + 1u))
-                return true;
-        }
-        if (places_add(&matcher, &next, 0)) /* or it begins here */
+    const struct pattern *pattern = matcher->pattern;
+    matcher->mark++;
+    matcher->steps += now->count;
+    next->count = 0;
+    for (uint32_t i = 0; i < now->count; i++) {
+        const struct step *step = &pattern->steps[now->steps[i]];
+        if (step_takes(pattern, step, byte) && places_add(matcher, next, now->steps[i] + 1u))
             return true;
-        now.count = next.count;
-        memcpy(now.steps, next.steps, next.count * sizeof next.steps[0]);
     }
-    return false;
+    return places_add(matcher, next, 0); /* or it begins here */
 }
 
-bool pattern_matches(const struct pattern *pattern, kvs_slice text)
+static bool matches(const struct pattern *pattern, kvs_slice text, uint64_t *steps)
+{
+    struct matcher matcher = {.pattern = pattern, .mark = 1, .at_begin = true};
+    struct places places[2];
+    places[0].count = 0;
+    matcher.at_end = text.size == 0;
+    bool found = places_add(&matcher, &places[0], 0);
+    for (size_t i = 0; i < text.size && !found; i++) {
+        matcher.at_begin = false;
+        matcher.at_end = i + 1 == text.size;
+        found = places_advance(&matcher, &places[i % 2], &places[(i + 1) % 2], text.data[i]);
+    }
+    *steps += matcher.steps;
+    return found;
+}
+
+bool pattern_matches(const struct pattern *pattern, kvs_slice text, uint64_t *steps)
 {
     for (const struct pattern *without = pattern->without; without != NULL;
          without = without->without)
-        if (matches(without, text))
+        if (matches(without, text, steps))
             return false;
-    return matches(pattern, text);
+    return matches(pattern, text, steps);
 }

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 
 #define ON_SPOT_SIZE_MAX (512u * 1024)
+#define ON_SPOT_WORK_MAX (64u * 1024)
 
 /* --- the page --------------------------------------------------------------------------------- */
 
@@ -35,6 +36,13 @@ int reader_event(struct reader *reader, size_t size, struct stream_event **ret_e
     *ret_event = &read->events[read->events_count++];
     **ret_event = (struct stream_event){0};
     return 0;
+}
+
+int reader_work(struct reader *reader, uint64_t steps)
+{
+    reader->read->work += steps;
+    return !reader->view->may_block && reader->read->work > ON_SPOT_WORK_MAX ? ENGINE_WOULD_BLOCK
+                                                                             : 0;
 }
 
 int reader_copy(struct reader *reader, const struct stream_record *record,
@@ -186,6 +194,7 @@ static void result_clear(struct stream_read *read)
     read->end = true;
     read->last_number = -1;
     read->considered = 0;
+    read->work = 0;
     read->cache_control = 0;
 }
 

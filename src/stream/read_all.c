@@ -2,8 +2,8 @@
  * stream/read_all.c: reading the log of all events, forward and backward, and filters.
  *
  * A forward read begins with the position given, a backward read before it. With a filter the read
- * ends also when it has looked at as many events as its window has; `next` is behind the last one
- * that it looked at.
+ * ends also when it has looked at as many events as its window has, or has worked as long as one
+ * page may: patterns come from outside. `next` is behind the last one that it looked at.
  */
 #include "stream/reader.h"
 
@@ -13,6 +13,8 @@
 #define SCAN_ENOUGH 3 /* never leaves this file */
 #define PREFIXES_MAX 1000u
 #define PREFIXES_SIZE_MAX (1024u * 1024)
+#define EVENT_STEPS 8u /* to look at an event, whatever the filter */
+#define COMPARED_A_STEP 64u
 
 /* --- filters ---------------------------------------------------------------------------------- */
 
@@ -71,13 +73,15 @@ void stream_filter_free(struct stream_filter *filter)
     mem_free(filter);
 }
 
-bool filter_matches(const struct stream_filter *filter, const struct stream_record *record)
+bool filter_matches(const struct stream_filter *filter, const struct stream_record *record,
+                    uint64_t *steps)
 {
     kvs_slice text = filter->subject == STREAM_FILTER_TYPE ? record->type : record->stream;
     if (filter->pattern != NULL)
-        return pattern_matches(filter->pattern, text);
+        return pattern_matches(filter->pattern, text, steps);
     for (uint32_t i = 0; i < filter->count; i++) {
         kvs_slice prefix = filter->prefixes[i];
+        *steps += 1 + prefix.size / COMPARED_A_STEP;
         if (text.size >= prefix.size &&
             (prefix.size == 0 || memcmp(text.data, prefix.data, prefix.size) == 0))
             return true;
@@ -95,19 +99,32 @@ struct all_walk {
     int64_t last;   /* position of the one looked at last; 0: none */
 };
 
+/* Is it of the page? */
+static int walk_select(struct reader *reader, const struct stream_record *record, bool *ret_takes)
+{
+    const struct stream_filter *filter = reader->read->filter;
+    uint64_t steps = EVENT_STEPS;
+    *ret_takes = filter == NULL || filter_matches(filter, record, &steps);
+    return filter != NULL ? reader_work(reader, steps) : 0;
+}
+
 static int walk_event(struct all_walk *walk, const struct block *block, uint32_t i)
 {
     struct reader *reader = walk->reader;
     struct stream_read *read = reader->read;
-    if (read->events_count == read->count || read->considered == walk->window)
+    if (read->events_count == read->count || read->considered == walk->window ||
+        read->work >= STREAM_READ_WORK_MAX)
         return SCAN_ENOUGH;
     block_prefetch(block, walk->backward ? i - BLOCK_EVENTS_AHEAD : i + BLOCK_EVENTS_AHEAD);
     struct stream_record record;
     uint64_t stream_id;
     int error = block_event(block, i, &record, &stream_id);
+    bool takes = false;
+    if (error == 0)
+        error = walk_select(reader, &record, &takes);
     if (error != 0)
         return error;
-    if (read->filter == NULL || filter_matches(read->filter, &record)) {
+    if (takes) {
         struct stream_event *event;
         error = reader_event(reader, record_bytes(&record), &event);
         if (error != 0)

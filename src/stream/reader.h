@@ -6,8 +6,8 @@
  *   read_all.c     the log forward and backward, filters
  *   links.c        what links lead to
  *
- * A page is copied out of the view into the read's arena. It ends by its count, or by its size:
- * then it is short and `next` says where to go on.
+ * A page is copied out of the view into the read's arena. It ends by its count, by its size, or,
+ * with a filter, by the work it was: then it is short and `next` says where to go on.
  */
 #ifndef STREAM_READER_H
 #define STREAM_READER_H
@@ -36,6 +36,8 @@ static inline void reader_event_drop(struct reader *reader)
 {
     reader->read->events_count--;
 }
+/* More was done, in steps of a few nanoseconds: ENGINE_WOULD_BLOCK when it is too much for a loop. */
+int reader_work(struct reader *reader, uint64_t steps);
 /* A copy of the record, and of all it points to. */
 int reader_copy(struct reader *reader, const struct stream_record *record,
                 struct stream_record *ret_record);
@@ -62,7 +64,9 @@ int read_stream_forward(struct reader *reader);
 int read_stream_backward(struct reader *reader);
 /* read_all.c */
 int read_all(struct reader *reader, bool backward);
-bool filter_matches(const struct stream_filter *filter, const struct stream_record *record);
+/* Adds the steps it took, as read->work counts them. */
+bool filter_matches(const struct stream_filter *filter, const struct stream_record *record,
+                    uint64_t *steps);
 
 /* Gives the links of the page what they lead to. READER_FULL: the page was cut; events_count says
  * where. */

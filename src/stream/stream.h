@@ -29,6 +29,8 @@
 #define STREAM_EVENT_SIZE_MAX (16u * 1024 * 1024 - 10000) /* type, data and metadata */
 #define STREAM_WRITE_SIZE_MAX (64u * 1024 * 1024)         /* of all its events */
 #define STREAM_READ_COUNT_MAX 4096u
+/* Of the filter of one page, which then ends behind the event it was looking at. */
+#define STREAM_READ_WORK_MAX (4u * 1024 * 1024)
 #define STREAM_READ_SIZE_DEFAULT (4u * 1024 * 1024)
 
 /* Expected versions; from 0 on: the number of the last event. */
@@ -194,7 +196,7 @@ struct stream_read {
     int64_t from;
     uint32_t count;         /* 1 to STREAM_READ_COUNT_MAX */
     uint32_t size_max;      /* bytes of the page, but one event at least; 0: the default */
-    uint32_t search_window; /* all, with a filter: events to look at; 0: count */
+    uint32_t search_window; /* all, with a filter: events to look at, at most; 0: count */
     const struct stream_filter *filter;
     const struct stream_user *user;
 
@@ -208,6 +210,7 @@ struct stream_read {
     int64_t last_number;   /* of the stream: -1 none, STREAM_NUMBER_DELETED */
     int64_t last_position; /* of the whole log; 0: it is empty */
     int64_t considered;    /* all: events that were looked at, matching or not */
+    uint64_t work;         /* steps of a few ns: of filters, and of links that were followed */
     int64_t cache_control; /* seconds, 0: not said */
 
     /* the streams' own */

@@ -143,7 +143,10 @@ static void try_pattern(kvs_slice bytes)
     struct pattern *pattern;
     if (pattern_new(slice_make(bytes.data, size), &pattern) != 0)
         return;
-    (void)pattern_matches(pattern, slice_make(bytes.data + size, bytes.size - size));
+    uint64_t steps = 0;
+    kvs_slice text = slice_make(bytes.data + size, bytes.size - size);
+    (void)pattern_matches(pattern, text, &steps);
+    require(steps <= (text.size + 1) * 3 * PATTERN_STEPS_MAX);
     pattern_free(pattern);
 }
 

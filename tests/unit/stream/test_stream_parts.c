@@ -15,9 +15,10 @@ static void assert_pattern(const char *text, const char *matching, const char *o
 {
     struct pattern *pattern;
     assert_int_equal(pattern_new(slice_of_string(text), &pattern), 0);
-    if (matching != NULL && !pattern_matches(pattern, slice_of_string(matching)))
+    uint64_t steps = 0;
+    if (matching != NULL && !pattern_matches(pattern, slice_of_string(matching), &steps))
         fail_msg("/%s/ does not match \"%s\"", text, matching);
-    if (other != NULL && pattern_matches(pattern, slice_of_string(other)))
+    if (other != NULL && pattern_matches(pattern, slice_of_string(other), &steps))
         fail_msg("/%s/ matches \"%s\"", text, other);
     pattern_free(pattern);
 }
@@ -87,6 +88,9 @@ static void test_bad_patterns(void **state)
     assert_int_equal(pattern_new(S("((a{100}){100}){100}"), &pattern), KVS_ERR_TOO_LARGE);
     assert_int_equal(pattern_new(S("^(?!a)(?!b)(?!c)(?!d)(?!e)(?!f)(?!g)(?!h)(?!i)"), &pattern),
                      KVS_ERR_TOO_LARGE);
+    assert_int_equal(pattern_new(S("^(?!a{500})b{500}"), &pattern), 0);
+    pattern_free(pattern);
+    assert_int_equal(pattern_new(S("^(?!a{500})(?!b{500})c{500}"), &pattern), KVS_ERR_TOO_LARGE);
     char deep[100];
     memset(deep, '(', sizeof deep);
     assert_int_equal(pattern_new(slice_make(deep, sizeof deep), &pattern), KVS_ERR_TOO_LARGE);
@@ -102,6 +106,12 @@ static void test_hostile_pattern(void **state)
     assert_pattern("^(a+)+$", text, NULL);
     assert_pattern("^(a|a)*b$", NULL, text);
     assert_pattern("(x+x+)+y", NULL, text);
+    struct pattern *pattern;
+    uint64_t steps = 0;
+    assert_int_equal(pattern_new(S("(.*){50}x"), &pattern), 0);
+    assert_false(pattern_matches(pattern, slice_of_string(text), &steps));
+    assert_in_range(steps, 150 * sizeof text, 3 * 160 * sizeof text); /* it has some 150 steps */
+    pattern_free(pattern);
 }
 
 static struct block_builder block_of_two(void)

@@ -327,6 +327,67 @@ static void test_filters(void **state)
                      KVS_ERR_INVALID_ARGUMENT);
 }
 
+static struct stream_filter *filter_of(bool is_regex, const kvs_slice *patterns, uint32_t count)
+{
+    struct stream_filter *filter;
+    assert_int_equal(stream_filter_new(STREAM_FILTER_STREAM, is_regex, patterns, count, &filter),
+                     0);
+    return filter;
+}
+
+/* A pattern that is much work ends its pages early, and reads come through all the same. */
+static void test_filter_of_much_work(void **state)
+{
+    char name[3001];
+    memset(name, 'a', 3000);
+    name[3000] = '\0';
+    for (unsigned i = 0; i < 40; i++) {
+        name[0] = (char)('a' + i % 20);
+        append(name, i, 1);
+    }
+    append("ends-with-x", 40, 1);
+    kvs_slice pattern = S("(.*){50}x");
+    struct stream_filter *filter = filter_of(true, &pattern, 1);
+    struct stream_read read = {.kind = STREAM_READ_ALL_FORWARD,
+                               .count = 100,
+                               .search_window = UINT32_MAX,
+                               .filter = filter};
+    unsigned found = 0, pages = 0, considered = 0;
+    do {
+        read_wait(&read);
+        assert_true(read.considered > 0);
+        /* One event behind the bound, at most; of these it takes less than 2,000,000. */
+        assert_true(read.work < STREAM_READ_WORK_MAX + 2000000);
+        found += read.events_count;
+        considered += (unsigned)read.considered;
+        pages++;
+        read.from = read.next;
+        stream_read_release(&read);
+    } while (!read.end);
+    assert_int_equal(found, 1);
+    assert_int_equal(considered, 41);
+    assert_in_range(pages, 5, 41);
+    stream_filter_free(filter);
+}
+
+/* Many prefixes are work as well: not for a loop. */
+static void test_filter_of_many_prefixes(void **state)
+{
+    kvs_slice prefixes[1000];
+    for (unsigned i = 0; i < 1000; i++)
+        prefixes[i] = S("x");
+    append("a", 0, 50);
+    append("a", 50, 50);
+    struct stream_filter *filter = filter_of(false, prefixes, 1000);
+    struct stream_read read = {.kind = STREAM_READ_ALL_FORWARD, .count = 100, .filter = filter};
+    assert_false(streams_read_answer(fixture.streams, &read));
+    read_wait(&read);
+    assert_int_equal(read.considered, 100);
+    assert_true(read.work >= 100 * 1000);
+    stream_read_release(&read);
+    stream_filter_free(filter);
+}
+
 /* --- links ------------------------------------------------------------------------------------ */
 
 static void append_link(const char *stream, unsigned id, const char *data)
@@ -594,15 +655,26 @@ static void test_default_access(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_event),        TEST(test_forward),
-        TEST(test_backward),     TEST(test_interleaved),
-        TEST(test_max_count),    TEST(test_truncate_before),
-        TEST(test_max_age),      TEST(test_metastream_keeps_one),
-        TEST(test_all),          TEST(test_page_by_size),
-        TEST(test_filters),      TEST(test_links),
-        TEST(test_derived),      TEST(test_derived_links),
-        TEST(test_more_derived), TEST(test_longest_derived_names),
-        TEST(test_access),       TEST(test_default_access),
+        TEST(test_event),
+        TEST(test_forward),
+        TEST(test_backward),
+        TEST(test_interleaved),
+        TEST(test_max_count),
+        TEST(test_truncate_before),
+        TEST(test_max_age),
+        TEST(test_metastream_keeps_one),
+        TEST(test_all),
+        TEST(test_page_by_size),
+        TEST(test_filters),
+        TEST(test_filter_of_much_work),
+        TEST(test_filter_of_many_prefixes),
+        TEST(test_links),
+        TEST(test_derived),
+        TEST(test_derived_links),
+        TEST(test_more_derived),
+        TEST(test_longest_derived_names),
+        TEST(test_access),
+        TEST(test_default_access),
     };
     return stream_tests_run("stream-read", tests, sizeof tests / sizeof tests[0]);
 }
