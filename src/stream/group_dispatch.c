@@ -18,7 +18,6 @@
 #include "base/checksum.h"
 #include "base/mem.h"
 
-#include <jansson.h>
 #include <stdio.h>
 
 #define PINNED_LOOK_MAX 64u /* messages behind one whose member is full */
@@ -68,12 +67,11 @@ static uint64_t pin_of(kvs_slice text)
 /* False: the metadata names none. */
 static bool correlation_pin(kvs_slice metadata, uint64_t *ret_pin)
 {
-    json_t *object = json_loadb((const char *)metadata.data, metadata.size, JSON_ALLOW_NUL, NULL);
-    const json_t *id = json_object_get(object, "$correlationId");
-    bool found = json_is_string(id);
+    struct buf id = BUF_INIT;
+    bool found = metadata_correlation_id(metadata, &id) == 0 && id.size > 0;
     if (found)
-        *ret_pin = pin_of(slice_make(json_string_value(id), json_string_length(id)));
-    json_decref(object);
+        *ret_pin = pin_of(buf_slice(&id));
+    buf_deinit(&id);
     return found;
 }
 

@@ -36,7 +36,7 @@ static inline void reader_event_drop(struct reader *reader)
 {
     reader->read->events_count--;
 }
-/* More was done, in steps of a few nanoseconds: ENGINE_WOULD_BLOCK when it is too much for a loop. */
+/* More was done, in steps of a few nanoseconds. ENGINE_WOULD_BLOCK: too much for a loop. */
 int reader_work(struct reader *reader, uint64_t steps);
 /* A copy of the record, and of all it points to. */
 int reader_copy(struct reader *reader, const struct stream_record *record,

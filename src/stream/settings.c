@@ -2,7 +2,11 @@
 #include "stream/settings.h"
 
 #include "base/bytes.h"
-#include "stream/json_text.h"
+#include "stream/json_scan.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
 
 #define RECORD_VERSION 1u
 #define RECORD_SIZE 56u
@@ -11,6 +15,8 @@
 #define ACL_NOT_SAID UINT16_MAX
 #define ACL_NAMES_MAX 1024u
 #define ACL_NAME_SIZE_MAX 1024u
+/* Of a text of so many bytes in JSON: each may be written as \uXXXX, and there are the quotes. */
+#define JSON_TEXT_SIZE_MAX(size) (6u * (size) + 2)
 
 static const char *const right_keys[STREAM_RIGHTS] = {[STREAM_RIGHT_READ] = "$r",
                                                       [STREAM_RIGHT_WRITE] = "$w",
@@ -90,27 +96,16 @@ int settings_encode(const struct stream_settings *settings, struct buf *to)
 
 /* --- JSON ------------------------------------------------------------------------------------- */
 
-/* A JSON object or NULL; *ret_error says whether it was for lack of memory. */
-static json_t *object_of(kvs_slice json, int *ret_error)
+/* A tree of one value that json_scan_object gave, or NULL; *ret_error says whether it was for lack
+ * of memory. */
+static json_t *tree_of(kvs_slice value, int *ret_error)
 {
     json_error_t error;
-    json_t *object = json_loadb((const char *)json.data, json.size, JSON_ALLOW_NUL, &error);
-    *ret_error = object == NULL && json_error_code(&error) == json_error_out_of_memory
-                     ? KVS_ERR_NO_MEMORY
-                     : 0;
-    if (object != NULL && !json_is_object(object)) {
-        json_decref(object);
-        return NULL;
-    }
-    return object;
-}
-
-/* A positive whole number, else 0. */
-static int64_t positive_of(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    json_int_t number = json_is_integer(value) ? json_integer_value(value) : 0;
-    return number > 0 ? (int64_t)number : 0;
+    json_t *tree =
+        json_loadb((const char *)value.data, value.size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
+    *ret_error =
+        tree == NULL && json_error_code(&error) == json_error_out_of_memory ? KVS_ERR_NO_MEMORY : 0;
+    return tree;
 }
 
 static int acl_append_name(struct buf *to, const json_t *name)
@@ -125,8 +120,23 @@ static bool name_is_usable(const json_t *name)
     return json_is_string(name) && json_string_length(name) <= ACL_NAME_SIZE_MAX;
 }
 
-/* A string or an array of strings; what else is there says nothing. */
-static int acl_append_right(struct buf *to, const json_t *value)
+/* Can a tree be made of what is said of a right? */
+static bool right_is_small(kvs_slice value)
+{
+    kvs_slice name;
+    size_t at = 0;
+    size_t count = 0;
+    if (value.size == 0 || value.data[0] != '[')
+        return value.size > 0 && value.size <= JSON_TEXT_SIZE_MAX(ACL_NAME_SIZE_MAX);
+    while (json_scan_array(value, &at, &name)) {
+        if (++count > ACL_NAMES_MAX || name.data[0] != '"' ||
+            name.size > JSON_TEXT_SIZE_MAX(ACL_NAME_SIZE_MAX))
+            return false;
+    }
+    return true;
+}
+
+static int acl_append_names(struct buf *to, const json_t *value)
 {
     if (name_is_usable(value)) {
         int error = buf_append_u16(to, 1);
@@ -142,94 +152,126 @@ static int acl_append_right(struct buf *to, const json_t *value)
     return error;
 }
 
-/* Appends nothing when nothing is said. */
-static int acl_append(struct buf *to, const json_t *acl)
+/* A string or an array of strings; what else is there says nothing. */
+static int acl_append_right(struct buf *to, kvs_slice value)
 {
-    if (!json_is_object(acl))
+    int error = 0;
+    json_t *tree = right_is_small(value) ? tree_of(value, &error) : NULL;
+    if (error == 0)
+        error = acl_append_names(to, tree);
+    json_decref(tree);
+    return error;
+}
+
+/* Appends nothing when nothing is said. */
+static int acl_append(struct buf *to, kvs_slice acl)
+{
+    kvs_slice rights[STREAM_RIGHTS];
+    if (!json_scan_object(acl, right_keys, STREAM_RIGHTS, rights))
         return 0;
     int error = 0;
     for (unsigned i = 0; error == 0 && i < STREAM_RIGHTS; i++)
-        error = acl_append_right(to, json_object_get(acl, right_keys[i]));
+        error = acl_append_right(to, rights[i]);
     return error;
 }
 
 int settings_of_json(kvs_slice json, struct stream_settings *settings, struct buf *acl)
 {
-    int error;
-    json_t *object = object_of(json, &error);
-    if (error != 0)
-        return error;
+    enum { ACL, TRUNCATE_BEFORE, MAX_COUNT, MAX_AGE, CACHE_CONTROL, KEYS };
+    static const char *const keys[KEYS] = {"$acl", "$tb", "$maxCount", "$maxAge", "$cacheControl"};
+    kvs_slice values[KEYS];
+    (void)json_scan_object(json, keys, KEYS, values);
     struct buf parsed = BUF_INIT;
-    error = acl_append(&parsed, json_object_get(object, "$acl"));
+    int error = acl_append(&parsed, values[ACL]);
     if (error != 0) {
         buf_deinit(&parsed);
-        json_decref(object);
         return error;
     }
     buf_deinit(acl);
     *acl = parsed;
     settings->acl = buf_slice(acl);
-    settings->truncate_before = positive_of(object, "$tb");
-    settings->max_count = positive_of(object, "$maxCount");
-    settings->max_age_s = positive_of(object, "$maxAge");
-    settings->cache_control_s = positive_of(object, "$cacheControl");
-    json_decref(object);
+    settings->truncate_before = json_scan_positive(values[TRUNCATE_BEFORE]);
+    settings->max_count = json_scan_positive(values[MAX_COUNT]);
+    settings->max_age_s = json_scan_positive(values[MAX_AGE]);
+    settings->cache_control_s = json_scan_positive(values[CACHE_CONTROL]);
     return 0;
 }
 
 /* Most events have no such member, and no JSON is read for them. */
 int metadata_correlation_id(kvs_slice json, struct buf *ret_id)
 {
-    static const char key[] = "$correlationId";
-    int error;
+    static const char *const key = "$correlationId";
+    kvs_slice value;
     buf_clear(ret_id);
-    if (json.size < sizeof key || memmem(json.data, json.size, key, sizeof key - 1) == NULL)
+    if (json.size <= strlen(key) || memmem(json.data, json.size, key, strlen(key)) == NULL ||
+        !json_scan_object(json, &key, 1, &value) ||
+        value.size > JSON_TEXT_SIZE_MAX(STREAM_NAME_SIZE_MAX) || value.size == 0)
         return 0;
-    json_t *object = object_of(json, &error);
-    const json_t *id = json_object_get(object, key);
+    int error = 0;
+    json_t *id = value.data[0] == '"' ? tree_of(value, &error) : NULL;
     if (json_is_string(id) && json_string_length(id) <= STREAM_NAME_SIZE_MAX)
         error = buf_append(ret_id, json_string_value(id), json_string_length(id));
-    json_decref(object);
+    json_decref(id);
     return error;
 }
 
+static const char *const truncate_key = "$tb";
+
 bool metadata_has_truncate_before(kvs_slice json)
 {
-    int error;
-    json_t *object = object_of(json, &error);
-    bool has = positive_of(object, "$tb") > 0;
-    json_decref(object);
-    return has;
+    kvs_slice value;
+    return json_scan_object(json, &truncate_key, 1, &value) && json_scan_positive(value) > 0;
+}
+
+/* Where an object's closing brace stands, and whether it has no members. */
+static size_t object_end(kvs_slice object, bool *ret_empty)
+{
+    size_t end = object.size - 1;
+    while (object.data[end] != '}')
+        end--;
+    size_t before = end - 1;
+    while (memchr(" \t\r\n", object.data[before], 4) != NULL)
+        before--;
+    *ret_empty = object.data[before] == '{';
+    return end;
 }
 
 int metadata_with_truncate_before(kvs_slice json, int64_t truncate_before, struct buf *to)
 {
-    int error;
-    json_t *object = object_of(json, &error);
+    char member[40];
+    kvs_slice value;
+    if (!json_scan_object(json, &truncate_key, 1, &value))
+        json = slice_of_string("{}");
+    int error = buf_reserve(to, json.size + sizeof member);
     if (error != 0)
         return error;
-    if (object == NULL)
-        object = json_object();
-    if (object == NULL || json_object_set_new(object, "$tb", json_integer(truncate_before)) != 0) {
-        json_decref(object);
-        return KVS_ERR_NO_MEMORY;
+    size_t begin, end;
+    if (value.size > 0) {
+        begin = (size_t)(value.data - json.data);
+        end = begin + value.size;
+        snprintf(member, sizeof member, "%" PRId64, truncate_before);
+    } else {
+        bool is_empty;
+        begin = end = object_end(json, &is_empty);
+        snprintf(member, sizeof member, "%s\"%s\":%" PRId64, is_empty ? "" : ",", truncate_key,
+                 truncate_before);
     }
-    return json_append(object, to);
+    (void)buf_append(to, json.data, begin);
+    (void)buf_append(to, member, strlen(member));
+    return buf_append(to, json.data + end, json.size - end);
 }
 
 /* --- who may what ----------------------------------------------------------------------------- */
 
 int default_acls_of_json(kvs_slice json, struct default_acls *ret_acls)
 {
-    int error;
-    json_t *object = object_of(json, &error);
-    if (error != 0)
-        return error;
+    static const char *const keys[] = {"$userStreamAcl", "$systemStreamAcl"};
+    kvs_slice values[2];
     struct default_acls acls = {0};
-    error = acl_append(&acls.of_users, json_object_get(object, "$userStreamAcl"));
+    (void)json_scan_object(json, keys, 2, values);
+    int error = acl_append(&acls.of_users, values[0]);
     if (error == 0)
-        error = acl_append(&acls.of_system, json_object_get(object, "$systemStreamAcl"));
-    json_decref(object);
+        error = acl_append(&acls.of_system, values[1]);
     if (error != 0) {
         default_acls_deinit(&acls);
         return error;
