@@ -15,7 +15,7 @@
 #define PREFACE "PRI * HTTP/2.0\r\n" /* how HTTP/2 begins: RFC 9113, section 3.4 */
 #define OUT_MAX (256u * 1024)        /* unwritten answers that stop the reading */
 #define TICK_MS 1000u
-#define HELLO_TIMEOUT_MS 10000u /* for the first bytes; and between requests of HTTP/1.1 */
+#define HELLO_TIMEOUT_MS 10000u /* for the first bytes; and for each whole request of HTTP/1.1 */
 #define SLOW_TIMEOUT_MS 60000u  /* a peer that takes no answers */
 #define KEEPALIVE_S 60u
 #define ASSEMBLING_MAX (128u * 1024 * 1024)
@@ -159,6 +159,11 @@ static bool is_stuck(struct grpc_connection *connection, uint64_t now_ms)
     return now_ms - connection->sent_ms >= SLOW_TIMEOUT_MS;
 }
 
+static uint64_t hello_ms_max(const struct grpc_port *port)
+{
+    return port->handshake_ms_max != 0 ? port->handshake_ms_max : HELLO_TIMEOUT_MS;
+}
+
 static const char *check_time(struct connection *base, uint64_t now_ms)
 {
     struct grpc_connection *connection = of(base);
@@ -169,8 +174,8 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
     uint64_t still_ms = now_ms - connection->active_ms;
     if (connection->answering)
         return NULL;
-    if (connection->speaks != SPEAKS_HTTP2 && still_ms >= HELLO_TIMEOUT_MS)
-        return "it said nothing for too long";
+    if (connection->speaks != SPEAKS_HTTP2 && still_ms >= hello_ms_max(connection->at->port))
+        return "it asked nothing for too long";
     if ((unwritten > 0 && still_ms >= SLOW_TIMEOUT_MS) || is_stuck(connection, now_ms))
         return "it does not read its answers";
     return NULL;
@@ -317,6 +322,8 @@ static size_t take_http(struct grpc_connection *connection, kvs_slice bytes)
             send_answer(connection, &bad); /* what follows cannot be told apart: it ends */
         taken += size;
     }
+    if (taken > 0) /* a part of a request is no sign of life: it may come byte by byte */
+        connection->active_ms = loop_now_ms(connection->at->loop);
     return base->finishing ? bytes.size : taken;
 }
 
@@ -379,14 +386,13 @@ static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice b
             return bytes.size;
         }
     }
-    if (connection->speaks != SPEAKS_UNKNOWN)
-        connection->active_ms = now_ms;
     if (connection->speaks == SPEAKS_UNKNOWN) {
         *ret_wanted = sizeof(PREFACE) - 1;
         return 0;
     }
     if (connection->speaks == SPEAKS_HTTP1)
         return take_http(connection, bytes);
+    connection->active_ms = now_ms;
     /* An error leaves a GOAWAY to be sent, and ends the connection at the end of the turn. */
     grpc_conn_receive(connection->conn, now_ms, bytes);
     run(connection, now_ms);

@@ -95,7 +95,7 @@ struct grpc_port {
     uint64_t answers_bytes_max;        /* unsent, of one connection; 0: 64 MiB */
     uint32_t connections_max;          /* of the port; more are closed at once */
     struct tls_context *tls;           /* NULL: clear text */
-    uint64_t handshake_ms_max;         /* of TLS */
+    uint64_t handshake_ms_max;         /* of TLS, and for each request of HTTP/1.1; 0: 10 s */
     struct connections_memory *memory; /* what all connections of the server hold; NULL: any */
     _Atomic uint32_t connections;
 };

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import time
 import urllib.request
 
 from harness import ANY, SECONDS_MAX, Server, pd_of, run, CLIENT, tap
@@ -177,6 +178,36 @@ def test_floods_of_http2(directory):
 
 
 # --- the kvs protocol ----------------------------------------------------------------------------
+
+
+def let_go(address, begin):
+    """Sends one byte after the other until the server has enough of it."""
+    with connect(address) as peer:
+        peer.sendall(begin)
+        peer.settimeout(0.02)
+        deadline = time.monotonic() + SECONDS_MAX
+        while time.monotonic() < deadline:
+            try:
+                peer.sendall(b"x")
+                if peer.recv(1) == b"":
+                    return True
+            except socket.timeout:
+                continue
+            except OSError:  # closed before our last byte came
+                return True
+    return False
+
+
+def test_heads_of_http_that_come_byte_by_byte(directory):
+    with Server(directory, ANY, "--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0", "--eventstore=127.0.0.1:0",
+                "--http=127.0.0.1:0", "--slow-timeout", "0.2", "--log-level", "info") as server:
+        for line in (r"serving HTTP on (\S+)", r"status on (\S+)"):
+            deadline = time.monotonic() + SECONDS_MAX
+            while not (found := re.search(line, server.log())):
+                assert time.monotonic() < deadline, server.log()
+            assert let_go(found[1], b"GET / HTTP/1.1\r\nX: "), server.log()
+        assert "it asked nothing for too long" in server.log()
+        assert server.stop() == 0
 
 
 def test_large_values_that_nobody_takes(directory):
