@@ -7,7 +7,8 @@
  *
  * They go there in lists: what the tasks of one round start is submitted by a task behind them. So
  * the node begins one view, and the engine's writer is given one chain and woken once, for many.
- * A list does not grow beyond GATHERED_MAX: then the writer works while the loop makes the next.
+ * A list does not grow beyond GATHERED_MAX: then the writer works while the loop makes the next, and
+ * what it finds when it is done, from many lists, is its next group.
  */
 #include "client/txn/local.h"
 
@@ -20,7 +21,7 @@
 /* A lock wait in process may be as long as its caller likes. */
 #define LOCAL_WAIT_MAX_MS (24u * 3600 * 1000)
 #define LOCAL_BATCH_BYTES_MAX (256u * 1024 * 1024)
-#define GATHERED_MAX 64u
+#define GATHERED_MAX 8u
 
 struct local_transport {
     struct txn_transport base;

@@ -282,13 +282,12 @@ static void mutations_prefetch(struct log_engine *log, const struct engine_write
 {
     const struct node *roots[TREE_FIND_MANY_MAX];
     kvs_slice keys[TREE_FIND_MANY_MAX];
-    struct entry *entries[TREE_FIND_MANY_MAX];
     unsigned count = 0;
     for (uint32_t i = from; i < write->mutations_count && count < TREE_FIND_MANY_MAX; i++) {
         roots[count] = log->working.families[write->mutations[i].family].root;
         keys[count++] = write->mutations[i].key;
     }
-    tree_find_many_in(roots, keys, count, entries);
+    tree_prefetch_change(&log->tree, roots, keys, count);
 }
 
 int apply_write(struct log_engine *log, struct engine_write *write)

@@ -218,22 +218,33 @@ static inline unsigned prefix_lower_bound(const struct node *node, uint32_t pref
     return below;
 }
 
-/* Position of the first item that is not less than the key; is it equal? */
-static unsigned node_search(const struct node *node, kvs_slice key, bool *ret_equal)
+/* Where the key must be by head and prefixes alone: at the position that is returned or, if
+ * *ret_is_tied, somewhere from there on, which only whole keys can say. */
+static inline unsigned node_guess(const struct node *node, kvs_slice key, bool *ret_is_tied)
 {
-    *ret_equal = false;
+    *ret_is_tied = false;
     int order = head_compare(node, key);
     if (order != 0)
         return order < 0 ? 0 : node->count;
     uint32_t prefix = key_prefix(key, node->skip);
     unsigned low = prefix_lower_bound(node, prefix);
-    unsigned high = low;
+    *ret_is_tied = low < node->count && node->prefix[low] == prefix;
+    return low;
+}
+
+/* Position of the first item that is not less than the key, from `low` on, where the prefix is that
+ * of the key; is it equal? */
+static unsigned node_settle(const struct node *node, kvs_slice key, unsigned low, bool *ret_equal)
+{
+    uint32_t prefix = node->prefix[low];
+    unsigned high = low + 1;
+    *ret_equal = false;
     while (high < node->count && node->prefix[high] == prefix)
         high++;
-    /* Those with the same prefix: compare whole keys. Often they are versions of one key, of which
-     * the newest is first and asked for most; and the first has been fetched in advance. */
+    /* Often they are versions of one key, of which the newest is first and asked for most; and the
+     * first has been fetched in advance. */
     for (unsigned probe = low, step = 1; low < high; step *= 2) {
-        order = slice_compare(item_key(node, probe), key);
+        int order = slice_compare(item_key(node, probe), key);
         if (order == 0) {
             *ret_equal = true;
             return probe;
@@ -247,6 +258,15 @@ static unsigned node_search(const struct node *node, kvs_slice key, bool *ret_eq
         probe = low + step < high ? low + step : (low + high) / 2;
     }
     return low;
+}
+
+/* Position of the first item that is not less than the key; is it equal? */
+static unsigned node_search(const struct node *node, kvs_slice key, bool *ret_equal)
+{
+    bool is_tied;
+    unsigned position = node_guess(node, key, &is_tied);
+    *ret_equal = false;
+    return is_tied ? node_settle(node, key, position, ret_equal) : position;
 }
 
 /* Child for a key: behind all separators that are not greater. */
@@ -338,59 +358,99 @@ static inline void node_prefetch(const struct node *node)
         __builtin_prefetch(&node->prefix[i]);
 }
 
-/* Where the key must be in the leaf, by its prefix alone: the key itself is not looked at. */
-static inline unsigned leaf_guess(const struct node *leaf, kvs_slice key)
+/* Several keys on their way down, each in its own node. */
+struct descent {
+    const kvs_slice *keys;
+    unsigned count;
+    const struct node *nodes[TREE_FIND_MANY_MAX];
+    unsigned positions[TREE_FIND_MANY_MAX];
+    bool is_tied[TREE_FIND_MANY_MAX];
+};
+
+/* Looks for each key in its node, as far as prefixes say, and has brought near what comes next. */
+static void descent_guess(struct descent *descent)
 {
-    if (key.size < leaf->skip)
-        return 0;
-    unsigned guess = prefix_lower_bound(leaf, key_prefix(key, leaf->skip));
-    return guess < leaf->count ? guess : 0;
+    for (unsigned i = 0; i < descent->count; i++) {
+        const struct node *node = descent->nodes[i];
+        if (node == NULL)
+            continue;
+        unsigned guess = node_guess(node, descent->keys[i], &descent->is_tied[i]);
+        descent->positions[i] = guess;
+        if (descent->is_tied[i])
+            __builtin_prefetch(&node->items[guess]);
+        if (node->level > 0)
+            __builtin_prefetch(&node->children[guess]);
+    }
+    for (unsigned i = 0; i < descent->count; i++) {
+        if (descent->nodes[i] != NULL && descent->is_tied[i])
+            __builtin_prefetch(descent->nodes[i]->items[descent->positions[i]]);
+    }
+}
+
+/* From inner nodes to their children; trees may differ in height. True: not all are in leaves. */
+static bool descent_step(struct descent *descent)
+{
+    bool deeper = false;
+    descent_guess(descent);
+    for (unsigned i = 0; i < descent->count; i++) {
+        const struct node *node = descent->nodes[i];
+        if (node == NULL || node->level == 0)
+            continue;
+        bool equal = false;
+        unsigned position = descent->positions[i];
+        if (descent->is_tied[i])
+            position = node_settle(node, descent->keys[i], position, &equal);
+        deeper |= node->level > 1;
+        descent->nodes[i] = node->children[position + equal];
+        node_prefetch(descent->nodes[i]);
+    }
+    return deeper;
+}
+
+static void descend(struct descent *descent, const struct node *const *roots, const kvs_slice *keys,
+                    unsigned count)
+{
+    assert(count <= TREE_FIND_MANY_MAX);
+    bool deeper = false; /* some have not come to a leaf */
+    descent->keys = keys;
+    descent->count = count;
+    for (unsigned i = 0; i < count; i++) {
+        descent->nodes[i] = roots[i];
+        deeper |= roots[i] != NULL && roots[i]->level > 0;
+    }
+    while (deeper)
+        deeper = descent_step(descent);
 }
 
 void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, unsigned count,
                        struct entry **ret_entries)
 {
-    const struct node *nodes[TREE_FIND_MANY_MAX];
-    unsigned positions[TREE_FIND_MANY_MAX] = {0};
-    assert(count <= TREE_FIND_MANY_MAX);
-    bool deeper = false; /* some have not come to a leaf */
+    struct descent descent;
+    descend(&descent, roots, keys, count);
+    descent_guess(&descent);
     for (unsigned i = 0; i < count; i++) {
-        nodes[i] = roots[i];
-        ret_entries[i] = NULL;
-        deeper |= nodes[i] != NULL && nodes[i]->level > 0;
-    }
-    while (deeper) {
-        deeper = false;
-        for (unsigned i = 0; i < count; i++) {
-            if (nodes[i] == NULL || nodes[i]->level == 0)
-                continue;
-            positions[i] = node_child(nodes[i], keys[i]);
-            __builtin_prefetch(&nodes[i]->children[positions[i]]);
-        }
-        for (unsigned i = 0; i < count; i++) {
-            if (nodes[i] == NULL || nodes[i]->level == 0)
-                continue;
-            deeper |= nodes[i]->level > 1;
-            nodes[i] = nodes[i]->children[positions[i]];
-            node_prefetch(nodes[i]);
-        }
-    }
-    for (unsigned i = 0; i < count; i++) {
-        if (nodes[i] == NULL)
-            continue;
-        positions[i] = leaf_guess(nodes[i], keys[i]);
-        __builtin_prefetch(&nodes[i]->items[positions[i]]);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        if (nodes[i] != NULL)
-            __builtin_prefetch(nodes[i]->items[positions[i]]);
-    }
-    for (unsigned i = 0; i < count; i++) {
+        const struct node *leaf = descent.nodes[i];
         bool equal = false;
-        unsigned position = nodes[i] != NULL ? node_search(nodes[i], keys[i], &equal) : 0;
-        if (equal)
-            ret_entries[i] = nodes[i]->items[position];
+        unsigned position = 0;
+        if (leaf != NULL && descent.is_tied[i])
+            position = node_settle(leaf, keys[i], descent.positions[i], &equal);
+        ret_entries[i] = equal ? leaf->items[position] : NULL;
     }
+}
+
+void tree_prefetch_change(const struct tree_writer *writer, const struct node *const *roots,
+                          const kvs_slice *keys, unsigned count)
+{
+    struct descent descent;
+    descend(&descent, roots, keys, count);
+    for (unsigned i = 0; i < count; i++) {
+        const struct node *leaf = descent.nodes[i];
+        if (leaf == NULL || leaf->birth >= writer->birth)
+            continue;
+        for (unsigned at = 0; at < leaf->count; at += 8) /* all of it is going to be copied */
+            __builtin_prefetch(&leaf->items[at]);
+    }
+    descent_guess(&descent);
 }
 
 void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned count,

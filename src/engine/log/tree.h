@@ -133,6 +133,10 @@ void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned cou
 void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, unsigned count,
                        struct entry **ret_entries);
 
+/* Has all that changes of these keys will touch brought near, likewise. */
+void tree_prefetch_change(const struct tree_writer *writer, const struct node *const *roots,
+                          const kvs_slice *keys, unsigned count);
+
 /* Puts an entry in; one with the same key is replaced and given back: the caller retires it. On
  * NO_MEMORY the tree under *root is half changed: undo the group. */
 int tree_insert(struct tree_writer *writer, struct node **root, struct entry *entry,

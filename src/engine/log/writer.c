@@ -460,7 +460,6 @@ static struct task *writes_prefetch(struct log_engine *log, struct task *first)
 {
     const struct node *roots[TREE_FIND_MANY_MAX];
     kvs_slice keys[TREE_FIND_MANY_MAX];
-    struct entry *entries[TREE_FIND_MANY_MAX];
     unsigned count = 0;
     struct task *task = first;
     for (; task != NULL; task = task->next) {
@@ -475,7 +474,7 @@ static struct task *writes_prefetch(struct log_engine *log, struct task *first)
         }
     }
     if (count > 1)
-        tree_find_many_in(roots, keys, count, entries);
+        tree_prefetch_change(&log->tree, roots, keys, count);
     return task;
 }
 
