@@ -72,6 +72,7 @@ static int prepare(struct generator *generator, char *text)
 {
     const struct bench_options *options = generator->options;
     int error = target_open(&generator->target, options->url, &options->tls, text);
+    generator->target.sync = options->sync;
     if (error != 0)
         return error;
     generator->target.events = (struct target_events){

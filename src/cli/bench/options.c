@@ -3,6 +3,7 @@
 
 #include <kvs/error.h>
 #include <kvs/events.h>
+#include <kvs/store.h>
 
 #include <math.h>
 #include <stddef.h>
@@ -14,6 +15,8 @@ enum { WORDS_MAX = 128, CONNECTIONS_MAX = 1000000, PIPELINE_MAX = 65536, THREADS
 static const char *const distributions[] = {"uniform", "zipfian", NULL};
 static const char *const workloads[] = {"set",    "get",  "mixed",     "txn",  "rmw", "bank",
                                         "append", "read", "subscribe", "live", NULL};
+
+static const char *const sync_names[] = {"always", "interval", "never", NULL}; /* enum kvs_sync */
 
 #define AT(field) offsetof(struct bench_options, field)
 
@@ -60,6 +63,8 @@ static const struct arguments_option rows[] = {
      "open N more that send nothing (0)", 0, CONNECTIONS_MAX, NULL},
     {"timeout", 0, ARGUMENTS_SECONDS, AT(timeout_ms), "SECONDS",
      "give up after so long without any reply (10)", 1, 3600000, NULL},
+    {"sync", 0, ARGUMENTS_CHOICE, AT(sync), NULL, "log:DIR: when a write is acknowledged (always)",
+     0, 0, sync_names},
     {"tls-ca", 0, ARGUMENTS_STRING, AT(tls.ca), "FILE",
      "tikv:// over TLS: authorities to trust (PEM)", 0, 0, NULL},
     {"tls-cert", 0, ARGUMENTS_STRING, AT(tls.certificate), "FILE",
@@ -124,6 +129,11 @@ static int fail(char message[ARGUMENTS_MESSAGE_SIZE], const char *text)
     return KVS_ERR_INVALID_ARGUMENT;
 }
 
+static bool is_directory(const char *url)
+{
+    return strncmp(url, "log:", 4) == 0;
+}
+
 static int options_check(struct bench_options *options, char message[ARGUMENTS_MESSAGE_SIZE])
 {
     struct keyspace keyspace;
@@ -137,6 +147,8 @@ static int options_check(struct bench_options *options, char message[ARGUMENTS_M
         if (!(options->read_ratio >= 0.0 && options->read_ratio <= 1.0))
             return fail(message, "--read-ratio is a number from 0 to 1");
     }
+    if (options->sync != KVS_SYNC_ALWAYS && !is_directory(options->url))
+        return fail(message, "--sync is for log:DIR; a server has an option of its own");
     if (workload_is_transactions(options->workload) && options->txn_keys > options->keys)
         return fail(message, "--txn-keys is more than --keys");
     if (options->workload == WORKLOAD_BANK && options->keys < 2)
@@ -163,7 +175,7 @@ static void options_complete(struct bench_options *options)
         long processors = sysconf(_SC_NPROCESSORS_ONLN);
         options->threads = processors >= 4 ? (uint64_t)processors / 2 : 1;
     }
-    if (strncmp(options->url, "log:", 4) == 0)
+    if (is_directory(options->url))
         options->threads = 1; /* a directory is for one client */
     if (options->threads > options->connections)
         options->threads = options->connections;

@@ -33,6 +33,7 @@ static inline bool workload_is_events(unsigned workload)
 struct bench_options {
     const char *url;
     struct target_tls tls;
+    unsigned sync; /* enum kvs_sync, of log:DIR */
     uint64_t connections, idle_connections;
     uint64_t pipeline;
     uint64_t threads; /* 0 on the command line: half the processors */

@@ -50,6 +50,7 @@ struct kvs_store_options polled_options(const struct target *target)
 {
     return (struct kvs_store_options){
         .size = sizeof(struct kvs_store_options),
+        .sync = (enum kvs_sync)target->sync,
         .tls_ca = target->tls.ca,
         .tls_certificate = target->tls.certificate,
         .tls_key = target->tls.key,

@@ -108,6 +108,7 @@ struct target {
     char url[512]; /* of a store */
     struct target_events events;
     struct target_tls tls;
+    unsigned sync; /* enum kvs_sync, of a directory */
     char host[256];
     char port[8];
     struct sockaddr_storage address;

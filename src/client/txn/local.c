@@ -7,8 +7,8 @@
  *
  * They go there in lists: what the tasks of one round start is submitted by a task behind them. So
  * the node begins one view, and the engine's writer is given one chain and woken once, for many.
- * A list does not grow beyond GATHERED_MAX: then the writer works while the loop makes the next, and
- * what it finds when it is done, from many lists, is its next group.
+ * A list does not grow beyond GATHERED_MAX: then the writer works while the loop makes the next,
+ * and what has come by the time it is done, of many lists, is its next group.
  */
 #include "client/txn/local.h"
 

@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <kvs/error.h>
+#include <kvs/store.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,7 +44,9 @@ static void test_options(void **state)
                                       "--rate 1e10",
                                       "--key-size 2 --keys 101",
                                       "--duration 0",
-                                      "--value-size 257m"};
+                                      "--value-size 257m",
+                                      "--sync never tikv://h:1",
+                                      "--sync sometimes log:d"};
     struct bench_options options;
     char message[ARGUMENTS_MESSAGE_SIZE];
     assert_int_equal(parse(&options, "", message), 0);
@@ -54,6 +57,9 @@ static void test_options(void **state)
     assert_int_equal(options.threads, 2); /* no thread without a connection */
     assert_true(options.read_ratio == 1.0);
     assert_int_equal(options.value_size, 1024);
+    assert_int_equal(options.sync, KVS_SYNC_ALWAYS);
+    assert_int_equal(parse(&options, "--sync never log:d", message), 0);
+    assert_int_equal(options.sync, KVS_SYNC_NEVER);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         message[0] = '\0';
         if (parse(&options, bad[i], message) != KVS_ERR_INVALID_ARGUMENT || message[0] == '\0')
