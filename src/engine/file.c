@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -105,9 +106,21 @@ int file_open_direct(const char *path, int *ret_fd)
     return 0;
 }
 
+/* Whether a file may not grow so far (ulimit -f). */
+static bool is_beyond_limit(uint64_t end)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+           end > limit.rlim_cur;
+}
+
 int file_write_direct(int fd, const void *data, size_t size, uint64_t offset)
 {
+    errno = 0;
     int error = file_write(fd, data, size, offset);
+    /* The system cuts a write to a limit of file sizes, and then wants whole blocks. */
+    if (error == KVS_ERR_IO && errno == EINVAL && is_beyond_limit(offset + size))
+        return KVS_ERR_NO_SPACE;
     if (error == 0 && fault_hit(FAULT_FILE_SYNC))
         error = KVS_ERR_IO;
     return error;

@@ -145,8 +145,8 @@ def test_a_file_that_must_not_grow(directory):
         server.ok("set", "before", "1")
         soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
         size = os.stat(directory / "0000000001.seg").st_size
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, hard))
-        for _ in range(3):
+        for more in (0, 1001, 4096): # whole blocks, and none
+            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size + more, hard))
             result = server.client("import", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * 4000000))
             assert result.status == 1 and b"no space" in result.err, result
         assert server.ok("get", "before") == b"1\n"
