@@ -18,8 +18,6 @@
 #include <assert.h>
 #include <stdio.h>
 
-/* A lock wait in process may be as long as its caller likes. */
-#define LOCAL_WAIT_MAX_MS (24u * 3600 * 1000)
 #define LOCAL_BATCH_BYTES_MAX (256u * 1024 * 1024)
 #define GATHERED_MAX 8u
 
@@ -182,7 +180,6 @@ static int start_txn(struct local_engine *local, struct loop *loop)
     if (error == 0) {
         const struct txn_node_options options = {
             .max_ts = now_ts,
-            .wait_max_ms = LOCAL_WAIT_MAX_MS,
             .value_size_max = local->value_size_max,
             .dead_before_ts = now_ts,
         };

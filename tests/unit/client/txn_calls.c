@@ -771,6 +771,9 @@ static void test_dead_with_pessimistic_locks(void **state)
     assert_int_equal(ghost_lock(world.client, &ghost, "u2"), 0);
     wait_free(kvs_future_delay(world.runtime, 5));
     kvs_txn *txn = begin(true);
+    /* However long it would wait for a living one. */
+    kvs_slice key = text("u2");
+    assert_int_equal(wait_free(kvs_txn_lock(txn, &key, 1, INT32_MAX)), 0);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("u2"), text("v"))), 0);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("u1"), text("v"))), 0);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
