@@ -10,6 +10,9 @@
 
 #define INITIAL 1000
 #define TRIES_MAX 10000u
+#define WAIT_MS 1 /* for a lock */
+#define WAIT_SIMULATED_MS 5u
+#define PAUSE_SIMULATED_MS 2u
 
 void bank_broken(struct bank *bank, const char *what, uint64_t ts)
 {
@@ -21,6 +24,14 @@ void bank_broken(struct bank *bank, const char *what, uint64_t ts)
 uint64_t bank_ts(struct bank *bank)
 {
     return atomic_fetch_add(&bank->clock, 1u << TXN_TS_LOGICAL_BITS) + (1u << TXN_TS_LOGICAL_BITS);
+}
+
+void bank_pause(struct bank *bank)
+{
+    if (bank->clients_count > 1)
+        sched_yield();
+    else
+        atomic_fetch_add(&bank->clock, (uint64_t)PAUSE_SIMULATED_MS << TXN_TS_LOGICAL_BITS);
 }
 
 /* --- keys and values -------------------------------------------------------------------------- */
@@ -137,12 +148,14 @@ static int lock_once(struct work *work, unsigned i)
     lock.lock_ttl_ms = work->ttl_ms;
     lock.return_values = true;
     lock.is_first_lock = i == 0;
-    lock.wait_timeout_ms = rand_below(work->rand, 3) == 0 ? -1 : 5;
+    lock.wait_timeout_ms = rand_below(work->rand, 3) == 0 ? -1 : WAIT_MS;
     int result = txn_run(fixture_of(work), &lock.base);
     if (is_error(bank, result, "pessimistic lock: error")) {
         result = -1;
     } else if (lock.errors_count > 0) {
         result = lock.errors[0].kind;
+        if (result == TXN_ERROR_LOCKED && lock.wait_timeout_ms > 0)
+            atomic_fetch_add(&bank->clock, (uint64_t)WAIT_SIMULATED_MS << TXN_TS_LOGICAL_BITS);
         if (result == TXN_ERROR_LOCKED && !bank_resolve(bank, &lock.errors[0].lock, 0, NULL))
             result = -1;
     } else {
@@ -257,7 +270,7 @@ static int prewrite_part(struct work *work, const struct txn_mutation *mutations
     int result = TXN_ERROR_LOCKED;
     for (unsigned tries = 0; tries < TRIES_MAX && result == TXN_ERROR_LOCKED; tries++) {
         if (tries > 0)
-            sched_yield();
+            bank_pause(work->client->bank);
         result = prewrite_once(work, mutations, count, generation, ret_min);
     }
     return result;
@@ -353,7 +366,7 @@ static void commit_primary(struct work *work)
             work->commit_ts = bank_ts(bank);
         /* Readers with later timestamps come by. */
         for (uint64_t n = rand_below(work->rand, 3) * 20; n > 0; n--)
-            sched_yield();
+            bank_pause(bank);
         if (dies(work)) /* also: the answer is lost */
             return;
         struct txn_commit commit;

@@ -14,6 +14,8 @@ struct bank_name {
 
 void bank_broken(struct bank *bank, const char *what, uint64_t ts);
 uint64_t bank_ts(struct bank *bank);
+/* Lets others go on; when there are none, time. */
+void bank_pause(struct bank *bank);
 kvs_slice bank_key(unsigned i, struct bank_name *name);
 bool bank_value_parse(kvs_slice value, long long *ret_balance, unsigned *ret_count);
 long long bank_total(const struct bank *bank);

@@ -2,7 +2,6 @@
 #include "unit/txn/bank_parts.h"
 
 #include <kvs/error.h>
-#include <sched.h>
 
 #define TRIES_MAX 100000u
 
@@ -166,7 +165,7 @@ bool bank_resolve(struct bank *bank, const struct txn_lock_info *lock, uint64_t 
     if (known != NULL && known_add(known, lock, caller_ts, &fate))
         return true;
     if (!fate.is_decided) {
-        sched_yield();
+        bank_pause(bank);
         return true;
     }
     if (lock->type == TXN_OP_PESSIMISTIC_LOCK)
