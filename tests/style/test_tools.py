@@ -50,6 +50,36 @@ def test_a_program_that_skips_itself_is_no_failure():
     assert counted("FAIL", "1..2\nok 1 - a\nnot ok 2 # SKIP b\n", status=0) == (1, 0, 1)
 
 
+def test_all_is_built_before_anything_is_tested():
+    """And when a build fails, that is said at once."""
+    for failing in (None, "asan"):
+        runner = tool("run-tests")
+        steps = []
+
+        def step(name, kind, runner=runner, steps=steps, failing=failing):
+            steps.append((name, kind))
+            count = runner.Count()
+            if name == "build" and kind == failing:
+                count.fail(kind)
+            else:
+                count.passed += 1
+            return count
+
+        runner.run_build = lambda kind: step("build", kind)
+        runner.run_build_tests = lambda kind, suites, tests: step("tests", kind)
+        runner.run_lint = lambda: step("lint", "")
+        sys.argv = ["run-tests", "--builds", "test lint asan tsan"]
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            status = runner.main()
+        builds = [("build", kind) for kind in ("test", "asan", "tsan")]
+        if failing:
+            assert (status, steps) == (1, builds), (status, steps)
+            assert said.getvalue().endswith("2 passed, 1 failed\n"), said.getvalue()
+        else:
+            assert (status, steps) == (0, builds + [("tests", "test"), ("lint", ""), ("tests", "asan"), ("tests", "tsan")])
+            assert said.getvalue().endswith("4 passed, 0 failed\n"), said.getvalue()
+
+
 def test_a_lower_layer_may_not_include_a_higher_one():
     layers = tool("check-layers")
     path = tap.SOURCE_DIR / "src" / "base" / "buf.c"

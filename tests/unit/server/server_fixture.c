@@ -1,10 +1,8 @@
 /* See server_fixture.h. */
 #include "unit/server/server_fixture.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "test.h"
 
@@ -37,15 +35,4 @@ void directory_make(char path[64])
 {
     snprintf(path, 64, "/tmp/kvs-test-XXXXXX");
     assert_non_null(mkdtemp(path));
-}
-
-void directory_remove(const char *path)
-{
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL)
-        unlinkat(dirfd(directory), entry->d_name, 0);
-    if (directory != NULL)
-        closedir(directory);
-    rmdir(path);
 }

@@ -11,7 +11,7 @@ kvs_server *server_start(const struct kvs_server_options *options);
 /* Closes with a long grace time; no error is expected. */
 void server_stop(kvs_server *server);
 
-/* A fresh directory, and its removal with all files in it. */
+/* A fresh directory; its removal with all in it is contract/engine_fixture.c. */
 void directory_make(char path[64]);
 void directory_remove(const char *path);
 
