@@ -100,7 +100,8 @@ struct kvs_txn_options {
     uint8_t reserved;
     int32_t lock_wait_ms;    /* pessimistic: how long a call waits for locks of others; default
                                20000; KVS_TXN_LOCK_NO_WAIT: not at all */
-    uint32_t timeout_ms;     /* of each call, commit included; default the client's */
+    uint32_t timeout_ms;     /* of each call, commit included; default the client's. In process it
+                                is kept only when one of the two was given */
     uint64_t size_bytes_max; /* of all that it writes; default 100 MiB. Over it: TXN_TOO_LARGE */
     uint32_t count_max;      /* keys that it writes; default 300000 */
 };
@@ -210,7 +211,7 @@ typedef struct kvs_txn_conflict {
 /* After WRITE_CONFLICT, ALREADY_EXISTS, DEADLOCK, LOCK_TIMEOUT or LOCK_LOST: 0; else NOT_FOUND. */
 int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_conflict);
 
-/* --- housekeeping ----------------------------------------------------------------------------- */
+/* --- housekeeping: takes as long as it takes; kvs_future_timeout gives it less ----------------- */
 
 /*
  * Gives up what only reads before `safe_point` can see: ends all older transactions' locks, then

@@ -186,19 +186,27 @@ kvs_future *kvs_future_input(kvs_future *future, size_t i)
     return future->inputs[i];
 }
 
-kvs_future *kvs_future_timeout(kvs_future *future, int64_t timeout_ms)
+kvs_future *future_try_timeout(kvs_future *future, int64_t timeout_ms)
 {
-    if (future == NULL)
-        return NULL;
     kvs_future *delay = kvs_future_delay(future->runtime, timeout_ms);
     kvs_future *node = delay != NULL ? compose_new(NULL, future, timeout_rule, 2) : NULL;
     if (node == NULL) {
         kvs_future_free(delay);
-        inputs_discard(&future, 1);
-        return NULL;
+        return future;
     }
     bool valid = compose_take(node, future);
     return compose_begin(node, compose_take(node, delay) && valid);
+}
+
+kvs_future *kvs_future_timeout(kvs_future *future, int64_t timeout_ms)
+{
+    if (future == NULL)
+        return NULL;
+    kvs_future *timed = future_try_timeout(future, timeout_ms);
+    if (timed != future)
+        return timed;
+    inputs_discard(&future, 1);
+    return NULL;
 }
 
 /* --- on the loop --------------------------------------------------------------------------------

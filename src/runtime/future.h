@@ -96,4 +96,8 @@ bool future_decide(kvs_future *future);
  * static. */
 bool future_give_up(kvs_future *future, int error, const char *message);
 
+/* As kvs_future_timeout, of what is under way and must not be given up for want of memory: then it
+ * is the future itself, without a time. */
+kvs_future *future_try_timeout(kvs_future *future, int64_t timeout_ms);
+
 #endif

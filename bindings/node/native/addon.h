@@ -53,7 +53,7 @@ struct addon {
     struct resource *resources; /* open, or being closed */
     bool stopping;              /* the environment ends */
     unsigned holds;             /* the environment's and the resources' */
-    pthread_mutex_t lock;       /* of what follows */
+    pthread_mutex_t lock;       /* of what follows, and of whether a call is done */
     struct call *done;
     struct call *done_last;
     bool woken;
@@ -86,6 +86,7 @@ struct call {
     struct addon *addon;
     struct call *next;         /* of `done`, or of the spares */
     struct resource *resource; /* held */
+    kvs_store *store;          /* of an op that was submitted: is there until the op is done */
     kvs_future *future;        /* calls with a future */
     call_write_fn *write;
     uint32_t id;
@@ -96,6 +97,7 @@ struct call {
     int accepted_error;  /* is no failure: `write` says what came of it */
     struct watch *watch; /* held; NULL but for connection.c and an open of event streams */
     bool lets_process_end;
+    bool is_done; /* under the addon's lock */
 };
 
 /* --- addon.c --- */
@@ -187,7 +189,7 @@ napi_value resource_close_js(napi_env env, napi_callback_info info,
 /* Closes all, and waits. */
 void resources_close_all_blocking(struct addon *addon);
 
-/* --- arguments.c: each false with an exception pending --- */
+/* --- arguments.c: each false with an exception pending, a TypeError that begins with `what` --- */
 
 #define ARGUMENTS_MAX 12u
 
@@ -199,12 +201,12 @@ struct arguments {
 };
 
 bool arguments_begin(struct arguments *arguments, napi_env env, napi_callback_info info);
-bool argument_u32(struct arguments *arguments, unsigned i, uint32_t *ret_value);
-bool argument_double(struct arguments *arguments, unsigned i, double *ret_value);
+bool argument_u32(struct arguments *arguments, unsigned i, const char *what, uint32_t *ret_value);
+bool argument_double(struct arguments *arguments, unsigned i, const char *what, double *ret_value);
 /* A number or a BigInt that is not negative. */
-bool argument_u64(struct arguments *arguments, unsigned i, uint64_t *ret_value);
+bool argument_u64(struct arguments *arguments, unsigned i, const char *what, uint64_t *ret_value);
 /* A safe integer or a BigInt of 64 bits, with a sign. */
-bool argument_i64(struct arguments *arguments, unsigned i, int64_t *ret_value);
+bool argument_i64(struct arguments *arguments, unsigned i, const char *what, int64_t *ret_value);
 bool argument_boolean(struct arguments *arguments, unsigned i);
 bool argument_is_nullish(struct arguments *arguments, unsigned i);
 /* Bytes of a Buffer, Uint8Array or string: how many; then copied. */
@@ -212,7 +214,7 @@ bool bytes_size(napi_env env, napi_value value, const char *what, size_t *ret_si
 void bytes_copy(napi_env env, napi_value value, uint8_t *to, size_t size);
 /* A string, freed by free(). */
 bool argument_string(struct arguments *arguments, unsigned i, const char *what, char **ret_text);
-/* The named property; false: it is missing, null or undefined. */
+/* The named property; NULL when it is missing, null or undefined. */
 bool option_get(napi_env env, napi_value object, const char *name, napi_value *ret_value);
 
 bool take_text_option(napi_env env, napi_value object, const char *name, char **ret_text);

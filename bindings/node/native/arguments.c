@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SAFE_INTEGER_MAX 9007199254740991.0
+
 static bool type_error(napi_env env, const char *what, const char *wanted)
 {
     char text[160];
@@ -29,58 +31,58 @@ bool arguments_begin(struct arguments *arguments, napi_env env, napi_callback_in
     return true;
 }
 
-bool argument_u32(struct arguments *arguments, unsigned i, uint32_t *ret_value)
+bool argument_u32(struct arguments *arguments, unsigned i, const char *what, uint32_t *ret_value)
 {
     double number;
-    if (!argument_double(arguments, i, &number))
+    if (!argument_double(arguments, i, what, &number))
         return false;
     if (!(number >= 0 && number <= UINT32_MAX))
-        return type_error(arguments->env, "the number", "a whole number below 2^32");
+        return type_error(arguments->env, what, "a whole number below 2^32");
     *ret_value = (uint32_t)number;
     if (*ret_value < number) /* a time of less than a millisecond is not none */
         ++*ret_value;
     return true;
 }
 
-bool argument_double(struct arguments *arguments, unsigned i, double *ret_value)
+bool argument_double(struct arguments *arguments, unsigned i, const char *what, double *ret_value)
 {
     return napi_get_value_double(arguments->env, arguments->values[i], ret_value) == napi_ok ||
-           type_error(arguments->env, "the argument", "a number");
+           type_error(arguments->env, what, "a number");
 }
 
-bool argument_u64(struct arguments *arguments, unsigned i, uint64_t *ret_value)
+bool argument_u64(struct arguments *arguments, unsigned i, const char *what, uint64_t *ret_value)
 {
+    static const char wanted[] = "a BigInt of 64 bits or a safe integer, and not negative";
     double number;
     bool lossless = false;
     if (napi_get_value_double(arguments->env, arguments->values[i], &number) == napi_ok) {
-        if (!(number >= 0 && number <= 9007199254740991.0))
-            return type_error(arguments->env, "the number", "a safe integer that is not negative");
+        if (!(number >= 0 && number <= SAFE_INTEGER_MAX) || number != (double)(uint64_t)number)
+            return type_error(arguments->env, what, wanted);
         *ret_value = (uint64_t)number;
         return true;
     }
-    if (napi_get_value_bigint_uint64(arguments->env, arguments->values[i], ret_value, &lossless) !=
-            napi_ok ||
-        !lossless)
-        return type_error(arguments->env, "the argument", "a number or a BigInt of 64 bits");
-    return true;
+    return (napi_get_value_bigint_uint64(arguments->env, arguments->values[i], ret_value,
+                                         &lossless) == napi_ok &&
+            lossless) ||
+           type_error(arguments->env, what, wanted);
 }
 
-bool argument_i64(struct arguments *arguments, unsigned i, int64_t *ret_value)
+bool argument_i64(struct arguments *arguments, unsigned i, const char *what, int64_t *ret_value)
 {
+    static const char wanted[] = "a BigInt of 64 bits or a safe integer";
     double number;
     bool lossless = false;
     if (napi_get_value_double(arguments->env, arguments->values[i], &number) == napi_ok) {
-        if (!(number >= -9007199254740991.0 && number <= 9007199254740991.0) ||
+        if (!(number >= -SAFE_INTEGER_MAX && number <= SAFE_INTEGER_MAX) ||
             number != (double)(int64_t)number)
-            return type_error(arguments->env, "the number", "a safe integer");
+            return type_error(arguments->env, what, wanted);
         *ret_value = (int64_t)number;
         return true;
     }
-    if (napi_get_value_bigint_int64(arguments->env, arguments->values[i], ret_value, &lossless) !=
-            napi_ok ||
-        !lossless)
-        return type_error(arguments->env, "the argument", "a safe integer or a BigInt of 64 bits");
-    return true;
+    return (napi_get_value_bigint_int64(arguments->env, arguments->values[i], ret_value,
+                                        &lossless) == napi_ok &&
+            lossless) ||
+           type_error(arguments->env, what, wanted);
 }
 
 bool argument_boolean(struct arguments *arguments, unsigned i)
@@ -129,6 +131,10 @@ bool argument_string(struct arguments *arguments, unsigned i, const char *what, 
         return false;
     }
     napi_get_value_string_utf8(arguments->env, arguments->values[i], text, size + 1, &size);
+    if (strlen(text) != size) { /* C would end there: at another directory, say */
+        free(text);
+        return type_error(arguments->env, what, "a string without the character U+0000");
+    }
     *ret_text = text;
     return true;
 }
@@ -136,54 +142,72 @@ bool argument_string(struct arguments *arguments, unsigned i, const char *what, 
 bool option_get(napi_env env, napi_value object, const char *name, napi_value *ret_value)
 {
     napi_valuetype type;
-    return napi_get_named_property(env, object, name, ret_value) == napi_ok &&
-           napi_typeof(env, *ret_value, &type) == napi_ok && type != napi_undefined &&
-           type != napi_null;
+    *ret_value = NULL;
+    napi_value value;
+    if (napi_get_named_property(env, object, name, &value) != napi_ok ||
+        napi_typeof(env, value, &type) != napi_ok)
+        return type_error(env, "what has the options", "an object"); /* or a getter has thrown */
+    if (type != napi_undefined && type != napi_null)
+        *ret_value = value;
+    return true;
 }
 
 /* --- options: false with an exception pending when one is of another type --- */
 
+/* As if it were the only argument. */
+static bool option_begin(struct arguments *one, napi_env env, napi_value object, const char *name)
+{
+    one->env = env;
+    return option_get(env, object, name, &one->values[0]);
+}
+
 bool take_text_option(napi_env env, napi_value object, const char *name, char **ret_text)
 {
-    struct arguments one = {.env = env};
-    return !option_get(env, object, name, &one.values[0]) ||
-           argument_string(&one, 0, name, ret_text);
+    struct arguments one;
+    return option_begin(&one, env, object, name) &&
+           (one.values[0] == NULL || argument_string(&one, 0, name, ret_text));
 }
 
 bool take_u64_option(napi_env env, napi_value object, const char *name, uint64_t *ret_value)
 {
-    struct arguments one = {.env = env};
-    return !option_get(env, object, name, &one.values[0]) || argument_u64(&one, 0, ret_value);
+    struct arguments one;
+    return option_begin(&one, env, object, name) &&
+           (one.values[0] == NULL || argument_u64(&one, 0, name, ret_value));
 }
 
 bool take_i64_option(napi_env env, napi_value object, const char *name, int64_t *ret_value)
 {
-    struct arguments one = {.env = env};
-    return !option_get(env, object, name, &one.values[0]) || argument_i64(&one, 0, ret_value);
+    struct arguments one;
+    return option_begin(&one, env, object, name) &&
+           (one.values[0] == NULL || argument_i64(&one, 0, name, ret_value));
 }
 
 bool take_u32_option(napi_env env, napi_value object, const char *name, uint32_t *ret_value)
 {
-    struct arguments one = {.env = env};
-    return !option_get(env, object, name, &one.values[0]) || argument_u32(&one, 0, ret_value);
+    struct arguments one;
+    return option_begin(&one, env, object, name) &&
+           (one.values[0] == NULL || argument_u32(&one, 0, name, ret_value));
 }
 
 bool take_flag_option(napi_env env, napi_value object, const char *name, bool *ret_value)
 {
     napi_value value;
-    return !option_get(env, object, name, &value) ||
-           napi_get_value_bool(env, value, ret_value) == napi_ok ||
-           type_error(env, name, "true or false");
+    return option_get(env, object, name, &value) &&
+           (value == NULL || napi_get_value_bool(env, value, ret_value) == napi_ok ||
+            type_error(env, name, "true or false"));
 }
 
 bool take_i32_option(napi_env env, napi_value object, const char *name, int32_t *ret_value)
 {
-    napi_value value;
+    struct arguments one;
     double number;
-    if (!option_get(env, object, name, &value))
+    if (!option_begin(&one, env, object, name))
+        return false;
+    if (one.values[0] == NULL)
         return true;
-    if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= INT32_MIN) ||
-        !(number <= INT32_MAX))
+    if (!argument_double(&one, 0, name, &number))
+        return false;
+    if (!(number >= INT32_MIN) || !(number <= INT32_MAX))
         return type_error(env, name, "a whole number of 32 bits");
     *ret_value = (int32_t)number;
     return true;
@@ -238,7 +262,7 @@ bool call_take_packed(struct call *call, struct arguments *arguments, unsigned i
     uint32_t count;
     if (!typed_array(arguments, i, napi_uint8_array, &bytes, &bytes_count) ||
         !typed_array(arguments, i + 1, napi_uint32_array, &sizes, &sizes_count) ||
-        !argument_u32(arguments, i + 2, &count))
+        !argument_u32(arguments, i + 2, "the count", &count))
         return false;
     if (count > max) {
         napi_throw_range_error(arguments->env, "TOO_LARGE",
@@ -289,7 +313,7 @@ static bool take_kinds(struct arguments *arguments, unsigned i, uint32_t length,
     bool is_array = napi_get_typedarray_info(arguments->env, arguments->values[i], &type, &count,
                                              &data, NULL, NULL) == napi_ok;
     if (is_array ? type != napi_uint8_array || count != length
-                 : !argument_u32(arguments, i, &kind)) {
+                 : !argument_u32(arguments, i, "the kind", &kind)) {
         napi_throw_type_error(arguments->env, "ERR_INVALID_ARG_TYPE",
                               "there must be one kind for each key");
         return false;

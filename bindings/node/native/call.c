@@ -133,6 +133,7 @@ void call_done(struct call *call)
     struct addon *addon = call->addon;
     pthread_mutex_lock(&addon->lock);
     call->next = NULL;
+    call->is_done = true;
     if (addon->done_last != NULL)
         addon->done_last->next = call;
     else
@@ -163,6 +164,7 @@ void call_submit_op(struct call *call, enum kvs_op_kind kind)
     struct addon *addon = call->addon;
     call->op.kind = (uint8_t)kind;
     call->op.on_done = on_op_done;
+    call->store = call->resource->pointer;
     addon->gathered[addon->gathered_count++] = call;
     if (addon->gathered_count == CALLS_FLUSH_MAX)
         addon_flush(addon);
@@ -201,14 +203,21 @@ static bool is_gathered(const struct call *call)
     return false;
 }
 
+/* Also while its store is being closed: that waits for it. The lock keeps an op from getting done
+ * meanwhile: afterwards it must not be cancelled, and the store may be gone. */
 static void cancel(struct call *call)
 {
+    struct addon *addon = call->addon;
     if (is_gathered(call))
-        addon_flush(call->addon);
-    if (call->future != NULL)
+        addon_flush(addon);
+    if (call->future != NULL) {
         kvs_future_cancel(call->future);
-    else if (call->op.kind != 0 && call->resource != NULL && call->resource->pointer != NULL)
-        kvs_store_cancel(call->resource->pointer, &call->op);
+    } else if (call->store != NULL) {
+        pthread_mutex_lock(&addon->lock);
+        if (!call->is_done)
+            kvs_store_cancel(call->store, &call->op);
+        pthread_mutex_unlock(&addon->lock);
+    }
 }
 
 /* cancel(id) */
@@ -216,7 +225,7 @@ napi_value call_cancel_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
     uint32_t id;
-    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, &id))
+    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, "the id", &id))
         return NULL;
     struct addon *addon = arguments.addon;
     if (id < addon->calls_size && addon->calls[id] != NULL)

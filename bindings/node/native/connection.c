@@ -130,7 +130,7 @@ napi_value watch_js(napi_env env, napi_callback_info info)
     struct arguments arguments;
     uint32_t id;
     struct resource *resource;
-    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, &id) ||
+    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, "the id", &id) ||
         (resource = resource_get(env, arguments.values[1], &events_kind)) == NULL)
         return NULL;
     struct watch *watch = ((struct events_client *)resource->pointer)->watch;

@@ -122,7 +122,7 @@ static bool begin(struct request *request, napi_env env, napi_callback_info info
     struct resource *resource;
     request->texts.count = 0;
     request->call = NULL;
-    if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, &id) ||
+    if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, "the id", &id) ||
         (resource = resource_get(env, arguments->values[1], &events_kind)) == NULL)
         return false;
     request->events = ((struct events_client *)resource->pointer)->events;
@@ -222,7 +222,7 @@ static napi_value append_js(napi_env env, napi_callback_info info)
     size_t count;
     const kvs_new_event *events;
     if (!begin(&request, env, info, 7, write_written) ||
-        !argument_i64(&request.arguments, 2, &expected) ||
+        !argument_i64(&request.arguments, 2, "the expected version", &expected) ||
         (events = take_new_events(&request, 3, 1, &request.stream, &count)) == NULL)
         return drop(&request);
     return submit(&request, kvs_events_append(request.events, request.stream, expected, events,
@@ -235,7 +235,7 @@ static napi_value delete_js(napi_env env, napi_callback_info info)
     struct request request;
     int64_t expected;
     if (!begin_stream(&request, env, info, 5, write_written) ||
-        !argument_i64(&request.arguments, 3, &expected))
+        !argument_i64(&request.arguments, 3, "the expected version", &expected))
         return drop(&request);
     return submit(&request,
                   kvs_events_delete(request.events, request.stream, expected,
@@ -248,7 +248,7 @@ static napi_value transaction_start_js(napi_env env, napi_callback_info info)
     struct request request;
     int64_t expected;
     if (!begin_stream(&request, env, info, 4, write_transaction) ||
-        !argument_i64(&request.arguments, 3, &expected))
+        !argument_i64(&request.arguments, 3, "the expected version", &expected))
         return drop(&request);
     return submit(&request, kvs_events_transaction_start(request.events, request.stream, expected,
                                                          &request.options));
@@ -262,7 +262,7 @@ static napi_value transaction_write_js(napi_env env, napi_callback_info info)
     size_t count;
     const kvs_new_event *events;
     if (!begin(&request, env, info, 7, write_none) ||
-        !argument_i64(&request.arguments, 2, &transaction) ||
+        !argument_i64(&request.arguments, 2, "the transaction's number", &transaction) ||
         (events = take_new_events(&request, 3, 0, NULL, &count)) == NULL)
         return drop(&request);
     return submit(&request, kvs_events_transaction_write(request.events, transaction, events, count,
@@ -275,7 +275,7 @@ static napi_value transaction_commit_js(napi_env env, napi_callback_info info)
     struct request request;
     int64_t transaction;
     if (!begin(&request, env, info, 3, write_written) ||
-        !argument_i64(&request.arguments, 2, &transaction))
+        !argument_i64(&request.arguments, 2, "the transaction's number", &transaction))
         return drop(&request);
     return submit(&request,
                   kvs_events_transaction_commit(request.events, transaction, &request.options));
@@ -290,8 +290,8 @@ static napi_value read_event_js(napi_env env, napi_callback_info info)
     int64_t number;
     uint32_t flags;
     if (!begin_stream(&request, env, info, 5, write_one_event) ||
-        !argument_i64(&request.arguments, 3, &number) ||
-        !argument_u32(&request.arguments, 4, &flags))
+        !argument_i64(&request.arguments, 3, "the number", &number) ||
+        !argument_u32(&request.arguments, 4, "the flags", &flags))
         return drop(&request);
     return submit(&request, kvs_events_read_event(request.events, request.stream, number, flags,
                                                   &request.options));
@@ -304,9 +304,9 @@ static napi_value read_stream_js(napi_env env, napi_callback_info info)
     int64_t from;
     uint32_t count, flags;
     if (!begin_stream(&request, env, info, 6, write_event_page) ||
-        !argument_i64(&request.arguments, 3, &from) ||
-        !argument_u32(&request.arguments, 4, &count) ||
-        !argument_u32(&request.arguments, 5, &flags))
+        !argument_i64(&request.arguments, 3, "from", &from) ||
+        !argument_u32(&request.arguments, 4, "maxCount or pageSize", &count) ||
+        !argument_u32(&request.arguments, 5, "the flags", &flags))
         return drop(&request);
     return submit(&request, kvs_events_read_stream(request.events, request.stream, from, count,
                                                    flags, &request.options));
@@ -321,10 +321,10 @@ static napi_value read_all_js(napi_env env, napi_callback_info info)
     kvs_position from;
     uint32_t count, flags;
     if (!begin(&request, env, info, 7, write_event_page) ||
-        !argument_i64(&request.arguments, 2, &from.commit) ||
-        !argument_i64(&request.arguments, 3, &from.prepare) ||
-        !argument_u32(&request.arguments, 4, &count) ||
-        !argument_u32(&request.arguments, 5, &flags) ||
+        !argument_i64(&request.arguments, 2, "from's commit", &from.commit) ||
+        !argument_i64(&request.arguments, 3, "from's prepare", &from.prepare) ||
+        !argument_u32(&request.arguments, 4, "maxCount or pageSize", &count) ||
+        !argument_u32(&request.arguments, 5, "the flags", &flags) ||
         !take_filter(env, request.arguments.values[6], &request.texts, &option, &filter))
         return drop(&request);
     return submit(&request, kvs_events_read_all(request.events, from, count, flags, filter,
@@ -351,7 +351,7 @@ static napi_value set_metadata_js(napi_env env, napi_callback_info info)
     int64_t expected;
     if (!begin(&request, env, info, 5, write_written) ||
         !call_take_bytes(request.call, &request.arguments, 2, 2, slices) ||
-        !argument_i64(&request.arguments, 4, &expected))
+        !argument_i64(&request.arguments, 4, "the expected version", &expected))
         return drop(&request);
     return submit(&request, kvs_events_set_metadata(request.events, request.stream, expected, json,
                                                     &request.options));
@@ -415,12 +415,12 @@ static napi_value change_user_js(napi_env env, napi_callback_info info)
     uint32_t change, count = 0;
     napi_value list;
     if (!begin(&request, env, info, 4, write_none) ||
-        !argument_u32(&request.arguments, 2, &change) ||
+        !argument_u32(&request.arguments, 2, "the change", &change) ||
         !take_text(env, request.arguments.values[3], "login", &request.texts, &user.login) ||
         !take_text(env, request.arguments.values[3], "fullName", &request.texts, &user.full_name) ||
         !take_text(env, request.arguments.values[3], "password", &request.texts, &user.password) ||
-        (option_get(env, request.arguments.values[3], "groups", &list) &&
-         !take_text_list(env, list, &request.texts, groups, 32, &count)))
+        !option_get(env, request.arguments.values[3], "groups", &list) ||
+        (list != NULL && !take_text_list(env, list, &request.texts, groups, 32, &count)))
         return drop(&request);
     user.groups = groups;
     user.groups_count = count;
@@ -485,7 +485,7 @@ static napi_value open_js(napi_env env, napi_callback_info info)
     uint32_t id;
     char *url = NULL;
     struct call *call = NULL;
-    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, &id) &&
+    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, "the id", &id) &&
         argument_string(&arguments, 1, "the URL", &url) &&
         take_events_options(env, arguments.values[2], &texts, &options) &&
         addon_runtime(arguments.addon) != NULL)

@@ -15,21 +15,17 @@ static bool type_error(napi_env env, const char *text)
     return false;
 }
 
-/* A value that must be a string without a NUL, which C would end at. */
+/* A value that must be a string. */
 static bool copy_text(napi_env env, napi_value value, const char *what, struct texts *texts,
                       const char **ret_text)
 {
     struct arguments one = {.env = env, .values = {value}};
     char *text = NULL;
-    size_t size = 0;
     if (texts->count == TEXTS_MAX)
         return type_error(env, "too many strings");
     if (!argument_string(&one, 0, what, &text))
         return false;
     texts->list[texts->count++] = text;
-    napi_get_value_string_utf8(env, value, NULL, 0, &size);
-    if (strlen(text) != size)
-        return type_error(env, "a string must not contain the character U+0000");
     *ret_text = text;
     return true;
 }
@@ -38,7 +34,8 @@ bool take_text(napi_env env, napi_value object, const char *name, struct texts *
                const char **ret_text)
 {
     napi_value value;
-    return !option_get(env, object, name, &value) || copy_text(env, value, name, texts, ret_text);
+    return option_get(env, object, name, &value) &&
+           (value == NULL || copy_text(env, value, name, texts, ret_text));
 }
 
 bool take_slice(napi_env env, napi_value object, const char *name, struct texts *texts,
@@ -137,6 +134,8 @@ bool take_filter(napi_env env, napi_value object, struct texts *texts, struct fi
         !take_u32_option(env, object, "window", &option->filter.window))
         return false;
     if (!option_get(env, object, "patterns", &patterns))
+        return false;
+    if (patterns == NULL)
         return type_error(env, "a filter must have patterns");
     if (!take_text_list(env, patterns, texts, list, KVS_FILTER_PATTERNS_MAX, &count))
         return false;

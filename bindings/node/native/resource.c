@@ -112,7 +112,7 @@ napi_value resource_close_js(napi_env env, napi_callback_info info,
     struct arguments arguments;
     uint32_t id;
     void *data = NULL;
-    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, &id))
+    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, "the id", &id))
         return NULL;
     if (napi_get_value_external(env, arguments.values[1], &data) != napi_ok ||
         ((struct resource *)data)->kind != kind) {

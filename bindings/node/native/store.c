@@ -78,7 +78,7 @@ static struct call *begin(struct arguments *arguments, napi_env env, napi_callba
 {
     uint32_t id;
     struct resource *store;
-    if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, &id) ||
+    if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, "the id", &id) ||
         (store = resource_get(env, arguments->values[1], &store_kind)) == NULL)
         return NULL;
     return call_new(arguments->addon, id, store, write);
@@ -88,8 +88,8 @@ static struct call *begin(struct arguments *arguments, napi_env env, napi_callba
 static bool take_routing(struct call *call, struct arguments *arguments, unsigned first)
 {
     uint32_t family;
-    if (!argument_u32(arguments, first, &family) ||
-        !argument_u32(arguments, first + 1, &call->op.timeout_ms))
+    if (!argument_u32(arguments, first, "the family", &family) ||
+        !argument_u32(arguments, first + 1, "timeoutMs", &call->op.timeout_ms))
         return false;
     call->op.family = (uint8_t)family;
     return true;
@@ -145,7 +145,7 @@ static napi_value store_set_js(napi_env env, napi_callback_info info)
     return finish(call,
                   call_take_bytes(call, &arguments, 2, 2, slices) &&
                       take_routing(call, &arguments, 4) &&
-                      argument_u64(&arguments, 6, &call->op.ttl_ms),
+                      argument_u64(&arguments, 6, "ttlMs", &call->op.ttl_ms),
                   KVS_OP_SET);
 }
 
@@ -174,7 +174,7 @@ static napi_value store_cas_js(napi_env env, napi_callback_info info)
     return finish(call,
                   call_take_bytes(call, &arguments, 2, 3, slices) &&
                       take_routing(call, &arguments, 5) &&
-                      argument_u64(&arguments, 7, &call->op.ttl_ms),
+                      argument_u64(&arguments, 7, "ttlMs", &call->op.ttl_ms),
                   KVS_OP_CAS);
 }
 
@@ -189,8 +189,8 @@ static napi_value store_scan_js(napi_env env, napi_callback_info info)
         return NULL;
     kvs_slice *slices[] = {&call->op.key, &call->op.end_key};
     bool ok = call_take_bytes(call, &arguments, 2, 2, slices) &&
-              argument_u32(&arguments, 4, &call->op.limit) && argument_u32(&arguments, 5, &flags) &&
-              take_routing(call, &arguments, 6);
+              argument_u32(&arguments, 4, "limit or pageSize", &call->op.limit) &&
+              argument_u32(&arguments, 5, "the flags", &flags) && take_routing(call, &arguments, 6);
     call->op.flags = (uint16_t)flags;
     return finish(call, ok, KVS_OP_SCAN);
 }
@@ -227,7 +227,7 @@ static napi_value without_key(napi_env env, napi_callback_info info, enum kvs_op
     struct call *call = begin(&arguments, env, info, write);
     if (call == NULL)
         return NULL;
-    return finish(call, argument_u32(&arguments, 2, &call->op.timeout_ms), kind);
+    return finish(call, argument_u32(&arguments, 2, "timeoutMs", &call->op.timeout_ms), kind);
 }
 
 static napi_value store_ping_js(napi_env env, napi_callback_info info)
@@ -316,7 +316,7 @@ static bool take_ttls(struct arguments *arguments, unsigned i, uint32_t length,
     uint64_t ttl_ms;
     if (napi_get_typedarray_info(arguments->env, arguments->values[i], &type, &count, &data, NULL,
                                  NULL) != napi_ok) {
-        if (!argument_u64(arguments, i, &ttl_ms))
+        if (!argument_u64(arguments, i, "ttlMs", &ttl_ms))
             return false;
         for (uint32_t index = 0; index < length; index++)
             mutations[index].ttl_ms = ttl_ms;
@@ -399,7 +399,7 @@ static napi_value store_open_js(napi_env env, napi_callback_info info)
     uint32_t id;
     char *url = NULL;
     struct call *call = NULL;
-    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, &id) &&
+    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, "the id", &id) &&
         argument_string(&arguments, 1, "the URL", &url) &&
         store_options_take(env, arguments.values[2], &options) &&
         addon_runtime(arguments.addon) != NULL)

@@ -220,7 +220,7 @@ static napi_value next_js(napi_env env, napi_callback_info info)
     struct arguments arguments;
     uint32_t id;
     struct resource *resource;
-    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, &id) ||
+    if (!arguments_begin(&arguments, env, info) || !argument_u32(&arguments, 0, "the id", &id) ||
         (resource = resource_get(env, arguments.values[1], &subscription_kind)) == NULL)
         return NULL;
     struct subscription *subscription = resource->pointer;
@@ -289,21 +289,22 @@ static bool take_subscribe_options(napi_env env, napi_value object, struct texts
 {
     napi_value filter_value;
     uint32_t from = 0;
-    bool ok = take_slice(env, object, "stream", texts, &options->stream) &&
-              take_u32_option(env, object, "from", &from) &&
-              take_i64_option(env, object, "afterNumber", &options->after_number) &&
-              take_i64_option(env, object, "afterCommit", &options->after_position.commit) &&
-              take_i64_option(env, object, "afterPrepare", &options->after_position.prepare) &&
-              take_flag_option(env, object, "resolveLinks", &options->resolve_links) &&
-              take_flag_option(env, object, "volatile", &options->is_volatile) &&
-              take_u32_option(env, object, "checkpointInterval", &options->checkpoint_interval) &&
-              take_u32_option(env, object, "pageCount", &options->page_count) &&
-              take_u32_option(env, object, "bufferCount", &options->buffer_count) &&
-              take_u32_option(env, object, "bufferSizeBytes", &options->buffer_size_bytes) &&
-              take_text(env, object, "login", texts, &options->login) &&
-              take_text(env, object, "password", texts, &options->password) &&
-              (!option_get(env, object, "filter", &filter_value) ||
-               take_filter(env, filter_value, texts, filter, &options->filter));
+    bool ok =
+        take_slice(env, object, "stream", texts, &options->stream) &&
+        take_u32_option(env, object, "from", &from) &&
+        take_i64_option(env, object, "afterNumber", &options->after_number) &&
+        take_i64_option(env, object, "afterCommit", &options->after_position.commit) &&
+        take_i64_option(env, object, "afterPrepare", &options->after_position.prepare) &&
+        take_flag_option(env, object, "resolveLinks", &options->resolve_links) &&
+        take_flag_option(env, object, "volatile", &options->is_volatile) &&
+        take_u32_option(env, object, "checkpointInterval", &options->checkpoint_interval) &&
+        take_u32_option(env, object, "pageCount", &options->page_count) &&
+        take_u32_option(env, object, "bufferCount", &options->buffer_count) &&
+        take_u32_option(env, object, "bufferSizeBytes", &options->buffer_size_bytes) &&
+        take_text(env, object, "login", texts, &options->login) &&
+        take_text(env, object, "password", texts, &options->password) &&
+        option_get(env, object, "filter", &filter_value) &&
+        (filter_value == NULL || take_filter(env, filter_value, texts, filter, &options->filter));
     options->from = (enum kvs_subscribe_from)from;
     return ok;
 }
@@ -408,7 +409,7 @@ static napi_value acknowledge(napi_env env, napi_callback_info info, bool is_nak
     int error = 0;
     if (!is_nak)
         error = kvs_subscription_ack(subscription->handle, ids, count);
-    else if (argument_u32(&arguments, 2, &action) &&
+    else if (argument_u32(&arguments, 2, "the action", &action) &&
              argument_string(&arguments, 3, "the reason", &reason))
         error = kvs_subscription_nak(subscription->handle, ids, count, (enum kvs_nak_action)action,
                                      reason);

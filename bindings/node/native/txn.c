@@ -105,9 +105,9 @@ static struct call *begin(struct arguments *arguments, napi_env env, napi_callba
 {
     uint32_t id, timeout_ms;
     struct resource *resource;
-    if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, &id) ||
+    if (!arguments_begin(arguments, env, info) || !argument_u32(arguments, 0, "the id", &id) ||
         (resource = resource_get(env, arguments->values[1], kind)) == NULL ||
-        !argument_u32(arguments, 2, &timeout_ms))
+        !argument_u32(arguments, 2, "timeoutMs", &timeout_ms))
         return NULL;
     struct call *call = call_new(arguments->addon, id, resource, write);
     if (call != NULL)
@@ -248,8 +248,9 @@ static napi_value scan(napi_env env, napi_callback_info info, const struct reads
     struct call *call = begin(&arguments, env, info, reads->kind, write_page);
     if (call == NULL)
         return NULL;
-    if (!call_take_bytes(call, &arguments, 3, 2, slices) || !argument_u32(&arguments, 5, &limit) ||
-        !argument_u32(&arguments, 6, &flags))
+    if (!call_take_bytes(call, &arguments, 3, 2, slices) ||
+        !argument_u32(&arguments, 5, "limit or pageSize", &limit) ||
+        !argument_u32(&arguments, 6, "the flags", &flags))
         return drop(call);
     call->flags = flags;
     return submit(call, reads->scan(call->resource->pointer, start, end, limit, flags));
@@ -370,7 +371,7 @@ static napi_value txn_lock_js(napi_env env, napi_callback_info info)
     if (call == NULL)
         return NULL;
     if ((keys = call_take_keys(call, &arguments, 3, &count)) == NULL ||
-        !argument_double(&arguments, 6, &wait_ms))
+        !argument_double(&arguments, 6, "waitMs", &wait_ms))
         return drop(call);
     int32_t wait = wait_ms > INT32_MAX ? INT32_MAX
                    : wait_ms < 0       ? KVS_TXN_LOCK_NO_WAIT
@@ -448,7 +449,7 @@ static napi_value client_gc_js(napi_env env, napi_callback_info info)
     struct call *call = begin(&arguments, env, info, &client_kind, write_timestamp);
     if (call == NULL)
         return NULL;
-    if (!argument_u64(&arguments, 3, &safe_point))
+    if (!argument_u64(&arguments, 3, "the safe point", &safe_point))
         return drop(call);
     return submit(call, kvs_txn_gc(call->resource->pointer, safe_point));
 }
@@ -463,7 +464,7 @@ static napi_value client_cleanup_js(napi_env env, napi_callback_info info)
     if (call == NULL)
         return NULL;
     if (!call_take_bytes(call, &arguments, 3, 2, slices) ||
-        !argument_u64(&arguments, 5, &timestamp))
+        !argument_u64(&arguments, 5, "the timestamp", &timestamp))
         return drop(call);
     return submit(call, kvs_txn_cleanup_locks(call->resource->pointer, start, end, timestamp));
 }
@@ -498,7 +499,7 @@ static napi_value client_open_js(napi_env env, napi_callback_info info)
     uint32_t id;
     char *url = NULL;
     struct call *call = NULL;
-    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, &id) &&
+    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, "the id", &id) &&
         argument_string(&arguments, 1, "the URL", &url) &&
         store_options_take(env, arguments.values[2], &options) &&
         addon_runtime(arguments.addon) != NULL)
@@ -572,7 +573,7 @@ static napi_value snapshot_new_js(napi_env env, napi_callback_info info)
     uint64_t timestamp;
     if (!arguments_begin(&arguments, env, info) ||
         (client = resource_get(env, arguments.values[0], &client_kind)) == NULL ||
-        !argument_u64(&arguments, 1, &timestamp))
+        !argument_u64(&arguments, 1, "the timestamp", &timestamp))
         return NULL;
     return handle_of(env, &snapshot_kind, kvs_snapshot_new(client->pointer, timestamp), client);
 }

@@ -3,6 +3,7 @@
  * two arrays (native/completions.c says how they are written); this reads them.
  */
 import { endianness } from "node:os";
+import { checkObject } from "./checks";
 import { asKvsError, errorOf, KvsError, TimeoutError } from "./errors";
 import { Position, RecordedEvent, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
@@ -334,8 +335,10 @@ export function call<T>(
 }
 
 /** Of this realm or another one. */
-function isSignal(given: AbortSignal): boolean {
-  return typeof given === "object" && typeof given?.aborted === "boolean" && typeof given.addEventListener === "function";
+export function checkSignal(given: AbortSignal): void {
+  const isSignal =
+    typeof given === "object" && typeof given?.aborted === "boolean" && typeof given.addEventListener === "function";
+  if (!isSignal) throw new TypeError("the signal must be an AbortSignal");
 }
 
 const onAborts = new WeakMap<AbortSignal, Set<() => void>>();
@@ -358,7 +361,11 @@ function callWithSignal<T>(
   read: Read<T>,
   signal: AbortSignal,
 ): Promise<T> {
-  if (!isSignal(signal)) return Promise.reject(new TypeError("the signal must be an AbortSignal"));
+  try {
+    checkSignal(signal);
+  } catch (error) {
+    return Promise.reject(error);
+  }
   if (signal.aborted) return Promise.reject(signal.reason);
   let id = -1;
   const promise = call((given) => {
@@ -387,13 +394,6 @@ export function attempt<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-/** A number that is no safe integer may have been another one once, before it was rounded. */
-export function exact(given: bigint | number, what: string): bigint {
-  if (typeof given === "bigint") return given;
-  if (Number.isSafeInteger(given)) return BigInt(given);
-  throw new TypeError(`${what} must be a BigInt or a safe integer: a larger number has lost its low bits`);
-}
-
 /** How long a close is waited for. */
 export interface CloseOptions {
   /** Ends the waiting: the promise is rejected with the signal's reason. */
@@ -406,11 +406,11 @@ const TIMER_MS_MAX = 0x7fffffff;
 
 /** What `close` gives, or the end of the waiting for it; it goes on by itself then. */
 export async function within(options: CloseOptions | undefined, close: () => Promise<void>): Promise<void> {
+  if (options !== undefined) checkObject(options, "the options of close");
   const { signal, timeoutMs } = options ?? {};
   if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && timeoutMs >= 0 && timeoutMs < 2 ** 32))
     throw new TypeError("timeoutMs must be a whole number below 2^32");
-  if (signal !== undefined && !isSignal(signal))
-    throw new TypeError("the signal must be an AbortSignal");
+  if (signal !== undefined) checkSignal(signal);
   const closing = close();
   if (signal === undefined && !timeoutMs) return closing;
   return new Promise((resolve, reject) => {

@@ -1,4 +1,5 @@
 /** Events, as they are appended and as they are read; include/kvs/event.h says more. */
+import { checkEach, checkObject, exact } from "./checks";
 import { Bytes, Packed } from "./native";
 import { packed } from "./pack";
 
@@ -37,6 +38,7 @@ export function jsonEvent(event: {
   metadata?: unknown;
   id?: string;
 }): NewEvent {
+  checkObject(event, "the event");
   const json: NewEvent = { type: event.type, data: text(event.data), isJson: true };
   if (event.metadata !== undefined) json.metadata = text(event.metadata);
   if (event.id !== undefined) json.id = event.id;
@@ -113,9 +115,9 @@ const EXPECTED = { any: -2, noStream: -1, exists: -4 };
 export function expectedNumber(expected: ExpectedVersion | undefined): number | bigint {
   if (typeof expected === "string" && Object.hasOwn(EXPECTED, expected)) return EXPECTED[expected];
   if (expected === undefined) return EXPECTED.any;
-  if (typeof expected === "string" || expected < 0)
+  if ((typeof expected !== "number" && typeof expected !== "bigint") || expected < 0)
     throw new TypeError('the expected version must be a number, "any", "noStream" or "exists"');
-  return expected;
+  return exact(expected, "the expected version");
 }
 
 /** @internal As the addon wants them: what is `ahead`, then type, data, metadata and id of each; and
@@ -124,10 +126,12 @@ export function packEvents(
   events: NewEvent | Iterable<NewEvent>,
   ...ahead: string[]
 ): [...Packed, json: Uint8Array] {
+  checkObject(events, "an event, or an array of events,");
   const all = Symbol.iterator in events ? [...events] : [events];
   const fields: (Bytes | undefined)[] = ahead;
   const json = new Uint8Array(all.length);
   for (let i = 0; i < all.length; i++) {
+    checkEach(all[i], "events", "{ type, data }");
     const { type, data, metadata, id, isJson } = all[i]!;
     if (typeof type !== "string") throw new TypeError("the type of an event must be a string");
     if (id !== undefined && typeof id !== "string")

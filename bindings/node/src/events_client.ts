@@ -1,4 +1,5 @@
-import { call, exact, callNow } from "./calls";
+import { call, callNow } from "./calls";
+import { checkCount, checkName, checkObject, checkOptions, choose, exact } from "./checks";
 import { Client } from "./client";
 import { Connection } from "./connection";
 import {
@@ -12,7 +13,7 @@ import {
 import { EventsCall, Handle, native, NativeFilter } from "./native";
 import { Pages, ReadPages } from "./pages";
 import { CallOptions } from "./store_client";
-import { GroupSubscription, Subscription, SubscriptionHandlers } from "./subscription";
+import { checkHandlers, GroupSubscription, Subscription, SubscriptionHandlers } from "./subscription";
 
 /** Who asks. */
 export interface Credentials {
@@ -241,29 +242,41 @@ const SYNCS = { always: 0, interval: 1, never: 2 };
 const PREFERENCES = { leader: 0, follower: 1, readOnlyReplica: 2, random: 3 };
 const FROM = { start: 0, end: 1 };
 const FROM_AFTER = 2;
+const READ = "the options of a read";
+const SUBSCRIBE = "the options of a subscription";
+const STRATEGIES = { RoundRobin: 0, DispatchToSingle: 1, Pinned: 2, PinnedByCorrelation: 3 };
 const USER = { create: 1, update: 2, password: 3, enable: 4, disable: 5, delete: 6 };
 const FLAG_RESOLVE_LINKS = 1;
 const FLAG_BACKWARD = 2;
 const PAGE_SIZE = 512;
 const PAGE_SIZE_MAX = 4096;
 
-function choose<T extends object>(what: string, table: T, name: keyof T): T[keyof T] {
-  if (!Object.hasOwn(table, name))
-    throw new TypeError(`${what} must be one of ${Object.keys(table).join(", ")}`);
-  return table[name];
+function nativeCall(options: EventsCallOptions | undefined): EventsCall | undefined {
+  checkOptions(options);
+  return options && { timeoutMs: options.timeoutMs, anyNode: options.anyNode, ...loginOf(options) };
 }
 
-function nativeCall(options: EventsCallOptions | undefined): EventsCall | undefined {
-  return options && { timeoutMs: options?.timeoutMs, anyNode: options?.anyNode, ...options?.credentials };
+function loginOf({ credentials }: { credentials?: Credentials | undefined }): Credentials | undefined {
+  if (credentials !== undefined) checkObject(credentials, "the credentials");
+  return credentials;
+}
+
+/** The names of groups, or the prefixes of a filter. */
+function checkTexts(texts: readonly string[], what: string): void {
+  if (!Array.isArray(texts) || texts.some((text) => typeof text !== "string"))
+    throw new TypeError(`${what} must be an array of strings`);
 }
 
 function nativeFilter(filter: EventFilter | undefined): NativeFilter | undefined {
   if (filter === undefined) return undefined;
+  checkObject(filter, "the filter");
   const { on, prefixes, regex, window } = filter;
   if ((prefixes === undefined) === (regex === undefined))
     throw new TypeError("a filter must have either prefixes or a regex");
   if (regex instanceof RegExp && regex.flags !== "")
     throw new TypeError("the regex of a filter cannot have flags: the server looks at its text");
+  if (prefixes !== undefined) checkTexts(prefixes, "the prefixes of a filter");
+  else if (typeof regex !== "string" && !(regex instanceof RegExp)) throw new TypeError("the regex of a filter must be a RegExp or a string");
   const patterns = prefixes ?? [regex instanceof RegExp ? regex.source : regex!];
   return {
     on: choose("a filter's on", { stream: 0, type: 1 }, on),
@@ -274,6 +287,8 @@ function nativeFilter(filter: EventFilter | undefined): NativeFilter | undefined
 }
 
 function nativeSettings(settings: GroupSettings): object {
+  checkObject(settings, "the settings of a group");
+  if (settings.strategy !== undefined) choose("strategy", STRATEGIES, settings.strategy);
   const { startFrom, ...rest } = settings;
   if (startFrom === undefined) return rest;
   const numbers = { start: 0, end: -1 };
@@ -284,19 +299,28 @@ function nativeSettings(settings: GroupSettings): object {
   };
 }
 
-/** Where a subscription starts, as the addon wants it. */
-function nativeFrom(from: SubscribeOptions["from"] | SubscribeAllOptions["from"]): object {
-  if (from === undefined || typeof from === "string")
-    return { from: choose("from", FROM, from ?? "start") };
-  const { after } = from;
-  if (after === undefined) throw new TypeError('from must be "start", "end" or { after }');
-  if (typeof after !== "object") return { from: FROM_AFTER, afterNumber: after };
-  return { from: FROM_AFTER, afterCommit: after.commit, afterPrepare: after.prepare };
+function isNumber(given: unknown): boolean {
+  return typeof given === "bigint" || typeof given === "number";
 }
 
-function checkName(name: unknown, what: string): asserts name is string {
-  if (typeof name !== "string" || name === "")
-    throw new TypeError(`the name of the ${what} must be a string that is not empty`);
+function checkPosition(given: Position, what: string): void {
+  if (typeof given !== "object" || !isNumber(given?.commit) || !isNumber(given.prepare))
+    throw new TypeError(`${what} must be a position: { commit, prepare }`);
+}
+
+/** Where a subscription starts, as the addon wants it. */
+function nativeFrom(from: SubscribeOptions["from"]): object {
+  if (from === undefined || typeof from === "string")
+    return { from: choose("from", FROM, from ?? "start") };
+  if (!isNumber(from?.after)) throw new TypeError('from must be "start", "end" or { after }, the number of an event');
+  return { from: FROM_AFTER, afterNumber: exact(from.after, "from's number") };
+}
+
+/** The same, of a subscription to $all. */
+function nativeFromAll(from: SubscribeAllOptions["from"]): object {
+  if (from === undefined || typeof from === "string") return nativeFrom(from);
+  checkPosition(from?.after, "from's after");
+  return { from: FROM_AFTER, afterCommit: from.after.commit, afterPrepare: from.after.prepare };
 }
 
 /**
@@ -315,10 +339,11 @@ export class EventsClient extends Client {
 
   /** Ready when the first connection stands and the login is accepted, or the directory is open. */
   static async connect(url: string, options: EventsOptions = {}): Promise<EventsClient> {
+    checkObject(options, "the options of connect");
     const { sync, nodePreference, credentials, signal, ...rest } = options;
     const given = {
       ...rest,
-      ...credentials,
+      ...loginOf({ credentials }),
       sync: choose("sync", SYNCS, sync ?? "always"),
       nodePreference: choose("nodePreference", PREFERENCES, nodePreference ?? "leader"),
     };
@@ -450,7 +475,7 @@ export class EventsClient extends Client {
           id,
           this.handle,
           stream,
-          number === "last" ? -1 : number,
+          number === "last" ? -1 : exact(number, "the number of an event"),
           options?.resolveLinks ? FLAG_RESOLVE_LINKS : 0,
           nativeCall(options),
         );
@@ -466,9 +491,10 @@ export class EventsClient extends Client {
     options: ReadStreamOptions = {},
   ): Pages<ResolvedEvent> {
     checkName(stream, "stream");
+    checkObject(options, READ);
     const [start, end] = [0, -1];
     const given = options.from ?? (options.direction === "backward" ? "end" : "start");
-    let from = typeof given === "string" ? choose("from", { start, end }, given) : given;
+    let from = typeof given === "string" ? choose("from", { start, end }, given) : exact(given, "from");
     if (from === end && options.direction !== "backward") return nothing();
     const of = nativeCall(options);
     return this.pages(options, (count, flags) =>
@@ -487,9 +513,11 @@ export class EventsClient extends Client {
 
   /** Events of $all in order, page by page. */
   readAll(options: ReadAllOptions = {}): Pages<ResolvedEvent> {
+    checkObject(options, READ);
     const places = { start: { commit: 0n, prepare: 0n }, end: { commit: -1n, prepare: -1n } };
     const given = options.from ?? (options.direction === "backward" ? "end" : "start");
     let from = typeof given === "string" ? choose("from", places, given) : given;
+    checkPosition(from, "from");
     const of = nativeCall(options);
     const filter = nativeFilter(options.filter);
     if (from === places.end && options.direction !== "backward") return nothing();
@@ -522,6 +550,8 @@ export class EventsClient extends Client {
     read: (count: number, flags: number) => Promise<{ events: ResolvedEvent[]; isEnd: boolean }>,
   ): Pages<ResolvedEvent> {
     const { direction = "forward", pageSize = PAGE_SIZE } = options;
+    checkCount(options.maxCount, "maxCount", 0);
+    checkCount(pageSize, "pageSize", 1);
     const backward = choose("direction", { forward: 0, backward: FLAG_BACKWARD }, direction);
     const flags = backward | (options.resolveLinks ? FLAG_RESOLVE_LINKS : 0);
     let left = options.maxCount ?? Infinity;
@@ -538,19 +568,22 @@ export class EventsClient extends Client {
   /** The events of a stream: what is there, then what comes. */
   subscribe(stream: string, options: SubscribeOptions = {}): Subscription {
     checkName(stream, "stream");
+    checkObject(options, SUBSCRIBE);
     return this.begin(options, { stream, ...nativeFrom(options.from) });
   }
 
   /** The events of $all: what is there, then what comes. */
   subscribeToAll(options: SubscribeAllOptions = {}): Subscription {
+    checkObject(options, SUBSCRIBE);
     return this.begin(options, {
-      ...nativeFrom(options.from),
+      ...nativeFromAll(options.from),
       filter: nativeFilter(options.filter),
       checkpointInterval: options.checkpointInterval,
     });
   }
 
   private begin(options: AnySubscribeOptions, more: object): Subscription {
+    checkHandlers(options);
     const handle = callNow(() =>
       native.eventsSubscribe(this.handle, {
         ...more,
@@ -559,7 +592,7 @@ export class EventsClient extends Client {
         pageCount: options.pageSize,
         bufferCount: options.bufferCount,
         bufferSizeBytes: options.bufferSizeBytes,
-        ...options.credentials,
+        ...loginOf(options),
       }),
     );
     return new Subscription(handle, options);
@@ -573,14 +606,16 @@ export class EventsClient extends Client {
   ): GroupSubscription {
     checkName(stream, "stream");
     checkName(group, "group");
-    const { inFlight, noRejoin, credentials } = options;
+    checkObject(options, SUBSCRIBE);
+    checkHandlers(options);
+    const { inFlight, noRejoin } = options;
     const handle = callNow(() =>
       native.eventsSubscribeGroup(this.handle, {
         stream,
         group,
         inFlight,
         noRejoin,
-        ...credentials,
+        ...loginOf(options),
       }),
     );
     return new GroupSubscription(handle, options, options.manualAck ?? false);
@@ -593,10 +628,8 @@ export class EventsClient extends Client {
     settings: GroupSettings = {},
     options?: EventsCallOptions,
   ): Promise<void> {
-    return this.done(
-      (id, of) =>
-        native.eventsCreateGroup(id, this.handle, stream, group, nativeSettings(settings), of),
-      options,
+    return this.ofGroup(stream, group, options, (id, of) =>
+      native.eventsCreateGroup(id, this.handle, stream, group, nativeSettings(settings), of),
     );
   }
 
@@ -607,27 +640,36 @@ export class EventsClient extends Client {
     settings: GroupSettings = {},
     options?: EventsCallOptions,
   ): Promise<void> {
-    return this.done(
-      (id, of) =>
-        native.eventsUpdateGroup(id, this.handle, stream, group, nativeSettings(settings), of),
-      options,
+    return this.ofGroup(stream, group, options, (id, of) =>
+      native.eventsUpdateGroup(id, this.handle, stream, group, nativeSettings(settings), of),
     );
   }
 
   /** Deletes a group; its members are dropped. */
   deleteGroup(stream: string, group: string, options?: EventsCallOptions): Promise<void> {
-    return this.done(
-      (id, of) => native.eventsDeleteGroup(id, this.handle, stream, group, of),
-      options,
+    return this.ofGroup(stream, group, options, (id, of) =>
+      native.eventsDeleteGroup(id, this.handle, stream, group, of),
     );
   }
 
   /** Gives the parked events to the group's members again. */
   replayParked(stream: string, group: string, options?: EventsCallOptions): Promise<void> {
-    return this.done(
-      (id, of) => native.eventsReplayParked(id, this.handle, stream, group, of),
-      options,
+    return this.ofGroup(stream, group, options, (id, of) =>
+      native.eventsReplayParked(id, this.handle, stream, group, of),
     );
+  }
+
+  private ofGroup(
+    stream: string,
+    group: string,
+    options: EventsCallOptions | undefined,
+    start: (id: number, of: EventsCall | undefined) => void,
+  ): Promise<void> {
+    return this.done((id, of) => {
+      checkName(stream, "stream");
+      checkName(group, "group");
+      start(id, of);
+    }, options);
   }
 
   /* --- metadata, users, upkeep --- */
@@ -661,6 +703,7 @@ export class EventsClient extends Client {
     return this.write(
       (id, of) => {
         checkName(stream, "stream");
+        checkObject(metadata, "the metadata");
         const json = JSON.stringify(metadata);
         const expected = expectedNumber(options?.expectedVersion);
         native.eventsSetMetadata(id, this.handle, stream, json, expected, of);
@@ -724,8 +767,17 @@ export class EventsClient extends Client {
     return this.changeUser(USER.delete, { login }, options);
   }
 
-  private changeUser(change: number, user: object, options?: EventsCallOptions): Promise<void> {
-    return this.done((id, of) => native.eventsChangeUser(id, this.handle, change, user, of), options);
+  private changeUser(
+    change: number,
+    user: { login: string; groups?: string[] },
+    options?: EventsCallOptions,
+  ): Promise<void> {
+    return this.done((id, of) => {
+      checkObject(user, "the user");
+      checkName(user.login, "user");
+      if (user.groups !== undefined) checkTexts(user.groups, "the groups of a user");
+      native.eventsChangeUser(id, this.handle, change, user, of);
+    }, options);
   }
 
   /** Gives back the space of what is deleted: a server has begun when it is done; in process all is. */

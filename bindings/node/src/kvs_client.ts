@@ -1,10 +1,10 @@
 import { attempt, call } from "./calls";
+import { checkIterable, checkKey, checkObject, choose, lifeOf } from "./checks";
 import { Bytes, native } from "./native";
 import { Pages } from "./pages";
 import { bareRange, KeyRange, rangeToRemove } from "./ranges";
 import {
   CallOptions,
-  checkKey,
   Checksum,
   Pair,
   ReadOptions,
@@ -51,6 +51,7 @@ export type Change =
 const CONNECTED = Symbol("made by connect");
 const LOCAL = /^(log|rocksdb|memory):/;
 const SYNCS = { always: 0, interval: 1, never: 2 };
+const CHANGES = ["set", "remove", "removeRange"];
 const NO_BYTES = new Uint8Array();
 
 /**
@@ -66,13 +67,13 @@ const NO_BYTES = new Uint8Array();
 export class KvsClient extends StoreClient {
   /** Ready when the first connection stands, or the directory is open. */
   static async connect(url: string, options: KvsOptions = {}): Promise<KvsClient> {
+    checkObject(options, "the options of connect");
     const { sync, tls, signal, ...rest } = options;
-    if (sync !== undefined && !(sync in SYNCS))
-      throw new TypeError('sync must be "always", "interval" or "never"');
+    const policy = choose("sync", SYNCS, sync ?? "always");
     const client = new KvsClient(CONNECTED);
     client.isLocal = LOCAL.test(url);
     client.handle = await call(
-      (id) => native.storeOpen(id, url, { ...rest, ...tlsFiles(tls), sync: SYNCS[sync ?? "always"] }),
+      (id) => native.storeOpen(id, url, { ...rest, ...tlsFiles(tls), sync: policy }),
       (r) => r.handle(),
       signal,
     );
@@ -133,15 +134,16 @@ export class KvsClient extends StoreClient {
     const keys: Bytes[] = [];
     const values: (Bytes | null)[] = [];
     const ttls: number[] = [];
+    checkIterable(changes, "the changes");
     for (const change of changes) {
-      if (typeof change !== "object" || change === null || !("set" in change || "remove" in change || "removeRange" in change))
-        throw new TypeError("a change must be { set, value }, { remove } or { removeRange }");
+      if (typeof change !== "object" || change === null || CHANGES.filter((name) => name in change).length !== 1)
+        throw new TypeError("a change must be { set, value }, { remove } or { removeRange }: one of them");
       if ("set" in change) {
         checkKey(change.value, "the value");
         kinds.push(1);
         keys.push(change.set);
         values.push(change.value);
-        ttls.push(change.ttlMs ?? 0);
+        ttls.push(lifeOf(change.ttlMs));
         continue;
       }
       if ("remove" in change) {

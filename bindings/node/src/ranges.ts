@@ -1,5 +1,6 @@
 /** Ranges of keys, and scans of them page by page. */
 import { call } from "./calls";
+import { checkCount, checkKey, checkObject, checkOptions } from "./checks";
 import { Bytes } from "./native";
 import { Pages, ReadPages } from "./pages";
 import type { ScanOptions } from "./store_client";
@@ -37,8 +38,9 @@ export function keyAfter(key: Bytes): Buffer {
 }
 
 export function rangeOf(range: KeyRange): [start: Bytes | null, end: Bytes | null] {
-  if (range.prefix === undefined) return [range.start ?? null, range.end ?? null];
-  if (range.start !== undefined || range.end !== undefined)
+  for (const name of ["start", "end", "prefix"] as const) if (range[name] != null) checkKey(range[name], `the ${name} of a range`);
+  if (range.prefix == null) return [range.start ?? null, range.end ?? null];
+  if (range.start != null || range.end != null)
     throw new TypeError("a range has a prefix, or a start and an end");
   return [range.prefix, prefixEnd(range.prefix) ?? null];
 }
@@ -47,6 +49,7 @@ const NAMES = ["start", "end", "prefix", "family"];
 
 /** As rangeOf, of an argument that is a range and nothing else: a slip of the pen must not stand for all keys. */
 export function bareRange(range: KeyRange): [start: Bytes | null, end: Bytes | null] {
+  checkObject(range, "the range");
   const strange = Object.keys(range).find((name) => !NAMES.includes(name));
   if (strange !== undefined) throw new TypeError(`a range has start and end, or prefix, but no "${strange}"`);
   return rangeOf(range);
@@ -60,13 +63,6 @@ export function rangeToRemove(range: KeyRange): KeyRange {
   return range;
 }
 
-/** The keys of an argument. */
-export function listOf(keys: Iterable<Bytes>): Bytes[] {
-  if (typeof keys === "string" || keys instanceof Uint8Array)
-    throw new TypeError("the keys must be an array, or another iterable of keys, not a single key");
-  return [...keys];
-}
-
 /** A range of positional arguments: without an end it has none. */
 export function positionalRange(
   start: Bytes | undefined | null,
@@ -75,10 +71,16 @@ export function positionalRange(
   includeEnd = false,
 ): KeyRange {
   const none = (bound: Bytes | undefined | null) => bound == null || bound.length === 0;
+  for (const bound of [start, end]) if (bound != null) checkKey(bound, "a bound of the range");
   return {
     start: none(start) ? undefined : includeStart ? start! : keyAfter(start!),
     end: none(end) ? undefined : includeEnd ? keyAfter(end!) : end!,
   };
+}
+
+/** Bytes that their owner may change while the scan goes on. */
+function ownBytes(bytes: Bytes | null): Bytes | null {
+  return bytes instanceof Uint8Array ? Buffer.from(bytes) : bytes;
 }
 
 /** Page after page, each when the one before has been taken; `ask` asks for one. */
@@ -93,25 +95,28 @@ export function scanPages<T>(
     flags: number,
   ) => void,
 ): Pages<T> {
-  let range: [start: Bytes | null, end: Bytes | null] | undefined;
+  checkObject(options, "the options of a scan");
+  checkOptions(options);
+  checkCount(options.limit, "the limit", 0);
+  checkCount(options.pageSize, "the pageSize", 1);
+  const { encoding, reverse, signal, pageSize = PAGE_SIZE_MAX } = options;
+  let [start, end] = rangeOf(options).map(ownBytes) as [Bytes | null, Bytes | null];
   let left = options.limit ?? Infinity;
-  const flags = FLAG_PAGE | (options.reverse ? FLAG_REVERSE : 0) | (keysOnly ? FLAG_KEYS_ONLY : 0);
+  const flags = FLAG_PAGE | (reverse ? FLAG_REVERSE : 0) | (keysOnly ? FLAG_KEYS_ONLY : 0);
   return new ReadPages(async () => {
-    if (!(left >= 0)) throw new TypeError("the limit must be a number that is not negative");
     if (left === 0) return undefined;
-    const [start, end] = (range ??= rangeOf(options));
-    const limit = Math.min(left, options.pageSize ?? PAGE_SIZE_MAX, PAGE_SIZE_MAX);
+    const limit = Math.min(left, pageSize, PAGE_SIZE_MAX);
     const [page, last, more] = await call(
       (id) => ask(id, start, end, limit, flags),
       (r): [T[], Buffer | undefined, boolean] => {
-        const all = keysOnly ? r.keys(options.encoding) : r.pairs(options.encoding);
+        const all = keysOnly ? r.keys(encoding) : r.pairs(encoding);
         return [all as T[], r.lastKey(), r.boolean()];
       },
-      options.signal,
+      signal,
     );
     left = more && last !== undefined ? left - page.length : 0;
-    if (last !== undefined)
-      range = options.reverse ? [start, Buffer.from(last)] : [keyAfter(last), end];
+    if (last !== undefined && reverse) end = Buffer.from(last);
+    else if (last !== undefined) start = keyAfter(last);
     return page;
   });
 }

@@ -1,4 +1,5 @@
 import { attempt, call } from "./calls";
+import { checkEncoding, checkObject, checkOptions } from "./checks";
 import { Bytes, native } from "./native";
 import { Pages } from "./pages";
 import { collect, KeyRange, positionalRange, rangeToRemove } from "./ranges";
@@ -48,10 +49,14 @@ const FAMILIES = { default: 0, write: 1, lock: 2 };
 
 export function familyOf(name: string | undefined): number {
   if (name === undefined) return 0;
-  const number = (FAMILIES as Record<string, number | undefined>)[name];
-  if (number === undefined)
-    throw new TypeError(`the column family must be "default", "write" or "lock", not "${name}"`);
-  return number;
+  if (!Object.hasOwn(FAMILIES, name))
+    throw new TypeError(`the column family must be "default", "write" or "lock", not ${JSON.stringify(name)}`);
+  return FAMILIES[name as ColumnFamily];
+}
+
+function familyIn(range: FamilyOptions): number {
+  checkObject(range, "the range");
+  return familyOf(range.family);
 }
 
 /** "tikv://..." of one or several addresses of PD, each with or without a scheme. */
@@ -63,7 +68,8 @@ export function tikvUrl(pd: string | readonly string[]): string {
 }
 
 export function tikvStoreOptions(options: TikvOptions) {
-  const { tls, encoding: _, signal: __, ...rest } = options;
+  const { tls, encoding, signal: _, ...rest } = options;
+  checkEncoding(encoding);
   return { ...rest, ...tlsFiles(tls) };
 }
 
@@ -101,6 +107,7 @@ export class RawClient extends StoreClient {
     pd: string | readonly string[],
     options: TikvOptions = {},
   ): Promise<RawClient> {
+    checkObject(options, "the options of connect");
     const client = new RawClient(CONNECTED as unknown as string);
     client.encoding = options.encoding;
     client.handle = await call(
@@ -115,6 +122,7 @@ export class RawClient extends StoreClient {
   private with<O extends object>(options: O | string | undefined): O & { encoding?: BufferEncoding } {
     const encoding = this.encoding;
     const given = typeof options === "string" ? { family: options } : options;
+    checkOptions(given);
     return { encoding, ...given } as O & { encoding?: BufferEncoding };
   }
 
@@ -126,8 +134,10 @@ export class RawClient extends StoreClient {
   /** @deprecated */
   get(key: Bytes, family: string): Promise<string | undefined>;
   get(key: Bytes, options?: (ReadOptions & FamilyOptions) | string): Promise<any> {
-    const all = this.with(options);
-    return attempt(() => this.getValue(key, familyOf(all.family), all));
+    return attempt(() => {
+      const all = this.with(options);
+      return this.getValue(key, familyOf(all.family), all);
+    });
   }
 
   /** Is there such a key? */
@@ -137,8 +147,10 @@ export class RawClient extends StoreClient {
 
   /** Writes a value, whatever was there. */
   put(key: Bytes, value: Bytes, options?: (WriteOptions & FamilyOptions) | string): Promise<void> {
-    const all = this.with(options);
-    return attempt(() => this.setValue(key, value, familyOf(all.family), all));
+    return attempt(() => {
+      const all = this.with(options);
+      return this.setValue(key, value, familyOf(all.family), all);
+    });
   }
 
   /** Also of a key that is not there. */
@@ -154,8 +166,10 @@ export class RawClient extends StoreClient {
     value: Bytes,
     options?: O,
   ): Promise<{ swapped: boolean; previous: Value<O> | undefined }> {
-    const all = this.with(options) as O;
-    return attempt(() => this.swapValue(key, previous, value, familyOf(all.family), all));
+    return attempt(() => {
+      const all = this.with(options) as O;
+      return this.swapValue(key, previous, value, familyOf(all.family), all);
+    });
   }
 
   /** Values in the order of the keys; undefined where there is none. */
@@ -163,8 +177,10 @@ export class RawClient extends StoreClient {
     keys: Iterable<Bytes>,
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
-    const all = this.with(options) as O;
-    return attempt(() => this.getValues(keys, familyOf(all.family), all));
+    return attempt(() => {
+      const all = this.with(options) as O;
+      return this.getValues(keys, familyOf(all.family), all);
+    });
   }
 
   /** Writes many. TiKV does it all or not at all only for keys of one region. */
@@ -180,8 +196,10 @@ export class RawClient extends StoreClient {
     keys: Iterable<Bytes>,
     options?: (CallOptions & FamilyOptions) | string,
   ): Promise<void> {
-    const all = this.with(options);
-    return attempt(() => this.removeKeys(keys, familyOf(all.family), all));
+    return attempt(() => {
+      const all = this.with(options);
+      return this.removeKeys(keys, familyOf(all.family), all);
+    });
   }
 
   /** Keys and values in order, page by page: a slow loop slows the reading, not the heap. */
@@ -213,12 +231,12 @@ export class RawClient extends StoreClient {
 
   /** How many keys are in the range; default: all. */
   count(range: KeyRange & FamilyOptions = {}, options?: CallOptions): Promise<number> {
-    return attempt(() => this.countRange(range, familyOf(range.family), options));
+    return attempt(() => this.countRange(range, familyIn(range), options));
   }
 
   /** Removes all of the range, region by region; how many there were. */
   deleteRange(range: KeyRange & FamilyOptions, options?: CallOptions): Promise<number> {
-    return attempt(() => this.removeRangeOf(rangeToRemove(range), familyOf(range.family), options));
+    return attempt(() => this.removeRangeOf(rangeToRemove(range), familyIn(range), options));
   }
 
   /** Milliseconds until the key ends; Infinity: it does not; undefined: there is no such key. */
@@ -228,7 +246,7 @@ export class RawClient extends StoreClient {
 
   /** Of a range, default all: equal ranges have equal ones. */
   checksum(range: KeyRange & FamilyOptions = {}, options?: CallOptions): Promise<Checksum> {
-    return attempt(() => this.checksumOf(range, familyOf(range.family), options));
+    return attempt(() => this.checksumOf(range, familyIn(range), options));
   }
 
   /* --- as in the first client --- */

@@ -1,10 +1,11 @@
 /** What every client of keys and values has, whatever the cluster behind it is called. */
 import { call } from "./calls";
+import { checkEach, checkIterable, checkKey, checkObject, checkOptions, lifeOf, listOf } from "./checks";
 import { Client } from "./client";
 import { Bytes, Handle, native } from "./native";
 import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
-import { KeyRange, bareRange, listOf, scanPages } from "./ranges";
+import { KeyRange, bareRange, scanPages } from "./ranges";
 
 /** Options of every call. */
 export interface CallOptions {
@@ -66,13 +67,8 @@ const MUTATION_REMOVE = 2;
 
 /** As the addon wants them. */
 export function tlsFiles(tls: TlsOptions | undefined) {
+  if (tls !== undefined) checkObject(tls, "the tls of the options");
   return { tlsCa: tls?.ca, tlsCertificate: tls?.certificate, tlsKey: tls?.key };
-}
-
-/** What is no key or value is a TypeError. */
-export function checkKey(key: unknown, what: string): void {
-  if (typeof key !== "string" && !(key instanceof Uint8Array))
-    throw new TypeError(`${what} must be a Buffer, a Uint8Array or a string`);
 }
 
 /** A deadline that is none: with it libkvs lets go of a call of a store in this process at once. */
@@ -84,6 +80,7 @@ export class StoreClient extends Client {
 
   /** @internal Of a call; 0: the store's. */
   protected timeoutOf(options: CallOptions | undefined): number {
+    checkOptions(options);
     const given = options?.timeoutMs ?? 0;
     return given === 0 && this.isLocal && options?.signal !== undefined ? FAR_MS : given;
   }
@@ -94,12 +91,13 @@ export class StoreClient extends Client {
     family: number,
     options: O | undefined,
   ): Promise<Value<O> | undefined> {
+    const encoding = options?.encoding;
     return call(
       (id) => {
         checkKey(key, "the key");
         native.storeGet(id, this.handle, key, family, this.timeoutOf(options));
       },
-      (r) => r.value(options?.encoding) as Value<O> | undefined,
+      (r) => r.value(encoding) as Value<O> | undefined,
       options?.signal,
     );
   }
@@ -134,7 +132,7 @@ export class StoreClient extends Client {
           value,
           family,
           this.timeoutOf(options),
-          options?.ttlMs ?? 0,
+          lifeOf(options?.ttlMs),
         );
       },
       (r) => r.nothing(),
@@ -162,6 +160,7 @@ export class StoreClient extends Client {
     family: number,
     options: O | undefined,
   ): Promise<{ swapped: boolean; previous: Value<O> | undefined }> {
+    const encoding = options?.encoding;
     return call(
       (id) => {
         checkKey(key, "the key");
@@ -175,12 +174,12 @@ export class StoreClient extends Client {
           value,
           family,
           this.timeoutOf(options),
-          options?.ttlMs ?? 0,
+          lifeOf(options?.ttlMs),
         );
       },
       (r) => {
         const swapped = r.boolean();
-        const found = r.value(options?.encoding) as Value<O> | undefined;
+        const found = r.value(encoding) as Value<O> | undefined;
         return { swapped, previous: found };
       },
       options?.signal,
@@ -193,6 +192,7 @@ export class StoreClient extends Client {
     family: number,
     options: O | undefined,
   ): Promise<(Value<O> | undefined)[]> {
+    const encoding = options?.encoding;
     return call(
       (id) =>
         native.storeBatchGet(
@@ -202,7 +202,7 @@ export class StoreClient extends Client {
           family,
           this.timeoutOf(options),
         ),
-      (r) => r.values(options?.encoding) as (Value<O> | undefined)[],
+      (r) => r.values(encoding) as (Value<O> | undefined)[],
       options?.signal,
     );
   }
@@ -212,13 +212,14 @@ export class StoreClient extends Client {
     pairs: Iterable<readonly [Bytes, Bytes]>,
     family: number,
     options?: WriteOptions,
-    ttlsMs?: readonly number[],
   ): Promise<void> {
     return call(
       (id) => {
         const keys: Bytes[] = [];
         const values: Bytes[] = [];
+        checkIterable(pairs, "the pairs");
         for (const pair of pairs) {
+          checkEach(pair, "pairs", "an array of a key and a value");
           keys.push(pair[0]);
           values.push(pair[1]);
         }
@@ -227,7 +228,7 @@ export class StoreClient extends Client {
           this.handle,
           MUTATION_SET,
           ...packedPairs(keys, values),
-          ttlsMs !== undefined ? Float64Array.from(ttlsMs) : (options?.ttlMs ?? 0),
+          lifeOf(options?.ttlMs),
           family,
           this.timeoutOf(options),
         );

@@ -1,5 +1,6 @@
 /** Events as they come; include/kvs/subscription.h says more. */
-import { call, callNow, CloseOptions, onAbort, Results, within } from "./calls";
+import { call, callNow, checkSignal, CloseOptions, onAbort, Results, within } from "./calls";
+import { checkFunction, choose } from "./checks";
 import { Position, ResolvedEvent } from "./event";
 import { Handle, native } from "./native";
 import { Pages } from "./pages";
@@ -15,6 +16,13 @@ export interface SubscriptionHandlers {
   signal?: AbortSignal | undefined;
   onState?: ((state: SubscriptionState) => void) | undefined;
   onCheckpoint?: ((position: Position) => void) | undefined;
+}
+
+/** @internal */
+export function checkHandlers({ signal, onState, onCheckpoint }: SubscriptionHandlers): void {
+  if (signal !== undefined) checkSignal(signal);
+  if (onState !== undefined) checkFunction(onState, "onState");
+  if (onCheckpoint !== undefined) checkFunction(onCheckpoint, "onCheckpoint");
 }
 
 const STATES: (SubscriptionState | undefined)[] = [undefined, "catchingUp", "live", "waiting"];
@@ -128,6 +136,12 @@ export class Subscription extends Pages<ResolvedEvent> {
   }
 }
 
+function idsOf(events: ResolvedEvent[]): string[] {
+  if (events.some((event) => !(event instanceof ResolvedEvent)))
+    throw new TypeError("what is acknowledged must be events of this subscription");
+  return events.map((event) => event.original.id);
+}
+
 const NAK_ACTIONS = { unknown: 0, park: 1, retry: 2, skip: 3, stop: 4 };
 
 /**
@@ -149,8 +163,8 @@ export class GroupSubscription extends Subscription {
 
   /** These are handled. */
   ack(...events: ResolvedEvent[]): void {
+    const ids = idsOf(events);
     this.forget(events);
-    const ids = events.map((event) => event.original.id);
     callNow(() => native.subscriptionAck(this.handle, ids));
   }
 
@@ -160,11 +174,10 @@ export class GroupSubscription extends Subscription {
     reason: string,
     ...events: ResolvedEvent[]
   ): void {
-    if (!Object.hasOwn(NAK_ACTIONS, action))
-      throw new TypeError('the action must be "unknown", "park", "retry", "skip" or "stop"');
+    const number = choose("the action", NAK_ACTIONS, action);
+    const ids = idsOf(events);
     this.forget(events);
-    const ids = events.map((event) => event.original.id);
-    callNow(() => native.subscriptionNak(this.handle, ids, NAK_ACTIONS[action], reason));
+    callNow(() => native.subscriptionNak(this.handle, ids, number, reason));
   }
 
   override next(): Promise<Next> {

@@ -1,13 +1,25 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { attempt, call, callNow, exact } from "./calls";
+import { attempt, call, callNow, checkSignal } from "./calls";
+import {
+  checkCount,
+  checkEach,
+  checkFunction,
+  checkIterable,
+  checkKey,
+  checkObject,
+  checkOptions,
+  choose,
+  exact,
+  listOf,
+} from "./checks";
 import { Client } from "./client";
 import { InvalidArgumentError, KvsError, OperationAfterCommitError } from "./errors";
 import { Bytes, Handle, native, Packed } from "./native";
 import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
-import { collect, KeyRange, positionalRange, bareRange, listOf, scanPages } from "./ranges";
+import { collect, KeyRange, positionalRange, bareRange, scanPages } from "./ranges";
 import { TikvOptions, tikvStoreOptions, tikvUrl } from "./raw_client";
-import { CallOptions, checkKey, Pair, ReadOptions, ScanOptions, Value } from "./store_client";
+import { CallOptions, Pair, ReadOptions, ScanOptions, Value } from "./store_client";
 
 /** How a transaction behaves; without a field its default. */
 export interface TransactionOptions {
@@ -44,26 +56,30 @@ export interface RunOptions extends TransactionOptions {
 /** One change of a transaction. */
 export type Mutation = { put: Bytes; value: Bytes } | { delete: Bytes };
 
+const MUTATION = "{ put, value } or { delete }";
 const PRIORITIES = { normal: 0, low: 1, high: 2 };
 const RETRY_DELAY_MS = 2;
 const RETRY_DELAY_MS_MAX = 500;
 
+/** Milliseconds of waiting, for the addon. */
+function waitOf(waitMs: number | "none" | undefined, what: string): number | undefined {
+  if (waitMs === undefined || (typeof waitMs === "number" && waitMs >= 0)) return waitMs;
+  if (waitMs === "none") return -1;
+  throw new TypeError(`${what} must be a number of milliseconds that is not negative, or "none"`);
+}
+
 function nativeOptions(options: TransactionOptions) {
+  checkObject(options, "the options of a transaction");
   const { asyncCommit, onePc, priority, lockWaitMs, ...rest } = options;
-  if (priority !== undefined && !(priority in PRIORITIES))
-    throw new TypeError('the priority must be "normal", "low" or "high"');
+  for (const [name, given] of Object.entries({ asyncCommit, onePc }))
+    if (given !== undefined && typeof given !== "boolean") throw new TypeError(`${name} must be true or false`);
   return {
     ...rest,
     noAsyncCommit: asyncCommit === false,
     noOnePc: onePc === false,
-    priority: PRIORITIES[priority ?? "normal"],
-    lockWaitMs: lockWaitMs === "none" ? -1 : lockWaitMs,
+    priority: choose("priority", PRIORITIES, priority ?? "normal"),
+    lockWaitMs: waitOf(lockWaitMs, "lockWaitMs"),
   };
-}
-
-/** Of a call; 0: the transaction's, or the client's. */
-function timeout(options: CallOptions | undefined): number {
-  return options?.timeoutMs ?? 0;
 }
 
 function timestampOf(given: bigint | number): bigint {
@@ -123,12 +139,13 @@ abstract class Reader {
 
   /** @internal */
   protected timeoutOf(options: CallOptions | undefined): number {
+    checkOptions(options);
     return options?.timeoutMs ?? this.defaults.timeoutMs ?? 0;
   }
 
   /** @internal */
   protected signalOf(options: CallOptions | undefined): AbortSignal | undefined {
-    return options?.signal ?? this.defaults.signal;
+    return options?.signal !== undefined ? options.signal : this.defaults.signal;
   }
 
   /** @internal The handle, for a call. */
@@ -138,12 +155,13 @@ abstract class Reader {
 
   /** The value; undefined: there is none. */
   get<O extends ReadOptions>(key: Bytes, options?: O): Promise<Value<O> | undefined> {
+    const encoding = options?.encoding ?? this.defaults.encoding;
     return call(
       (id) => {
         checkKey(key, "the key");
         this.reads.get(id, this.live(), this.timeoutOf(options), key);
       },
-      (r) => r.value(options?.encoding ?? this.defaults.encoding) as Value<O> | undefined,
+      (r) => r.value(encoding) as Value<O> | undefined,
       this.signalOf(options),
     );
   }
@@ -164,9 +182,10 @@ abstract class Reader {
     keys: Iterable<Bytes>,
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
+    const encoding = options?.encoding ?? this.defaults.encoding;
     return call(
       (id) => this.reads.batchGet(id, this.live(), this.timeoutOf(options), ...packed(listOf(keys), "a key")),
-      (r) => r.values(options?.encoding ?? this.defaults.encoding) as (Value<O> | undefined)[],
+      (r) => r.values(encoding) as (Value<O> | undefined)[],
       this.signalOf(options),
     );
   }
@@ -183,7 +202,7 @@ abstract class Reader {
   ): Promise<[string, string][]>;
   scan(first?: any, ...rest: any[]): any {
     if (rest.length > 0) return this.positional(false, first, rest as any);
-    return this.pages(first ?? {}, false);
+    return this.pages(first === undefined ? {} : first, false);
   }
 
   scanKeys<O extends ScanOptions>(options: O = {} as O): Pages<Value<O>> {
@@ -191,6 +210,7 @@ abstract class Reader {
   }
 
   private pages<T>(options: ScanOptions, keysOnly: boolean): Pages<T> {
+    checkObject(options, "the options of a scan");
     const all = { encoding: this.defaults.encoding, ...options, signal: this.signalOf(options) };
     return scanPages(all, keysOnly, (id, start, end, limit, flags) =>
       this.reads.scan(id, this.live(), this.timeoutOf(options), start, end, limit, flags),
@@ -278,12 +298,13 @@ export class Transaction extends Reader implements AsyncDisposable {
 
   /** Reads, and no other transaction changes the key before this one has ended. */
   getForUpdate<O extends ReadOptions>(key: Bytes, options?: O): Promise<Value<O> | undefined> {
+    const encoding = options?.encoding ?? this.defaults.encoding;
     return call(
       (id) => {
         checkKey(key, "the key");
         native.txnGetForUpdate(id, this.live(), this.timeoutOf(options), key);
       },
-      (r) => r.value(options?.encoding ?? this.defaults.encoding) as Value<O> | undefined,
+      (r) => r.value(encoding) as Value<O> | undefined,
       this.signalOf(options),
     );
   }
@@ -293,6 +314,7 @@ export class Transaction extends Reader implements AsyncDisposable {
     keys: Iterable<Bytes>,
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
+    const encoding = options?.encoding ?? this.defaults.encoding;
     return call(
       (id) =>
         native.txnBatchGetForUpdate(
@@ -301,7 +323,7 @@ export class Transaction extends Reader implements AsyncDisposable {
           this.timeoutOf(options),
           ...packed(listOf(keys), "a key"),
         ),
-      (r) => r.values(options?.encoding ?? this.defaults.encoding) as (Value<O> | undefined)[],
+      (r) => r.values(encoding) as (Value<O> | undefined)[],
       this.signalOf(options),
     );
   }
@@ -351,8 +373,11 @@ export class Transaction extends Reader implements AsyncDisposable {
         const kinds: number[] = [];
         const keys: Bytes[] = [];
         const values: (Bytes | null)[] = [];
+        checkIterable(mutations, "the mutations");
         for (const mutation of mutations) {
+          checkEach(mutation, "mutations", MUTATION);
           const isPut = "put" in mutation;
+          if (isPut === "delete" in mutation) throw new TypeError(`each of the mutations must be ${MUTATION}`);
           if (isPut) checkKey(mutation.value, "the value");
           kinds.push(isPut ? 1 : 2);
           keys.push(isPut ? mutation.put : mutation.delete);
@@ -376,10 +401,11 @@ export class Transaction extends Reader implements AsyncDisposable {
     keys: Iterable<Bytes>,
     options?: CallOptions & { waitMs?: number | "none" },
   ): Promise<void> {
-    const wait = options?.waitMs === "none" ? -1 : (options?.waitMs ?? 0);
     return call(
-      (id) =>
-        native.txnLock(id, this.live(), this.timeoutOf(options), ...packed(listOf(keys), "a key"), wait),
+      (id) => {
+        const wait = waitOf(options?.waitMs, "waitMs") ?? 0;
+        native.txnLock(id, this.live(), this.timeoutOf(options), ...packed(listOf(keys), "a key"), wait);
+      },
       (r) => r.nothing(),
       this.signalOf(options),
     );
@@ -458,6 +484,7 @@ const CONNECTED = Symbol("made by connect");
  */
 export class TransactionClient extends Client {
   private encoding: BufferEncoding | undefined;
+  private timeoutMs: number | undefined;
 
   /** @deprecated a promise of a client that gives strings; use TransactionClient.connect. */
   constructor(pd: string | readonly string[]);
@@ -475,9 +502,11 @@ export class TransactionClient extends Client {
     where: string | readonly string[],
     options: TikvOptions = {},
   ): Promise<TransactionClient> {
+    checkObject(options, "the options of connect");
     const client = new TransactionClient(CONNECTED as unknown as string);
     const isLocal = typeof where === "string" && /^(log|rocksdb|memory):/.test(where);
     client.encoding = options.encoding;
+    client.timeoutMs = options.timeoutMs;
     client.handle = await call(
       (id) =>
         native.txnClientOpen(id, isLocal ? where : tikvUrl(where), tikvStoreOptions(options)),
@@ -518,6 +547,10 @@ export class TransactionClient extends Client {
    * is tried again: then `work` runs anew. What it returns is the result.
    */
   async run<T>(work: (txn: Transaction) => Promise<T>, options: RunOptions = {}): Promise<T> {
+    checkFunction(work, "the work of a transaction");
+    checkObject(options, "the options of run");
+    checkCount(options.attemptsMax, "attemptsMax", 1);
+    if (options.signal !== undefined) checkSignal(options.signal);
     const { attemptsMax = 20, signal, ...of } = options;
     for (let attempts = 1; ; attempts++) {
       signal?.throwIfAborted();
@@ -537,10 +570,16 @@ export class TransactionClient extends Client {
     }
   }
 
+  /** Of a call that belongs to no transaction. */
+  private timeoutOf(options: CallOptions | undefined): number {
+    checkOptions(options);
+    return options?.timeoutMs ?? this.timeoutMs ?? 0;
+  }
+
   /** No transaction that begins later has a smaller one. */
   currentTimestamp(options?: CallOptions): Promise<bigint> {
     return call(
-      (id) => native.txnClientTimestamp(id, this.handle, timeout(options)),
+      (id) => native.txnClientTimestamp(id, this.handle, this.timeoutOf(options)),
       (r) => r.bigint(),
       options?.signal,
     );
@@ -549,7 +588,7 @@ export class TransactionClient extends Client {
   /** Gives up what only reads before the safe point can see; the safe point that holds. */
   garbageCollect(safePoint: bigint | number, options?: CallOptions): Promise<bigint> {
     return call(
-      (id) => native.txnClientGc(id, this.handle, timeout(options), timestampOf(safePoint)),
+      (id) => native.txnClientGc(id, this.handle, this.timeoutOf(options), timestampOf(safePoint)),
       (r) => r.bigint(),
       options?.signal,
     );
@@ -567,7 +606,7 @@ export class TransactionClient extends Client {
         native.txnClientCleanupLocks(
           id,
           this.handle,
-          timeout(options),
+          this.timeoutOf(options),
           start,
           end,
           timestampOf(timestamp),
@@ -585,7 +624,7 @@ export class TransactionClient extends Client {
         const [start, end] = bareRange(range);
         if (start === null || end === null)
           throw new InvalidArgumentError("the range must have a start and an end");
-        native.txnClientUnsafeDestroyRange(id, this.handle, timeout(options), start, end);
+        native.txnClientUnsafeDestroyRange(id, this.handle, this.timeoutOf(options), start, end);
       },
       (r) => r.nothing(),
       options?.signal,

@@ -342,46 +342,6 @@ function eventTests(name, open) {
       assert.deepEqual(n(parked), [1]);
     });
 
-    it("says clearly what is wrong with arguments", async () => {
-      const s = stream();
-      const rejected = [
-        () => client.append("", []),
-        () => client.append(s, { data: "x" }),
-        () => client.append(s, { type: "t", data: 5 }),
-        () => client.append(s, { type: "t", id: "no uuid" }),
-        () => client.append(s, { type: "t" }, { expectedVersion: "some" }),
-        () => client.append(s, { type: "t" }, { expectedVersion: 1.5 }),
-        () => client.append(s, { type: "t" }, { expectedVersion: -7 }),
-        () => client.append(s, { type: "t" }, { expectedVersion: 2n ** 64n }),
-        () => client.append(s, { type: "t" }, { credentials: { login: 5, password: "" } }),
-        () => client.append(s, { type: "t" }, { credentials: { login: "a\0b", password: "" } }),
-        () => client.readEvent(s, "first"),
-        () => client.readEvent(s, 2 ** 60),
-        () => client.createGroup(s, "g", { startFrom: "middle" }),
-        () => client.createGroup(s, "g", { retriesMax: -1 }),
-        () => client.createUser({ login: "x", password: "y", groups: [5] }),
-        () => kvs.EventsClient.connect("memory:", { sync: "maybe" }),
-      ];
-      for (const run of rejected) await assert.rejects(async () => run(), TypeError, String(run));
-      const thrown = [
-        () => client.subscribe(5),
-        () => client.subscribe(s, { from: "middle" }),
-        () => client.subscribe(s, { from: { after: 0.5 } }),
-        () => client.subscribeToAll({ filter: { on: "stream" } }),
-        () => client.subscribeToAll({ filter: { on: "body", prefixes: ["x"] } }),
-        () => client.subscribeToAll({ filter: { on: "type", regex: /x/i } }),
-        () => client.subscribeToAll({ filter: { on: "type", prefixes: [5] } }),
-        () => client.subscribeToGroup(s, ""),
-        () => client.readStream(5),
-        () => jsonEvent({ type: "t", data: undefined }),
-      ];
-      for (const run of thrown) assert.throws(run, TypeError, String(run));
-      await assert.rejects(client.append(s, { type: "" }), kvs.InvalidArgumentError);
-      await assert.rejects(client.setMetadata(s, null, {}), kvs.KvsError);
-      await assert.rejects(client.changeUser(1, {}), kvs.KvsError);
-      await assert.rejects(kvs.EventsClient.connect("ftp://x"), kvs.InvalidArgumentError);
-    });
-
     it("keeps 2000 appends in flight in the order of their stream", async () => {
       const s = stream();
       const results = await Promise.all(upTo(2000).map((i) => client.append(s, numbered(i, 1))));

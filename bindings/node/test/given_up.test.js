@@ -27,8 +27,8 @@ const PRIVATE = {
     "writeBatch", "scanRange", "countRange", "removeRangeOf", "ttlOf", "checksumOf"],
   Transaction: ["pages", "positional", "timeoutOf", "signalOf"],
   Snapshot: ["pages", "positional", "timeoutOf", "signalOf"],
-  EventsClient: ["end", "write", "remove", "done", "pages", "begin", "getUsers", "changeUser"],
-  TransactionClient: ["end"],
+  EventsClient: ["end", "write", "remove", "done", "pages", "begin", "getUsers", "changeUser", "ofGroup"],
+  TransactionClient: ["end", "timeoutOf"],
 };
 PRIVATE.RawClient = [...PRIVATE.KvsClient, "with", "positional"];
 
@@ -128,6 +128,29 @@ describe("given up in this process", () => {
   });
 });
 
+// The addon has the outcome, and JavaScript has not heard of it yet, when the signal comes.
+describe("given up too late", () => {
+  const spin = () => { for (const end = process.hrtime.bigint() + 3_000_000n; process.hrtime.bigint() < end;); };
+  for (const kind of ["KvsClient", "TransactionClient", "EventsClient"])
+    it(`${kind}: what is done stays done`, async () => {
+      const client = await kvs[kind].connect("memory:");
+      const txn = kind === "TransactionClient" ? client.begin() : undefined;
+      for (let round = 0; round < 20; round++) {
+        const controller = new AbortController();
+        const { signal } = controller;
+        const calls = Array.from({ length: 30 }, (_, i) =>
+          kind === "KvsClient" ? client.set(`k${i}`, "v", { signal }) : kind === "EventsClient" ? client.append(`s${i}`, { type: "t" }, { signal }) : txn.get(`k${i}`, { signal }));
+        await Promise.resolve(); // they are on their way
+        spin();
+        controller.abort();
+        if (round % 4 === 0 && round > 0) await client.ping?.();
+        for (const { status, reason } of await Promise.allSettled(calls))
+          if (status === "rejected") assert.ok(reason.name === "AbortError" || reason.maybeCommitted, reason);
+      }
+      await client.close();
+    });
+});
+
 describe("close with a time or a signal", () => {
   it("closes all the same", async () => {
     const client = await kvs.KvsClient.connect("memory:");
@@ -157,6 +180,24 @@ describe("close with a time or a signal", () => {
     await subscription.close(options);
     await events.readStream("s").close(options);
     await events.close(options);
+  });
+
+  it("lets calls that are under way be given up", { timeout: 60000 }, async (t) => {
+    const server = await startServer({ tikv: true }, "--engine", "memory");
+    t.after(() => server[Symbol.asyncDispose]());
+    const clients = [await kvs.KvsClient.connect(`kvs://${server.address}`), await kvs.RawClient.connect(server.pd)];
+    await clients[1].put("k", "v");
+    server.process.kill("SIGSTOP");
+    const controller = new AbortController();
+    const reason = new Error("given up");
+    const calls = clients.map((client) => client.get("k", { signal: controller.signal, timeoutMs: 600000 }));
+    const timed = clients.map((client) => client.get("k", { timeoutMs: 20 }));
+    const closing = clients.map((client) => client.close());
+    for (const call of timed) await assert.rejects(call, kvs.TimeoutError);
+    controller.abort(reason);
+    for (const call of calls) await assert.rejects(call, (error) => error === reason);
+    await Promise.all(closing);
+    server.process.kill("SIGCONT");
   });
 
   it("does not wait for a server that is silent", { timeout: 60000 }, async (t) => {

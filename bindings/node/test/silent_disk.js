@@ -91,20 +91,47 @@ async function main() {
     await check("memory:", call, "by a signal", () => run(memory, { signal: AbortSignal.timeout(5) }), (error) => error.name === "TimeoutError");
     await check("memory:", call, "by a time", () => run(memory, { timeoutMs: 5 }), (error) => error instanceof kvs.TimeoutError);
   }
-  // What goes on keeps a close waiting; the waiting can be given up, and the close goes on.
+  // What goes on keeps a close waiting; the waiting can be given up, and the close goes on. So can calls that are under way then.
+  const controller = new AbortController();
+  const left = ["get", "batchGet", "set", "batchSet", "remove", "sync", "checkpoint"].flatMap((call) => {
+    const run = CALLS.KvsClient[call];
+    return [
+      check("closing", call, "by a signal", () => run(store, { signal: controller.signal }), (error) => error === reason),
+      check("closing", call, "by a time", () => run(store, { timeoutMs: 50 }), (error) => error instanceof kvs.TimeoutError),
+    ];
+  });
   for (const [name, client] of Object.entries({ store, events, txns })) {
     await check(name, "close", "by a time", () => client.close({ timeoutMs: 5 }), (error) => error instanceof kvs.TimeoutError);
     await check(name, "close", "by a signal", () => client.close({ signal: AbortSignal.timeout(5) }), (error) => error.name === "TimeoutError");
   }
+  controller.abort(reason);
+  await Promise.all(left);
   rmSync(silent);
   await Promise.all([store, events, txns, memory].map((client) => client.close()));
   await Promise.all(blocked);
 
-  const again = await kvs.KvsClient.connect("log:store", { timeoutMs: 15 });
+  await fill("log:store");
+  // Now by the time that the client was given.
+  const timed = {
+    KvsClient: await kvs.KvsClient.connect("log:store", { ...small, timeoutMs: 15 }),
+    TransactionClient: await kvs.TransactionClient.connect("log:txn", { timeoutMs: 15 }),
+    EventsClient: await kvs.EventsClient.connect("log:events", { timeoutMs: 15 }),
+  };
+  const commit = timed.TransactionClient.begin();
+  await commit.put("commit-3", "v");
+  timed.Transaction = (isCommit) => (isCommit ? commit : timed.TransactionClient.begin({ pessimistic: true }));
+  timed.Snapshot = () => timed.TransactionClient.snapshot();
   writeFileSync(silent, "");
-  await check("KvsClient", "set", "by the client's time", () => again.set("k", "v"), () => false);
+  const waiting = Array.from({ length: 4 }, () => timed.KvsClient.checksum({}, { timeoutMs: 600000 }));
+  for (const [name, calls] of Object.entries(CALLS))
+    for (const [call, run] of Object.entries(timed[name] ? calls : {}))
+      await check(name, call, "by the client's time", () => run(timed[name], {}), (error) => error instanceof kvs.TimeoutError);
+  // A call's own time counts for more, also when it is longer.
+  const longer = timed.KvsClient.set("k", "v", { timeoutMs: 600000 });
+  const chore = timed.TransactionClient.garbageCollect(1, { timeoutMs: 600000 });
   rmSync(silent);
-  await again.close();
+  await Promise.all([longer, chore, ...waiting]);
+  for (const name of ["KvsClient", "TransactionClient", "EventsClient"]) await timed[name].close();
 }
 
 main().then(

@@ -33,6 +33,7 @@ struct txn_open {
     kvs_runtime *runtime;
     struct url url;
     struct kvs_store_options options;
+    uint32_t timeout_given_ms; /* the options have the default in its place */
     kvs_txn_client *client;
     struct txn_backing backing;
     int error;
@@ -150,6 +151,7 @@ static int make_client(struct txn_open *open)
     for (unsigned i = 0; error == 0 && i < count; i++) {
         open->client->shards[i].loop = loops[i];
         open->client->shards[i].timeout_ms = open->options.timeout_ms;
+        open->client->shards[i].timeout_given_ms = open->timeout_given_ms;
         error = make_transport(open, &open->client->shards[i]);
     }
     if (error != 0)
@@ -216,6 +218,7 @@ kvs_future *kvs_txn_client_open(kvs_runtime *runtime, const char *url,
     struct txn_open *open = future_payload(future);
     open->runtime = runtime;
     open->error = open_check(url, options, &open->url, &open->options, open->message);
+    open->timeout_given_ms = open->error == 0 && options != NULL ? options->timeout_ms : 0;
     if (open->error == 0 && open->url.scheme == URL_TIKV) {
         open->error = open_tls(open);
         open_client(open);
@@ -249,6 +252,7 @@ kvs_future *kvs_txn_client_on_store(kvs_store *store)
     }
     local_engine_ref(store->local);
     open->backing.local = store->local;
+    open->timeout_given_ms = store->timeout_ms;
     open_on_pool(open);
     return future;
 }

@@ -30,7 +30,8 @@ struct txn_shard {
     struct loop *loop;
     struct txn_transport *transport;
     struct rand rand;
-    uint32_t timeout_ms; /* of a call that sets none */
+    uint32_t timeout_ms;       /* of a call that sets none */
+    uint32_t timeout_given_ms; /* as it was given: 0: not at all */
     struct heap timers;
     uv_timer_t uv_timer;
     uint64_t timer_armed_ms; /* UINT64_MAX: it is not */

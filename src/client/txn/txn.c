@@ -28,6 +28,9 @@ static void check_options(kvs_txn *txn, const struct kvs_txn_options *given)
         txn->refused = "options: priority, on_drop or lock_wait_ms is none of those there are";
     if (options->lock_wait_ms == 0)
         options->lock_wait_ms = TXN_LOCK_WAIT_DEFAULT_MS;
+    if (txn->shard->transport->is_local)
+        txn->given_up_ms =
+            options->timeout_ms != 0 ? options->timeout_ms : txn->shard->timeout_given_ms;
     if (options->timeout_ms == 0)
         options->timeout_ms = txn->shard->timeout_ms;
     if (options->size_bytes_max == 0)

@@ -212,9 +212,12 @@ static kvs_future *request_start(kvs_txn *txn, const struct txn_request *request
     op->reader = reads ? &((struct read_request *)future_payload(future))->reader : NULL;
     op->txn = txn;
     list_init(&op->node);
-    if (request_submit(op, &error))
+    if (request_submit(op, &error)) {
         future_complete_idle(request_set_outcome(op, error), error);
-    return future;
+        return future;
+    }
+    /* A cluster's calls keep their time; a disk of this process cannot be hurried. */
+    return txn->given_up_ms != 0 ? future_try_timeout(future, txn->given_up_ms) : future;
 }
 
 static kvs_future *request_start_key(kvs_txn *txn, enum txn_op_kind kind, kvs_slice key)

@@ -106,7 +106,8 @@ struct kvs_txn {
     kvs_txn_client *client;
     struct txn_shard *shard;
     struct kvs_txn_options options;
-    const char *refused; /* what is wrong with the options; NULL: nothing */
+    uint32_t given_up_ms; /* in process: the time of a call, whatever the disk does; 0: none */
+    const char *refused;  /* what is wrong with the options; NULL: nothing */
     pthread_mutex_t mutex;
     atomic_uint refs;
     enum txn_state state;

@@ -728,9 +728,9 @@ static kvs_future *start_txn_call(kvs_txn *txn, int call)
     }
 }
 
-static void test_transactions(void **state)
+/* k1 and k2 are there, on the disk alone; the store is closed. */
+static void write_txn_keys(struct fixture *fixture)
 {
-    struct fixture *fixture = *state;
     static const uint8_t large[SEGMENT_SIZE];
     fixture->txn_client = pointer_of(kvs_txn_client_on_store(fixture->store));
     kvs_txn *txn = kvs_txn_begin(fixture->txn_client, NULL);
@@ -742,7 +742,15 @@ static void test_transactions(void **state)
                                                  (kvs_slice){large, sizeof large})),
                      0);
     assert_int_equal(wait_and_free(kvs_txn_client_close(fixture->txn_client)), 0);
+    fixture->txn_client = NULL;
     assert_int_equal(wait_and_free(kvs_store_close(fixture->store)), 0);
+    fixture->store = NULL;
+}
+
+static void test_transactions(void **state)
+{
+    struct fixture *fixture = *state;
+    write_txn_keys(fixture);
     fixture->store = open_store(fixture, 0);
     fixture->txn_client = pointer_of(kvs_txn_client_on_store(fixture->store));
     for (int i = 0; i < 2 * TXN_CALLS; i++) {
@@ -755,7 +763,7 @@ static void test_transactions(void **state)
             .no_async_commit = call == TXN_COMMIT_IN_TWO_PHASES,
             .no_one_pc = call == TXN_COMMIT_IN_TWO_PHASES,
         };
-        txn = kvs_txn_begin(fixture->txn_client, &options);
+        kvs_txn *txn = kvs_txn_begin(fixture->txn_client, &options);
         if (is_commit)
             assert_int_equal(wait_and_free(kvs_txn_put(txn, kvs_slice_of("k3"), kvs_slice_of("v"))),
                              0);
@@ -780,6 +788,47 @@ static void test_transactions(void **state)
     }
 }
 
+/* The time that the transaction, or else the client, was given is that of each call. */
+static void test_the_time_of_transactions(void **state)
+{
+    struct fixture *fixture = *state;
+    write_txn_keys(fixture);
+    for (int i = 0; i < 2 * TXN_CALLS; i++) {
+        int call = i / 2;
+        bool by_client = i % 2 == 1;
+        bool is_commit = call == TXN_COMMIT || call == TXN_COMMIT_IN_TWO_PHASES;
+        const struct kvs_store_options store_options = {.size = sizeof store_options,
+                                                        .cache_size_bytes = 1,
+                                                        .segment_size_bytes = SEGMENT_SIZE,
+                                                        .timeout_ms = by_client ? 3 : 600000};
+        const struct kvs_txn_options options = {
+            .size = sizeof options,
+            .timeout_ms = by_client ? 0 : 3,
+            .pessimistic = call >= TXN_GET_FOR_UPDATE && !is_commit,
+            .no_async_commit = call == TXN_COMMIT_IN_TWO_PHASES,
+            .no_one_pc = call == TXN_COMMIT_IN_TWO_PHASES,
+        };
+        fixture->txn_client =
+            pointer_of(kvs_txn_client_open(fixture->runtime, fixture->url, &store_options));
+        kvs_txn *txn = kvs_txn_begin(fixture->txn_client, &options);
+        if (is_commit)
+            assert_int_equal(wait_and_free(kvs_txn_put(txn, kvs_slice_of("k3"), kvs_slice_of("v"))),
+                             0);
+        disk_set_silent(true);
+        kvs_future *future = start_txn_call(txn, call);
+        int error = kvs_future_wait(future, -1);
+        bool may_be_done = call == TXN_COMMIT;
+        if (!(error == KVS_ERR_TIMEOUT || (may_be_done && error == KVS_ERR_OUTCOME_UNKNOWN)))
+            fail_msg("call %d, by the %s: %s", call, by_client ? "client" : "transaction",
+                     kvs_error_text(error));
+        kvs_future_free(future);
+        kvs_txn_free(txn);
+        disk_set_silent(false);
+        wait_and_free(kvs_txn_client_close(fixture->txn_client));
+        fixture->txn_client = NULL;
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -798,6 +847,7 @@ int main(void)
         TEST(test_races),
         TEST(test_polled),
         TEST(test_event_streams),
+        TEST(test_the_time_of_transactions),
         TEST(test_transactions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
