@@ -12,7 +12,7 @@ import {
 } from "./event";
 import { EventsCall, Handle, native, NativeFilter } from "./native";
 import { Pages, ReadPages } from "./pages";
-import { CallOptions } from "./store_client";
+import { CallOptions, LocalOptions, syncOf } from "./store_client";
 import { checkHandlers, GroupSubscription, Subscription, SubscriptionHandlers } from "./subscription";
 
 /** Who asks. */
@@ -32,7 +32,7 @@ export interface EventsOptions {
   /** Deadline of a call that sets none; default 30000, in this process none. */
   timeoutMs?: number;
   /** log: when is a write acknowledged? "always" (default): it survives a power cut. */
-  sync?: "always" | "interval" | "never";
+  sync?: LocalOptions["sync"];
   /** For the server's lists of connections; default "kvs". */
   connectionName?: string;
   /** TCP, TLS and greeting together; default 5000. */
@@ -238,7 +238,6 @@ export interface NewUser extends Credentials {
   groups?: string[];
 }
 
-const SYNCS = { always: 0, interval: 1, never: 2 };
 const PREFERENCES = { leader: 0, follower: 1, readOnlyReplica: 2, random: 3 };
 const FROM = { start: 0, end: 1 };
 const FROM_AFTER = 2;
@@ -344,7 +343,7 @@ export class EventsClient extends Client {
     const given = {
       ...rest,
       ...loginOf({ credentials }),
-      sync: choose("sync", SYNCS, sync ?? "always"),
+      sync: syncOf(sync),
       nodePreference: choose("nodePreference", PREFERENCES, nodePreference ?? "leader"),
     };
     const handle = await call(

@@ -5,6 +5,7 @@ export { Change, KvsClient, KvsOptions } from "./kvs_client";
 export {
   CallOptions,
   Checksum,
+  LocalOptions,
   Pair,
   ReadOptions,
   ScanOptions,
@@ -18,6 +19,7 @@ export {
   Snapshot,
   Transaction,
   TransactionClient,
+  TransactionClientOptions,
   TransactionOptions,
 } from "./transaction_client";
 export {

@@ -1,15 +1,17 @@
 import { attempt, call } from "./calls";
-import { checkIterable, checkKey, checkObject, choose, lifeOf } from "./checks";
+import { checkIterable, checkKey, checkObject, lifeOf } from "./checks";
 import { Bytes, native } from "./native";
 import { Pages } from "./pages";
 import { bareRange, KeyRange, rangeToRemove } from "./ranges";
 import {
   CallOptions,
   Checksum,
+  LocalOptions,
   Pair,
   ReadOptions,
   ScanOptions,
   StoreClient,
+  syncOf,
   tlsFiles,
   TlsOptions,
   Value,
@@ -17,26 +19,16 @@ import {
 } from "./store_client";
 
 /** How to open a store; without a field its default. */
-export interface KvsOptions {
+export interface KvsOptions extends LocalOptions {
   /** Connections to the server; default 1. */
   connections?: number;
   /** Until a connection stands; default 5000. */
   connectTimeoutMs?: number;
   /** Deadline of a call that sets none; default 30000, in this process none. */
   timeoutMs?: number;
-  /** log: and memory: when is a write acknowledged? "always" (default): it survives a power cut. */
-  sync?: "always" | "interval" | "never";
-  /** With sync "interval": how often; default 1000. */
-  syncIntervalMs?: number;
   /** Bytes of a value at most; default 16 MiB. */
   valueSizeMax?: number;
-  /** log: bytes of one file; default 64 MiB. */
-  segmentSizeBytes?: number;
-  /** log: memory for values, rocksdb: for blocks; default a quarter of the machine's. */
-  cacheSizeBytes?: number;
-  /** log: fail when there is no store in the directory yet. */
-  mustExist?: boolean;
-  /** kvs: */
+  /** kvs: speak TLS with the server. */
   tls?: TlsOptions;
   /** Gives the opening up. */
   signal?: AbortSignal;
@@ -50,7 +42,6 @@ export type Change =
 
 const CONNECTED = Symbol("made by connect");
 const LOCAL = /^(log|rocksdb|memory):/;
-const SYNCS = { always: 0, interval: 1, never: 2 };
 const CHANGES = ["set", "remove", "removeRange"];
 const NO_BYTES = new Uint8Array();
 
@@ -69,11 +60,10 @@ export class KvsClient extends StoreClient {
   static async connect(url: string, options: KvsOptions = {}): Promise<KvsClient> {
     checkObject(options, "the options of connect");
     const { sync, tls, signal, ...rest } = options;
-    const policy = choose("sync", SYNCS, sync ?? "always");
     const client = new KvsClient(CONNECTED);
     client.isLocal = LOCAL.test(url);
     client.handle = await call(
-      (id) => native.storeOpen(id, url, { ...rest, ...tlsFiles(tls), sync: policy }),
+      (id) => native.storeOpen(id, url, { ...rest, ...tlsFiles(tls), sync: syncOf(sync) }),
       (r) => r.handle(),
       signal,
     );

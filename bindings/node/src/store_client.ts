@@ -1,6 +1,6 @@
 /** What every client of keys and values has, whatever the cluster behind it is called. */
 import { call } from "./calls";
-import { checkEach, checkIterable, checkKey, checkObject, checkOptions, lifeOf, listOf } from "./checks";
+import { checkEach, checkIterable, checkKey, checkObject, checkOptions, choose, lifeOf, listOf } from "./checks";
 import { Client } from "./client";
 import { Bytes, Handle, native } from "./native";
 import { packed, packedPairs } from "./pack";
@@ -50,6 +50,27 @@ export interface Checksum {
   keys: number;
   /** Of keys and values. */
   bytes: number;
+}
+
+/** How a store in this process is opened; without a field its default. */
+export interface LocalOptions {
+  /** When is a write acknowledged? "always" (default): it survives a power cut. */
+  sync?: "always" | "interval" | "never";
+  /** With sync "interval": how often; default 1000. */
+  syncIntervalMs?: number;
+  /** log: bytes of one file; default 64 MiB. */
+  segmentSizeBytes?: number;
+  /** log: memory for values, rocksdb: for blocks; default a quarter of the machine's. */
+  cacheSizeBytes?: number;
+  /** log: fail when there is no store in the directory yet. */
+  mustExist?: boolean;
+}
+
+const SYNCS = { always: 0, interval: 1, never: 2 };
+
+/** The policy's number, for the addon. */
+export function syncOf(sync: LocalOptions["sync"]): number {
+  return choose("sync", SYNCS, sync ?? "always");
 }
 
 /** TLS is used when any of the three is given; names of PEM files. */

@@ -19,7 +19,10 @@ import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
 import { collect, KeyRange, positionalRange, bareRange, scanPages } from "./ranges";
 import { TikvOptions, tikvStoreOptions, tikvUrl } from "./raw_client";
-import { CallOptions, Pair, ReadOptions, ScanOptions, Value } from "./store_client";
+import { CallOptions, LocalOptions, Pair, ReadOptions, ScanOptions, syncOf, Value } from "./store_client";
+
+/** How to open the database of transactions: a cluster, or, with LocalOptions, one in this process. */
+export interface TransactionClientOptions extends TikvOptions, LocalOptions {}
 
 /** How a transaction behaves; without a field its default. */
 export interface TransactionOptions {
@@ -37,7 +40,7 @@ export interface TransactionOptions {
   priority?: "normal" | "low" | "high";
   /** Pessimistic: how long a call waits for the locks of others; default 20000, "none": not at all. */
   lockWaitMs?: number | "none";
-  /** Of each call, commit included. */
+  /** Of each call, commit included; default the client's. A call's own may be shorter, not longer. */
   timeoutMs?: number;
   /** Of all that it writes; default 100 MiB, and 300000 keys. */
   sizeBytesMax?: number;
@@ -500,7 +503,7 @@ export class TransactionClient extends Client {
   /** `where`: HOST[:PORT] of any of PD's members, or several of them; or log:DIR, memory:. */
   static async connect(
     where: string | readonly string[],
-    options: TikvOptions = {},
+    options: TransactionClientOptions = {},
   ): Promise<TransactionClient> {
     checkObject(options, "the options of connect");
     const client = new TransactionClient(CONNECTED as unknown as string);
@@ -509,7 +512,10 @@ export class TransactionClient extends Client {
     client.timeoutMs = options.timeoutMs;
     client.handle = await call(
       (id) =>
-        native.txnClientOpen(id, isLocal ? where : tikvUrl(where), tikvStoreOptions(options)),
+        native.txnClientOpen(id, isLocal ? where : tikvUrl(where), {
+          ...tikvStoreOptions(options),
+          sync: syncOf(options.sync),
+        }),
       (r) => r.handle(),
       options.signal,
     );

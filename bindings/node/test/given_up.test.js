@@ -63,7 +63,7 @@ describe("given up", () => {
     }
     of.Transaction = (isCommit) => isCommit ? txns.pop() : of.TransactionClient.begin({ pessimistic: true });
     of.Snapshot = () => of.TransactionClient.snapshot();
-    server.process.kill("SIGSTOP"); // from here on it is silent
+    await server.silence(); // from here on it is silent
   });
   after(async () => {
     server.process.kill("SIGCONT");
@@ -140,11 +140,12 @@ describe("given up too late", () => {
         const { signal } = controller;
         const calls = Array.from({ length: 30 }, (_, i) =>
           kind === "KvsClient" ? client.set(`k${i}`, "v", { signal }) : kind === "EventsClient" ? client.append(`s${i}`, { type: "t" }, { signal }) : txn.get(`k${i}`, { signal }));
+        const settled = Promise.allSettled(calls);
         await Promise.resolve(); // they are on their way
         spin();
         controller.abort();
         if (round % 4 === 0 && round > 0) await client.ping?.();
-        for (const { status, reason } of await Promise.allSettled(calls))
+        for (const { status, reason } of await settled)
           if (status === "rejected") assert.ok(reason.name === "AbortError" || reason.maybeCommitted, reason);
       }
       await client.close();
@@ -187,7 +188,7 @@ describe("close with a time or a signal", () => {
     t.after(() => server[Symbol.asyncDispose]());
     const clients = [await kvs.KvsClient.connect(`kvs://${server.address}`), await kvs.RawClient.connect(server.pd)];
     await clients[1].put("k", "v");
-    server.process.kill("SIGSTOP");
+    await server.silence();
     const controller = new AbortController();
     const reason = new Error("given up");
     const calls = clients.map((client) => client.get("k", { signal: controller.signal, timeoutMs: 600000 }));
@@ -204,7 +205,7 @@ describe("close with a time or a signal", () => {
     const server = await startServer({}, "--engine", "memory");
     t.after(() => server[Symbol.asyncDispose]());
     const client = await kvs.KvsClient.connect(`kvs://${server.address}`);
-    server.process.kill("SIGSTOP");
+    await server.silence();
     const set = client.set("k", "v", { timeoutMs: 3000 });
     set.catch(() => {});
     await assert.rejects(client.close({ timeoutMs: 5 }), kvs.TimeoutError);

@@ -1,9 +1,10 @@
 // A kvs-server for a test: on ports of the system's choice, in a folder of its own, gone at the end.
 "use strict";
 const { spawn } = require("node:child_process");
-const { mkdtempSync, rmSync } = require("node:fs");
+const { mkdtempSync, readdirSync, readFileSync, rmSync } = require("node:fs");
 const { tmpdir } = require("node:os");
 const { join } = require("node:path");
+const { setImmediate: turn } = require("node:timers/promises");
 
 const program = join(process.env.KVS_BUILD_DIR ?? join(__dirname, "../build/meson"), "kvs-server");
 
@@ -60,6 +61,14 @@ class Server {
       ...this.rest,
     ];
     return this.start();
+  }
+
+  // From now on it does not answer; until `process.kill("SIGCONT")`.
+  async silence() {
+    this.process.kill("SIGSTOP");
+    const tasks = `/proc/${this.process.pid}/task`;
+    const runs = (task) => !/\) T /.test(readFileSync(`${tasks}/${task}/stat`, "latin1"));
+    while (readdirSync(tasks).some(runs)) await turn(); // each thread stops when it is its turn
   }
 
   async stop(signal = "SIGTERM") {

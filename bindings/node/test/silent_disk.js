@@ -35,19 +35,19 @@ async function check(name, call, how, run, isGivenUp) {
   if (!ok) wrong.push(`${name}.${call} ${how}: ${late ? "nothing in ten seconds" : (error ?? "done")}`);
 }
 
-// Fills a segment, so that what was written before is on the disk alone after the next start.
+let filled = 0;
+
+// Writes "k", and fills a segment, so that it is on the disk alone after the next start.
 async function fill(where) {
   const store = await kvs.KvsClient.connect(where, { segmentSizeBytes: 65536 });
-  for (let i = 0; i < 40; i++) await store.set(`fill-${i}`, Buffer.alloc(4096));
+  await store.set("k", "v");
+  for (let i = 0; i < 40; i++) await store.set(`fill-${filled++}`, Buffer.alloc(4096)); // new ones: nothing is moved
   await store.close();
 }
 
 async function main() {
   const silent = process.env.KVS_TEST_SILENT;
   const small = { cacheSizeBytes: 1, segmentSizeBytes: 65536 };
-  const before = await kvs.KvsClient.connect("log:store", small);
-  await before.set("k", "v");
-  await before.close();
   await fill("log:store");
   const store = await kvs.KvsClient.connect("log:store", small);
   const memory = await kvs.KvsClient.connect("memory:");
@@ -110,11 +110,11 @@ async function main() {
   await Promise.all([store, events, txns, memory].map((client) => client.close()));
   await Promise.all(blocked);
 
-  await fill("log:store");
+  for (const where of ["log:store", "log:txn"]) await fill(where);
   // Now by the time that the client was given.
   const timed = {
     KvsClient: await kvs.KvsClient.connect("log:store", { ...small, timeoutMs: 15 }),
-    TransactionClient: await kvs.TransactionClient.connect("log:txn", { timeoutMs: 15 }),
+    TransactionClient: await kvs.TransactionClient.connect("log:txn", { ...small, timeoutMs: 15 }),
     EventsClient: await kvs.EventsClient.connect("log:events", { timeoutMs: 15 }),
   };
   const commit = timed.TransactionClient.begin();
