@@ -211,7 +211,7 @@ typedef struct kvs_txn_conflict {
 /* After WRITE_CONFLICT, ALREADY_EXISTS, DEADLOCK, LOCK_TIMEOUT or LOCK_LOST: 0; else NOT_FOUND. */
 int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_conflict);
 
-/* --- housekeeping: takes as long as it takes; kvs_future_timeout gives it less ----------------- */
+/* --- housekeeping: it takes its time; kvs_future_timeout gives it less ------------------------ */
 
 /*
  * Gives up what only reads before `safe_point` can see: ends all older transactions' locks, then
