@@ -493,7 +493,6 @@ int local_transport_new(struct local_engine *local, struct loop *loop,
         return KVS_ERR_NO_MEMORY;
     transport->base.methods = &local_methods;
     transport->base.loop = loop;
-    transport->base.is_local = true;
     transport->base.batch_count_max = UINT32_MAX;
     transport->base.batch_bytes_max = LOCAL_BATCH_BYTES_MAX;
     transport->base.dead_before_ts = local->opened_ts;

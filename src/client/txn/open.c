@@ -150,6 +150,7 @@ static int make_client(struct txn_open *open)
         error = KVS_ERR_NO_MEMORY;
     for (unsigned i = 0; error == 0 && i < count; i++) {
         open->client->shards[i].loop = loops[i];
+        open->client->shards[i].is_local = open->backing.local != NULL;
         open->client->shards[i].timeout_ms = open->options.timeout_ms;
         open->client->shards[i].timeout_given_ms = open->timeout_given_ms;
         error = make_transport(open, &open->client->shards[i]);

@@ -28,7 +28,8 @@ struct txn_timer {
 struct txn_shard {
     kvs_txn_client *client;
     struct loop *loop;
-    struct txn_transport *transport;
+    struct txn_transport *transport; /* NULL once it is closed */
+    bool is_local;                   /* the node is in this process */
     struct rand rand;
     uint32_t timeout_ms;       /* of a call that sets none */
     uint32_t timeout_given_ms; /* as it was given: 0: not at all */

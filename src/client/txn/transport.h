@@ -141,7 +141,6 @@ struct txn_transport {
     /* How much one command may carry. */
     uint32_t batch_count_max;
     size_t batch_bytes_max;
-    bool is_local;
     /* Transactions that began before it are over, whatever their locks say: they are resolved when
      * they are met. 0: nothing is known. */
     uint64_t dead_before_ts;

@@ -28,7 +28,7 @@ static void check_options(kvs_txn *txn, const struct kvs_txn_options *given)
         txn->refused = "options: priority, on_drop or lock_wait_ms is none of those there are";
     if (options->lock_wait_ms == 0)
         options->lock_wait_ms = TXN_LOCK_WAIT_DEFAULT_MS;
-    if (txn->shard->transport->is_local)
+    if (txn->shard->is_local)
         txn->given_up_ms =
             options->timeout_ms != 0 ? options->timeout_ms : txn->shard->timeout_given_ms;
     if (options->timeout_ms == 0)
@@ -342,7 +342,7 @@ void request_on_cancel(kvs_future *future)
     pthread_mutex_lock(&txn->mutex);
     bool runs = op->runs;
     pthread_mutex_unlock(&txn->mutex);
-    bool is_local = txn->shard->transport->is_local;
+    bool is_local = txn->shard->is_local;
     if (runs)
         request_cancel_running(op);
     else
