@@ -10,6 +10,8 @@
 #include <cmocka.h>
 /* clang-format on */
 
+#include "times.h"
+
 #define assert_slice_equal(slice, text)                              \
     do {                                                             \
         assert_int_equal((slice).size, sizeof(text) - 1);            \

@@ -25,6 +25,7 @@
 #include "contract/engine_fixture.h"
 #include "crash/disk_journal.h"
 #include "engine/log/check.h"
+#include "times.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,15 +34,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define SEEDS 150
-#elif defined(__SANITIZE_ADDRESS__)
-#define SEEDS 400
-#else
-#define SEEDS 2000
-#endif
-#define SECONDS 80 /* then it ends, on a machine with too much to do */
-#define KEYS 24    /* in two families */
+#define SEEDS TIMES(2000, 400, 150)
+#define SECONDS 160 /* then it ends, on a machine with too much to do */
+#define KEYS 24     /* in two families */
 #define BATCHES_MAX 600
 #define CHAIN_MAX 6
 #define CHANGES_MAX 4

@@ -20,6 +20,7 @@
 
 #define NUMBER 7u
 #define KEYS 3000u
+#define GUESSES TIMES(20000u, 4000u, 1000u)
 #define KEY_SIZE_MAX 300u
 
 /* The last record of each key, as a plain list. */
@@ -177,7 +178,7 @@ static void test_says_what_the_segment_says(void **state)
                                         "01234567890123456789012345678901234567890123456789"};
     struct rand rand = rand_seed(pages_seed());
     struct model *model = malloc(sizeof *model);
-    for (unsigned n = 0; n < 16; n++) {
+    for (unsigned n = 0; n < TIMES(16, 8, 8); n++) {
         struct buf page;
         struct hint made;
         struct hint taken;
@@ -317,7 +318,7 @@ static void test_bytes_that_nobody_wrote(void **state)
     page_random(model, &rand, &page, "key", 700);
     OK(hint_build(buf_slice(&page), NUMBER, &made));
     unsigned believed = 0;
-    for (unsigned n = 0; n < 20000; n++) {
+    for (unsigned n = 0; n < GUESSES; n++) {
         struct buf bytes = BUF_INIT;
         struct hint hint;
         OK(buf_append_slice(&bytes, buf_slice(&made.bytes)));
@@ -332,7 +333,7 @@ static void test_bytes_that_nobody_wrote(void **state)
             hint_deinit(&hint);
         buf_deinit(&bytes);
     }
-    print_message("# %u of 20000 were believed\n", believed);
+    print_message("# %u of %u were believed\n", believed, GUESSES);
     hint_deinit(&made);
     buf_deinit(&page);
     free(model);

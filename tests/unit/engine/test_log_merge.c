@@ -72,7 +72,7 @@ static void test_trees_from_runs(void **state)
     static const unsigned counts[] = {0,   1,    2,    47,   48,   49,    96,     97,
                                       100, 2351, 2352, 2353, 4999, 20000, 115248, 115249};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
-        for (unsigned runs = 1; runs <= 4; runs++)
+        for (unsigned runs = 1; runs <= 4; runs += TIMES(1, 3, 3))
             tree_build_case(counts[i], runs);
 }
 
@@ -238,7 +238,7 @@ static void merge_case(uint64_t seed, unsigned keys, unsigned records)
 static void test_as_replayed(void **state)
 {
     uint64_t seed = pages_seed();
-    for (unsigned i = 0; i < 20; i++)
+    for (unsigned i = 0; i < 20; i += TIMES(1, 3, 3))
         merge_case(seed + i, 1 + i * i * 10, i * 100);
 }
 
