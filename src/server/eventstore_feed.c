@@ -4,8 +4,9 @@
  * 1. A feed is a stream_subscription from the end on; its confirmation names that end exactly.
  * 2. Each page of events is appended to the connection's output, and the next one asked for.
  * 3. A page that comes while the peer takes nothing is kept where it is, unencoded, and the feed
- *    waits; es_feeds_resume goes on when the socket has taken what was before it. Meanwhile the
- *    events that are written lie in storage, not in memory.
+ *    waits; es_feeds_resume goes on when the socket has taken what was before it. When the pages of
+ *    a connection's feeds are more than KEPT_MAX, the others are forgotten, and read again then.
+ *    Meanwhile the events that are written lie in storage, not in memory.
  * 4. It ends when the client says so, when the connection ends, or when stream/ cannot go on.
  *
  * Lifetime: a feed holds its connection until on_closed, the last call of stream/.
@@ -22,6 +23,8 @@
 #define FEEDS_MAX 4096u /* of one connection */
 /* With more feeds than this on a connection their pages are small: each may hold one. */
 #define FEEDS_FEW 16u
+#define KEPT_MAX (1024u * 1024) /* bytes of the pages that feeds of one connection keep */
+#define AGAIN_MAX 8u            /* forgotten pages that are read again at a time */
 
 struct es_feed {
     struct stream_subscription subscription;
@@ -32,6 +35,8 @@ struct es_feed {
     struct stream_filter *filter;
     const struct stream_event *page; /* came, and waits for the peer; NULL: none */
     uint32_t page_count;
+    uint64_t kept_bytes; /* of the page */
+    bool forgotten;      /* the page is to be read again */
     bool is_all;
     bool confirmed;
     bool closing;
@@ -76,12 +81,38 @@ static int append_event(struct es_feed *feed, const struct stream_event *event)
     return error;
 }
 
+static void let_page_go(struct es_feed *feed)
+{
+    feed->page = NULL;
+    feed->connection->kept_bytes -= feed->kept_bytes;
+    feed->kept_bytes = 0;
+    feed->connection->feeds_forgotten -= feed->forgotten;
+    feed->forgotten = false;
+}
+
+/* Some feeds whose pages were forgotten read them again; es_feeds_resume sees to the others. */
+static void read_again(struct es_connection *connection)
+{
+    unsigned count = 0;
+    if (connection->feeds_forgotten == 0 ||
+        connection_unwritten(&connection->base) >= ES_UNWRITTEN_MAX)
+        return;
+    for (struct es_feed *feed = connection->feeds; feed != NULL && count < AGAIN_MAX;
+         feed = feed->next) {
+        if (!feed->forgotten)
+            continue;
+        let_page_go(feed);
+        stream_subscription_next(&feed->subscription);
+        count++;
+    }
+}
+
 static void send_page(struct es_feed *feed)
 {
     struct es_connection *connection = feed->connection;
     const struct stream_event *page = feed->page;
     int error = 0;
-    feed->page = NULL;
+    let_page_go(feed);
     for (uint32_t i = 0; i < feed->page_count && error == 0; i++) {
         error = append_event(feed, &page[i]);
         if (error == 0)
@@ -95,6 +126,31 @@ static void send_page(struct es_feed *feed)
     }
     es_count(&connection->at->counters.events_sent, feed->page_count);
     stream_subscription_next(&feed->subscription);
+    read_again(connection);
+}
+
+static uint64_t bytes_of(const struct stream_record *record)
+{
+    return sizeof *record + record->type.size + record->data.size + record->metadata.size;
+}
+
+/* Waits for the peer, with its page or without. */
+static void keep_page(struct es_feed *feed)
+{
+    struct es_connection *connection = feed->connection;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < feed->page_count; i++)
+        bytes += bytes_of(&feed->page[i].event) +
+                 (feed->page[i].has_link ? bytes_of(&feed->page[i].link) : 0);
+    if (connection->kept_bytes + bytes > KEPT_MAX) {
+        feed->page = NULL;
+        feed->forgotten = true;
+        connection->feeds_forgotten++;
+        stream_subscription_forget(&feed->subscription);
+        return;
+    }
+    feed->kept_bytes = bytes;
+    connection->kept_bytes += bytes;
 }
 
 static void on_events(struct stream_subscription *subscription, const struct stream_event *events,
@@ -107,6 +163,8 @@ static void on_events(struct stream_subscription *subscription, const struct str
     feed->page_count = count;
     if (connection_unwritten(&feed->connection->base) < ES_UNWRITTEN_MAX)
         send_page(feed);
+    else
+        keep_page(feed);
 }
 
 static void on_checkpoint(struct stream_subscription *subscription, int64_t position)
@@ -154,6 +212,7 @@ static void on_closed(struct stream_subscription *subscription)
     struct es_feed *feed = of(subscription);
     struct es_connection *connection = feed->connection;
     feed->closing = true; /* closing the connection must not close it again */
+    let_page_go(feed);
     if (!feed->silent && !connection->base.closed)
         tell_end(feed);
     *feed->link = feed->next;
@@ -294,6 +353,7 @@ void es_feeds_resume(struct es_connection *connection)
         if (feed->page != NULL && !feed->closing)
             send_page(feed);
     }
+    read_again(connection);
 }
 
 static void close_feed(struct es_feed *feed)

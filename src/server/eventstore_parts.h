@@ -32,8 +32,15 @@ struct es_connection {
     struct es_login *login; /* of the last credentials: under way, or what came of it */
     uint32_t in_flight;
     uint64_t in_flight_bytes;
+    struct es_request *reads_first, *reads_last; /* wait for their turn */
+    uint64_t waiting_bytes;                      /* of these, of in_flight_bytes: not held yet */
+    uint32_t reading;                            /* on the pool */
+    bool has_turn;
+    struct list turn; /* of the loop */
     struct es_feed *feeds;
     uint32_t feeds_count;
+    uint32_t feeds_forgotten; /* whose page is to be read again */
+    uint64_t kept_bytes;      /* of pages that wait for the peer */
     struct es_consumer *consumers;
     uint32_t consumers_count;
     uint64_t stuck_ms; /* since when the peer takes nothing; 0: it does, or there is nothing */
@@ -69,7 +76,7 @@ struct es_request {
         struct stream_group_call group;
     } as;
     struct es_connection *connection;
-    struct es_request *next; /* of the spares */
+    struct es_request *next; /* of the spares, or of the reads that wait */
     struct es_id correlation;
     uint8_t command;
     struct chunk *pinned; /* the bytes it points into */
@@ -181,12 +188,25 @@ void es_resolved_indexed_fill(const struct es_connection *connection,
 void es_resolved_fill(const struct es_connection *connection, struct es_resolved_event *to,
                       const struct stream_event *event);
 
+/* --- eventstore_queue.c: reads that are not answered on the spot ------------------------------ */
+
+/* It is read when its turn comes; then its task is called, which calls es_read_done. */
+void es_read_wait(struct es_request *request);
+void es_read_done(struct es_request *request);
+/* The connection may have become able to read more: it joins those that take turns. */
+void es_reads_check(struct es_connection *connection);
+/* ... and whose turn it is goes on. */
+void es_reads_start(struct es_connection *connection);
+/* The connection is closed. */
+void es_reads_end(struct es_connection *connection);
+
 /* --- eventstore_feed.c: subscriptions to streams and to the log ------------------------------- */
 
 void es_take_subscribe(const struct es_call *call);
 void es_take_filtered_subscribe(const struct es_call *call);
 /* False: there is no feed with this id. */
 bool es_feed_unsubscribe(struct es_connection *connection, const struct es_id *correlation);
+/* The peer has taken something, or some time has passed: on with what waits for that. */
 void es_feeds_resume(struct es_connection *connection);
 void es_feeds_end(struct es_connection *connection);
 

@@ -6,7 +6,8 @@
  * between.
  *
  * A page ends early at PAGE_SIZE_MAX bytes. Each read counts as a whole page in flight, so that
- * many of them at once cannot take more memory than a connection may have.
+ * many of them at once cannot take more memory than a connection may have; those that wait for the
+ * disk take turns (eventstore_queue.c).
  */
 #include "server/eventstore_parts.h"
 
@@ -258,7 +259,13 @@ static void finish(struct es_request *request)
 
 static void on_done(struct task *task)
 {
-    finish(CONTAINER_OF(task, struct es_request, as.op.task));
+    struct es_request *request = CONTAINER_OF(task, struct es_request, as.op.task);
+    struct es_connection *connection = request->connection;
+    connection_ref(&connection->base);
+    es_read_done(request);
+    finish(request);
+    es_reads_start(connection);
+    connection_unref(&connection->base);
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -294,7 +301,7 @@ static void start(struct es_request *request)
     if (streams_read_answer(streams, &request->as.read))
         finish(request);
     else
-        streams_read(streams, &request->as.read);
+        es_read_wait(request);
 }
 
 static bool check_stream(const struct es_call *call, kvs_slice stream, int64_t from)

@@ -379,6 +379,7 @@ static void on_end(struct connection *base)
 static void on_written(struct connection *base)
 {
     es_feeds_resume(of(base));
+    es_reads_start(of(base));
 }
 
 /* The sum of all connections, as of their last ticks. */
@@ -417,6 +418,8 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
         .written = written,
         .reading = base->reading,
     };
+    if (connection->feeds_forgotten > 0)
+        es_feeds_resume(connection);
     switch (es_heartbeat_check(&connection->heartbeat, &traffic, now_ms)) {
     case ES_HEARTBEAT_ASK:
         answer_bytes(connection, ES_HEARTBEAT_REQUEST, &heartbeat_id, slice_make(NULL, 0));
@@ -430,7 +433,9 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
 
 static size_t held(const struct connection *base)
 {
-    return CONTAINER_OF((void *)(uintptr_t)base, struct es_connection, base)->in_flight_bytes;
+    const struct es_connection *connection =
+        CONTAINER_OF((void *)(uintptr_t)base, struct es_connection, base);
+    return connection->in_flight_bytes - connection->waiting_bytes + connection->kept_bytes;
 }
 
 /* --- life of a connection --------------------------------------------------------------------- */
@@ -438,6 +443,7 @@ static size_t held(const struct connection *base)
 static void on_closed(struct connection *base)
 {
     struct es_connection *connection = of(base);
+    es_reads_end(connection);
     es_feeds_end(connection);
     es_consumers_end(connection);
     note_unwritten(connection, 0);
@@ -514,6 +520,7 @@ void es_service_loop_init(struct es_service_loop *at, struct es_service *service
         .loop = loop,
         .submit.run = on_submit,
     };
+    list_init(&at->turns);
     service->counters[loop->index] = &at->counters;
     loop_add_hook(loop, &at->submit); /* before the connections' own: answers leave in this turn */
     connections_init(&at->connections, loop, tick_ms(&service->options));

@@ -24,6 +24,7 @@
 #ifndef SERVER_EVENTSTORE_SERVICE_H
 #define SERVER_EVENTSTORE_SERVICE_H
 
+#include "base/list.h"
 #include "net/connection.h"
 #include "proto/eventstore/frame.h"
 #include "runtime/op.h"
@@ -85,6 +86,8 @@ struct es_service_loop {
     struct connections connections;
     struct loop_hook submit;
     struct task_list writes; /* gathered in this turn */
+    struct list turns;       /* connections with reads that may begin */
+    uint32_t reading;        /* reads on the pool */
     struct es_request *spare;
     unsigned spares;
     struct stream_scavenge scavenge;

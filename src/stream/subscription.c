@@ -281,6 +281,11 @@ void stream_subscription_next(struct stream_subscription *subscription)
         subscription_post(subscription);
 }
 
+void stream_subscription_forget(struct stream_subscription *subscription)
+{
+    stream_read_release(&subscription->read); /* the cursor is still in front of it */
+}
+
 void stream_subscription_close(struct stream_subscription *subscription)
 {
     if (subscription->closing)

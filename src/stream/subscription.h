@@ -4,8 +4,8 @@
  * A subscription is a cursor, not a queue: nothing is copied for it while it does not look. The
  * subscriber is called with a page of events; when it has done with them it calls
  * stream_subscription_next, and gets the next page, at once or when there is one. So a slow
- * subscriber holds up nobody, costs no memory, and loses nothing: history and what just happened
- * are read in the same way.
+ * subscriber holds up nobody, costs no memory but that of a page, which it may have forgotten, and
+ * loses nothing: history and what just happened are read in the same way.
  *
  *   1. begin: the cursor is set; with STREAM_END to the end of now, exactly: what is written after
  *      `last_number`, `last_position` of on_confirmed will be given, nothing that was before;
@@ -99,6 +99,9 @@ struct stream_subscription {
 /* on_closed comes also when it cannot begin (ACCESS_DENIED, BAD_REQUEST). */
 void streams_subscribe(struct streams *streams, struct stream_subscription *subscription);
 void stream_subscription_next(struct stream_subscription *subscription);
+/* Inside on_events, or later: the page takes no memory any more. After stream_subscription_next it
+ * is read again, and what has come since. */
+void stream_subscription_forget(struct stream_subscription *subscription);
 void stream_subscription_close(struct stream_subscription *subscription);
 
 #endif

@@ -231,4 +231,105 @@ def test_large_values_that_nobody_takes(directory):
         assert server.stop() == 0
 
 
+# --- event streams -------------------------------------------------------------------------------
+
+
+def number(field_number, value):
+    return varint(field_number << 3) + varint(value)
+
+
+def package(command, body=b"", correlation=bytes(16)):
+    return struct.pack("<I", 18 + len(body)) + bytes([command, 0]) + correlation + body
+
+
+def append(stream, size):
+    """WriteEvents with one event."""
+    event = (field(1, os.urandom(16)) + field(2, b"T") + number(3, 0) + number(4, 0) + field(5, bytes(size)) + field(6, b""))
+    return package(0x82, field(1, stream) + number(2, 2**64 - 2) + field(3, event) + number(4, 1))
+
+
+class EventPeer:
+    def __init__(self, server):
+        deadline = time.monotonic() + SECONDS_MAX
+        while not (found := re.search(r"EventStoreDB's clients on (\S+)", server.log())):
+            assert time.monotonic() < deadline, server.log()
+        self.peer = connect(found[1])
+        self.got = b""
+
+    def send(self, *packages):
+        self.peer.sendall(b"".join(packages))
+
+    def take(self, command):
+        """The next package of this kind: its correlation id and body."""
+        while True:
+            while len(self.got) < 4 or len(self.got) < 4 + int.from_bytes(self.got[:4], "little"):
+                more = self.peer.recv(MIB)
+                assert more, "the server closed"
+                self.got += more
+            size = 4 + int.from_bytes(self.got[:4], "little")
+            found, self.got = self.got[:size], self.got[size:]
+            if found[4] == 1:
+                self.send(package(2, correlation=found[6:22]))
+            if found[4] == command:
+                return found[6:22], found[22:]
+
+
+def start_events(directory):
+    return Server(directory, ANY, "--eventstore=127.0.0.1:0", "--insecure", "--heartbeat-timeout", "600", "--sync",
+                  "never")
+
+
+def test_pages_of_events_that_nobody_takes(directory):
+    """Many ask for many pages of 4 MiB each and take none: few are read, and others are served."""
+    with start_events(directory) as server:
+        writer = EventPeer(server)
+        for _ in range(20):
+            writer.send(append(b"big", 220000))
+            writer.take(0x83)
+        before = memory_mib(server)
+        page = package(0xb2, field(1, b"big") + number(2, 0) + number(3, 4096) + number(4, 0) + number(5, 1))
+        hostile = [EventPeer(server) for _ in range(60)]
+        for peer in hostile:
+            peer.send(page * 100)
+        most, steady = 0, 0
+        while steady < 20:
+            writer.send(append(b"small", 100))
+            writer.take(0x83)
+            steady = steady + 1 if memory_mib(server) <= most else 0
+            most = max(most, memory_mib(server))
+            assert most - before < 1024, (before, most)  # 64 MiB of each would be 3840
+        for _ in range(30):  # who goes on reading gets all that it asked for
+            hostile[0].take(0xb3)
+        for peer in hostile:
+            peer.peer.close()
+        assert server.stop() == 0
+
+
+def test_subscriptions_that_nobody_takes(directory):
+    """A connection's many subscriptions do not keep an event each, and lose none."""
+    count, events = 300, 3
+    with start_events(directory) as server:
+        peer, writer = EventPeer(server), EventPeer(server)
+        ids = [struct.pack("<QQ", 7, i) for i in range(count)]
+        peer.send(*(package(0xc0, field(1, b"big") + number(2, 0), one) for one in ids))
+        for _ in ids:
+            peer.take(0xc1)
+        before = memory_mib(server)
+        for _ in range(events):
+            writer.send(append(b"big", MIB))
+            writer.take(0x83)
+        most, steady = 0, 0
+        while steady < 20:
+            writer.send(append(b"small", 100))
+            writer.take(0x83)
+            steady = steady + 1 if memory_mib(server) <= most else 0
+            most = max(most, memory_mib(server))
+            assert most - before < 150, (before, most)
+        got = dict.fromkeys(ids, 0)
+        for _ in range(count * events):
+            got[peer.take(0xc2)[0]] += 1
+        assert set(got.values()) == {events}, got
+        assert server.stop() == 0
+
+
 tap.run(globals())
