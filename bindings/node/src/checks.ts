@@ -1,5 +1,5 @@
 /** Arguments that are none: each is a TypeError that says what it should be, before anything is done. */
-import { Bytes } from "./native";
+import { Bytes, Keys } from "./native";
 
 function isObject(given: unknown): given is object {
   return typeof given === "object" && given !== null;
@@ -50,7 +50,7 @@ export function checkEach(given: unknown, what: string, wanted: string): void {
 }
 
 /** The keys of an argument. */
-export function listOf(keys: Iterable<Bytes>): Bytes[] {
+export function listOf(keys: Keys): Bytes[] {
   if (typeof keys === "string" || keys instanceof Uint8Array)
     throw new TypeError("the keys must be an array, or another iterable of keys, not a single key");
   checkIterable(keys, "the keys");

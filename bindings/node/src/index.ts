@@ -13,8 +13,10 @@ export {
   Value,
   WriteOptions,
 } from "./store_client";
+export { Bytes, Keys } from "./native";
 export { KeyRange } from "./ranges";
 export {
+  Mutation,
   RunOptions,
   Snapshot,
   Transaction,

@@ -1,6 +1,6 @@
 import { attempt, call } from "./calls";
 import { checkIterable, checkKey, checkObject, lifeOf } from "./checks";
-import { Bytes, native } from "./native";
+import { Bytes, Keys, native } from "./native";
 import { Pages } from "./pages";
 import { bareRange, KeyRange, rangeToRemove } from "./ranges";
 import {
@@ -36,14 +36,19 @@ export interface KvsOptions extends LocalOptions {
 
 /** One change of a batch. */
 export type Change =
-  | { set: Bytes; value: Bytes; ttlMs?: number }
-  | { remove: Bytes }
-  | { removeRange: KeyRange };
+  | { set: Bytes; value: Bytes; ttlMs?: number | undefined; remove?: never; removeRange?: never }
+  | { remove: Bytes; set?: never; removeRange?: never }
+  | { removeRange: KeyRange; set?: never; remove?: never };
 
 const CONNECTED = Symbol("made by connect");
 const LOCAL = /^(log|rocksdb|memory):/;
-const CHANGES = ["set", "remove", "removeRange"];
 const NO_BYTES = new Uint8Array();
+
+function checkChange(change: Change): void {
+  const given = typeof change === "object" && change !== null ? [change.set, change.remove, change.removeRange] : [];
+  if (given.filter((one) => one !== undefined).length !== 1)
+    throw new TypeError("a change must be { set, value }, { remove } or { removeRange }: one of them");
+}
 
 /**
  * An ordered key-value store: on a kvs-server (`kvs://HOST[:PORT]`), or in this process (`log:DIR`,
@@ -107,7 +112,7 @@ export class KvsClient extends StoreClient {
 
   /** Values in the order of the keys; undefined where there is none. */
   batchGet<O extends ReadOptions>(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     return this.getValues(keys, 0, options);
@@ -126,9 +131,8 @@ export class KvsClient extends StoreClient {
     const ttls: number[] = [];
     checkIterable(changes, "the changes");
     for (const change of changes) {
-      if (typeof change !== "object" || change === null || CHANGES.filter((name) => name in change).length !== 1)
-        throw new TypeError("a change must be { set, value }, { remove } or { removeRange }: one of them");
-      if ("set" in change) {
+      checkChange(change);
+      if (change.set !== undefined) {
         checkKey(change.value, "the value");
         kinds.push(1);
         keys.push(change.set);
@@ -136,7 +140,7 @@ export class KvsClient extends StoreClient {
         ttls.push(lifeOf(change.ttlMs));
         continue;
       }
-      if ("remove" in change) {
+      if (change.remove !== undefined) {
         kinds.push(2);
         keys.push(change.remove);
         values.push(null);

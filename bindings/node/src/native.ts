@@ -5,7 +5,10 @@ import { join } from "node:path";
 
 /** Something open on the native side; it is closed when it is forgotten. */
 export type Handle = object & { readonly __handle: unique symbol };
+/** A key, a value. */
 export type Bytes = Uint8Array | string;
+/** Many of them: an array, or another iterable, but not a string, which would be one of its letters. */
+export type Keys = Iterable<Bytes> & object;
 
 export interface StoreOptions {
   sync?: number;

@@ -1,6 +1,6 @@
 import { attempt, call } from "./calls";
 import { checkEncoding, checkObject, checkOptions } from "./checks";
-import { Bytes, native } from "./native";
+import { Bytes, Keys, native } from "./native";
 import { Pages } from "./pages";
 import { collect, KeyRange, positionalRange, rangeToRemove } from "./ranges";
 import {
@@ -174,7 +174,7 @@ export class RawClient extends StoreClient {
 
   /** Values in the order of the keys; undefined where there is none. */
   batchGet<O extends ReadOptions & FamilyOptions>(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     return attempt(() => {
@@ -193,7 +193,7 @@ export class RawClient extends StoreClient {
 
   /** Removes many keys, there or not. */
   batchDelete(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     options?: (CallOptions & FamilyOptions) | string,
   ): Promise<void> {
     return attempt(() => {

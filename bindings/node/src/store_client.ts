@@ -2,7 +2,7 @@
 import { call } from "./calls";
 import { checkEach, checkIterable, checkKey, checkObject, checkOptions, choose, lifeOf, listOf } from "./checks";
 import { Client } from "./client";
-import { Bytes, Handle, native } from "./native";
+import { Bytes, Handle, Keys, native } from "./native";
 import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
 import { KeyRange, bareRange, scanPages } from "./ranges";
@@ -209,7 +209,7 @@ export class StoreClient extends Client {
 
   /** @internal Values in the order of the keys. */
   protected getValues<O extends ReadOptions>(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     family: number,
     options: O | undefined,
   ): Promise<(Value<O> | undefined)[]> {
@@ -261,7 +261,7 @@ export class StoreClient extends Client {
 
   /** @internal */
   protected removeKeys(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     family: number,
     options?: CallOptions,
   ): Promise<void> {

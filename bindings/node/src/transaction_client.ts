@@ -14,7 +14,7 @@ import {
 } from "./checks";
 import { Client } from "./client";
 import { InvalidArgumentError, KvsError, OperationAfterCommitError } from "./errors";
-import { Bytes, Handle, native, Packed } from "./native";
+import { Bytes, Handle, Keys, native, Packed } from "./native";
 import { packed, packedPairs } from "./pack";
 import { Pages } from "./pages";
 import { collect, KeyRange, positionalRange, bareRange, scanPages } from "./ranges";
@@ -57,7 +57,9 @@ export interface RunOptions extends TransactionOptions {
 }
 
 /** One change of a transaction. */
-export type Mutation = { put: Bytes; value: Bytes } | { delete: Bytes };
+export type Mutation =
+  | { put: Bytes; value: Bytes; delete?: never }
+  | { delete: Bytes; put?: never };
 
 const MUTATION = "{ put, value } or { delete }";
 const PRIORITIES = { normal: 0, low: 1, high: 2 };
@@ -182,7 +184,7 @@ abstract class Reader {
 
   /** Values in the order of the keys; undefined where there is none. */
   batchGet<O extends ReadOptions>(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     const encoding = options?.encoding ?? this.defaults.encoding;
@@ -314,7 +316,7 @@ export class Transaction extends Reader implements AsyncDisposable {
 
   /** As `getForUpdate`, of many keys: values in their order. */
   batchGetForUpdate<O extends ReadOptions>(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     options?: O,
   ): Promise<(Value<O> | undefined)[]> {
     const encoding = options?.encoding ?? this.defaults.encoding;
@@ -379,8 +381,9 @@ export class Transaction extends Reader implements AsyncDisposable {
         checkIterable(mutations, "the mutations");
         for (const mutation of mutations) {
           checkEach(mutation, "mutations", MUTATION);
-          const isPut = "put" in mutation;
-          if (isPut === "delete" in mutation) throw new TypeError(`each of the mutations must be ${MUTATION}`);
+          if ((mutation.put === undefined) === (mutation.delete === undefined))
+            throw new TypeError(`each of the mutations must be ${MUTATION}`);
+          const isPut = mutation.put !== undefined;
           if (isPut) checkKey(mutation.value, "the value");
           kinds.push(isPut ? 1 : 2);
           keys.push(isPut ? mutation.put : mutation.delete);
@@ -401,7 +404,7 @@ export class Transaction extends Reader implements AsyncDisposable {
 
   /** Locks keys, there or not. waitMs: as lockWaitMs of the transaction, which is the default. */
   lockKeys(
-    keys: Iterable<Bytes>,
+    keys: Keys,
     options?: CallOptions & { waitMs?: number | "none" },
   ): Promise<void> {
     return call(

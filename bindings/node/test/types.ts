@@ -1,5 +1,5 @@
 // Compiled, never run: what the types of the package promise to its users.
-import { EventsClient, jsonEvent, KvsClient, RawClient, KvsError, Position, WriteConflictError } from "..";
+import { EventsClient, jsonEvent, Keys, KvsClient, Mutation, RawClient, KvsError, Position, TransactionClient, WriteConflictError } from "..";
 import * as blocking from "../dist/sync";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -24,6 +24,13 @@ export async function uses(options: { encoding: "utf8"; timeoutMs: number }): Pr
   await client.batch([{ set: "k", value: new Uint8Array(3) }, { remove: Buffer.of(1) }]);
   // @ts-expect-error a number is no key
   await client.get(5);
+  // @ts-expect-error one string is not many
+  await client.batchGet("abc");
+  await client.batchGet(new Set(["a", "b"]).values());
+  // @ts-expect-error one change does one thing
+  await client.batch([{ remove: "a", removeRange: { prefix: "b" } }]);
+  // @ts-expect-error options are an object
+  await client.get("k", "utf8");
   // @ts-expect-error no such policy
   await KvsClient.connect("memory:", { sync: "sometimes" });
 
@@ -39,6 +46,25 @@ export async function uses(options: { encoding: "utf8"; timeoutMs: number }): Pr
   const error: KvsError = new WriteConflictError();
   const retryable: boolean = error.retryable;
   void retryable;
+}
+
+export async function usesTransactions(): Promise<void> {
+  const client = await TransactionClient.connect("log:data", { sync: "interval", syncIntervalMs: 5, mustExist: true });
+  const keys: Keys = [Buffer.of(1), "k"];
+  const mutations: Mutation[] = [{ put: "k", value: "v" }, { delete: Buffer.of(1) }];
+  const length = await client.run(async (txn) => {
+    await txn.mutate(mutations);
+    // @ts-expect-error one mutation does one thing
+    await txn.mutate([{ put: "k", value: "v", delete: "k" }]);
+    // @ts-expect-error one string is not many
+    await txn.lockKeys("k");
+    return (await txn.batchGet(keys)).length;
+  });
+  same<typeof length, number>(true);
+  const timestamp = await client.currentTimestamp();
+  same<typeof timestamp, bigint>(true);
+  // @ts-expect-error a word is no timestamp
+  client.snapshot("now");
 }
 
 export async function usesEvents(signal: AbortSignal): Promise<void> {
