@@ -256,10 +256,11 @@ bool store_define(napi_env env, napi_value exports);
 bool txn_define(napi_env env, napi_value exports);
 bool events_define(napi_env env, napi_value exports);
 bool subscription_define(napi_env env, napi_value exports);
-/* From an object with the names of the struct in camel case; false: an exception is pending. Frees
- * nothing: store_options_free does, in either case. */
-bool store_options_take(napi_env env, napi_value object, struct kvs_store_options *options);
-void store_options_free(struct kvs_store_options *options);
+typedef kvs_future *open_fn(kvs_runtime *runtime, const char *url,
+                            const struct kvs_store_options *options);
+/* (id, url, options): what the URL names is opened; the options have the names of the struct, in
+ * camel case. */
+napi_value open_by_url(napi_env env, napi_callback_info info, open_fn *open, call_write_fn *write);
 
 bool define_functions(napi_env env, napi_value exports, const napi_property_descriptor *functions,
                       size_t count);

@@ -362,7 +362,7 @@ static void write_opened(struct call *call, struct writer *writer)
 }
 
 /* Strings are freed after the open, which copies them. */
-bool store_options_take(napi_env env, napi_value object, struct kvs_store_options *options)
+static bool store_options_take(napi_env env, napi_value object, struct kvs_store_options *options)
 {
     uint32_t sync = 0;
     bool ok = take_u32_option(env, object, "sync", &sync) &&
@@ -383,7 +383,7 @@ bool store_options_take(napi_env env, napi_value object, struct kvs_store_option
     return ok;
 }
 
-void store_options_free(struct kvs_store_options *options)
+static void store_options_free(struct kvs_store_options *options)
 {
     free((void *)options->keyspace);
     free((void *)options->tls_ca);
@@ -391,8 +391,7 @@ void store_options_free(struct kvs_store_options *options)
     free((void *)options->tls_key);
 }
 
-/* (id, url, options) */
-static napi_value store_open_js(napi_env env, napi_callback_info info)
+napi_value open_by_url(napi_env env, napi_callback_info info, open_fn *open, call_write_fn *write)
 {
     struct arguments arguments;
     struct kvs_store_options options = {.size = sizeof options};
@@ -403,12 +402,18 @@ static napi_value store_open_js(napi_env env, napi_callback_info info)
         argument_string(&arguments, 1, "the URL", &url) &&
         store_options_take(env, arguments.values[2], &options) &&
         addon_runtime(arguments.addon) != NULL)
-        call = call_new(arguments.addon, id, NULL, write_opened);
+        call = call_new(arguments.addon, id, NULL, write);
     if (call != NULL)
-        call_submit_open(call, kvs_store_open(arguments.addon->runtime, url, &options));
+        call_submit_open(call, open(arguments.addon->runtime, url, &options));
     store_options_free(&options);
     free(url);
     return NULL;
+}
+
+/* (id, url, options) */
+static napi_value store_open_js(napi_env env, napi_callback_info info)
+{
+    return open_by_url(env, info, kvs_store_open, write_opened);
 }
 
 /* (id, store): closes once; a second time is done at once. */

@@ -6,7 +6,6 @@
 #include "addon.h"
 
 #include <kvs/txn.h>
-#include <stdlib.h>
 
 static kvs_future *close_client(void *pointer)
 {
@@ -494,21 +493,7 @@ static void write_opened(struct call *call, struct writer *writer)
 /* (id, url, options) */
 static napi_value client_open_js(napi_env env, napi_callback_info info)
 {
-    struct arguments arguments;
-    struct kvs_store_options options = {.size = sizeof options};
-    uint32_t id;
-    char *url = NULL;
-    struct call *call = NULL;
-    if (arguments_begin(&arguments, env, info) && argument_u32(&arguments, 0, "the id", &id) &&
-        argument_string(&arguments, 1, "the URL", &url) &&
-        store_options_take(env, arguments.values[2], &options) &&
-        addon_runtime(arguments.addon) != NULL)
-        call = call_new(arguments.addon, id, NULL, write_opened);
-    if (call != NULL)
-        call_submit_open(call, kvs_txn_client_open(arguments.addon->runtime, url, &options));
-    store_options_free(&options);
-    free(url);
-    return NULL;
+    return open_by_url(env, info, kvs_txn_client_open, write_opened);
 }
 
 static napi_value client_close_js(napi_env env, napi_callback_info info)

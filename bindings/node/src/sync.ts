@@ -13,6 +13,15 @@ export * from "./errors";
 /** How to reach a cluster: as of the other clients, whose fields have the words. */
 export type SyncOptions = Omit<TikvOptions, "encoding" | "signal">;
 
+/** What a scan gives: by default with its start and without its end; a bound that is undefined is none. */
+export type ScanRange = [
+  start: string | undefined,
+  end: string | undefined,
+  limit: number,
+  includeStart?: boolean,
+  includeEnd?: boolean,
+];
+
 /** How long a close is waited for. */
 export interface SyncCloseOptions {
   /** Milliseconds; default: no limit. */
@@ -171,27 +180,13 @@ export class RawClient implements Disposable {
   }
 
   /** The first `limit` keys of the range, with their values; a bound that is undefined is none. */
-  scan(
-    start: string | undefined,
-    end: string | undefined,
-    limit: number,
-    includeStart?: boolean,
-    includeEnd?: boolean,
-    family?: string,
-  ): [string, string][] {
-    return this.bridge.call(0, "scan", [start, end, limit, includeStart, includeEnd, family]);
+  scan(...range: [...ScanRange, family?: string]): [string, string][] {
+    return this.bridge.call(0, "scan", range);
   }
 
   /** As `scan`, without the values. */
-  scan_keys(
-    start: string | undefined,
-    end: string | undefined,
-    limit: number,
-    includeStart?: boolean,
-    includeEnd?: boolean,
-    family?: string,
-  ): string[] {
-    return this.bridge.call(0, "scan_keys", [start, end, limit, includeStart, includeEnd, family]);
+  scan_keys(...range: [...ScanRange, family?: string]): string[] {
+    return this.bridge.call(0, "scan_keys", range);
   }
 
   /** Removes all of the range. */
@@ -249,25 +244,13 @@ abstract class Reader {
   }
 
   /** The first `limit` keys of the range, with their values; a bound that is undefined is none. */
-  scan(
-    start: string | undefined,
-    end: string | undefined,
-    limit: number,
-    includeStart?: boolean,
-    includeEnd?: boolean,
-  ): [string, string][] {
-    return this.bridge.call(this.kept, "scan", [start, end, limit, includeStart, includeEnd]);
+  scan(...range: ScanRange): [string, string][] {
+    return this.bridge.call(this.kept, "scan", range);
   }
 
   /** As `scan`, without the values. */
-  scan_keys(
-    start: string | undefined,
-    end: string | undefined,
-    limit: number,
-    includeStart?: boolean,
-    includeEnd?: boolean,
-  ): string[] {
-    return this.bridge.call(this.kept, "scan_keys", [start, end, limit, includeStart, includeEnd]);
+  scan_keys(...range: ScanRange): string[] {
+    return this.bridge.call(this.kept, "scan_keys", range);
   }
 }
 

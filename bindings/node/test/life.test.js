@@ -1,36 +1,15 @@
 // What is forgotten is closed, what is under way is waited for, and an end at any moment is a clean one.
 "use strict";
 const assert = require("node:assert/strict");
-const { spawn } = require("node:child_process");
 const { after, before, describe, it } = require("node:test");
 const { setImmediate: turn } = require("node:timers/promises");
 const { Worker } = require("node:worker_threads");
 const kvs = require("..");
+const { collectUntil, runScript: run } = require("./script");
 const { startServer } = require("./server");
 
 const PACKAGE = require.resolve("..");
-const TURNS_MAX = 5000;
-
-// Collects until it is so: what the addon closes in the background takes some turns.
-async function collectUntil(isSo) {
-  for (let i = 0; i < TURNS_MAX && !(await isSo()); i++) {
-    await turn(); // what a WeakRef has given is not collected before
-    globalThis.gc();
-    await turn();
-  }
-}
-
-function runScript(text, ...args) {
-  const child = spawn(process.execPath, ["-e", `const kvs = require(${JSON.stringify(PACKAGE)});\n${text}`, ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-    timeout: 60000,
-    killSignal: "SIGKILL",
-  });
-  let out = "", err = "";
-  child.stdout.on("data", (text) => (out += text));
-  child.stderr.on("data", (text) => (err += text));
-  return new Promise((resolve) => child.on("exit", (status, signal) => resolve({ status, signal, out, err })));
-}
+const runScript = (text, ...args) => run(`const kvs = require(${JSON.stringify(PACKAGE)});\n${text}`, ...args);
 
 describe("life", () => {
   let server, url, events;

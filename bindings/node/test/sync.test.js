@@ -1,36 +1,16 @@
 // The blocking clients: what they give, what they throw, and how they and their worker threads end.
 "use strict";
 const assert = require("node:assert/strict");
-const { spawn } = require("node:child_process");
 const { join } = require("node:path");
 const { after, before, describe, it } = require("node:test");
 const { setImmediate: turn } = require("node:timers/promises");
 const { Worker } = require("node:worker_threads");
 const sync = require("../dist/sync");
+const { collectUntil, runScript: run } = require("./script");
 const { startServer } = require("./server");
 
 const PACKAGE = require.resolve("../dist/sync");
-const TURNS_MAX = 5000;
-
-async function collectUntil(isSo) {
-  for (let i = 0; i < TURNS_MAX && !isSo(); i++) {
-    await turn(); // what a WeakRef has given is not collected before
-    globalThis.gc();
-    await turn();
-  }
-}
-
-function runScript(text, ...args) {
-  const child = spawn(process.execPath, ["--expose-gc", "-e", `const sync = require(${JSON.stringify(PACKAGE)});\n${text}`, ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-    timeout: 60000,
-    killSignal: "SIGKILL",
-  });
-  let out = "", err = "";
-  child.stdout.on("data", (text) => (out += text));
-  child.stderr.on("data", (text) => (err += text));
-  return new Promise((resolve) => child.on("close", (status, signal) => resolve({ status, signal, out, err })));
-}
+const runScript = (text, ...args) => run(`const sync = require(${JSON.stringify(PACKAGE)});\n${text}`, ...args);
 
 describe("blocking clients", () => {
   let server;
