@@ -289,6 +289,26 @@ describe("wrong arguments", () => {
     await client.remove("key");
   });
 
+  it("that only the store can see are errors that say what is wrong, too", async () => {
+    const { KvsClient: store, TransactionClient: txns, EventsClient: streams } = clients;
+    const invalid = [
+      [() => store.get(""), /key: must not be empty/],
+      [() => store.checkpoint(""), /directory: must not be empty/],
+      [() => txns.begin().put("", "v"), /a key has 1 to/],
+      [() => txns.unsafeDestroyRange({ start: "b", end: "a" }), /both bounds/],
+      [() => streams.append("s", { type: "" }), /a type has 1 to/],
+      [() => streams.readAll({ filter: { on: "type", regex: "(" } }).next(), /regular expression/],
+      [() => kvs.EventsClient.connect("ftp://x"), /"ftp:|ftp/],
+      [() => kvs.KvsClient.connect("http://x"), /known are log:DIR/],
+    ];
+    for (const [run, message] of invalid) await assert.rejects(run(), (error) => {
+      assert.ok(error instanceof kvs.InvalidArgumentError && message.test(error.message), `${run}: ${error.name}: ${error.message}`);
+      return true;
+    });
+    await assert.rejects(store.get(Buffer.alloc(8193)), kvs.TooLargeError);
+    await assert.rejects(store.batchGet(Array(65537).fill("k")), kvs.TooLargeError);
+  });
+
   it("lost no exception", async () => {
     await turn();
     assert.deepEqual(warnings, []);

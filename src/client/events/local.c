@@ -190,12 +190,13 @@ static void call_on_read(struct task *task)
 static void call_on_refused(struct task *task)
 {
     struct local_call *call = CONTAINER_OF(task, struct local_call, task);
-    call_finish(call, call->base.error, NULL);
+    call_finish(call, call->base.error, NULL); /* call_refuse has set the message */
 }
 
-static void call_refuse(struct local_call *call, int error)
+static void call_refuse(struct local_call *call, int error, const char *why)
 {
     call->base.error = error;
+    snprintf(call->base.message, sizeof call->base.message, "%s", why);
     call->task.run = call_on_refused;
     loop_post(call->local->base.loop, &call->task);
 }
@@ -247,7 +248,7 @@ static void start_write(struct local_call *call, const struct events_request *re
         .transaction = (uint64_t)request->number,
     };
     if (!copy_slice(call, request->stream, &call->write.stream) || !copy_events(call, request))
-        call_refuse(call, KVS_ERR_NO_MEMORY);
+        call_refuse(call, KVS_ERR_NO_MEMORY, "");
     else
         streams_write(call->local->streams, &call->write);
 }
@@ -282,8 +283,11 @@ static void start_read(struct local_call *call, const struct events_request *req
     int error = make_filter(call, request);
     if (error == 0 && !copy_slice(call, request->stream, &call->read.stream))
         error = KVS_ERR_NO_MEMORY;
-    if (error != 0)
-        call_refuse(call, error);
+    if (error != 0) /* the rest was checked before */
+        call_refuse(call, error,
+                    error == KVS_ERR_INVALID_ARGUMENT
+                        ? "the filter's regular expression is not one that is understood here"
+                        : "");
     else if (streams_read_answer(call->local->streams, &call->read))
         call_finish_read(call);
     else
@@ -347,12 +351,12 @@ static void start_group(struct local_call *call, const struct events_request *re
         .action = actions[request->kind],
     };
     if (request->settings != NULL && !take_settings(request->settings, &call->group.settings)) {
-        call_refuse(call, KVS_ERR_INVALID_ARGUMENT);
+        call_refuse(call, KVS_ERR_INVALID_ARGUMENT, "settings: there is no such strategy");
         return;
     }
     if (!copy_slice(call, request->stream, &call->group.stream) ||
         !copy_slice(call, request->group, &call->group.group)) {
-        call_refuse(call, KVS_ERR_NO_MEMORY);
+        call_refuse(call, KVS_ERR_NO_MEMORY, "");
         return;
     }
     call->grouping = true;
@@ -457,7 +461,7 @@ static void start_user(struct local_call *call, const struct events_request *req
             request->kind == EVENTS_GET_USERS ? STREAM_USER_DETAILS : actions[request->user_change],
     };
     if (request->user != NULL && !copy_user(call, request->user)) {
-        call_refuse(call, KVS_ERR_NO_MEMORY);
+        call_refuse(call, KVS_ERR_NO_MEMORY, "");
         return;
     }
     call->user.new_password = call->user.password;
@@ -517,7 +521,7 @@ static void local_start(kvs_events *events, struct events_call *base,
         start_scavenge(call);
         break;
     case EVENTS_PING:
-        call_refuse(call, 0); /* there is nobody to ask */
+        call_refuse(call, 0, ""); /* there is nobody to ask */
         break;
     }
 }
