@@ -3,7 +3,7 @@
 #define TESTS_TIMES_H
 
 /* How often, how many: in the plain build, under AddressSanitizer, under ThreadSanitizer. Each path
- * is there in all of them; what no memory or thread is a part of need not be repeated under each. */
+ * is there in all of them; what no memory or thread is a part of need not be repeated in each. */
 #if defined(__SANITIZE_THREAD__)
 #define TIMES(plain, asan, tsan) (tsan)
 #elif defined(__SANITIZE_ADDRESS__)
