@@ -91,6 +91,18 @@ struct preparation {
     uint64_t to;   /* and up to where */
 };
 
+/* Memory that the writer comes to next is cleared by the system in the background: its pages are
+ * there when they are written. */
+struct faulting {
+    struct task job;
+    bool is_running;    /* guarded by preparation.mutex */
+    uint8_t *reference; /* of a segment's memory, for as long; or NULL */
+    uint8_t *from;
+    size_t size;
+    uint32_t segment; /* the writer's: number of the segment, */
+    uint32_t to;      /* and up to where it has been done */
+};
+
 struct log_engine {
     struct engine engine;
     kvs_thread_pool *pool;   /* for reads */
@@ -159,6 +171,7 @@ struct log_engine {
     struct limbo *limbo_last;
     struct background_sync background;
     struct preparation preparation;
+    struct faulting faulting;
     struct task_list compact_waiting; /* ops of struct engine_control */
     uint32_t compact_below;           /* for them: all segments before this one that have garbage */
     struct task stop_request;

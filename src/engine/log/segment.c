@@ -51,6 +51,14 @@ uint8_t *segment_memory_new(uint32_t capacity)
     return memory;
 }
 
+void segment_memory_fault(uint8_t *from, size_t size)
+{
+    uintptr_t begin = (uintptr_t)from / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    /* What is there stays as it is, also while others write to it. Older systems cannot (EINVAL):
+     * then it is only slower. */
+    madvise((void *)begin, (uintptr_t)from + size - begin, MADV_POPULATE_WRITE);
+}
+
 void segment_memory_ref(void *memory)
 {
     /* relaxed: there is a reference already, or an epoch that keeps the first one. */

@@ -94,6 +94,8 @@ uint8_t *segment_memory_new(uint32_t capacity);
 void segment_memory_unref(void *memory); /* or NULL */
 /* Only while the memory cannot go: inside an epoch that found it, or with a reference. */
 void segment_memory_ref(void *memory);
+/* Has the pages made that a part of it needs; it may be in use. */
+void segment_memory_fault(uint8_t *from, size_t size);
 
 /* In the page before a segment's bytes; on lines of their own, for readers write the one and the
  * writer the other. */

@@ -36,6 +36,9 @@
 #define PREPARE_SYNC (1024u * 1024)
 #define PREPARE_GROUP_MAX (32u * 1024)
 
+#define FAULT_AHEAD_MIN (1024u * 1024)
+#define FAULT_AHEAD_MAX (2u * 1024 * 1024)
+
 static uint64_t block_end(uint64_t offset)
 {
     return (offset + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
@@ -484,7 +487,7 @@ void segments_wait_prepared(struct log_engine *log)
     struct preparation *preparation = &log->preparation;
     pthread_mutex_lock(&preparation->mutex);
     preparation->to = 0;
-    while (preparation->is_running)
+    while (preparation->is_running || log->faulting.is_running)
         pthread_cond_wait(&preparation->changed, &preparation->mutex);
     pthread_mutex_unlock(&preparation->mutex);
 }
@@ -505,4 +508,57 @@ void segments_claim(struct log_engine *log, uint64_t end)
     if (end > preparation->next)
         preparation->next = end; /* the rest goes behind it */
     pthread_mutex_unlock(&preparation->mutex);
+}
+
+/* --- memory ahead ----------------------------------------------------------------------------- */
+
+static void fault_job(struct task *task)
+{
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, faulting.job);
+    segment_memory_fault(log->faulting.from, log->faulting.size);
+    segment_memory_unref(log->faulting.reference);
+    pthread_mutex_lock(&log->preparation.mutex);
+    log->faulting.is_running = false;
+    pthread_cond_broadcast(&log->preparation.changed);
+    pthread_mutex_unlock(&log->preparation.mutex);
+}
+
+/* The next part of the newest segment's memory, as much as has been used: young ones stay small. */
+static bool fault_segment(struct log_engine *log)
+{
+    struct faulting *faulting = &log->faulting;
+    struct segment *segment = log->newest;
+    uint32_t ahead = segment->size < FAULT_AHEAD_MAX ? segment->size : FAULT_AHEAD_MAX;
+    uint32_t done = faulting->segment == segment->number ? faulting->to : 0;
+    uint32_t from = done > segment->size ? done : segment->size;
+    if (ahead < FAULT_AHEAD_MIN || from - segment->size > ahead / 2 || from == segment->capacity)
+        return false;
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    uint32_t size = ahead < segment->capacity - from ? ahead : segment->capacity - from;
+    segment_memory_ref(memory);
+    faulting->reference = memory;
+    faulting->from = memory + from;
+    faulting->size = size;
+    faulting->segment = segment->number;
+    faulting->to = from + size;
+    return true;
+}
+
+void segments_fault_ahead(struct log_engine *log)
+{
+    struct faulting *faulting = &log->faulting;
+    pthread_mutex_lock(&log->preparation.mutex);
+    bool is_running = faulting->is_running;
+    pthread_mutex_unlock(&log->preparation.mutex);
+    if (is_running)
+        return;
+    if (!fault_segment(log)) {
+        faulting->reference = NULL;
+        faulting->from = slab_reserve(&log->slab, &faulting->size);
+        if (faulting->from == NULL)
+            return;
+    }
+    faulting->is_running = true; /* no one else looks until the job is there */
+    faulting->job.run = fault_job;
+    pool_submit_task(log->background_pool, &faulting->job);
 }

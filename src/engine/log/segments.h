@@ -41,6 +41,9 @@ void segments_evict(struct log_engine *log);
 void segments_prepare(struct log_engine *log);
 /* Before writing the newest up to `end`: waits for zeros that are being written there. */
 void segments_claim(struct log_engine *log, uint64_t end);
+/* Has pages of memory made that the writer comes to next, in the background. */
+void segments_fault_ahead(struct log_engine *log);
+/* Neither runs any more. */
 void segments_wait_prepared(struct log_engine *log);
 /* Removes the file of an emptied segment, and its hint. */
 int segments_remove_file(struct log_engine *log, struct segment *segment);

@@ -75,6 +75,13 @@ void slab_absorb(struct slab *slab, struct slab *from)
     *from = (struct slab){0};
 }
 
+uint8_t *slab_reserve(struct slab *slab, size_t *ret_size)
+{
+    (void)slab;
+    (void)ret_size;
+    return NULL;
+}
+
 void slab_init(struct slab *slab)
 {
     *slab = (struct slab){0};
@@ -119,6 +126,7 @@ void slab_deinit(struct slab *slab)
         mem_free(chunk);
         chunk = next;
     }
+    mem_free(slab->reserve);
     *slab = (struct slab){0};
 }
 
@@ -165,15 +173,34 @@ void slab_absorb(struct slab *slab, struct slab *from)
     slab_init(from);
 }
 
+static struct slab_chunk *chunk_new(size_t size)
+{
+    struct slab_chunk *chunk =
+        mem_aligned_alloc(size == CHUNK_SIZE_LAST ? CHUNK_SIZE_LAST : 64, size);
+    if (chunk != NULL && size == CHUNK_SIZE_LAST)
+        madvise(chunk, size, MADV_HUGEPAGE); /* a wish: without it, it is only slower */
+    return chunk;
+}
+
+uint8_t *slab_reserve(struct slab *slab, size_t *ret_size)
+{
+    if (slab->reserve != NULL || slab->chunk_size_next < CHUNK_SIZE_LAST ||
+        slab->fresh_size > CHUNK_SIZE_LAST / 2)
+        return NULL;
+    slab->reserve = chunk_new(CHUNK_SIZE_LAST);
+    *ret_size = CHUNK_SIZE_LAST;
+    return (uint8_t *)slab->reserve;
+}
+
 static int chunk_add(struct slab *slab)
 {
     size_t size = slab->chunk_size_next;
-    struct slab_chunk *chunk =
-        mem_aligned_alloc(size == CHUNK_SIZE_LAST ? CHUNK_SIZE_LAST : 64, size);
+    struct slab_chunk *chunk = slab->reserve;
+    if (chunk == NULL)
+        chunk = chunk_new(size);
     if (chunk == NULL)
         return -1;
-    if (size == CHUNK_SIZE_LAST)
-        madvise(chunk, size, MADV_HUGEPAGE); /* a wish: without it, it is only slower */
+    slab->reserve = NULL;
     fresh_retire(slab);
     chunk->size = size;
     chunk->next = slab->chunks;

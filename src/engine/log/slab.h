@@ -25,6 +25,7 @@ struct slab_large;
 struct slab {
     struct slab_object *free[SLAB_CLASSES];
     struct slab_chunk *chunks;
+    struct slab_chunk *reserve; /* the next one; or NULL */
     struct slab_large *large;
     uint8_t *fresh; /* not yet handed out, of the newest chunk */
     size_t fresh_size;
@@ -40,6 +41,9 @@ void slab_absorb(struct slab *slab, struct slab *from);
 
 /* 8-byte aligned; NULL when there is no memory. */
 void *slab_alloc(struct slab *slab, size_t size);
+/* Memory that will be needed before long, for somebody to have its pages made, on any thread, until
+ * slab_deinit: it may be in use meanwhile. NULL: none. */
+uint8_t *slab_reserve(struct slab *slab, size_t *ret_size);
 /* `size` as it was asked for. */
 void slab_free(struct slab *slab, void *object, size_t size);
 

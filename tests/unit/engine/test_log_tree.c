@@ -224,6 +224,33 @@ static void test_ascending_keys_fill_leaves(void **state)
     world_deinit(&world);
 }
 
+/* A reserve is made when half of a large chunk is used, once; it is the next chunk, or freed with
+ * the slab. Where each object is an allocation of its own, there is none. */
+static void test_reserve_is_the_next_chunk(void **state)
+{
+    (void)state;
+    struct slab slab;
+    size_t size = 0;
+    uint8_t *reserve = NULL;
+    slab_init(&slab);
+    assert_null(slab_reserve(&slab, &size));
+    for (size_t used = 0; used < 8u << 20 && reserve == NULL; used += SLAB_SIZE_MAX) {
+        assert_non_null(slab_alloc(&slab, SLAB_SIZE_MAX));
+        reserve = slab_reserve(&slab, &size);
+    }
+    if (reserve != NULL) {
+        assert_null(slab_reserve(&slab, &size));
+        uint8_t *object = NULL;
+        for (size_t used = 0; used < size; used += SLAB_SIZE_MAX) {
+            object = slab_alloc(&slab, SLAB_SIZE_MAX);
+            assert_non_null(object);
+        }
+        assert_true(object > reserve && object < reserve + size);
+        assert_non_null(slab_reserve(&slab, &size)); /* left to deinit */
+    }
+    slab_deinit(&slab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_undo_leaves_the_old_root),
         cmocka_unit_test(test_walks_both_ways),
         cmocka_unit_test(test_ascending_keys_fill_leaves),
+        cmocka_unit_test(test_reserve_is_the_next_chunk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
