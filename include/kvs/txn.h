@@ -18,7 +18,8 @@
  *     kvs_txn_free(txn);                                 // one that was not committed: rolled back
  *
  * Optimistic transactions find out at commit that another one has written the same key since they
- * began: WRITE_CONFLICT. Pessimistic ones lock each key when it is written or read "for update".
+ * began: WRITE_CONFLICT. Pessimistic ones lock each key when it is written or read "for update";
+ * what they write because of a plain get may rest on an old value, so read for update there.
  * kvs_txn_run does the whole, with a new attempt wherever that is right.
  *
  * Order: the calls of one transaction that one thread makes take effect in the order in which they
@@ -157,8 +158,9 @@ kvs_future *kvs_txn_rollback(kvs_txn *txn);
 
 /* --- snapshots -------------------------------------------------------------------------------- */
 
-/* Reads as of `timestamp`; 0: as of now; KVS_TXN_TS_LATEST: each read gives the newest. NULL: no
- * memory. */
+/* Reads as of `timestamp`; 0: as of now; KVS_TXN_TS_LATEST: each read gives the newest. One that is
+ * still to come (of TiKV: more than a minute by this machine's clock) has its calls end in
+ * INVALID_ARGUMENT. NULL: no memory. */
 kvs_snapshot *kvs_snapshot_new(kvs_txn_client *client, uint64_t timestamp);
 void kvs_snapshot_free(kvs_snapshot *snapshot);             /* NULL is allowed */
 kvs_future *kvs_snapshot_timestamp(kvs_snapshot *snapshot); /* number */
@@ -218,11 +220,12 @@ int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_
  * has old versions removed: a TiKV cluster does so by itself, later; in process it is done when the
  * future is ready. The number is the safe point that holds, at most `safe_point` (another one's
  * reads may hold it back). Whoever keeps data in TiKV without TiDB has to call it now and then.
- * One that is still to come: INVALID_ARGUMENT.
+ * One that is still to come: INVALID_ARGUMENT. A snapshot or transaction that is older may miss
+ * what was removed from then on, without an error: end those before.
  */
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point);
 /* Ends the locks of dead transactions that began at or before `timestamp`, as a read that meets
- * them would; those alive are waited for. Number: how many. */
+ * them would; those alive are waited for. Number: how many. A timestamp as for kvs_snapshot_new. */
 kvs_future *kvs_txn_cleanup_locks(kvs_txn_client *client, kvs_slice start, kvs_slice end,
                                   uint64_t timestamp);
 /* Removes every version of start <= key < end, past snapshots and locks notwithstanding. Neither

@@ -356,6 +356,8 @@ kvs_future *kvs_txn_cleanup_locks(kvs_txn_client *client, kvs_slice start, kvs_s
     struct chore *chore = chore_new(client, cleanup_begin);
     if (chore == NULL)
         return NULL;
+    if (shard_ts_is_ahead(chore->shard, timestamp))
+        return chore_refuse(chore, KVS_ERR_INVALID_ARGUMENT, SHARD_TS_AHEAD);
     int error = copy_bounds(chore, start, end);
     if (error != 0)
         return chore_refuse(chore, error, "the range cannot be cleaned up");

@@ -1,9 +1,12 @@
 /* client/txn/client.c: shards and their turns; see client/txn/client.h. */
 #include "client/txn/client.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <stdio.h>
+
+#define AHEAD_MAX_MS 60000u /* of a cluster's clock before ours */
 
 /* --- what keeps a shard busy --------------------------------------------------------------------
  */
@@ -84,6 +87,18 @@ static void shard_arm_timer(struct txn_shard *shard, uint64_t now_ms)
 
 /* --- what is known ------------------------------------------------------------------------------
  */
+
+bool shard_ts_is_ahead(const struct txn_shard *shard, uint64_t ts)
+{
+    uint64_t ms = txn_ts_physical_ms(ts);
+    if (ts == KVS_TXN_TS_LATEST || ms <= clock_wall_ms() + (shard->is_local ? 1 : AHEAD_MAX_MS) ||
+        txn_client_is_closing(shard->client))
+        return false;
+    /* A commit may stand a little above what was given, and our clock may have been put back. */
+    struct txn_transport *transport = shard->transport;
+    return transport->methods->given == NULL ||
+           ms > txn_ts_physical_ms(transport->methods->given(transport)) + 1;
+}
 
 static struct txn_status *status_slot(const struct txn_shard *shard, uint64_t start_ts)
 {

@@ -281,6 +281,23 @@ static int write_one(struct txn_request *op, const kvs_mutation *mutation)
     return error;
 }
 
+/* With writes over earlier ones, which take only what they are longer; never too little. */
+static bool is_within_limits(const struct txn_request *op)
+{
+    const kvs_txn *txn = op->txn;
+    uint64_t size = txn->writes.size_bytes;
+    uint64_t count = txn->writes.count;
+    for (uint32_t i = 0; i < op->mutations_count; i++) {
+        const kvs_mutation *mutation = &op->mutations[i];
+        const struct write_entry *entry = write_buffer_find(&txn->writes, mutation->key);
+        size_t before = entry != NULL ? entry->value.size : 0;
+        size += mutation->value.size > before ? mutation->value.size - before : 0;
+        size += entry == NULL ? mutation->key.size : 0;
+        count += entry == NULL;
+    }
+    return size <= txn->options.size_bytes_max && count <= txn->options.count_max;
+}
+
 int request_check_size(struct txn_request *op)
 {
     const kvs_txn *txn = op->txn;
@@ -289,7 +306,8 @@ int request_check_size(struct txn_request *op)
     for (uint32_t i = 0; i < op->mutations_count; i++)
         size += op->mutations[i].key.size + op->mutations[i].value.size;
     count += op->mutations_count;
-    if (size <= txn->options.size_bytes_max && count <= txn->options.count_max)
+    if ((size <= txn->options.size_bytes_max && count <= txn->options.count_max) ||
+        is_within_limits(op))
         return 0;
     snprintf(op->message, sizeof op->message,
              "the transaction would write more than its limits of %llu bytes, %u keys: cut it up",

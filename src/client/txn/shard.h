@@ -58,6 +58,11 @@ void shard_leave(struct txn_shard *shard);
 int shard_timer_start(struct txn_shard *shard, struct txn_timer *timer, uint64_t wait_ms);
 void shard_timer_stop(struct txn_shard *shard, struct txn_timer *timer);
 
+/* A timestamp that a caller names and nobody can have been given: commits have to stand above every
+ * read, so a read there would take them along into the future. Any thread. */
+bool shard_ts_is_ahead(const struct txn_shard *shard, uint64_t ts);
+#define SHARD_TS_AHEAD "the timestamp is still to come: there are none but those that were given"
+
 static inline uint64_t shard_now_ms(const struct txn_shard *shard)
 {
     return loop_now_ms(shard->loop);

@@ -70,6 +70,8 @@ kvs_txn *txn_new(kvs_txn_client *client, const struct kvs_txn_options *options, 
     txn->view.priority = txn->options.priority;
     txn->view.ts = start_ts;
     txn->has_start = start_ts != 0;
+    if (txn->has_start && shard_ts_is_ahead(txn->shard, start_ts))
+        txn->refused = SHARD_TS_AHEAD;
     if (txn->refused != NULL || txn->has_start || txn_client_is_closing(client))
         return txn;
     struct txn_transport *transport = txn->shard->transport;

@@ -91,18 +91,6 @@ struct preparation {
     uint64_t to;   /* and up to where */
 };
 
-/* Memory that the writer comes to next is cleared by the system in the background: its pages are
- * there when they are written. */
-struct faulting {
-    struct task job;
-    bool is_running;    /* guarded by preparation.mutex */
-    uint8_t *reference; /* of a segment's memory, for as long; or NULL */
-    uint8_t *from;
-    size_t size;
-    uint32_t segment; /* the writer's: number of the segment, */
-    uint32_t to;      /* and up to where it has been done */
-};
-
 struct log_engine {
     struct engine engine;
     kvs_thread_pool *pool;   /* for reads */

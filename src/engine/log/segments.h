@@ -7,8 +7,21 @@
 #define ENGINE_LOG_SEGMENTS_H
 
 #include "engine/log/segment.h"
+#include "runtime/task.h"
 
 struct log_engine;
+
+/* Memory that the writer comes to next is cleared by the system in the background: its pages are
+ * there when they are written. */
+struct faulting {
+    struct task job;
+    bool is_running;    /* guarded by preparation.mutex */
+    uint8_t *reference; /* of a segment's memory, for as long; or NULL */
+    uint8_t *from;
+    size_t size;
+    uint32_t segment; /* the writer's: number of the segment, */
+    uint32_t to;      /* and up to where it has been done */
+};
 
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
 /* A segment's bookkeeping in a slot of its own, appended to the list; no file yet. */

@@ -228,7 +228,59 @@ static int set_up_rocksdb(void **state)
 #define TESTS(engine)                                                          \
     TEST(test_not_committed, engine), TEST(test_committed, engine),            \
         TEST(test_asynchronous, engine), TEST(test_without_a_primary, engine), \
-        TEST(test_pessimistic_locks, engine), TEST(test_the_living, engine)
+        TEST(test_pessimistic_locks, engine), TEST(test_the_living, engine),   \
+        TEST(test_no_timestamps_from_the_future, engine),                      \
+        TEST(test_writes_over_writes_within_limits, engine)
+
+/* What is written over is no key more, and its bytes do not count twice. */
+static void test_writes_over_writes_within_limits(void **state)
+{
+    (void)state;
+    struct kvs_txn_options options = {
+        .size = sizeof options, .size_bytes_max = 100, .count_max = 2};
+    kvs_txn *txn = kvs_txn_begin(world.client, &options);
+    uint8_t bytes[98] = {0};
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("w"), text("v"))), 0);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("x"), text("v"))), 0);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("y"), text("v"))), KVS_ERR_TXN_TOO_LARGE);
+    for (size_t size = 98; size > 96; size--) { /* and two keys and a value of one byte */
+        kvs_slice value = {.data = bytes, .size = size};
+        int expected = size > 97 ? KVS_ERR_TXN_TOO_LARGE : 0;
+        assert_int_equal(wait_free(kvs_txn_put(txn, text("w"), value)), expected);
+        assert_int_equal(wait_free(kvs_txn_put(txn, text("w"), value)), expected);
+    }
+    assert_int_equal(wait_free(kvs_txn_delete(txn, text("x"))), 0);
+    assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+    kvs_txn_free(txn);
+}
+
+/* Commits stand above every read: one from the future would take all that follow along. */
+static void test_no_timestamps_from_the_future(void **state)
+{
+    (void)state;
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    const uint64_t ahead[] = {KVS_TXN_TS_LATEST - 1, now + (UINT64_C(120000) << 18)};
+    for (size_t i = 0; i < 2; i++) {
+        kvs_snapshot *snapshot = kvs_snapshot_new(world.client, ahead[i]);
+        assert_int_equal(wait_free(kvs_snapshot_get(snapshot, text("ft"))),
+                         KVS_ERR_INVALID_ARGUMENT);
+        assert_int_equal(wait_free(kvs_snapshot_scan(snapshot, text("ft"), text("fu"), 1, 0)),
+                         KVS_ERR_INVALID_ARGUMENT);
+        kvs_snapshot_free(snapshot);
+        assert_int_equal(
+            wait_free(kvs_txn_cleanup_locks(world.client, text("ft"), text("fu"), ahead[i])),
+            KVS_ERR_INVALID_ARGUMENT);
+    }
+    kvs_txn *txn = kvs_txn_begin(world.client, NULL);
+    kvs_future_free(kvs_txn_put(txn, text("ft"), text("v")));
+    uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_commit(txn));
+    kvs_txn_free(txn);
+    assert_true(commit_ts > now && commit_ts < ahead[1]);
+    kvs_snapshot *there = kvs_snapshot_new(world.client, commit_ts);
+    assert_int_equal(wait_free(kvs_snapshot_get(there, text("ft"))), 0);
+    kvs_snapshot_free(there);
+    expect_now("ft", "v");
+}
 
 int main(void)
 {
