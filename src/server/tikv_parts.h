@@ -13,7 +13,6 @@
 #define TIKV_TERM 6u                           /* of every region: there are no elections */
 #define TIKV_ANSWER_SIZE_MAX (64u * 1024 * 1024)
 #define TIKV_WRITES_BYTES_MAX (64u * 1024 * 1024) /* under way on one loop */
-#define TIKV_READS_MAX 256u                       /* likewise, on the pool */
 
 struct tikv_command;
 
@@ -66,6 +65,12 @@ static inline struct arena *command_arena(struct tikv_command *command)
 static inline struct tikv_service_loop *command_at(struct tikv_command *command)
 {
     return command->message->at;
+}
+
+/* To tell it from others. */
+static inline const void *command_connection(struct tikv_command *command)
+{
+    return command->message->rpc->connection;
 }
 
 static inline kvs_slice bytes_slice(ProtobufCBinaryData bytes)

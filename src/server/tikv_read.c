@@ -32,6 +32,7 @@ struct tikv_read {
     int (*fill)(struct tikv_read *read, struct engine_view *view);
     struct buf *body; /* the answer */
     struct buf own;   /* on the pool */
+    struct tikv_long_read long_read;
     bool on_loop;
 
     uint8_t family;
@@ -122,7 +123,7 @@ static void on_pool_done(struct task *task)
     struct tikv_read *read = CONTAINER_OF(task, struct tikv_read, base.op.task);
     struct tikv_command *command = read->command;
     struct buf body = read->own; /* the read ends with its command */
-    command_at(command)->reads--;
+    tikv_reads_end(&command_at(command)->reads, &read->long_read);
     if (read->base.op.error == 0)
         tikv_answer(command, buf_slice(&body));
     else
@@ -138,19 +139,23 @@ static void read_reset(struct tikv_read *read, struct buf *body, bool on_loop)
     read->pairs = read->bytes = read->checksum = 0;
 }
 
-static void start_on_pool(struct tikv_read *read)
+static void start_on_pool(struct tikv_long_read *long_read)
 {
+    struct tikv_read *read = CONTAINER_OF(long_read, struct tikv_read, long_read);
     struct tikv_service_loop *at = command_at(read->command);
-    if (at->reads >= TIKV_READS_MAX) {
-        tikv_answer_busy(read->command, "too many long reads are under way");
-        return;
-    }
-    at->reads++;
     read_reset(read, &read->own, false);
     read->base.op.task.run = on_pool_done;
     read->base.op.loop = at->loop;
     read->base.run = on_pool;
     engine_read(at->service->engine, &read->base);
+}
+
+static void read_long(struct tikv_read *read)
+{
+    struct tikv_reads *reads = &command_at(read->command)->reads;
+    if (!tikv_reads_begin(reads, &read->long_read, command_connection(read->command),
+                          start_on_pool))
+        tikv_answer_busy(read->command, "too many long reads are under way");
 }
 
 static void start(struct tikv_read *read)
@@ -166,7 +171,7 @@ static void start(struct tikv_read *read)
     if (error == 0)
         tikv_answer(command, buf_slice(scratch));
     else if (error == ENGINE_WOULD_BLOCK)
-        start_on_pool(read);
+        read_long(read);
     else
         answer_error(command, error);
     if (scratch->capacity > LOOP_BYTES_MAX)

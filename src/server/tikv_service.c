@@ -512,7 +512,7 @@ void tikv_service_loop_close(struct tikv_service_loop *at)
 void tikv_service_loop_deinit(struct tikv_service_loop *at)
 {
     assert(at->dirty == NULL && at->writes.first == NULL && at->txns.first == NULL);
-    assert(at->reads == 0 && at->writes_bytes == 0);
+    assert(at->reads.count == 0 && at->writes_bytes == 0);
     loop_remove_hook(at->loop, &at->flush);
     while (at->spare != NULL) {
         struct tikv_replies *replies = at->spare;

@@ -21,6 +21,7 @@
 #include "pd/cluster.h"
 #include "server/grpc_service.h"
 #include "server/storage_note.h"
+#include "server/tikv_reads.h"
 
 struct tikv_replies;
 struct txn_node;
@@ -42,7 +43,7 @@ struct tikv_service_loop {
     struct task_list writes; /* gathered in this turn */
     struct task_list txns;   /* likewise, for the node of transactions */
     size_t writes_bytes;     /* under way */
-    unsigned reads;          /* on the pool */
+    struct tikv_reads reads; /* that the loop does not do itself */
     struct buf scratch;      /* one answer, until it is copied to where it goes */
 
     struct tikv_replies *dirty; /* streams with answers of this turn */

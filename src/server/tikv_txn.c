@@ -42,7 +42,7 @@ static void on_done(struct task *task)
 {
     struct tikv_txn *txn = CONTAINER_OF(task, struct tikv_txn, of.base.op.task);
     if (!txn->is_write)
-        command_at(txn->command)->reads--;
+        tikv_reads_end(&command_at(txn->command)->reads, &txn->long_read);
     finish(txn);
 }
 
@@ -65,15 +65,17 @@ struct tikv_txn *tikv_txn_new(struct tikv_place *place, enum txn_command_kind ki
     return txn;
 }
 
+static void start_on_pool(struct tikv_long_read *read)
+{
+    struct tikv_txn *txn = CONTAINER_OF(read, struct tikv_txn, long_read);
+    txn_submit(command_at(txn->command)->service->txn, &txn->of.base);
+}
+
 void tikv_txn_read_on_pool(struct tikv_txn *txn)
 {
-    struct tikv_service_loop *at = command_at(txn->command);
-    if (at->reads >= TIKV_READS_MAX) {
+    struct tikv_reads *reads = &command_at(txn->command)->reads;
+    if (!tikv_reads_begin(reads, &txn->long_read, command_connection(txn->command), start_on_pool))
         tikv_answer_busy(txn->command, "too many long reads are under way");
-        return;
-    }
-    at->reads++;
-    txn_submit(at->service->txn, &txn->of.base);
 }
 
 void tikv_txn_read(struct tikv_txn *txn)

@@ -22,6 +22,7 @@ struct tikv_txn {
     void (*answer)(struct tikv_txn *txn);
     uint64_t region_id;
     bool is_write;
+    struct tikv_long_read long_read;
     union {
         struct txn_command base;
         struct txn_get get;

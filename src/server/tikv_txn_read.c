@@ -32,6 +32,15 @@ static bool fill_read(struct tikv_place *place, struct txn_read *read, uint64_t 
     return false;
 }
 
+/* With the list that was made for it; NULL: there was no memory. */
+static void answer_made(struct tikv_txn *txn, const void *list, const ProtobufCMessage *answer)
+{
+    if (list != NULL)
+        tikv_answer_message(txn->command, answer);
+    else
+        tikv_fail_no_memory(txn->command);
+}
+
 /* --- keys ---------------------------------------------------------------------------------------
  */
 
@@ -90,10 +99,7 @@ static void answer_batch_get(struct tikv_txn *txn)
         return;
     answer.n_pairs = get->pairs_count;
     answer.pairs = tikv_pair_messages(command_arena(txn->command), get->pairs, get->pairs_count);
-    if (answer.pairs != NULL)
-        tikv_answer_message(txn->command, &answer.base);
-    else
-        tikv_fail_no_memory(txn->command);
+    answer_made(txn, answer.pairs, &answer.base);
 }
 
 static void start_batch_get(struct tikv_place *place, enum txn_command_kind kind,
@@ -134,10 +140,7 @@ static void answer_buffer_get(struct tikv_txn *txn)
     Kvrpcpb__BufferBatchGetResponse answer = KVRPCPB__BUFFER_BATCH_GET_RESPONSE__INIT;
     answer.n_pairs = get->pairs_count;
     answer.pairs = tikv_pair_messages(command_arena(txn->command), get->pairs, get->pairs_count);
-    if (answer.pairs != NULL)
-        tikv_answer_message(txn->command, &answer.base);
-    else
-        tikv_fail_no_memory(txn->command);
+    answer_made(txn, answer.pairs, &answer.base);
 }
 
 /* What a transaction has flushed itself. */
@@ -165,10 +168,7 @@ static void answer_scan(struct tikv_txn *txn)
     }
     answer.n_pairs = scan->pairs_count;
     answer.pairs = tikv_pair_messages(command_arena(txn->command), scan->pairs, scan->pairs_count);
-    if (answer.pairs != NULL)
-        tikv_answer_message(txn->command, &answer.base);
-    else
-        tikv_fail_no_memory(txn->command);
+    answer_made(txn, answer.pairs, &answer.base);
 }
 
 void tikv_kv_scan(struct tikv_command *command)
@@ -221,10 +221,7 @@ static void answer_scan_lock(struct tikv_txn *txn)
     Kvrpcpb__ScanLockResponse answer = KVRPCPB__SCAN_LOCK_RESPONSE__INIT;
     answer.n_locks = scan->locks_count;
     answer.locks = tikv_lock_messages(command_arena(txn->command), scan->locks, scan->locks_count);
-    if (answer.locks != NULL)
-        tikv_answer_message(txn->command, &answer.base);
-    else
-        tikv_fail_no_memory(txn->command);
+    answer_made(txn, answer.locks, &answer.base);
 }
 
 static void start_scan_lock(struct tikv_place *place, const struct txn_range *range,
@@ -266,10 +263,7 @@ static void answer_physical_scan(struct tikv_txn *txn)
     Kvrpcpb__PhysicalScanLockResponse answer = KVRPCPB__PHYSICAL_SCAN_LOCK_RESPONSE__INIT;
     answer.n_locks = scan->locks_count;
     answer.locks = tikv_lock_messages(command_arena(txn->command), scan->locks, scan->locks_count);
-    if (answer.locks != NULL)
-        tikv_answer_message(txn->command, &answer.base);
-    else
-        tikv_fail_no_memory(txn->command);
+    answer_made(txn, answer.locks, &answer.base);
 }
 
 /* Of the whole store: it has no region. */
@@ -291,10 +285,7 @@ static void answer_check_observer(struct tikv_txn *txn)
     answer.is_clean = scan->locks_count <= OBSERVED_LOCKS_MAX && !has_too_many_locks(txn);
     answer.n_locks = answer.is_clean ? scan->locks_count : 0;
     answer.locks = tikv_lock_messages(command_arena(txn->command), scan->locks, scan->locks_count);
-    if (answer.locks != NULL)
-        tikv_answer_message(txn->command, &answer.base);
-    else
-        tikv_fail_no_memory(txn->command);
+    answer_made(txn, answer.locks, &answer.base);
 }
 
 /* Which locks up to max_ts came since the observer was registered? Those that are there now, and no
