@@ -28,6 +28,20 @@
 #include <unistd.h>
 
 #define NAME_SIZE 32
+#define FORMAT_LINE "format: 1\n"
+
+/* Of the line behind the engine's. Another number is of a version after this one. */
+static int format_check(const char *line)
+{
+    static const char head[] = "format: ";
+    if (strncmp(line, FORMAT_LINE, sizeof FORMAT_LINE - 1) == 0)
+        return 0;
+    size_t digits = strncmp(line, head, sizeof head - 1) == 0
+                        ? strspn(line + sizeof head - 1, "0123456789")
+                        : 0;
+    return digits > 0 && line[sizeof head - 1 + digits] == '\n' ? KVS_ERR_UNSUPPORTED
+                                                                : KVS_ERR_CORRUPTION;
+}
 
 /* Reads the begin of a small file; its size, or -1 with errno set. */
 static ssize_t file_read_blocking(const char *path, char *text, size_t size)
@@ -51,7 +65,7 @@ int engine_directory_probe_blocking(const char *directory, char name[NAME_SIZE])
     if (length < 0 || (size_t)length >= sizeof path)
         return KVS_ERR_INVALID_ARGUMENT;
     static const char head[] = "engine: ";
-    char text[sizeof head + NAME_SIZE];
+    char text[sizeof head + NAME_SIZE + 32];
     ssize_t got = file_read_blocking(path, text, sizeof text - 1);
     if (got < 0 && errno == ENOENT) {
         name[0] = '\0';
@@ -68,6 +82,9 @@ int engine_directory_probe_blocking(const char *directory, char name[NAME_SIZE])
         size++;
     if (size == 0 || size >= NAME_SIZE || value[size] != '\n')
         return KVS_ERR_CORRUPTION;
+    int error = format_check(value + size + 1);
+    if (error != 0)
+        return error;
     memcpy(name, value, size);
     name[size] = '\0';
     return 0;
@@ -150,7 +167,7 @@ int engine_directory_mark_blocking(const char *directory, const char *engine_nam
     char text[NAME_SIZE + 32];
     snprintf(path, sizeof path, "%s/KVS", directory);
     snprintf(fresh, sizeof fresh, "%s/KVS.new", directory);
-    int size = snprintf(text, sizeof text, "engine: %s\nformat: 1\n", engine_name);
+    int size = snprintf(text, sizeof text, "engine: %s\n" FORMAT_LINE, engine_name);
     int fd;
     int error = file_open(fresh, O_WRONLY | O_CREAT | O_TRUNC, &fd);
     if (error != 0)
@@ -172,6 +189,9 @@ static int directory_claim(const struct engine_options *options, const char *eng
     const char *directory = options->directory;
     char name[NAME_SIZE] = "";
     int error = engine_directory_probe_blocking(directory, name);
+    if (error == KVS_ERR_UNSUPPORTED)
+        return engine_directory_fail(message, error, directory,
+                                     "was written by a newer version of kvs; use that one");
     if (error != 0)
         return engine_directory_fail(message, error, directory, "its file KVS cannot be read");
     if (name[0] == '\0' && options->must_exist)

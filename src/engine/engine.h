@@ -190,14 +190,14 @@ struct engine_message {
 };
 
 /* Open (blocking). NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE,
- * NO_MEMORY, with a line for a person in ret_message. */
+ * NO_MEMORY, UNSUPPORTED (a newer version wrote it), with a line for a person in ret_message. */
 typedef int engine_open_fn(const struct engine_options *options, struct engine **ret_engine,
                            struct engine_message *ret_message);
 engine_open_fn log_engine_open_blocking;
 engine_open_fn memory_engine_open_blocking;
 engine_open_fn rocksdb_engine_open_blocking; /* UNSUPPORTED in a build without librocksdb */
 
-/* Name of the engine that wrote the directory: "kvs", another name, or "" for none. */
+/* Name of the engine that wrote the directory, "" for none. UNSUPPORTED: newer; CORRUPTION. */
 int engine_directory_probe_blocking(const char *directory, char name[32]);
 
 /* Begins a view; snapshot NULL: of now. It must be ended on the thread that began it. NO_MEMORY. */

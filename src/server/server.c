@@ -319,6 +319,11 @@ static int choose_engine(const struct kvs_server_options *options, engine_open_f
 {
     char written_by[32] = "";
     int error = engine_directory_probe_blocking(options->directory, written_by);
+    if (error == KVS_ERR_UNSUPPORTED) {
+        snprintf(message, 256, "%s was written by a newer version of kvs: use that one",
+                 options->directory);
+        return error;
+    }
     if (error != 0) {
         snprintf(message, 256, "cannot use directory %s: %s", options->directory,
                  error == KVS_ERR_NO_DIRECTORY ? "it is none" : kvs_error_text(error));

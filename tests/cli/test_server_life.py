@@ -137,6 +137,7 @@ def test_a_directory_is_verified_and_repaired(directory):
     assert repaired.returncode == 1 and b"saved 19 keys" in repaired.stdout, repaired
     again = run("--dir", str(store), "--repair", str(saved))
     assert again.returncode == 1 and b"is there already" in again.stderr, again
+    assert again.stdout == b"", again # before anything is read
     assert segment.read_bytes() == data
     assert run("--dir", str(saved), "--verify").returncode == 0
     listed = subprocess.run([client[0], "--url", f"log:{saved}", "count"], capture_output=True, timeout=30)

@@ -353,12 +353,24 @@ void contract_probe(struct fixture *fixture)
                                     "engine: \n",
                                     "engine: x",
                                     "engine: a name that is longer than thirty-one bytes\n",
-                                    "something else\n"};
+                                    "something else\n",
+                                    "engine: kvs\n",
+                                    "engine: kvs\nformat: \n",
+                                    "engine: kvs\nformat: 1",
+                                    "engine: kvs\nformat: one\n"};
     for (size_t i = 0; i < sizeof damaged / sizeof damaged[0]; i++) {
         write_marker(fixture, damaged[i]);
         assert_int_equal(engine_directory_probe_blocking(fixture->directory, name),
                          KVS_ERR_CORRUPTION);
     }
+    char newer[TEXT_SIZE_MAX];
+    text_format(newer, "engine: %.32s\nformat: 2\n", fixture->kind->directory);
+    write_marker(fixture, newer);
+    assert_int_equal(engine_directory_probe_blocking(fixture->directory, name),
+                     KVS_ERR_UNSUPPORTED);
+    assert_int_equal(fixture_open(fixture), KVS_ERR_UNSUPPORTED);
+    assert_non_null(strstr(fixture->message.text, "newer"));
+    fixture->engine = NULL;
     write_marker(fixture, "engine: some-other\nformat: 1\n");
     OK(engine_directory_probe_blocking(fixture->directory, name));
     assert_string_equal(name, "some-other");

@@ -236,8 +236,7 @@ static int index_save(struct checking *checking, struct engine *engine)
     return error;
 }
 
-static int save(struct checking *checking, const char *save_to, kvs_thread_pool *pool,
-                struct engine_message *message)
+static int save_begin(const char *save_to, struct engine_message *message)
 {
     int error = engine_directory_make_blocking(save_to);
     if (error == KVS_ERR_ALREADY_EXISTS)
@@ -245,12 +244,16 @@ static int save(struct checking *checking, const char *save_to, kvs_thread_pool 
                  "%s: is there already; what is saved goes to a new directory", save_to);
     else if (error != 0)
         engine_directory_fail(message, error, save_to, "cannot be made");
-    if (error != 0)
-        return error;
+    return error;
+}
+
+static int save(struct checking *checking, const char *save_to, kvs_thread_pool *pool,
+                struct engine_message *message)
+{
     const struct engine_options options = {
         .pool = pool, .directory = save_to, .sync = KVS_SYNC_INTERVAL}; /* close syncs */
     struct engine *engine;
-    error = log_engine_open_blocking(&options, &engine, message);
+    int error = log_engine_open_blocking(&options, &engine, message);
     if (error != 0)
         return error;
     error = index_save(checking, engine);
@@ -276,8 +279,10 @@ static int marker_check(struct log_check *check, const char *directory,
         return KVS_ERR_WRONG_ENGINE;
     }
     check->damages++;
-    say(check, "damage: KVS, the file that names the engine: %s",
-        error != 0 ? kvs_error_text(error) : "is missing");
+    const char *what = error != 0 ? kvs_error_text(error) : "is missing";
+    if (error == KVS_ERR_UNSUPPORTED)
+        what = "names a format of a newer version of kvs";
+    say(check, "damage: KVS, the file that names the engine: %s", what);
     return 0;
 }
 
@@ -328,7 +333,13 @@ int log_check_blocking(struct log_check *check, const char *directory, const cha
     int error = engine_directory_lock_blocking(directory, &lock_fd, ret_message);
     if (error != 0)
         return error;
-    error = check_run(&checking, directory, save_to, pool, ret_message);
+    if (save_to != NULL) /* before all is read, which may take hours */
+        error = save_begin(save_to, ret_message);
+    if (error == 0) {
+        error = check_run(&checking, directory, save_to, pool, ret_message);
+        if (error != 0 && save_to != NULL)
+            (void)rmdir(save_to); /* unless something was saved */
+    }
     close(lock_fd);
     return error;
 }
