@@ -1,10 +1,10 @@
 /* engine/log/merge.c: see engine/log/merge.h. */
 #include "engine/log/merge.h"
 
-#include "base/bytes.h"
 #include "base/mem.h"
 #include "engine/log/range_sweep.h"
 #include "engine/log/team.h"
+#include "engine/log/tournament.h"
 #include "engine/log/tree_build.h"
 
 #include <stdlib.h>
@@ -26,14 +26,6 @@ struct tally {
     uint64_t entries;
 };
 
-/* Of a list's next key, kept together so that most comparisons need no more. */
-struct rank {
-    uint64_t word; /* first 8 bytes */
-    uint32_t family;
-};
-
-#define FAMILY_NONE HINT_FAMILIES /* the list has ended */
-
 struct part {
     const struct merge *merge;
     const struct bound *from; /* NULL: no bound */
@@ -43,14 +35,9 @@ struct part {
     struct tree_run runs[ENGINE_FAMILY_COUNT];
     uint64_t keys[ENGINE_FAMILY_COUNT];
     uint64_t expiring_keys[ENGINE_FAMILY_COUNT];
-    struct tally *tallies; /* one for each input, as the next three */
-    struct hint_cursor *cursors;
-    struct rank *ranks;
-    uint32_t *losers; /* a tournament: losers[0] won, losers[i] lost the match at i */
+    struct tally *tallies; /* one for each input */
+    struct tournament tournament;
     struct range_sweep sweep;
-    uint8_t *last_key; /* of the key that was decided last */
-    struct rank last_rank;
-    size_t last_size;
     int error;
 };
 
@@ -61,78 +48,7 @@ struct merge {
     struct bound bounds[TEAM_MAX];
     struct part parts[TEAM_MAX];
     unsigned parts_count;
-    uint32_t key_size_max;
 };
-
-/* --- the tournament --------------------------------------------------------------------------- */
-
-static bool is_less(const struct part *part, uint32_t a, uint32_t b)
-{
-    const struct rank *x = &part->ranks[a];
-    const struct rank *y = &part->ranks[b];
-    if (x->family != y->family)
-        return x->family < y->family;
-    if (x->word != y->word)
-        return x->word < y->word;
-    if (x->family == FAMILY_NONE)
-        return a > b;
-    int order = slice_compare(part->cursors[a].item.key, part->cursors[b].item.key);
-    return order != 0 ? order < 0 : a > b; /* of equal keys the newest first */
-}
-
-static uint64_t key_word(kvs_slice key)
-{
-    if (key.size >= 8)
-        return get_u64_be(key.data);
-    uint8_t bytes[8] = {0};
-    if (key.size > 0)
-        memcpy(bytes, key.data, key.size);
-    return get_u64_be(bytes);
-}
-
-static void rank_set(struct part *part, uint32_t i, bool any)
-{
-    const struct hint_item *item = &part->cursors[i].item;
-    part->ranks[i] = any ? (struct rank){key_word(item->key), item->family}
-                         : (struct rank){UINT64_MAX, FAMILY_NONE};
-    if (!any && part->cursors[i].is_bad)
-        part->error = KVS_ERR_CORRUPTION;
-}
-
-/* The list that won has moved on: plays its matches again, up to the root. */
-static void winner_replay(struct part *part)
-{
-    uint32_t winner = part->losers[0];
-    for (size_t at = (winner + part->merge->count) / 2; at > 0; at /= 2) {
-        if (is_less(part, part->losers[at], winner)) {
-            uint32_t loser = winner;
-            winner = part->losers[at];
-            part->losers[at] = loser;
-        }
-    }
-    part->losers[0] = winner;
-}
-
-/* Match i is between the winners of 2i and 2i + 1; behind count, these are the lists. */
-static int tournament_begin(struct part *part)
-{
-    size_t count = part->merge->count;
-    uint32_t *winners = mem_alloc(2 * count * sizeof *winners);
-    if (winners == NULL)
-        return KVS_ERR_NO_MEMORY;
-    for (size_t i = 0; i < count; i++)
-        winners[count + i] = (uint32_t)i;
-    for (size_t i = count - 1; i > 0; i--) {
-        uint32_t left = winners[2 * i];
-        uint32_t right = winners[2 * i + 1];
-        bool left_wins = is_less(part, left, right);
-        winners[i] = left_wins ? left : right;
-        part->losers[i] = left_wins ? right : left;
-    }
-    part->losers[0] = winners[count > 1 ? 1 : count];
-    mem_free(winners);
-    return 0;
-}
 
 /* --- a part ----------------------------------------------------------------------------------- */
 
@@ -144,53 +60,39 @@ static int part_init(struct part *part, const struct merge *merge)
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++)
         part->runs[i].writer = &part->tree;
     part->tallies = mem_zalloc(merge->count * sizeof *part->tallies);
-    part->cursors = mem_zalloc(merge->count * sizeof *part->cursors);
-    part->ranks = mem_zalloc(merge->count * sizeof *part->ranks);
-    part->losers = mem_zalloc(merge->count * sizeof *part->losers);
-    part->last_key = mem_alloc((size_t)merge->key_size_max + 1);
-    if (part->tallies == NULL || part->cursors == NULL || part->ranks == NULL ||
-        part->losers == NULL || part->last_key == NULL)
+    if (part->tallies == NULL)
         return KVS_ERR_NO_MEMORY;
     int error = range_sweep_init(&part->sweep, &merge->ranges);
-    for (size_t i = 0; i < merge->count && error == 0; i++)
-        error = hint_cursor_init(&part->cursors[i], merge->inputs[i].hint);
+    if (error == 0)
+        error = tournament_init(&part->tournament, merge->count);
+    for (uint32_t i = 0; i < merge->count && error == 0; i++)
+        error = tournament_add(&part->tournament, i, merge->inputs[i].hint);
     return error;
 }
 
 static void part_deinit(struct part *part)
 {
-    for (size_t i = 0; part->cursors != NULL && i < part->merge->count; i++)
-        hint_cursor_deinit(&part->cursors[i]);
+    tournament_deinit(&part->tournament);
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++)
         tree_run_deinit(&part->runs[i]);
     range_sweep_deinit(&part->sweep);
     mem_free(part->tallies);
-    mem_free(part->cursors);
-    mem_free(part->ranks);
-    mem_free(part->losers);
-    mem_free(part->last_key);
     slab_deinit(&part->slab); /* empty, unless an error came in between */
 }
 
-static bool is_behind(const struct part *part, const struct rank *rank, kvs_slice key)
+static bool is_behind(const struct part *part, const struct hint_item *item)
 {
     const struct bound *to = part->to;
-    if (to == NULL || rank->family != to->family)
-        return to != NULL && rank->family > to->family;
-    return slice_compare(key, to->key) >= 0;
-}
-
-static bool was_decided(const struct part *part, uint32_t i)
-{
-    const struct rank *rank = &part->ranks[i];
-    return rank->word == part->last_rank.word && rank->family == part->last_rank.family &&
-           slice_equal(part->cursors[i].item.key, slice_make(part->last_key, part->last_size));
+    if (to == NULL || item->family != to->family)
+        return to != NULL && item->family > to->family;
+    return slice_compare(item->key, to->key) >= 0;
 }
 
 /* The newest item of a key. */
-static int item_decide(struct part *part, uint32_t i)
+static int item_decide(struct part *part)
 {
-    const struct hint_item *item = &part->cursors[i].item;
+    uint32_t i = tournament_winner(&part->tournament);
+    const struct hint_item *item = tournament_item(&part->tournament);
     const struct merge_input *input = &part->merge->inputs[i];
     uint64_t removed;
     int error = range_sweep_at(&part->sweep, item->family, item->key, &removed);
@@ -218,31 +120,19 @@ static int item_decide(struct part *part, uint32_t i)
 
 static int part_run(struct part *part)
 {
-    for (uint32_t i = 0; i < part->merge->count; i++) {
-        struct hint_cursor *cursor = &part->cursors[i];
-        rank_set(part, i,
-                 part->from != NULL ? hint_cursor_seek(cursor, part->from->family, part->from->key)
-                                    : hint_cursor_next(cursor));
-    }
-    int error = tournament_begin(part);
-    part->last_rank.family = FAMILY_NONE;
-    while (error == 0 && part->error == 0) {
-        uint32_t i = part->losers[0];
-        kvs_slice key = part->cursors[i].item.key;
-        if (part->ranks[i].family == FAMILY_NONE || is_behind(part, &part->ranks[i], key))
-            break;
-        if (!was_decided(part, i)) {
-            error = item_decide(part, i);
-            memcpy(part->last_key, key.data, key.size);
-            part->last_size = key.size;
-            part->last_rank = part->ranks[i];
-        }
-        rank_set(part, i, hint_cursor_next(&part->cursors[i]));
-        winner_replay(part);
+    struct tournament *tournament = &part->tournament;
+    int error = part->from != NULL
+                    ? tournament_begin_at(tournament, part->from->family, part->from->key)
+                    : tournament_begin(tournament);
+    while (error == 0 && !tournament->is_bad && !tournament_has_ended(tournament) &&
+           !is_behind(part, tournament_item(tournament))) {
+        if (!tournament_is_older(tournament))
+            error = item_decide(part);
+        tournament_next(tournament);
     }
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++)
         tree_run_end(&part->runs[i]);
-    return error != 0 ? error : part->error;
+    return error == 0 && tournament->is_bad ? KVS_ERR_CORRUPTION : error;
 }
 
 static void part_work(void *arg, unsigned i)
@@ -378,11 +268,8 @@ int merge_run(struct log_engine *log, const struct merge_input *inputs, size_t c
     merge->inputs = inputs;
     merge->count = count;
     uint64_t items = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         items += inputs[i].hint->count;
-        if (inputs[i].hint->key_size_max > merge->key_size_max)
-            merge->key_size_max = inputs[i].hint->key_size_max;
-    }
     int error = ranges_gather(merge);
     if (error == 0)
         error = bounds_find(merge, team_count(items, ITEMS_PER_HAND));
