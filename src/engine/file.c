@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -139,6 +140,15 @@ int file_size(int fd, uint64_t *ret_size)
     if (fstat(fd, &status) != 0)
         return error_from_errno(errno);
     *ret_size = (uint64_t)status.st_size;
+    return 0;
+}
+
+int file_space(const char *path, uint64_t *ret_free)
+{
+    struct statvfs facts;
+    if (statvfs(path, &facts) != 0)
+        return error_from_errno(errno);
+    *ret_free = (uint64_t)facts.f_bavail * facts.f_frsize;
     return 0;
 }
 

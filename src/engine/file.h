@@ -30,6 +30,8 @@ int file_open_direct(const char *path, int *ret_fd);
 int file_write_direct(int fd, const void *data, size_t size, uint64_t offset);
 int file_truncate(int fd, uint64_t size);
 int file_size(int fd, uint64_t *ret_size);
+/* Bytes that the file system of a directory has left for such as us. */
+int file_space(const char *path, uint64_t *ret_free);
 int file_unlink(const char *path);
 /* Replaces `to` when it exists; durable when the directory is synced. */
 int file_rename(const char *from, const char *to);

@@ -244,6 +244,8 @@ static bool check_view(struct engine_view *view, unsigned *ret_last)
 static bool store_open(const char *directory)
 {
     story.fixture.options.directory = directory;
+    /* Small ones, so that many are emptied at once. */
+    story.fixture.options.segment_size_bytes = (story.seed % 2 + 1) * 8 * 1024;
     int error = fixture_open(&story.fixture);
     if (error == 0)
         return true;

@@ -186,6 +186,7 @@ static uint32_t batch_append(struct batch *batch, struct record *record)
     record->sequence = ++batch->log->working.sequence;
     batch->last = *record;
     batch->last_offset = record_append(batch->log, record);
+    batch->log->newest->accounts.batch_bytes += batch->log->newest->size - batch->last_offset;
     batch->any = true;
     return batch->last_offset;
 }
@@ -317,6 +318,8 @@ int apply_write(struct log_engine *log, struct engine_write *write)
 
 /* --- moves ------------------------------------------------------------------------------------ */
 
+#define MOVE_PREFETCH_MAX 256u /* a longer record is copied with the processor's own foresight */
+
 static int move_tombstone(struct log_engine *log, unsigned family, kvs_slice key)
 {
     struct record record = {.kind = RECORD_REMOVE,
@@ -328,11 +331,12 @@ static int move_tombstone(struct log_engine *log, unsigned family, kvs_slice key
 }
 
 /* `entry` is what the tree has for the key, or had before this move. */
-static int move_set(struct log_engine *log, const struct move *move, uint32_t offset,
-                    struct record *record, struct entry *entry)
+static int move_set(struct log_engine *log, const struct move_item *item, struct record *record,
+                    struct entry *entry)
 {
     struct tree_root *tree = &log->working.families[record->family];
-    uint64_t from = location_make(move->from->slot, offset);
+    bool keep_removes = item->victim->keep_removes;
+    uint64_t from = location_make(item->victim->segment->slot, item->offset);
     if (entry == NULL || atomic_load_explicit(&entry->location, memory_order_relaxed) != from)
         return 0;
     if (entry_is_expired(entry, log->group_wall_ms)) {
@@ -340,9 +344,9 @@ static int move_set(struct log_engine *log, const struct move *move, uint32_t of
         if (error != 0)
             return error;
         error = entry_unlink(log, record->family, entry);
-        if (error == 0 && !move->keep_removes)
+        if (error == 0 && !keep_removes)
             log->working.sequence++; /* no record, but a version of its own */
-        if (error != 0 || !move->keep_removes)
+        if (error != 0 || !keep_removes)
             return error;
         return move_tombstone(log, record->family, record->key);
     }
@@ -363,45 +367,54 @@ static int move_set(struct log_engine *log, const struct move *move, uint32_t of
     return 0;
 }
 
-/* Does a segment but `from` hold a set older than a range removal? */
-static bool older_set_exists(const struct log_engine *log, const struct segment *from,
-                             uint64_t sequence)
+/* Does a segment that stays hold a set older than a range removal? Of the victims only those could
+ * that are older than the one with the removal, and their files go before its own. */
+static bool older_set_exists(const struct log_engine *log, uint64_t sequence)
 {
     for (const struct segment *at = log->oldest; at != NULL; at = at->next) {
-        if (at != from && at->accounts.set_sequence_min < sequence)
+        if (!at->is_victim && at->accounts.set_sequence_min < sequence)
             return true;
     }
     return false;
 }
 
-static int move_record(struct log_engine *log, const struct move *move, uint32_t offset,
-                       struct record *record, struct entry *entry)
+static int move_record(struct log_engine *log, const struct move_item *item, struct record *record,
+                       struct entry *entry)
 {
     if (record->kind == RECORD_SET)
-        return move_set(log, move, offset, record, entry);
+        return move_set(log, item, record, entry);
     if (record->kind == RECORD_REMOVE) {
-        if (move->keep_removes &&
+        if (item->victim->keep_removes &&
             tree_find(log->working.families[record->family].root, record->key) == NULL)
             return move_tombstone(log, record->family, record->key);
     } else if (record->kind == RECORD_REMOVE_RANGE) {
         record->more = false;
-        if (older_set_exists(log, move->from, record->sequence))
+        if (older_set_exists(log, record->sequence))
             record_append(log, record); /* with its own sequence number */
     }
     return 0;
 }
 
+/* They lie anywhere in the victims' memory. */
+static void records_prefetch(const struct move *move, uint32_t from)
+{
+    for (uint32_t i = from; i < move->count && i < from + TREE_FIND_MANY_MAX; i++) {
+        const struct move_item *item = &move->items[i];
+        for (uint32_t at = 0; at < item->size && at < MOVE_PREFETCH_MAX; at += 64)
+            __builtin_prefetch(item->bytes + at);
+    }
+}
+
 /* Parses the next records of a move, as far as they are of one family, and looks their keys up side
- * by side. Returns how many; 0: damaged, though checked by compaction.c. */
+ * by side. Returns how many; 0: damaged, though checked by emptying.c. */
 static unsigned move_find(struct log_engine *log, const struct move *move, uint32_t from,
                           struct record *records, struct entry **entries)
 {
     kvs_slice keys[TREE_FIND_MANY_MAX];
     unsigned count = 0;
     while (count < TREE_FIND_MANY_MAX && from + count < move->count) {
-        uint32_t offset = move->offsets[from + count];
-        kvs_slice bytes = slice_make(move->segment_bytes + offset, move->from->size - offset);
-        if (record_parse(bytes, &records[count]) == 0)
+        const struct move_item *item = &move->items[from + count];
+        if (record_parse(slice_make(item->bytes, item->size), &records[count]) == 0)
             return 0;
         if (records[count].family != records[0].family)
             break;
@@ -414,14 +427,16 @@ static unsigned move_find(struct log_engine *log, const struct move *move, uint3
 
 int apply_move(struct log_engine *log, struct move *move)
 {
+    records_prefetch(move, 0);
     for (uint32_t i = 0; i < move->count;) {
         struct record records[TREE_FIND_MANY_MAX];
         struct entry *entries[TREE_FIND_MANY_MAX];
         unsigned count = move_find(log, move, i, records, entries);
         if (count == 0)
             return KVS_ERR_CORRUPTION;
+        records_prefetch(move, i + count);
         for (unsigned n = 0; n < count; n++, i++) {
-            int error = move_record(log, move, move->offsets[i], &records[n], entries[n]);
+            int error = move_record(log, &move->items[i], &records[n], entries[n]);
             if (error != 0)
                 return error;
         }

@@ -1,20 +1,27 @@
 /*
- * engine/log/compaction.c: giving back the space of dead records.
+ * engine/log/compaction.c: giving back the space of dead records, and bringing those together whose
+ * keys are neighbours.
  *
- *   1. the writer picks a sealed segment with much garbage and hands it to the compaction thread;
- *   2. that reads its records, skips those that are dead by now, and asks the writer to append the
- *      others to the newest segment, a small move at a time: writers wait for one move at most, and
- *      between two of them it rests (pace.c);
- *   3. when all moves are on the disk, it removes the file and syncs the directory;
- *   4. the writer takes the segment off the list; its memory goes when no snapshot's entry points
- *      to it, and then it comes back to the thread, which gives the space of the file back.
+ *   1. the writer picks the sealed segment with most garbage, or, when it was asked for, several of
+ *      those that have garbage or lie in no order, and hands them to the compaction thread;
+ *   2. that reads their records in the order of keys, skips those that are dead by now, and asks
+ *      the writer to append the others to the newest segment (emptying.c), a small move at a time:
+ *      writers wait for one move at most, and between two of them it rests (pace.c);
+ *   3. when all moves are on the disk and nothing is left in the victims, it removes their files,
+ *      the oldest first, and syncs the directory after each;
+ *   4. the writer takes the segments off the list; a segment's memory goes when no snapshot's entry
+ *      points to it, and then it comes back to the thread, which gives the space of the file back.
  * Readers never wait: an entry's location changes by one store, and old bytes stay until no reader
  * is inside an epoch that could see them.
  *
- * Failure: the segment is left as it was (its moved records are dead in it). For lack of memory or
- * space it is tried again later, else never.
+ * Files go in the log's order, because a removal is left out when all that is older than its
+ * segment goes, too: were the younger file gone and the older one still there, what was removed
+ * would be back.
+ *
+ * Failure: the segments are left as they were (moved records are dead in them). For lack of memory
+ * or space they are tried again later, else never.
  */
-#include "engine/log/log_engine.h"
+#include "engine/log/emptying.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -24,10 +31,14 @@
 #include "engine/log/upkeep.h"
 #include "runtime/futex.h"
 
-#define MOVE_SIZE_MAX (64u * 1024)
-#define MOVE_COUNT_MAX 4096u
-/* Records looked at inside one epoch, which holds up reclaiming; and one round of look-ups. */
-#define SCAN_COUNT_MAX (2048u - TREE_FIND_MANY_MAX)
+/* What a requested compaction may copy before it gives anything back: so many segments, ... */
+#define COPIED_SEGMENTS 8u
+#define COPIED_PART 4u /* ... or this part of the log, ... */
+#define COPIED_FREE 2u /* ... but not more than this part of the disk's free space; ... */
+#define READ_PART 4u   /* ... and have in memory beside the cache, as part of that. One always. */
+/* The newest is sealed for its order when batches wrote an eighth of it, and it has this part of a
+ * segment: else each compaction that is asked for would leave a small one behind. */
+#define SEAL_PART 16u
 
 /* --- choosing: the writer --------------------------------------------------------------------- */
 
@@ -48,16 +59,57 @@ static bool segment_is_candidate(const struct segment *segment, uint32_t below)
     return segment->state == SEGMENT_SEALED && !segment->stuck && segment->number < below;
 }
 
-/* For a requested compaction: the first segment in its range with more than a little garbage. */
-static struct segment *pick_requested(const struct log_engine *log, uint64_t wall_ms)
+/* What a requested compaction may still take. */
+struct allowance {
+    uint64_t copied_bytes;
+    uint64_t read_bytes;
+};
+
+static struct allowance allowance_of(struct log_engine *log)
 {
-    for (struct segment *at = log->oldest; at != NULL && at->number < log->compact_below;
+    uint64_t copied = (uint64_t)COPIED_SEGMENTS * log->segment_size;
+    uint64_t part = stat_get(&log->stat_disk_bytes) / COPIED_PART;
+    uint64_t space = 0;
+    if (file_space(log->directory, &space) != 0)
+        space = 0; /* one by one, then */
+    copied = copied > part ? copied : part;
+    return (struct allowance){copied < space / COPIED_FREE ? copied : space / COPIED_FREE,
+                              log->cache_size_max / READ_PART};
+}
+
+/* False: it was not enough for this segment. */
+static bool allowance_take(struct allowance *allowance, const struct segment *segment)
+{
+    uint64_t copied = segment->accounts.live_bytes + segment->accounts.tombstone_bytes;
+    bool is_cached = atomic_load_explicit(&segment->memory, memory_order_relaxed) != NULL;
+    uint64_t read = is_cached ? 0 : segment->size;
+    if (copied > allowance->copied_bytes || read > allowance->read_bytes)
+        return false;
+    allowance->copied_bytes -= copied;
+    allowance->read_bytes -= read;
+    return true;
+}
+
+/* For a requested compaction: those in its range with more than a little garbage, or no order, as
+ * many as go at once. Returns how many. */
+static unsigned pick_requested(struct log_engine *log, uint64_t wall_ms,
+                               struct segment *victims[COMPACTION_VICTIMS_MAX])
+{
+    struct allowance allowance = {0};
+    unsigned count = 0;
+    for (struct segment *at = log->oldest;
+         at != NULL && at->number < log->compact_below && count < COMPACTION_VICTIMS_MAX;
          at = at->next) {
-        if (segment_is_candidate(at, log->synced_segment) &&
-            segment_garbage(log, at, wall_ms) > at->size / 20)
-            return at;
+        if (!segment_is_candidate(at, log->synced_segment) ||
+            (!at->is_scattered && segment_garbage(log, at, wall_ms) <= at->size / 20))
+            continue;
+        if (count == 0)
+            allowance = allowance_of(log);
+        if (!allowance_take(&allowance, at) && count > 0)
+            break;
+        victims[count++] = at;
     }
-    return NULL;
+    return count;
 }
 
 /* Of the segments that could be emptied. */
@@ -73,7 +125,7 @@ static struct garbage garbage_count(const struct log_engine *log, uint64_t wall_
 {
     struct garbage sum = {0};
     for (struct segment *at = log->oldest; at != NULL; at = at->next) {
-        if (!segment_is_candidate(at, below))
+        if (!segment_is_candidate(at, below) || at->is_victim)
             continue;
         uint64_t of_segment = segment_garbage(log, at, wall_ms);
         sum.total += at->size;
@@ -119,26 +171,51 @@ static void compaction_signal(struct compaction *compaction)
     futex_wake_all(&compaction->signals);
 }
 
-static void hand_over(struct log_engine *log, struct segment *victim, enum compaction_job job)
+static void rest_set(struct log_engine *log)
+{
+    struct garbage sum = garbage_count(log, clock_wall_ms(), log->newest->number);
+    /* relaxed: it tells of nothing else. */
+    atomic_store_explicit(&log->compaction.rest, pace_rest_of(sum.garbage, sum.total),
+                          memory_order_relaxed);
+}
+
+/* The victims are in the log's order. */
+static void hand_over_all(struct log_engine *log, struct segment *const *victims, unsigned count,
+                          enum compaction_job job)
 {
     struct compaction *compaction = &log->compaction;
-    struct garbage sum = garbage_count(log, clock_wall_ms(), log->newest->number);
+    rest_set(log);
     stat_set(&log->stat_compacting, job == COMPACTION_EMPTY);
-    compaction->victim = victim;
+    compaction->victims_count = count;
+    compaction->removed = 0;
     compaction->job = job;
-    compaction->rest = pace_rest_of(sum.garbage, sum.total);
-    compaction->keep_removes = victim != log->oldest;
-    compaction->victim_is_dead = victim->accounts.live_bytes == 0 &&
-                                 (victim == log->oldest || victim->accounts.tombstone_bytes == 0);
+    const struct segment *older = log->oldest; /* the first one that is no victim up to here */
+    for (unsigned i = 0; i < count; i++) {
+        struct segment *segment = victims[i];
+        segment->is_victim = true;
+        while (older->is_victim && older != segment)
+            older = older->next;
+        bool keep_removes = older != segment;
+        compaction->victims[i] =
+            (struct victim){.segment = segment,
+                            .keep_removes = keep_removes,
+                            .is_dead = segment->accounts.live_bytes == 0 &&
+                                       (!keep_removes || segment->accounts.tombstone_bytes == 0)};
+    }
     atomic_store_explicit(&compaction->handed_over, true, memory_order_release);
     compaction_signal(compaction);
+}
+
+static void hand_over(struct log_engine *log, struct segment *victim, enum compaction_job job)
+{
+    hand_over_all(log, &victim, 1, job);
 }
 
 /* Hints first: a start without them costs more than some garbage. Warming last. */
 void upkeep_consider(struct log_engine *log)
 {
     struct segment *segment;
-    if (log->compaction.victim != NULL)
+    if (log->compaction.victims_count > 0)
         return;
     log->upkeep_due = false;
     if ((segment = upkeep_pick_hint(log)) != NULL)
@@ -147,57 +224,62 @@ void upkeep_consider(struct log_engine *log)
         hand_over(log, segment, COMPACTION_WARM);
 }
 
-/* A segment to be emptied, or NULL; ends the requests for which there is none left. */
-static struct segment *pick(struct log_engine *log)
+/* Segments to be emptied; returns how many. Ends the requests for which there is none left. */
+static unsigned pick(struct log_engine *log, struct segment *victims[COMPACTION_VICTIMS_MAX])
 {
     uint64_t wall_ms = clock_wall_ms();
     if (log->compact_waiting.first != NULL) {
-        struct segment *victim = pick_requested(log, wall_ms);
-        if (victim != NULL)
-            return victim;
         if (log->synced_segment < log->compact_below) { /* they are not all on the disk yet */
             if (!log->background.running)
                 log->sync_due_ms = clock_now_ms();
-            return NULL;
+            return 0;
         }
+        unsigned count = pick_requested(log, wall_ms, victims);
+        if (count > 0)
+            return count;
         compact_waiting_complete(log, 0);
     }
-    struct segment *victim = pick_background(log, wall_ms, log->synced_segment);
+    victims[0] = pick_background(log, wall_ms, log->synced_segment);
     /* With --sync=never nobody else brings what could be compacted to the disk. */
-    if (victim == NULL && log->sync == KVS_SYNC_NEVER &&
+    if (victims[0] == NULL && log->sync == KVS_SYNC_NEVER &&
         pick_background(log, wall_ms, log->newest->number) != NULL)
         log->sync_due_ms = clock_now_ms();
-    return victim;
+    return victims[0] != NULL;
 }
 
 void compaction_consider(struct log_engine *log)
 {
     log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
-    log->compaction_missed = log->compaction.victim != NULL;
-    if (log->compaction_missed)
+    log->compaction_missed = log->compaction.victims_count > 0;
+    if (log->compaction_missed) {
+        rest_set(log); /* garbage has come since it began */
         return;
+    }
     if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
         compact_waiting_complete(log, KVS_ERR_STORAGE_FAILED);
         return;
     }
-    struct segment *victim = upkeep_pick_hint(log);
-    if (victim != NULL) {
+    struct segment *victims[COMPACTION_VICTIMS_MAX];
+    victims[0] = upkeep_pick_hint(log);
+    if (victims[0] != NULL) {
         log->compaction_missed = true; /* again when that is done */
-        hand_over(log, victim, COMPACTION_HINT);
+        hand_over(log, victims[0], COMPACTION_HINT);
         return;
     }
-    victim = pick(log);
-    if (victim != NULL)
-        hand_over(log, victim, COMPACTION_EMPTY);
+    unsigned count = pick(log, victims);
+    if (count > 0)
+        hand_over_all(log, victims, count, COMPACTION_EMPTY);
     else
         upkeep_consider(log);
 }
 
-static bool newest_has_garbage(const struct log_engine *log)
+static bool newest_is_worth_it(const struct log_engine *log)
 {
     const struct segment *newest = log->newest;
     uint64_t used = SEGMENT_HEADER_SIZE + newest->accounts.live_bytes;
-    return newest->size > used + (newest->size / 20);
+    return newest->size > used + (newest->size / 20) ||
+           (newest->accounts.batch_bytes > newest->size / 8 &&
+            newest->accounts.batch_bytes > log->segment_size / SEAL_PART);
 }
 
 /* What is in the newest segment can only go after that is sealed, and only what is on the disk may
@@ -208,7 +290,7 @@ void writer_compact(struct log_engine *log, struct engine_control *control)
     int error = 0;
     if (atomic_load_explicit(&log->failed, memory_order_relaxed))
         error = KVS_ERR_STORAGE_FAILED;
-    else if (newest_has_garbage(log))
+    else if (newest_is_worth_it(log))
         error = segments_roll(log, 0);
     if (error != 0) {
         struct completions completions = COMPLETIONS_INIT;
@@ -223,30 +305,55 @@ void writer_compact(struct log_engine *log, struct engine_control *control)
     log->groups_until_compaction = 0;
 }
 
+/* What could not be read is left alone from now on; so is all of it when nobody knows which. */
+static void victims_failed(struct log_engine *log)
+{
+    struct compaction *compaction = &log->compaction;
+    bool is_known = false;
+    bool is_lasting = false;
+    for (unsigned i = 0; i < compaction->victims_count; i++) {
+        struct victim *victim = &compaction->victims[i];
+        is_known |= victim->error != 0;
+        if (victim->error == KVS_ERR_IO || victim->error == KVS_ERR_CORRUPTION)
+            victim->segment->stuck = is_lasting = true;
+    }
+    if (!is_known && (compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION)) {
+        for (unsigned i = compaction->removed; i < compaction->victims_count; i++)
+            compaction->victims[i].segment->stuck = true;
+        is_lasting = true;
+    }
+    if (!is_lasting)
+        log->groups_until_compaction = COMPACTION_CONSIDER_EVERY; /* not at once */
+    compact_waiting_complete(log, compaction->error);
+}
+
 static void compaction_finished(struct task *task)
 {
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, compaction.finished);
     struct compaction *compaction = &log->compaction;
-    struct segment *victim = compaction->victim;
     stat_set(&log->stat_compacting, 0);
-    compaction->victim = NULL;
+    for (unsigned i = 0; i < compaction->victims_count; i++)
+        compaction->victims[i].segment->is_victim = false;
     log->upkeep_due = true;
     if (compaction->job != COMPACTION_EMPTY) {
-        upkeep_finished(log, victim, compaction->job, compaction->error);
+        upkeep_finished(log, compaction->victims[0].segment, compaction->job, compaction->error);
+        compaction->victims_count = 0;
         if (log->compaction_missed || log->compact_waiting.first != NULL)
             log->groups_until_compaction = 0;
         return;
     }
     log->groups_until_compaction = 0;
-    if (compaction->error != 0) {
-        victim->stuck = compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION;
-        if (!victim->stuck)
-            log->groups_until_compaction = COMPACTION_CONSIDER_EVERY; /* not at once */
-        compact_waiting_complete(log, compaction->error);
-    } else {
+    if (compaction->error != 0)
+        victims_failed(log);
+    for (unsigned i = 0; i < compaction->removed; i++) {
+        struct segment *segment = compaction->victims[i].segment;
         stat_add(&log->stat_compactions, 1);
-        stat_add(&log->stat_compacted_bytes, victim->size);
-        segments_unlink(log, victim);
+        stat_add(&log->stat_compacted_bytes, segment->size);
+        segments_unlink(log, segment);
+    }
+    compaction->victims_count = 0;
+    if (compaction->removed > 0) {
+        segments_evict(log); /* what was kept for the thread */
         segments_count(log);
     }
 }
@@ -293,10 +400,8 @@ static void move_request(struct task *task)
     writer_add_move(move->log, move);
 }
 
-static int move_run(struct move *move)
+int compaction_move(struct move *move)
 {
-    if (move->count == 0)
-        return 0;
     move->op = (struct op){.task.run = move_on_done};
     move->request.run = move_request;
     uint64_t begun_ns = clock_now_ns();
@@ -304,8 +409,6 @@ static int move_run(struct move *move)
     int error = compaction_wait_answer(move->log);
     if (error == 0)
         pace_after_move(move->log, clock_now_ns() - begun_ns, move->end_segment, move->end_offset);
-    move->count = 0;
-    move->size_bytes = 0;
     return error;
 }
 
@@ -321,10 +424,33 @@ static void sync_on_done(struct task *task)
     compaction_answer(sync->log, sync->control.op.error);
 }
 
+/* All moves are published, so nothing can live in a victim any more. Were it otherwise, its file
+ * must not go. On the writer's thread. */
+static int victims_check(struct log_engine *log)
+{
+    struct compaction *compaction = &log->compaction;
+    int error = 0;
+    for (unsigned i = 0; i < compaction->victims_count; i++) {
+        struct victim *victim = &compaction->victims[i];
+        const struct segment *segment = victim->segment;
+        if (segment->accounts.live_bytes == 0)
+            continue;
+        log_error(
+            "%s: segment %u still has %llu bytes after all of it was moved; it is left as it is",
+            log->directory, segment->number, (unsigned long long)segment->accounts.live_bytes);
+        victim->error = error = KVS_ERR_CORRUPTION;
+    }
+    return error;
+}
+
 static void sync_request_run(struct task *task)
 {
     struct sync_request *sync = CONTAINER_OF(task, struct sync_request, request);
-    writer_sync(sync->log, &sync->control);
+    int error = victims_check(sync->log);
+    if (error != 0)
+        compaction_answer(sync->log, error);
+    else
+        writer_sync(sync->log, &sync->control);
 }
 
 static int sync_run(struct log_engine *log)
@@ -335,180 +461,38 @@ static int sync_run(struct log_engine *log)
     return compaction_wait_answer(log);
 }
 
-/* A record of the victim, and what the index has for its key. */
-struct candidate {
-    struct record record;
-    uint32_t offset;
-    uint32_t size;
-    struct entry *entry; /* of sets and removes; or NULL */
-};
-
-static bool record_has_key(const struct record *record)
-{
-    return record->kind == RECORD_SET || record->kind == RECORD_REMOVE;
-}
-
-/* Looks candidates up side by side, as far as they are of one family: keys come in no order, so
- * each look-up alone would wait for memory at every level. Returns how many. */
-static unsigned candidates_find(const struct version *version, struct candidate *candidates,
-                                unsigned count)
-{
-    kvs_slice keys[TREE_FIND_MANY_MAX];
-    struct entry *entries[TREE_FIND_MANY_MAX];
-    unsigned n = 0;
-    unsigned family = candidates[0].record.family;
-    while (n < count && n < TREE_FIND_MANY_MAX && candidates[n].record.family == family) {
-        bool has_key = record_has_key(&candidates[n].record);
-        keys[n] = has_key ? candidates[n].record.key : candidates[0].record.key;
-        n++;
-    }
-    tree_find_many(version->families[family].root, keys, n, entries);
-    for (unsigned i = 0; i < n; i++)
-        candidates[i].entry = entries[i];
-    return n;
-}
-
-/* Might the record still count? The writer decides; here the many that surely do not are left
- * out. */
-static bool candidate_may_live(const struct move *move, const struct candidate *candidate)
-{
-    const struct record *record = &candidate->record;
-    if (record->kind == RECORD_REMOVE_RANGE)
-        return true;
-    if (!record_has_key(record))
-        return false;
-    const struct entry *entry = candidate->entry;
-    if (record->kind == RECORD_REMOVE)
-        return move->keep_removes && entry == NULL;
-    return entry != NULL && atomic_load_explicit(&entry->location, memory_order_acquire) ==
-                                location_make(move->from->slot, candidate->offset);
-}
-
-/* Reads the next records from *offset on; how many, or CORRUPTION. */
-static int candidates_read(const struct move *move, uint32_t *offset, struct candidate *candidates,
-                           unsigned max, unsigned *ret_count)
-{
-    const struct segment *from = move->from;
-    unsigned count = 0;
-    for (; count < max && *offset < from->size; count++) {
-        struct candidate *candidate = &candidates[count];
-        kvs_slice bytes = slice_make(move->segment_bytes + *offset, from->size - *offset);
-        size_t size = move->from_is_checked
-                          ? record_parse(bytes, &candidate->record)
-                          : record_decode(bytes, from->number, &candidate->record);
-        if (size == 0) {
-            log_error("%s: segment %u is damaged at offset %u; it is left as it is",
-                      move->log->directory, from->number, *offset);
-            return KVS_ERR_CORRUPTION;
-        }
-        candidate->offset = *offset;
-        candidate->size = (uint32_t)size;
-        *offset += (uint32_t)size;
-    }
-    *ret_count = count;
-    return 0;
-}
-
-/* Fills the move with the next records from *offset on that may live. */
-static int move_fill(struct move *move, uint32_t *offset)
-{
-    struct log_engine *log = move->log;
-    struct candidate candidates[TREE_FIND_MANY_MAX];
-    int error = 0;
-    unsigned slot = epoch_enter(&log->epoch);
-    const struct version *version = atomic_load_explicit(&log->version, memory_order_seq_cst);
-    unsigned count = 1;
-    for (unsigned n = 0; n < SCAN_COUNT_MAX && count > 0 && move->size_bytes < MOVE_SIZE_MAX;
-         n += count) {
-        error = candidates_read(move, offset, candidates, TREE_FIND_MANY_MAX, &count);
-        if (error != 0)
-            break;
-        for (unsigned found = 0; found < count;)
-            found += candidates_find(version, candidates + found, count - found);
-        for (unsigned i = 0; i < count; i++) {
-            if (!candidate_may_live(move, &candidates[i]))
-                continue;
-            move->offsets[move->count++] = candidates[i].offset;
-            move->size_bytes += candidates[i].size;
-        }
-    }
-    epoch_leave(&log->epoch, slot);
-    return error;
-}
-
 bool compaction_is_stopping(struct log_engine *log)
 {
     /* relaxed: it tells of nothing else. */
     return atomic_load_explicit(&log->compaction.stop, memory_order_relaxed);
 }
 
-static int segment_move(struct move *move)
+/* Before a file goes, what replaces its records must be on the disk: moved copies and younger
+ * writes alike. */
+static int victims_empty(struct log_engine *log)
 {
-    uint32_t offset = SEGMENT_HEADER_SIZE;
-    while (offset < move->from->size) {
-        if (compaction_is_stopping(move->log))
-            return KVS_ERR_CANCELLED;
-        int error = move_fill(move, &offset);
-        bool full = move->count >= MOVE_COUNT_MAX - SCAN_COUNT_MAX ||
-                    move->size_bytes >= MOVE_SIZE_MAX || offset >= move->from->size;
-        if (error == 0 && full)
-            error = move_run(move);
-        if (error != 0)
-            return error;
+    struct compaction *compaction = &log->compaction;
+    int error = emptying_run(log);
+    if (error == 0)
+        error = sync_run(log);
+    for (unsigned i = 0; i < compaction->victims_count && error == 0; i++) {
+        struct victim *victim = &compaction->victims[i];
+        error = victim->error = segments_remove_file(log, victim->segment);
+        compaction->removed += error == 0;
     }
-    return 0;
-}
-
-static int segment_move_all(struct log_engine *log, struct segment *victim, bool keep_removes)
-{
-    struct move move = {.log = log, .from = victim, .keep_removes = keep_removes};
-    uint8_t *copy = NULL;
-    int error = KVS_ERR_NO_MEMORY;
-    /* The writer keeps the memory of a victim: no epoch is needed. */
-    const uint8_t *memory = atomic_load_explicit(&victim->memory, memory_order_acquire);
-    move.from_is_checked = memory != NULL;
-    move.offsets = mem_alloc(MOVE_COUNT_MAX * sizeof *move.offsets);
-    if (move.offsets == NULL)
-        goto out;
-    if (memory == NULL) {
-        copy = segment_memory_new(victim->size); /* all of it goes back to the system */
-        if (copy == NULL)
-            goto out;
-        error = file_read(victim->fd, copy, victim->size, 0);
-        if (error != 0)
-            goto out;
-        memory = copy;
-    }
-    move.segment_bytes = memory;
-    error = segment_move(&move);
-out:
-    segment_memory_unref(copy);
-    mem_free(move.offsets);
     return error;
 }
 
-/* Before the file goes, what replaces its records must be on the disk: moved copies and younger
- * writes alike. */
-static int segment_compact(struct log_engine *log, struct segment *victim, bool keep_removes,
-                           bool victim_is_dead)
-{
-    int error = victim_is_dead ? 0 : segment_move_all(log, victim, keep_removes);
-    if (error == 0)
-        error = sync_run(log);
-    return error != 0 ? error : segments_remove_file(log, victim);
-}
-
-static void victim_work(struct log_engine *log)
+static void victims_work(struct log_engine *log)
 {
     struct compaction *compaction = &log->compaction;
-    struct segment *victim = compaction->victim;
+    struct segment *first = compaction->victims[0].segment;
     if (compaction->job == COMPACTION_HINT)
-        compaction->error = upkeep_hint(log, victim);
+        compaction->error = upkeep_hint(log, first);
     else if (compaction->job == COMPACTION_WARM)
-        compaction->error = upkeep_warm(log, victim);
+        compaction->error = upkeep_warm(log, first);
     else
-        compaction->error =
-            segment_compact(log, victim, compaction->keep_removes, compaction->victim_is_dead);
+        compaction->error = victims_empty(log);
     writer_request(log, &compaction->finished);
 }
 
@@ -537,7 +521,7 @@ static void *compaction_thread(void *arg)
             return NULL;
         bool any = emptied_bury(log);
         if (atomic_exchange_explicit(&compaction->handed_over, false, memory_order_acquire))
-            victim_work(log);
+            victims_work(log);
         else if (!any)
             futex_wait(&compaction->signals, signals, -1);
     }

@@ -7,27 +7,40 @@
 #include "runtime/op.h"
 
 #define COMPACTION_CONSIDER_EVERY 64u /* groups */
+#define COMPACTION_VICTIMS_MAX 32u
 
 struct log_engine;
+
+/* A segment to be emptied. The writer fills it in, then it is the thread's. */
+struct victim {
+    struct segment *segment;
+    bool keep_removes; /* a segment older than it exists that is no victim */
+    bool is_dead;      /* nothing in it counts: there is nothing to move */
+    int error;         /* what the thread met in this one */
+};
+
+/* A record to be moved. */
+struct move_item {
+    const uint8_t *bytes; /* checked */
+    uint32_t size;
+    uint32_t offset; /* in its segment; not of range removals */
+    struct victim *victim;
+};
 
 /* A bounded run of records that compaction wants in the newest segment. */
 struct move {
     struct op op; /* completes with the group */
     struct task request;
     struct log_engine *log;
-    struct segment *from;
-    const uint8_t *segment_bytes; /* all of `from` */
-    uint32_t *offsets;            /* of the records to move */
+    struct move_item *items;
     uint32_t count;
     uint32_t size_bytes;  /* of these records together */
-    bool keep_removes;    /* a segment older than `from` exists */
-    bool from_is_checked; /* its bytes were in memory all the time */
     uint32_t end_segment; /* where the log ended behind it */
     uint32_t end_offset;
 };
 
 enum compaction_job {
-    COMPACTION_EMPTY, /* move what lives, remove the file */
+    COMPACTION_EMPTY, /* move what lives, remove the files */
     COMPACTION_HINT,  /* write its hint */
     COMPACTION_WARM,  /* read and check its bytes for the cache */
 };
@@ -41,18 +54,20 @@ struct compaction {
     _Atomic uint32_t signals; /* counts what the thread might wait for: it sleeps on this word */
     atomic_bool stop;
     atomic_bool handed_over; /* the thread has not taken it yet */
-    struct segment *victim;  /* of the writer's choice; NULL: idle. The writer's */
-    enum compaction_job job; /* what is to be done with it */
-    bool keep_removes;
-    bool victim_is_dead;               /* nothing in it counts: there is nothing to move */
-    uint32_t rest;                     /* after each move; see pace_rest_of */
+    /* Of the writer's choice, in the log's order; only COMPACTION_EMPTY has more than one. */
+    struct victim victims[COMPACTION_VICTIMS_MAX];
+    unsigned victims_count;            /* 0: idle. The writer's, and the thread's while it works */
+    unsigned removed;                  /* so many of the first ones' files are gone */
+    enum compaction_job job;           /* what is to be done with them */
+    _Atomic uint32_t rest;             /* after each move; see pace_rest_of */
     _Atomic(struct segment *) emptied; /* to be buried; a list by segment.next */
     atomic_bool answered;              /* the move or sync it waits for came back ... */
     int answer;                        /* ... with this error */
     struct task finished;              /* its way to the writer when the job is done, or failed */
     uint8_t *memory;                   /* what COMPACTION_WARM brought; NULL: taken */
     uint32_t memory_size;
-    uint64_t hint_size; /* of what COMPACTION_HINT wrote */
+    uint64_t hint_size; /* of what COMPACTION_HINT wrote, ... */
+    bool is_scattered;  /* ... and what that says of the segment */
     int error;
     struct pace pace; /* the thread's own */
 };

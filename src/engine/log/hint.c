@@ -99,12 +99,15 @@ static bool ranges_are_valid(const struct hint *hint)
     return true;
 }
 
-static bool items_are_valid(const struct hint *hint)
+static bool items_are_valid(struct hint *hint)
 {
     struct hint_cursor cursor;
     if (hint_cursor_init(&cursor, hint) != 0)
         return false;
+    uint32_t offset = UINT32_MAX;
     while (hint_cursor_next(&cursor)) {
+        hint->runs += cursor.item.offset < offset;
+        offset = cursor.item.offset;
     }
     bool valid = !cursor.is_bad && cursor.next == hint->count && cursor.at == hint->items.size &&
                  cursor.restart == hint_restarts(hint);
@@ -121,6 +124,19 @@ bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hi
     *bytes = BUF_INIT;
     *ret_hint = hint;
     return true;
+}
+
+/* Runs of 32 records and more are read from front to back as well as longer ones: 1,000,000 values
+ * of 100 bytes, scans of 100 (docs/architecture.md, choice 23). A few begin and end anywhere. */
+#define RUN_COUNT_MIN 32u
+#define RUNS_FREE 4u
+/* From here on a record alone is worth an access to the disk. */
+#define SCATTERED_SIZE_MAX (16u * 1024)
+
+bool hint_is_scattered(const struct hint *hint)
+{
+    return hint->runs > RUNS_FREE + hint->count / RUN_COUNT_MIN &&
+           hint->binding.size / hint->count < SCATTERED_SIZE_MAX;
 }
 
 /* --- the cursor ------------------------------------------------------------------------------- */

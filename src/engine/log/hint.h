@@ -31,8 +31,9 @@ struct hint {
     uint32_t key_size_max;
     uint32_t counts[HINT_FAMILIES]; /* items of each family */
     uint32_t count;                 /* of all */
-    kvs_slice items;                /* these three are parts of `bytes` */
-    kvs_slice ranges;               /* records of range removals */
+    uint32_t runs;    /* of records that stand in the segment in the order of their keys */
+    kvs_slice items;  /* these three are parts of `bytes` */
+    kvs_slice ranges; /* records of range removals */
     kvs_slice restarts;
     struct buf bytes; /* header and all, as in the file */
 };
@@ -46,6 +47,10 @@ int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint);
 /* Takes the bytes of a file; every rule of the format is checked. False leaves them to the
  * caller. */
 bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
+
+/* Do neighbours among the keys lie anywhere in the segment, and would it be worth while to write
+ * its records in the order of their keys? */
+bool hint_is_scattered(const struct hint *hint);
 
 /* --- reading in order ------------------------------------------------------------------------- */
 

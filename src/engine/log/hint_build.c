@@ -28,6 +28,7 @@ struct build {
     struct buf restarts;
     kvs_slice previous; /* the key of the item written last, ... */
     uint32_t previous_value_size;
+    uint32_t previous_offset;
     unsigned previous_family;
     uint32_t in_family; /* ... and how many of its family were */
 };
@@ -172,6 +173,8 @@ static int item_write(struct build *build, const struct record *record, uint32_t
     build->previous = record->key;
     build->previous_value_size = (uint32_t)record->value.size;
     build->previous_family = record->family;
+    build->hint->runs += offset < build->previous_offset;
+    build->previous_offset = offset;
     build->hint->counts[record->family]++;
     build->hint->count++;
     return 0;
@@ -237,7 +240,10 @@ int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint)
                                     .size = (uint32_t)segment.size,
                                     .header_checksum = get_u32(segment.data + 28)},
                         .set_sequence_min = UINT64_MAX};
-    struct build build = {.segment = segment, .hint = &hint, .previous_family = HINT_FAMILIES};
+    struct build build = {.segment = segment,
+                          .hint = &hint,
+                          .previous_family = HINT_FAMILIES,
+                          .previous_offset = UINT32_MAX};
     int error = buf_append(&hint.bytes, header, sizeof header);
     if (error == 0)
         error = records_gather(&build);

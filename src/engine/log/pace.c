@@ -112,7 +112,8 @@ void pace_after_move(struct log_engine *log, uint64_t took_ns, uint32_t segment,
     if (log->sync != KVS_SYNC_ALWAYS) /* else it is on the disk */
         write_out_up_to(log, segment, offset);
     uint64_t writes = stat_get(&log->stat_writes);
-    uint64_t rest_ns = took_ns * log->compaction.rest / 256;
+    uint32_t rest = atomic_load_explicit(&log->compaction.rest, memory_order_relaxed);
+    uint64_t rest_ns = took_ns * rest / 256;
     if (writes != pace->writes_seen && rest_ns > 0)
         pace_pause(log, rest_ns < REST_NS_MAX ? rest_ns : REST_NS_MAX);
     pace->writes_seen = writes;

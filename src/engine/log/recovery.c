@@ -318,6 +318,7 @@ static void load_one(struct recovery *recovery, struct load *load)
     }
     segment->hint = SEGMENT_HINT_THERE;
     segment->hint_size = load->hint.bytes.size;
+    segment->is_scattered = hint_is_scattered(&load->hint);
     segment->size = (uint32_t)load->file_size;
     load->header_is_valid = true;
     load->sealed = true;
@@ -408,6 +409,7 @@ static int load_consider(struct recovery *recovery, struct load *load, bool last
     segment->state = load->sealed ? SEGMENT_SEALED : SEGMENT_ACTIVE;
     segment->accounts.tombstone_bytes = load->hint.tombstone_bytes;
     segment->accounts.set_sequence_min = load->hint.set_sequence_min;
+    segment->accounts.batch_bytes = hint_is_scattered(&load->hint) ? segment->size : 0;
     if (load->header_sequence > log->working.sequence + 1)
         log->working.sequence = load->header_sequence - 1;
     if (load->hint.sequence_last > log->working.sequence)

@@ -43,6 +43,7 @@ struct accounts {
     uint64_t expiring_bytes;   /* part of live_bytes that has an end of life */
     uint64_t expires_last_ms;  /* when the last of them ends */
     uint64_t set_sequence_min; /* lowest sequence number of a set; UINT64_MAX for none */
+    uint64_t batch_bytes;      /* of the newest: of records that compaction has not put there */
 };
 
 struct segment {
@@ -61,6 +62,8 @@ struct segment {
     uint64_t hint_size;   /* of its file; 0 when there is none */
     bool is_warmed;       /* its bytes need not be looked for in the background any more */
     bool stuck;           /* compaction could not read it: left alone */
+    bool is_victim;       /* the compaction thread works on it */
+    bool is_scattered;    /* its records are in no order of keys; known when it has a hint */
     struct segment *next; /* in the log's order */
 };
 

@@ -348,7 +348,7 @@ void segments_evict(struct log_engine *log)
         segment_memory_unref(log->spares[--log->spares_count]);
     struct segment *segment = log->oldest;
     while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
-        if (segment != log->compaction.victim)
+        if (!segment->is_victim)
             segment_forget_memory(log, segment);
         segment = segment->next;
     }

@@ -76,8 +76,7 @@ static int records_check(const struct log_engine *log, const struct segment *seg
     return 0;
 }
 
-static int segment_read_checked(const struct log_engine *log, const struct segment *segment,
-                                uint8_t *bytes)
+int upkeep_read_checked(const struct log_engine *log, const struct segment *segment, uint8_t *bytes)
 {
     int error = file_read(segment->fd, bytes, segment->size, 0);
     return error != 0 ? error : records_check(log, segment, bytes);
@@ -101,7 +100,7 @@ int upkeep_hint(struct log_engine *log, struct segment *segment)
     int error = 0;
     if (bytes == NULL) {
         copy = segment_memory_new(segment->size);
-        error = copy != NULL ? segment_read_checked(log, segment, copy) : KVS_ERR_NO_MEMORY;
+        error = copy != NULL ? upkeep_read_checked(log, segment, copy) : KVS_ERR_NO_MEMORY;
         bytes = copy;
     }
     struct hint hint = {0};
@@ -112,6 +111,7 @@ int upkeep_hint(struct log_engine *log, struct segment *segment)
     if (error == 0)
         error = hint_file_write(log, &hint);
     log->compaction.hint_size = error == 0 ? hint.bytes.size : 0;
+    log->compaction.is_scattered = error == 0 && hint_is_scattered(&hint);
     hint_deinit(&hint);
     segment_memory_unref(copy);
     return error;
@@ -123,7 +123,7 @@ int upkeep_warm(struct log_engine *log, struct segment *segment)
     uint8_t *memory = segment_memory_new(capacity);
     if (memory == NULL)
         return KVS_ERR_NO_MEMORY;
-    int error = segment_read_checked(log, segment, memory);
+    int error = upkeep_read_checked(log, segment, memory);
     if (error != 0) {
         segment_memory_unref(memory);
         return error;
@@ -141,6 +141,7 @@ void upkeep_finished(struct log_engine *log, struct segment *segment, enum compa
     if (job == COMPACTION_HINT) {
         segment->hint = error == 0 ? SEGMENT_HINT_THERE : SEGMENT_HINT_FAILED;
         segment->hint_size = log->compaction.hint_size;
+        segment->is_scattered = log->compaction.is_scattered;
         segments_count(log);
         if (error != 0)
             log_warn("%s: the hint of segment %u could not be written (%s); the next start reads "

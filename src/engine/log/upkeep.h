@@ -10,6 +10,9 @@ struct segment *upkeep_pick_warm(struct log_engine *log);
 /* The compaction thread. */
 int upkeep_hint(struct log_engine *log, struct segment *segment);
 int upkeep_warm(struct log_engine *log, struct segment *segment);
+/* Reads all bytes of a segment and checks every record. */
+int upkeep_read_checked(const struct log_engine *log, const struct segment *segment,
+                        uint8_t *bytes);
 /* The writer, when such a job is done. */
 void upkeep_finished(struct log_engine *log, struct segment *segment, enum compaction_job job,
                      int error);
