@@ -403,16 +403,19 @@ static void give_plain(struct connection *connection, kvs_slice plain)
         chunk_unref(chunk);
 }
 
-/* Clear text where TLS is spoken: is there a protocol in whose words that can be told? */
-static bool end_foreign(struct connection *connection, kvs_slice bytes)
+bool connection_end_foreign(struct connection *connection, kvs_slice bytes, unsigned own,
+                            const char *here)
 {
     enum foreign foreign = foreign_recognise(bytes);
-    if (foreign == FOREIGN_UNKNOWN || foreign == FOREIGN_TLS)
+    if (foreign == FOREIGN_UNKNOWN || (own >> foreign & 1) != 0)
         return false;
-    log_info("connection %s closed: it speaks %s in clear text, and this port TLS",
-             connection->peer, foreign_name(foreign));
-    connection->told_end = true; /* TLS has nothing to say */
-    if (foreign_answer(foreign, foreign_name(FOREIGN_TLS), &connection->sealed) != 0)
+    bool clear = connection->tls != NULL && !connection->met; /* text where TLS is spoken */
+    log_info("connection %s closed: it speaks %s%s, and this port %s", connection->peer,
+             foreign_name(foreign), clear ? " in clear text" : "", here);
+    if (clear)
+        connection->told_end = true; /* TLS has nothing to say */
+    struct buf *out = clear ? &connection->sealed : connection_out(connection);
+    if (foreign_answer(foreign, here, out) != 0)
         connection_close(connection);
     else
         connection_finish(connection);
@@ -421,7 +424,8 @@ static bool end_foreign(struct connection *connection, kvs_slice bytes)
 
 static void on_sealed(struct connection *connection, kvs_slice bytes)
 {
-    if (!connection->met && end_foreign(connection, bytes))
+    if (!connection->met &&
+        connection_end_foreign(connection, bytes, 1u << FOREIGN_TLS, foreign_name(FOREIGN_TLS)))
         return;
     connection->met = true;
     struct buf *plain = &connection->at->plain;

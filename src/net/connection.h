@@ -167,6 +167,14 @@ static inline uint64_t connection_written(const struct connection *connection)
 /* Looks soon whether the protocol wants bytes again. */
 void connection_check(struct connection *connection);
 
+/*
+ * For on_bytes, with a connection's first bytes: are they of another protocol (proto/foreign.h)
+ * than those of `own`, a bit for each? Then the peer is told in its words that `here` is spoken,
+ * the log tells of it, and the connection ends.
+ */
+bool connection_end_foreign(struct connection *connection, kvs_slice bytes, unsigned own,
+                            const char *here);
+
 void connection_finish(struct connection *connection);
 /* At once; what is unwritten is lost. */
 void connection_close(struct connection *connection);

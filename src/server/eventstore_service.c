@@ -307,22 +307,6 @@ static bool wants_bytes(const struct connection *base)
            connection_unwritten(base) < ES_UNWRITTEN_MAX;
 }
 
-/* The first bytes: somebody mixed up ports? */
-static bool end_foreign(struct es_connection *connection, kvs_slice bytes)
-{
-    enum foreign foreign = foreign_recognise(bytes);
-    if (foreign == FOREIGN_UNKNOWN || foreign == FOREIGN_EVENTSTORE)
-        return false;
-    const char *here = foreign_name(FOREIGN_EVENTSTORE);
-    log_info("connection %s closed: it speaks %s, and this port %s", connection->base.peer,
-             foreign_name(foreign), here);
-    if (foreign_answer(foreign, here, connection_out(&connection->base)) != 0)
-        connection_close(&connection->base);
-    else
-        connection_finish(&connection->base);
-    return true;
-}
-
 static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice bytes,
                        size_t *ret_wanted)
 {
@@ -331,7 +315,8 @@ static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice b
     uint64_t requests = 0;
     size_t taken = 0;
     connection->received = connection->taken + bytes.size;
-    if (connection->taken == 0 && end_foreign(connection, bytes))
+    if (connection->taken == 0 && connection_end_foreign(base, bytes, 1u << FOREIGN_EVENTSTORE,
+                                                         foreign_name(FOREIGN_EVENTSTORE)))
         return bytes.size;
     while (!base->closed && !base->finishing && wants_bytes(base)) {
         struct es_frame frame;

@@ -356,19 +356,10 @@ static int begin_http2(struct grpc_connection *connection)
 static bool end_foreign(struct grpc_connection *connection, kvs_slice bytes)
 {
     const struct grpc_port *port = connection->at->port;
-    enum foreign foreign = foreign_recognise(bytes);
-    if (foreign == FOREIGN_UNKNOWN || foreign == FOREIGN_HTTP ||
-        (foreign == FOREIGN_HTTP2 && !port->grpc_off))
-        return false;
+    unsigned own = 1u << FOREIGN_HTTP | (port->grpc_off ? 0 : 1u << FOREIGN_HTTP2);
     char here[64];
     snprintf(here, sizeof here, port->grpc_off ? "HTTP" : "gRPC (%s)", port->name);
-    log_info("connection %s closed: it speaks %s, and this port %s", connection->base.peer,
-             foreign_name(foreign), here);
-    if (foreign_answer(foreign, here, connection_out(&connection->base)) != 0)
-        connection_close(&connection->base);
-    else
-        connection_finish(&connection->base);
-    return true;
+    return connection_end_foreign(&connection->base, bytes, own, here);
 }
 
 static size_t on_bytes(struct connection *base, struct chunk *chunk, kvs_slice bytes,

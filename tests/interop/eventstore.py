@@ -86,6 +86,9 @@ def crosswise(results, programs, server, *words):
         transaction = next((line.split()[1] for line in lines if line.startswith("transaction ")), None)
         if transaction is None:
             continue
+        if not finishers:
+            results.skip(f"what {writer.name} began", "none of these clients goes on with another's transaction")
+            return
         finishers[number % len(finishers)].run(results, f"what {writer.name} began", "finish", server.events, prefix,
                                                transaction, *words)
         read_all(results, able, server, writer, *words)
