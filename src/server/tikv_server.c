@@ -117,6 +117,10 @@ static void fill_ports(struct tikv_server *server)
         .grpc_off = true,
         .connections_max = connections_max,
     };
+    for (unsigned i = 0; i < PORTS; i++) {
+        server->ports[i].handshake_ms_max = server->options.handshake_ms_max;
+        server->ports[i].memory = server->options.memory;
+    }
 }
 
 static int make_tls(struct tikv_server *server, char message[256])
@@ -126,8 +130,6 @@ static int make_tls(struct tikv_server *server, char message[256])
     const struct tikv_server_options *options = &server->options;
     int error = 0;
     for (unsigned i = 0; i < PORTS && error == 0 && options->tls_certificate != NULL; i++) {
-        server->ports[i].handshake_ms_max = options->handshake_ms_max;
-        server->ports[i].memory = options->memory;
         error = tls_context_new_server(protocols[i], options->tls_ca, options->tls_certificate,
                                        options->tls_key, &server->ports[i].tls, message);
     }

@@ -332,4 +332,40 @@ def test_subscriptions_that_nobody_takes(directory):
         assert server.stop() == 0
 
 
+def test_memory_of_all_connections(directory):
+    """Each connection is within its own bounds, all together are not: --connections-memory, on each port."""
+    told = "which is more than --connections-memory"
+    flags = ("--connections-memory", "32m", "--eventstore=127.0.0.1:0", "--insecure", "--heartbeat-timeout", "600")
+
+    def ended(server, hostile):
+        """Some of them are closed, and the log says why."""
+        deadline = time.monotonic() + SECONDS_MAX
+        while told not in server.log():
+            assert time.monotonic() < deadline, server.log()
+            time.sleep(0.05)
+        for peer in hostile:
+            peer.close()
+
+    with Server(directory / "events", *flags) as server:
+        hostile = [EventPeer(server).peer for _ in range(20)]
+        for peer in hostile:  # the begin of a frame
+            peer.sendall(struct.pack("<I", 40 * MIB) + bytes([0x82, 0]) + bytes(3 * MIB))
+        ended(server, hostile)
+        writer = EventPeer(server)
+        writer.send(append(b"small", 100))
+        writer.take(0x83)
+        assert server.stop() == 0
+    with Server(directory / "tikv", ANY, *flags) as server:
+        pd = pd_of(server)
+        assert run(CLIENT, "--url", f"tikv://{pd}", "import", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * MIB)).status == 0
+        request = get_of_first_region(pd, b"k")
+        hostile = [connect(store_of(server)) for _ in range(20)]
+        for peer in hostile:  # answers for which no window opens
+            peer.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)) + frame(SETTINGS, ACK, 0)
+                         + b"".join(call(1 + 2 * i, b"RawGet", request) for i in range(10)))
+        ended(server, hostile)
+        serves(server, pd)
+        assert server.stop() == 0
+
+
 tap.run(globals())
