@@ -295,6 +295,7 @@ describe("wrong arguments", () => {
       [() => store.get(""), /key: must not be empty/],
       [() => store.checkpoint(""), /directory: must not be empty/],
       [() => txns.begin().put("", "v"), /a key has 1 to/],
+      [() => txns.snapshot(2n ** 63n - 2n).get("k"), /still to come/],
       [() => txns.unsafeDestroyRange({ start: "b", end: "a" }), /both bounds/],
       [() => streams.append("s", { type: "" }), /a type has 1 to/],
       [() => streams.readAll({ filter: { on: "type", regex: "(" } }).next(), /regular expression/],
