@@ -341,10 +341,13 @@ int __wrap_file_sync_directory(const char *path)
 
 int __wrap_link(const char *from, const char *to)
 {
+    pthread_mutex_lock(&lock); /* compaction may take the old name away as soon as there is a new */
+    uint32_t file = begins_with_root(from) ? file_of_name[name_index(from)] : NONE;
+    pthread_mutex_unlock(&lock);
     int status = __real_link(from, to);
     pthread_mutex_lock(&lock);
     if (status == 0 && begins_with_root(to))
-        name_event(to, file_of_name[name_index(from)]);
+        name_event(to, file);
     pthread_mutex_unlock(&lock);
     return status;
 }
