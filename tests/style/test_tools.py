@@ -67,7 +67,8 @@ def test_all_is_built_before_anything_is_tested():
 
         runner.run_build = lambda kind: step("build", kind)
         runner.run_build_tests = lambda kind, suites, tests: step("tests", kind)
-        runner.run_lint = lambda: step("lint", "")
+        runner.start_lint = lambda: "lint"
+        runner.end_lint = lambda lint: step(lint, "")
         sys.argv = ["run-tests", "--builds", "test lint asan tsan"]
         with contextlib.redirect_stdout(io.StringIO()) as said:
             status = runner.main()
@@ -76,7 +77,7 @@ def test_all_is_built_before_anything_is_tested():
             assert (status, steps) == (1, builds), (status, steps)
             assert said.getvalue().endswith("2 passed, 1 failed\n"), said.getvalue()
         else:
-            assert (status, steps) == (0, builds + [("tests", "test"), ("lint", ""), ("tests", "asan"), ("tests", "tsan")])
+            assert (status, steps) == (0, builds + [("tests", "test"), ("tests", "asan"), ("tests", "tsan"), ("lint", "")])
             assert said.getvalue().endswith("4 passed, 0 failed\n"), said.getvalue()
 
 
