@@ -192,6 +192,8 @@ static void test_says_what_the_segment_says(void **state)
         assert_int_equal(taken.sequence_last, made.sequence_last);
         assert_int_equal(taken.set_sequence_min, made.set_sequence_min);
         assert_int_equal(taken.tombstone_bytes, made.tombstone_bytes);
+        assert_int_equal(taken.runs, made.runs);
+        assert_int_equal(hint_is_scattered(&made), n >= 4); /* 20,000 keys in any order */
         hint_deinit(&taken);
         hint_deinit(&made);
         buf_deinit(&page);
