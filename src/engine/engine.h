@@ -71,11 +71,11 @@ struct engine_condition {
     kvs_slice value;
 };
 
-/* Give the value that the key of mutations[0] had before; when a condition fails, that of the key
- * of conditions[0]. */
+/* Give the value before of the key of mutations[0]; when a condition fails, of conditions[0]. */
 #define ENGINE_WRITE_WANT_PREVIOUS 1u
 /* With op.loop NULL: op.task.run may be called on any thread, also inside the call that submits. */
 #define ENGINE_WRITE_ANYWHERE 2u
+#define ENGINE_WRITE_HAND_OVER 4u /* a wish: the thread that submits has other work meanwhile */
 
 struct engine_write {
     struct op op;                  /* op.task.next links a chain before the submit */

@@ -218,6 +218,8 @@ static void job_ran(struct txn_job *job, int error, struct task_list *writes)
             .op = {.task.run = job_on_written, .loop = job->command->op.loop},
             .mutations = job->mutations,
             .mutations_count = job->mutations_count,
+            /* Of several, the engine's thread writes while this one goes on with the next. */
+            .flags = writes->first != NULL ? ENGINE_WRITE_HAND_OVER : 0,
         };
         task_list_push(writes, &job->write.op.task);
     }

@@ -77,7 +77,7 @@ static bool caller_may_write(const struct log_engine *log, const struct task_lis
     for (const struct task *task = writes->first; task != NULL; task = task->next) {
         const struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
         size += apply_write_size(write);
-        if (size > CALLER_SIZE_MAX ||
+        if (size > CALLER_SIZE_MAX || (write->flags & ENGINE_WRITE_HAND_OVER) != 0 ||
             (write->op.loop == NULL && (write->flags & ENGINE_WRITE_ANYWHERE) == 0))
             return false;
     }
