@@ -132,6 +132,7 @@ static void append(struct es_stats *stats, const char *stream, int64_t expected,
 
 static void append_statistics(struct es_stats *stats)
 {
+    stats->calls = add_up(stats->service).calls; /* some may have come while metadata was written */
     buf_clear(&stats->body);
     if (es_stats_append(stats->service, &stats->body) == 0)
         append(stats, stats->stream + 2, STREAM_ANY, "$statsCollected");
