@@ -28,6 +28,8 @@
 #include <assert.h>
 #include <kvs/error.h>
 
+/* As in TiKV: a woken transaction that commits soon spares the others a vain try. */
+#define WAKE_OTHERS_MS 20u
 #define WAIT_DEFAULT_MS 1000u
 
 static void jobs_run(struct task_list *jobs);
@@ -679,7 +681,8 @@ int txn_node_new(struct engine *engine, const struct txn_node_options *options,
         options->value_size_max > 0 ? options->value_size_max : KVS_VALUE_SIZE_MAX;
     node->dead_before_ts = options->dead_before_ts;
     pending_init(&node->pending, options->max_ts);
-    wait_room_init(&node->room);
+    wait_room_init(&node->room,
+                   options->wake_others_ms > 0 ? options->wake_others_ms : WAKE_OTHERS_MS);
     *ret_node = node;
     return 0;
 }

@@ -28,7 +28,8 @@ struct txn_node_options {
     uint64_t max_ts;          /* a timestamp of now: no read before this start was later */
     uint32_t wait_default_ms; /* of a lock; 0: 1000 */
     uint32_t wait_max_ms;     /* 0: 1000; in process waits may be longer */
-    uint32_t value_size_max;  /* 0: KVS_VALUE_SIZE_MAX */
+    uint32_t wake_others_ms; /* after the first who waits for a lock that went; 0: 20, as in TiKV */
+    uint32_t value_size_max; /* 0: KVS_VALUE_SIZE_MAX */
     /* Transactions that began before it are over, whatever their locks say: nobody waits for those.
      * 0: nothing is known. */
     uint64_t dead_before_ts;

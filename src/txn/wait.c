@@ -13,17 +13,15 @@
 #include <kvs/error.h>
 #include <time.h>
 
-/* As in TiKV: a woken transaction that commits soon spares the others a vain try. */
-#define WAKE_OTHERS_NS (20u * 1000000)
-
 uint64_t wait_key_hash(kvs_slice key)
 {
     return (uint64_t)checksum_seeded(key.data, key.size, 1) << 32 | checksum(key.data, key.size);
 }
 
-void wait_room_init(struct wait_room *room)
+void wait_room_init(struct wait_room *room, uint32_t wake_others_ms)
 {
-    *room = (struct wait_room){.timers = HEAP_INIT};
+    *room = (struct wait_room){.timers = HEAP_INIT,
+                               .wake_others_ns = wake_others_ms * UINT64_C(1000000)};
     pthread_mutex_init(&room->mutex, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
@@ -68,7 +66,7 @@ void wait_wake(struct wait_room *room, kvs_slice key)
 {
     uint32_t hash = checksum(key.data, key.size);
     struct list *bucket = &room->by_key[hash % WAIT_BUCKETS];
-    uint64_t soon_ns = clock_now_ns() + WAKE_OTHERS_NS;
+    uint64_t soon_ns = clock_now_ns() + room->wake_others_ns;
     bool is_first = true;
     bool is_sooner = false;
     pthread_mutex_lock(&room->mutex);

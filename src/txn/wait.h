@@ -65,11 +65,13 @@ struct wait_room {
     struct list by_key[WAIT_BUCKETS];
     struct list by_ts[WAIT_BUCKETS];
     struct heap timers;
+    uint64_t wake_others_ns;
     uint64_t searches;
     _Atomic uint64_t count;
 };
 
-void wait_room_init(struct wait_room *room);
+/* The others of a key are woken so much later than the first. */
+void wait_room_init(struct wait_room *room, uint32_t wake_others_ms);
 void wait_room_deinit(struct wait_room *room); /* nobody is inside */
 
 /* 0: it is inside. WAIT_DEADLOCK, with the circle in `ret_error`; TIMEOUT: the deadline is over;
