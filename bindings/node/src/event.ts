@@ -136,6 +136,12 @@ export function packEvents(
     if (typeof type !== "string") throw new TypeError("the type of an event must be a string");
     if (id !== undefined && typeof id !== "string")
       throw new TypeError("the id of an event must be a UUID");
+    for (const value of [data, metadata] as unknown[]) {
+      if (typeof value === "object" && value !== null && !ArrayBuffer.isView(value))
+        throw new TypeError(
+          "data and metadata of an event must be a Buffer, a Uint8Array or a string; jsonEvent({ type, data }) makes JSON of an object",
+        );
+    }
     fields.push(type, data, metadata, id);
     json[i] = isJson ? 1 : 0;
   }
