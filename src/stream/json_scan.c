@@ -153,8 +153,9 @@ static bool nesting_open(struct nesting *nesting, bool is_object)
     unsigned at = nesting->depth;
     if (at == DEPTH_MAX)
         return false;
-    uint8_t bit = (uint8_t)(1u << (at % 8));
-    nesting->objects[at / 8] = (uint8_t)((nesting->objects[at / 8] & ~bit) | (is_object ? bit : 0));
+    unsigned below = at % 8; /* those of this byte that are open already */
+    unsigned kept = below > 0 ? nesting->objects[at / 8] & ((1u << below) - 1) : 0;
+    nesting->objects[at / 8] = (uint8_t)(kept | (unsigned)is_object << below);
     nesting->depth++;
     return true;
 }
