@@ -440,8 +440,8 @@ static void test_wake_ups(struct txn_fixture *f)
     }
 }
 
-/* The oldest transaction first, then the others, each when the one before is done: however long that
- * takes here, the others do not try before. */
+/* The oldest transaction first, then the others, each when the one before is done: however long
+ * that takes here, the others do not try before. */
 static void test_order_of_waiters(struct txn_fixture *f)
 {
     f->options.wake_others_ms = LONG_MS;
