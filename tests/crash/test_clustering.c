@@ -276,6 +276,9 @@ static void test_bounded(void **state)
     assert_true(stats_of(&fixture).cache_bytes <= 17 * SEGMENT_SIZE);
     assert_true(directory_size(fixture.directory) < once + once / 10);
     uint64_t done = stats_of(&fixture).compactions;
+    compact(&fixture); /* of one segment it may not have been known yet that it is in no order */
+    assert_in_range(stats_of(&fixture).compactions, done, done + 1);
+    done = stats_of(&fixture).compactions;
     compact(&fixture);
     assert_int_equal(stats_of(&fixture).compactions, done);
     assert_int_equal(walk_all(&fixture, 1).pairs, KEYS_MAX);
