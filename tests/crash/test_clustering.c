@@ -7,6 +7,7 @@
 #include "engine/family.h"
 #include "test.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,34 +37,54 @@ static struct {
     bool has_failed;
     uint64_t most; /* bytes of all files before one went */
 } unlinks;
+static pthread_mutex_t unlinks_mutex =
+    PTHREAD_MUTEX_INITIALIZER; /* of the compaction's thread, too */
 
 int __real_file_unlink(const char *path);
 int __wrap_file_unlink(const char *path);
 
-int __wrap_file_unlink(const char *path)
+/* False: it fails. */
+static bool unlinks_count(const char *name)
 {
-    const char *name = strrchr(path, '/') + 1;
     if (unlinks.directory == NULL || strstr(name, ".seg") == NULL)
-        return __real_file_unlink(path);
+        return true;
     unsigned number = (unsigned)strtoul(name, NULL, 10);
     uint64_t size = directory_size(unlinks.directory);
     unlinks.most = size > unlinks.most ? size : unlinks.most;
     if (unlinks.removed == unlinks.passing) {
         unlinks.has_failed = true;
-        return KVS_ERR_IO;
+        return false;
     }
     unlinks.removed++;
     unlinks.in_order &= number > unlinks.last;
     unlinks.last = number;
-    return __real_file_unlink(path);
+    return true;
+}
+
+int __wrap_file_unlink(const char *path)
+{
+    pthread_mutex_lock(&unlinks_mutex);
+    bool goes = unlinks_count(strrchr(path, '/') + 1);
+    pthread_mutex_unlock(&unlinks_mutex);
+    return goes ? __real_file_unlink(path) : KVS_ERR_IO;
 }
 
 static void unlinks_watch(const struct fixture *fixture, unsigned passing)
 {
+    pthread_mutex_lock(&unlinks_mutex);
     memset(&unlinks, 0, sizeof unlinks);
     unlinks.directory = fixture->directory;
     unlinks.passing = passing;
     unlinks.in_order = true;
+    pthread_mutex_unlock(&unlinks_mutex);
+}
+
+/* From here on the numbers stay as they are. */
+static void unlinks_stop(void)
+{
+    pthread_mutex_lock(&unlinks_mutex);
+    unlinks.directory = NULL;
+    pthread_mutex_unlock(&unlinks_mutex);
 }
 
 /* --- keys -------------------------------------------------------------------------------------*/
@@ -214,8 +235,8 @@ static void test_neighbours_lie_together(void **state)
     assert_true(walk.neighbours < 400);
     unlinks_watch(&fixture, UINT32_MAX);
     compact(&fixture);
+    unlinks_stop();
     assert_true(unlinks.removed > 6 && unlinks.in_order);
-    unlinks.directory = NULL;
     walk = walk_all(&fixture, 1);
     assert_int_equal(walk.pairs, 2000);
     assert_true(walk.neighbours > 1900);
@@ -271,7 +292,7 @@ static void test_bounded(void **state)
     uint64_t before = directory_size(fixture.directory);
     unlinks_watch(&fixture, UINT32_MAX);
     compact(&fixture);
-    unlinks.directory = NULL;
+    unlinks_stop();
     assert_true(unlinks.most < before + before / 4 + 4 * SEGMENT_SIZE);
     assert_true(stats_of(&fixture).cache_bytes <= 17 * SEGMENT_SIZE);
     assert_true(directory_size(fixture.directory) < once + once / 10);
@@ -309,8 +330,8 @@ static void test_removed_stays_removed(void **state)
         unlinks_watch(&fixture, passing);
         int error = control_wait(&fixture, ENGINE_CONTROL_COMPACT, NULL);
         /* 0, too, where one that began by itself has met the failure. */
+        unlinks_stop();
         assert_true(error == 0 || (error == KVS_ERR_IO && unlinks.has_failed));
-        unlinks.directory = NULL;
         assert_int_equal(walk_all(&fixture, 1).pairs, keys);
         open_again(&fixture);
         assert_int_equal(walk_all(&fixture, 1).pairs, keys);
