@@ -297,7 +297,9 @@ static void test_bounded(void **state)
     assert_true(stats_of(&fixture).cache_bytes <= 17 * SEGMENT_SIZE);
     assert_true(directory_size(fixture.directory) < once + once / 10);
     uint64_t done = stats_of(&fixture).compactions;
-    compact(&fixture); /* of one segment it may not have been known yet that it is in no order */
+    /* Few victims fit at once here, so what came from many groups into one segment may be in no
+     * order again; the next request sees to that, and then there is nothing. */
+    compact(&fixture);
     assert_in_range(stats_of(&fixture).compactions, done, done + 1);
     done = stats_of(&fixture).compactions;
     compact(&fixture);
