@@ -31,6 +31,17 @@ def memory_mib(server):
         return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) // 1024
 
 
+def assert_memory_settles(server, writer, bound):
+    """It grows no more while others are served, and stays below so many MiB until then."""
+    most, steady = 0, 0
+    while steady < 20:
+        writer.send(append(b"small", 100))
+        writer.take(0x83)
+        steady = steady + 1 if memory_mib(server) <= most else 0
+        most = max(most, memory_mib(server))
+        assert most < bound, (bound, most)
+
+
 def is_sanitized(server):
     with open(f"/proc/{server.process.pid}/maps", encoding="ascii") as maps:
         return "san" in "".join(line for line in maps if "lib" in line and "san.so" in line)
@@ -291,13 +302,7 @@ def test_pages_of_events_that_nobody_takes(directory):
         hostile = [EventPeer(server) for _ in range(60)]
         for peer in hostile:
             peer.send(page * 100)
-        most, steady = 0, 0
-        while steady < 20:
-            writer.send(append(b"small", 100))
-            writer.take(0x83)
-            steady = steady + 1 if memory_mib(server) <= most else 0
-            most = max(most, memory_mib(server))
-            assert most - before < 1024, (before, most)  # 64 MiB of each would be 3840
+        assert_memory_settles(server, writer, before + 1024)  # 64 MiB of each would be 3840
         for _ in range(30):  # who goes on reading gets all that it asked for
             hostile[0].take(0xb3)
         for peer in hostile:
@@ -318,13 +323,7 @@ def test_subscriptions_that_nobody_takes(directory):
         for _ in range(events):
             writer.send(append(b"big", MIB))
             writer.take(0x83)
-        most, steady = 0, 0
-        while steady < 20:
-            writer.send(append(b"small", 100))
-            writer.take(0x83)
-            steady = steady + 1 if memory_mib(server) <= most else 0
-            most = max(most, memory_mib(server))
-            assert most - before < 150, (before, most)
+        assert_memory_settles(server, writer, before + 150)
         got = dict.fromkeys(ids, 0)
         for _ in range(count * events):
             got[peer.take(0xc2)[0]] += 1
