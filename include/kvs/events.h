@@ -29,7 +29,10 @@
  *   reads            are sent again
  *   appends, metadata  are sent again: the server knows the events by their ids and does not write
  *                    them twice. With KVS_EXPECT_ANY and _EXISTS EventStoreDB knows only recent
- *                    ids, and none after its restart; with a number or NO_STREAM it is exact
+ *                    ids, and none after its restart; with a number or NO_STREAM it is exact.
+ *                    Refused when sent again, they end in OUTCOME_UNKNOWN: the first attempt may
+ *                    have been done (and the stream deleted since, or made again by it). But with
+ *                    a number WRONG_EXPECTED_VERSION is sure: the server has compared ids
  *   deletes, transactions, groups, users  end in OUTCOME_UNKNOWN if they were sent
  * Calls wait for a connection until their deadline. What a server does not take now (it is not
  * ready, too busy) is sent again; what only another node takes moves the connection there.

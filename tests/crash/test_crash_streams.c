@@ -50,6 +50,14 @@ static int error_of(kvs_future *future)
     return error;
 }
 
+/* 0 or `other`: what a question may end with. */
+static bool is_there(int error, int other, const char *what)
+{
+    if (error != 0 && error != other)
+        fail_msg("%s: %s", what, kvs_error_text(error));
+    return error == 0;
+}
+
 /* What came of a call that was under way when the server was killed. */
 enum outcome {
     DONE,
@@ -88,8 +96,7 @@ static bool group_is_there(int i)
     kvs_group_settings settings = KVS_GROUP_SETTINGS_INIT;
     int error = error_of(kvs_events_update_group(events, kvs_slice_of("shared"),
                                                  name_in(&room, "group", i, 0), &settings, NULL));
-    assert_true(error == 0 || error == KVS_ERR_NOT_FOUND);
-    return error == 0;
+    return is_there(error, KVS_ERR_NOT_FOUND, "question for a group");
 }
 
 static void group_end(int i, int error)
@@ -138,8 +145,7 @@ static bool may_log_in(int i, unsigned number)
         .size = sizeof call, .login = login.bytes, .password = password.bytes};
     int error =
         error_of(kvs_events_read_event(events, kvs_slice_of("shared"), KVS_EVENT_LAST, 0, &call));
-    assert_true(error == 0 || error == KVS_ERR_NOT_AUTHENTICATED);
-    return error == 0;
+    return is_there(error, KVS_ERR_NOT_AUTHENTICATED, "login");
 }
 
 /* 0: there; *ret_disabled then says more. */
@@ -155,9 +161,8 @@ static int user_get(int i, bool *ret_disabled)
         const kvs_user_list *list = pointer;
         assert_int_equal(list->count, 1);
         *ret_disabled = list->users[0].is_disabled;
-    } else {
-        assert_int_equal(error, KVS_ERR_NOT_FOUND);
     }
+    is_there(error, KVS_ERR_NOT_FOUND, "question for a user");
     kvs_future_free(future);
     return error;
 }
@@ -295,13 +300,13 @@ static bool transaction_is_there(int i)
     kvs_future *future = kvs_events_read_stream(
         events, name_in(&room, "transaction", i, transactions[i].generation), 0, 4096, 0, NULL);
     int error = kvs_future_wait(future, -1);
-    assert_true(error == 0 || error == KVS_ERR_NO_STREAM);
-    if (error == 0) {
+    bool there = is_there(error, KVS_ERR_NO_STREAM, "read of a transaction's stream");
+    if (there) {
         kvs_future_get_pointer(future, &pointer);
         stream_check(i, pointer);
     }
     kvs_future_free(future);
-    return error == 0;
+    return there;
 }
 
 static void transaction_over(int i)

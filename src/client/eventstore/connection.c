@@ -138,6 +138,7 @@ void es_call_prepare(struct es_call *call, struct es_connection *connection,
     call->owner = (struct slot_owner){.on_frame = call_on_frame, .slot = SLOT_NONE};
     call->wire = request_wire_of(request);
     call->count_max = request->count;
+    call->expects_number = request->kind == EVENTS_APPEND && request->number >= 0;
     call->timeout_ms = request->options.timeout_ms != 0 ? request->options.timeout_ms
                                                         : connection->config.timeout_ms;
     call->refused = call->wire == NULL ? KVS_ERR_UNSUPPORTED : 0;
@@ -294,6 +295,32 @@ static void call_on_redirect(struct es_call *call, const struct reply_node *node
     link_fail(&connection->link, KVS_ERR_CONNECTION_LOST, why);
 }
 
+/*
+ * May what is refused now have been done by an earlier attempt? A server that finds another event
+ * behind the expected number has compared ids: no. Any other refusal tells of the stream as it is
+ * now: deleted since, recreated by that very attempt, or with other rights.
+ */
+static bool refusal_is_doubtful(const struct es_call *call)
+{
+    bool refused = call->base.error != 0 && events_kind_is_write(call->base.kind);
+    bool compared = call->base.error == KVS_ERR_WRONG_EXPECTED_VERSION && call->expects_number;
+    return refused && call->may_have_happened && !compared;
+}
+
+static void call_on_answer(struct es_call *call)
+{
+    int error = call->base.error;
+    operations_take(&call->connection->operations, &call->operation);
+    if (error == KVS_ERR_PROTOCOL || error == KVS_ERR_NO_MEMORY) {
+        call->may_have_happened = true; /* it said something, but what? */
+        call_give_up(call, error, NULL);
+    } else if (refusal_is_doubtful(call)) {
+        call_give_up(call, error, "refused when sent again: the first attempt may have done it");
+    } else {
+        call_finish(call, error, NULL);
+    }
+}
+
 static void call_on_frame(struct slot_owner *owner, const struct es_frame *frame)
 {
     struct es_call *call = CONTAINER_OF(owner, struct es_call, owner);
@@ -307,13 +334,7 @@ static void call_on_frame(struct slot_owner *owner, const struct es_frame *frame
     slots_give(&connection->slots, owner);
     switch (reply_take(&call->base, &question, frame, &node)) {
     case REPLY_DONE:
-        operations_take(&connection->operations, &call->operation);
-        if (call->base.error == KVS_ERR_PROTOCOL || call->base.error == KVS_ERR_NO_MEMORY) {
-            call->may_have_happened = true; /* it said something, but what? */
-            call_give_up(call, call->base.error, NULL);
-        } else {
-            call_finish(call, call->base.error, NULL);
-        }
+        call_on_answer(call);
         break;
     case REPLY_LATER:
         connection->paused_until_ms = loop_now_ms(connection->config.loop) + PAUSE_MS;

@@ -70,6 +70,7 @@ struct es_call {
     bool arrived;         /* on the loop */
     bool cancelled;
     bool may_have_happened; /* an attempt was sent, and nobody said what came of it */
+    bool expects_number;    /* that its stream ends with a certain event */
 };
 
 /* What a subscription is to the connection. */

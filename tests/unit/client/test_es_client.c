@@ -534,6 +534,43 @@ static void test_a_lost_connection(void **state)
     scripted_server_stop(&server);
 }
 
+/* The first connection ends when a write has come; the second one refuses it. */
+static void script_refuses_when_sent_again(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    if (number > 0) {
+        script_write_result(self, number);
+        return;
+    }
+    if (es_script_greet(self))
+        es_script_expect(self, ES_WRITE_EVENTS, &frame);
+}
+
+/* Only with a number did the server compare what is there with what is sent. */
+static void test_a_refusal_when_sent_again(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t expected;
+        int result;
+        int error;
+    } cases[] = {
+        {3, ES_WRONG_EXPECTED_VERSION, KVS_ERR_WRONG_EXPECTED_VERSION},
+        {KVS_EXPECT_NO_STREAM, ES_WRONG_EXPECTED_VERSION, KVS_ERR_OUTCOME_UNKNOWN},
+        {KVS_EXPECT_ANY, ES_STREAM_DELETED, KVS_ERR_OUTCOME_UNKNOWN},
+        {3, ES_STREAM_DELETED, KVS_ERR_OUTCOME_UNKNOWN},
+        {3, ES_ACCESS_DENIED, KVS_ERR_OUTCOME_UNKNOWN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        script_result = cases[i].result;
+        scripted_server_start(&server, script_refuses_when_sent_again);
+        kvs_events *events = open_good("", NULL);
+        assert_int_equal(wait_and_free(append(events, cases[i].expected, "{}")), cases[i].error);
+        close_events(events);
+        scripted_server_stop(&server);
+    }
+}
+
 /* Greets, and never answers anything. */
 static void script_greets(struct scripted_server *self, unsigned number)
 {
@@ -757,6 +794,7 @@ int main(void)
         cmocka_unit_test(test_what_a_node_does_not_take_is_sent_again),
         cmocka_unit_test(test_what_the_leader_alone_takes_goes_there),
         cmocka_unit_test(test_a_lost_connection),
+        cmocka_unit_test(test_a_refusal_when_sent_again),
         cmocka_unit_test(test_deadlines_and_cancelling),
         cmocka_unit_test(test_a_read_without_an_answer_is_asked_again),
         cmocka_unit_test(test_it_gives_up_when_it_is_told_to),
