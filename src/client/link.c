@@ -364,12 +364,39 @@ static void link_begin_tls(struct link *link)
         link_flush(link);
 }
 
+/*
+ * Nobody listens, and the system chose the very port it connects to: on one machine, by TCP's
+ * simultaneous open, such a socket is connected to itself, hears its own words, and keeps the
+ * server from its port.
+ */
+static bool socket_is_its_own_peer(const struct link_socket *socket)
+{
+    struct sockaddr_storage here = {0}, there = {0};
+    int here_size = sizeof here, there_size = sizeof there;
+    return uv_tcp_getsockname(&socket->tcp, (struct sockaddr *)&here, &here_size) == 0 &&
+           uv_tcp_getpeername(&socket->tcp, (struct sockaddr *)&there, &there_size) == 0 &&
+           here_size == there_size && memcmp(&here, &there, (size_t)here_size) == 0;
+}
+
+/* The port is free as soon as the socket is closed. */
+static void socket_leave_no_trace(const struct link_socket *socket)
+{
+    const struct linger at_once = {.l_onoff = 1};
+    int descriptor;
+    if (uv_fileno((const uv_handle_t *)&socket->tcp, &descriptor) == 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
 static void socket_on_connected(uv_connect_t *connect, int status)
 {
     struct link_socket *socket = connect->data;
     struct link *link = socket->link;
     if (link->socket != socket)
         return;
+    if (status == 0 && socket_is_its_own_peer(socket)) {
+        socket_leave_no_trace(socket);
+        status = UV_ECONNREFUSED;
+    }
     if (status == 0)
         status = uv_read_start((uv_stream_t *)&socket->tcp, socket_on_alloc, socket_on_read);
     if (status != 0) {
