@@ -17,7 +17,10 @@ struct locking {
     uint32_t at;
     struct record_key *key; /* apart: nobody should clear all of it */
     uint64_t for_update_ts; /* of this key: that of the request, or of a newer commit */
-    size_t size;            /* of the values so far */
+    /* The version that the request does not know of: locked over, by force. 0: none. */
+    uint64_t conflict_start_ts;
+    uint64_t conflict_ts;
+    size_t size; /* of the values so far */
     bool is_failed;
 };
 
@@ -91,7 +94,7 @@ static int refuse_locked(struct locking *locking, const struct lock_record *lock
     return 0;
 }
 
-static void refuse_conflict(struct locking *locking, const struct mvcc_version *version)
+static void refuse_conflict(struct locking *locking, uint64_t start_ts, uint64_t commit_ts)
 {
     const struct txn_pessimistic_lock *command = locking->command;
     struct txn_key_error error = {
@@ -100,8 +103,8 @@ static void refuse_conflict(struct locking *locking, const struct mvcc_version *
         .key = locking->mutation->key,
         .primary = command->primary,
         .start_ts = command->start_ts,
-        .conflict_ts = version->write.start_ts,
-        .conflict_commit_ts = version->commit_ts,
+        .conflict_ts = start_ts,
+        .conflict_commit_ts = commit_ts,
     };
     refuse(locking, &error);
     /* relaxed: a figure */
@@ -111,9 +114,10 @@ static void refuse_conflict(struct locking *locking, const struct mvcc_version *
 /* --- results ---------------------------------------------------------------------------------- */
 
 /* The value that a reader at the key's for_update_ts sees. */
-static int give_value(struct locking *locking, uint64_t conflict_ts, bool *ret_exists)
+static int give_value(struct locking *locking, bool *ret_exists)
 {
     struct txn_pessimistic_lock *command = locking->command;
+    uint64_t conflict_ts = locking->conflict_ts;
     bool is_forced = command->wake_mode == TXN_WAKE_FORCE_LOCK;
     kvs_slice value = {0};
     *ret_exists = false;
@@ -151,6 +155,28 @@ static int give_value(struct locking *locking, uint64_t conflict_ts, bool *ret_e
 
 /* --- a key ------------------------------------------------------------------------------------ */
 
+/* A key that must not exist does. Who does not know of the version that shows it has to begin anew,
+ * rather than to believe that. */
+static int check_absent(struct locking *locking)
+{
+    struct mvcc_version version;
+    if (locking->mutation->assertion != TXN_ASSERT_NOT_EXIST)
+        return 0;
+    int error = mvcc_visible(locking->view, locking->key, TXN_TS_MAX, &version);
+    if (error == KVS_ERR_NOT_FOUND)
+        return 0;
+    if (error != 0 || version.write.type != TXN_OP_PUT)
+        return error;
+    if (locking->conflict_start_ts != 0)
+        refuse_conflict(locking, locking->conflict_start_ts, locking->conflict_ts);
+    else if (version.commit_ts > locking->command->for_update_ts)
+        refuse_conflict(locking, version.write.start_ts, version.commit_ts);
+    else
+        refuse(locking, &(struct txn_key_error){.kind = TXN_ERROR_ALREADY_EXISTS,
+                                                .key = locking->mutation->key});
+    return 0;
+}
+
 /* It has the lock already: a request that was sent twice, or with a later timestamp. */
 static int lock_again(struct locking *locking, struct lock_record *lock)
 {
@@ -160,14 +186,15 @@ static int lock_again(struct locking *locking, struct lock_record *lock)
         return 0;
     }
     bool exists;
-    uint64_t conflict_ts = 0;
     /* It was locked over a newer commit, and the answer got lost. */
     if (command->wake_mode == TXN_WAKE_FORCE_LOCK && lock->for_update_ts > command->for_update_ts) {
         locking->for_update_ts = lock->for_update_ts;
-        conflict_ts = lock->for_update_ts;
+        locking->conflict_ts = lock->for_update_ts;
     }
-    int error = give_value(locking, conflict_ts, &exists);
-    if (error != 0)
+    int error = check_absent(locking);
+    if (error == 0 && !locking->is_failed)
+        error = give_value(locking, &exists);
+    if (error != 0 || locking->is_failed)
         return error;
     bool is_raised = false;
     if (lock->for_update_ts < command->for_update_ts) {
@@ -205,13 +232,12 @@ static int look_for_rollback(struct locking *locking, const struct mvcc_version 
     return 0;
 }
 
-/* *ret_conflict_ts: locked all the same, over a commit that is newer than what was asked for. */
-static int check_versions(struct locking *locking, uint64_t *ret_conflict_ts)
+/* By force, it is locked also over a commit that is newer than what was asked for. */
+static int check_versions(struct locking *locking)
 {
     const struct txn_pessimistic_lock *command = locking->command;
     struct mvcc_version newest;
     uint64_t newest_ts;
-    *ret_conflict_ts = 0;
     if (command->start_ts <= command->for_update_ts &&
         locking->mutation->assertion != TXN_ASSERT_NOT_EXIST &&
         job_is_newest_below(locking->job, locking->view, locking->key, command->start_ts))
@@ -233,37 +259,30 @@ static int check_versions(struct locking *locking, uint64_t *ret_conflict_ts)
         return error;
     if (newest.commit_ts > command->for_update_ts) {
         if (command->wake_mode != TXN_WAKE_FORCE_LOCK) {
-            refuse_conflict(locking, &newest);
+            refuse_conflict(locking, newest.write.start_ts, newest.commit_ts);
             return 0;
         }
         locking->for_update_ts = newest.commit_ts;
-        *ret_conflict_ts = newest.commit_ts;
+        locking->conflict_start_ts = newest.write.start_ts;
+        locking->conflict_ts = newest.commit_ts;
     }
     if (is_rolled_back) {
         refuse_abort(locking, "the transaction was rolled back on this key");
         return 0;
     }
-    if (locking->mutation->assertion != TXN_ASSERT_NOT_EXIST)
-        return 0;
-    bool exists;
-    error = mvcc_exists(locking->view, locking->key, TXN_TS_MAX, &exists);
-    if (error == 0 && exists) {
-        struct txn_key_error failure = {.kind = TXN_ERROR_ALREADY_EXISTS,
-                                        .key = locking->mutation->key};
-        refuse(locking, &failure);
-    }
-    return error;
+    return check_absent(locking);
 }
 
 static int lock_anew(struct locking *locking)
 {
     struct txn_pessimistic_lock *command = locking->command;
-    uint64_t conflict_ts;
-    int error = check_versions(locking, &conflict_ts);
+    int error = check_versions(locking);
     if (error != 0 || locking->is_failed)
         return error;
     bool exists;
-    error = give_value(locking, conflict_ts, &exists);
+    error = give_value(locking, &exists);
+    if (error == 0 && command->lock_only_if_exists && !exists && locking->conflict_ts != 0)
+        refuse_conflict(locking, locking->conflict_start_ts, locking->conflict_ts);
     if (error != 0 || (command->lock_only_if_exists && !exists))
         return error;
     locking->job->has_key =
@@ -283,6 +302,8 @@ static int lock_key(struct locking *locking)
 {
     record_key_set(locking->key, locking->mutation->key);
     locking->for_update_ts = locking->command->for_update_ts;
+    locking->conflict_start_ts = 0;
+    locking->conflict_ts = 0;
     struct lock_record lock;
     int error = mvcc_lock(locking->view, record_key_slice(locking->key), &lock);
     if (error == KVS_ERR_NOT_FOUND)

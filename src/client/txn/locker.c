@@ -241,6 +241,10 @@ static void take_values(struct locker *locker, const struct txn_call *call)
             key->found = !command->not_founds[i - call->from];
         if (command->values != NULL && key->found)
             key->value = command->values[i - call->from];
+        /* Some stores look for it only when they lock a key for the first time. */
+        if (locker->op->insert && key->found)
+            lock_set_key_error(
+                locker, &(struct txn_key_error){.kind = TXN_ERROR_ALREADY_EXISTS, .key = key->key});
     }
 }
 

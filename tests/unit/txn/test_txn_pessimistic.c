@@ -224,6 +224,79 @@ static void test_force_lock(struct txn_fixture *f)
     txn_command_deinit(&lock.base);
 }
 
+/* The kind of the error of a lock of a key that must not exist. */
+static int lock_absent(struct txn_fixture *f, kvs_slice key, uint64_t start_ts,
+                       uint64_t for_update_ts, enum txn_wake_mode mode)
+{
+    struct txn_mutation mutation = lock_of(key);
+    struct txn_pessimistic_lock lock;
+    mutation.assertion = TXN_ASSERT_NOT_EXIST;
+    txn_make_lock(&lock, &mutation, 1, key, start_ts, for_update_ts);
+    lock.wake_mode = (uint8_t)mode;
+    int result = txn_run(f, &lock.base);
+    if (result == 0 && lock.errors_count > 0)
+        result = lock.errors[0].kind;
+    txn_command_deinit(&lock.base);
+    return result;
+}
+
+/* The lock may be held already; and a version that the client does not know of yet is no reason for
+ * it to believe anything. */
+static void test_absent_keys(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("there"), S("v"), 10, 20), 0);
+    assert_int_equal(txn_put(f, S("gone"), S("v"), 10, 20), 0);
+    assert_int_equal(txn_delete(f, S("gone"), 21, 22), 0);
+    assert_int_equal(lock_absent(f, S("there"), 30, 30, TXN_WAKE_NORMAL), TXN_ERROR_ALREADY_EXISTS);
+    static const char *const keys[] = {"there", "gone", "never"};
+    for (size_t i = 0; i < 3; i++) {
+        kvs_slice key = slice_of_string(keys[i]);
+        assert_int_equal(txn_lock_one(f, key, 30, 30), 0);
+        int expected = i == 0 ? TXN_ERROR_ALREADY_EXISTS : 0;
+        assert_int_equal(lock_absent(f, key, 30, 30, TXN_WAKE_NORMAL), expected);
+        assert_int_equal(lock_absent(f, key, 30, 35, TXN_WAKE_FORCE_LOCK), expected);
+        assert_int_equal(txn_lock_one(f, key, 40, 40), TXN_ERROR_LOCKED); /* it stays */
+    }
+    assert_int_equal(txn_put(f, S("new"), S("v"), 50, 60), 0);
+    assert_int_equal(lock_absent(f, S("new"), 51, 55, TXN_WAKE_FORCE_LOCK),
+                     TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(txn_lock_one(f, S("new"), 70, 70), 0); /* that left no lock */
+    assert_int_equal(lock_absent(f, S("new"), 70, 55, TXN_WAKE_FORCE_LOCK),
+                     TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(pessimistic_rollback(f, S("new"), 70, 70), 0);
+    assert_int_equal(txn_delete(f, S("new"), 71, 80), 0);
+    assert_int_equal(lock_absent(f, S("new"), 72, 75, TXN_WAKE_FORCE_LOCK), 0); /* over that */
+}
+
+/* There was a key, says the client; a newer commit has removed it. No lock is no success then. */
+static void test_force_lock_only_if_exists(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("v"), 10, 20), 0);
+    assert_int_equal(txn_delete(f, S("k"), 30, 50), 0);
+    for (uint64_t for_update_ts = 40; for_update_ts <= 60; for_update_ts += 20) {
+        struct txn_mutation mutation = lock_of(S("k"));
+        struct txn_pessimistic_lock lock;
+        txn_make_lock(&lock, &mutation, 1, S("k"), 40, for_update_ts);
+        lock.wake_mode = TXN_WAKE_FORCE_LOCK;
+        lock.lock_only_if_exists = true;
+        lock.return_values = true;
+        assert_int_equal(txn_run(f, &lock.base), 0);
+        assert_int_equal(lock.errors_count, for_update_ts == 40);
+        if (for_update_ts == 40) {
+            assert_int_equal(lock.errors[0].kind, TXN_ERROR_WRITE_CONFLICT);
+            assert_int_equal(lock.errors[0].conflict_ts, 30);
+            assert_int_equal(lock.errors[0].conflict_commit_ts, 50);
+            assert_int_equal(lock.lock_results[0].kind, TXN_LOCK_RESULT_FAILED);
+        } else {
+            assert_int_equal(lock.lock_results[0].kind, TXN_LOCK_RESULT_NORMAL);
+            assert_false(lock.lock_results[0].existence);
+        }
+        txn_command_deinit(&lock.base);
+        assert_int_equal(txn_lock_one(f, S("k"), 70, 70), 0); /* nor was it locked */
+        assert_int_equal(pessimistic_rollback(f, S("k"), 70, 70), 0);
+    }
+}
+
 static void actions_prepare(struct txn_fixture *f)
 {
     assert_int_equal(txn_put(f, S("k"), S("v"), 10, 20), 0);
@@ -690,6 +763,8 @@ int main(void)
         {"another primary", test_other_primary},
         {"lock only if it exists", test_lock_only_if_exists},
         {"lock over a newer commit", test_force_lock},
+        {"keys that must not exist", test_absent_keys},
+        {"lock over a newer commit only if it exists", test_force_lock_only_if_exists},
         {"what a prewrite checks", test_prewrite_actions},
         {"what wakes a waiter", test_wake_ups},
         {"the order of waiters", test_order_of_waiters},

@@ -1,0 +1,147 @@
+/*
+ * What a client of transactions keeps to at the edges: keys that must not exist and are locked
+ * already; commits beside a read as of a time to come. On data in this process and on a server.
+ */
+#include "unit/client/txn_world.h"
+
+#include "test.h"
+
+static struct txn_world world;
+static enum txn_world_kind kind;
+
+static int set_up(void **state)
+{
+    (void)state;
+    txn_world_start(&world, kind, 2);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    txn_world_stop(&world);
+    return 0;
+}
+
+static kvs_txn *begin(bool is_pessimistic)
+{
+    const struct kvs_txn_options options = {.size = sizeof options,
+                                            .pessimistic = is_pessimistic,
+                                            .lock_wait_ms = KVS_TXN_LOCK_NO_WAIT};
+    return kvs_txn_begin(world.client, &options);
+}
+
+static void expect_now(const char *key, const char *expected)
+{
+    char value[64];
+    assert_int_equal(get_now(world.client, key, value), 0);
+    assert_string_equal(value, expected);
+}
+
+/* --- keys that must not exist -------------------------------------------------------------------
+ */
+
+/* The lock that is held says nothing about the key. */
+static void test_inserts_of_locked_keys(void **state)
+{
+    (void)state;
+    static const char *const pairs[] = {"read=here", "locked=here"};
+    static const char *const keys[] = {"read", "locked", "absent"};
+    char value[64];
+    put_all(world.client, pairs, 2);
+    kvs_txn *txn = begin(true);
+    assert_int_equal(wait_value(kvs_txn_get_for_update(txn, text("read")), value), 0);
+    for (size_t i = 1; i < 3; i++) {
+        const kvs_slice key = text(keys[i]);
+        assert_int_equal(wait_free(kvs_txn_lock(txn, &key, 1, 0)), 0);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        kvs_future *insert = kvs_txn_insert(txn, text(keys[i]), text("new"));
+        int expected = i < 2 ? KVS_ERR_ALREADY_EXISTS : 0;
+        kvs_txn_conflict conflict;
+        assert_int_equal(kvs_future_wait(insert, -1), expected);
+        assert_int_equal(kvs_future_get_txn_conflict(insert, &conflict),
+                         i < 2 ? 0 : KVS_ERR_NOT_FOUND);
+        if (i < 2)
+            assert_true(slice_equal(conflict.key, text(keys[i])));
+        kvs_future_free(insert);
+    }
+    kvs_txn *other = begin(true); /* what was locked before stays so */
+    assert_int_equal(wait_free(kvs_txn_put(other, text("read"), text("x"))), KVS_ERR_LOCK_TIMEOUT);
+    kvs_txn_free(other);
+    assert_int_equal(wait_free(kvs_txn_delete(txn, text("read"))), 0); /* not there from now on */
+    assert_int_equal(wait_free(kvs_txn_insert(txn, text("read"), text("new"))), 0);
+    assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+    kvs_txn_free(txn);
+    expect_now("read", "new");
+    expect_now("locked", "here");
+    expect_now("absent", "new");
+}
+
+/* --- reads as of a time to come -----------------------------------------------------------------
+ */
+
+/* One that a cluster still takes for a clock that is fast. Who commits all the same sees it at
+ * once, and so do others. */
+static void test_commits_do_not_follow_reads_ahead(void **state)
+{
+    (void)state;
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    uint64_t ahead = now + (UINT64_C(40000) << KVS_TXN_TS_LOGICAL_BITS);
+    kvs_snapshot *snapshot = kvs_snapshot_new(world.client, ahead);
+    int error = wait_free(kvs_snapshot_get(snapshot, text("a")));
+    assert_true(error == KVS_ERR_NOT_FOUND || error == KVS_ERR_INVALID_ARGUMENT);
+    kvs_snapshot_free(snapshot);
+    for (unsigned i = 0; i < 4; i++) {
+        const struct kvs_txn_options options = {
+            .size = sizeof options, .pessimistic = (i & 1) != 0, .no_one_pc = (i & 2) != 0};
+        kvs_txn *txn = kvs_txn_begin(world.client, &options);
+        const char *const values[] = {"0", "1", "2", "3"};
+        wait_free(kvs_txn_put(txn, text("a"), text(values[i])));
+        wait_free(kvs_txn_put(txn, text("b"), text(values[i])));
+        uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_commit(txn));
+        kvs_txn_free(txn);
+        assert_true(commit_ts > now && commit_ts < ahead);
+        txn = begin(false);
+        char value[64];
+        assert_int_equal(wait_value(kvs_txn_get(txn, text("a")), value), 0);
+        assert_string_equal(value, values[i]);
+        assert_int_equal(wait_value(kvs_txn_get(txn, text("b")), value), 0);
+        assert_string_equal(value, values[i]);
+        kvs_txn_free(txn);
+    }
+}
+
+/* --- the list ----------------------------------------------------------------------------------
+ */
+
+static int set_up_memory(void **state)
+{
+    kind = WORLD_MEMORY;
+    return set_up(state);
+}
+
+static int set_up_log(void **state)
+{
+    kind = WORLD_LOG;
+    return set_up(state);
+}
+
+static int set_up_tikv(void **state)
+{
+    kind = WORLD_TIKV;
+    return set_up(state);
+}
+
+#define TEST(test, engine)                                         \
+    {                                                              \
+#engine ": " #test, test, set_up_##engine, tear_down, NULL \
+    }
+#define TESTS(engine) \
+    TEST(test_inserts_of_locked_keys, engine), TEST(test_commits_do_not_follow_reads_ahead, engine)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {TESTS(memory), TESTS(log), TESTS(tikv)};
+    return cmocka_run_group_tests_name("txn-edges", tests, NULL, NULL);
+}
