@@ -16,6 +16,7 @@
 
 #define ASYNC_KEYS_MAX 256u
 #define ASYNC_BYTES_MAX 4096u
+#define COMMIT_AHEAD_MAX_MS 2000u /* of the time, by a commit that chooses its timestamp itself */
 #define TTL_MIN_MS 3000u
 #define TTL_PER_ROOT_MIB 6000u
 #define TTL_STEP_MS 100u
@@ -121,6 +122,14 @@ static uint64_t lock_ttl_ms(const struct committer *committer)
            (committer->bytes > TTL_SMALL_BYTES ? ttl_of_size(committer->bytes) : TTL_MIN_MS);
 }
 
+/* Somebody may have read as of a time that is still to come: above that, a commit that chooses its
+ * own timestamp would be invisible until then. Two phases ask for the time instead. */
+static uint64_t max_commit_ts(const struct committer *committer)
+{
+    const kvs_txn *txn = committer->txn;
+    return txn->view.ts + txn_ts_make(txn_elapsed_ms(txn) + COMMIT_AHEAD_MAX_MS, 0);
+}
+
 static uint32_t prewrite_end(const struct committer *committer, const struct txn_call *call,
                              const struct txn_bounds *bounds)
 {
@@ -178,6 +187,7 @@ static int prewrite_fit(struct txn_call *call, const struct txn_bounds *bounds)
     command->txn_size = command->mutations_count;
     command->for_update_ts = txn->options.pessimistic ? txn->for_update_ts : 0;
     command->min_commit_ts = committer->min_commit_ts;
+    command->max_commit_ts = max_commit_ts(committer);
     command->use_async_commit = committer->async;
     command->secondaries = committer->async && has_primary ? committer->secondaries : NULL;
     command->secondaries_count = committer->async && has_primary ? committer->secondaries_count : 0;
