@@ -75,8 +75,8 @@ bool tikv_txn_whole_region(struct tikv_place *place, struct txn_range *ret_range
 /* No timestamp of PD is from far in the future; one that is taken for true would push all commits
  * there. */
 bool tikv_txn_check_ts(struct tikv_command *command, uint64_t ts);
-/* The same of what a commit may happen at: nor is it the end of time, behind which nobody can write
- * the key again. */
+/* The same of what a commit or a rollback may be kept at: nor is it the end of time, behind which
+ * nobody can write the key again. */
 bool tikv_txn_check_commit_ts(struct tikv_command *command, uint64_t ts);
 
 static inline bool txn_range_is_empty(const struct txn_range *range)

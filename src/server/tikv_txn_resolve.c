@@ -33,7 +33,8 @@ void tikv_kv_check_status(struct tikv_command *command)
     kvs_slice primary = bytes_slice(request->primary_key);
     struct tikv_place place;
     if (!tikv_place_begin_txn(&place, command, request->context) ||
-        !tikv_txn_place(&place, &primary, 1) || !tikv_txn_check_ts(command, request->lock_ts) ||
+        !tikv_txn_place(&place, &primary, 1) ||
+        !tikv_txn_check_commit_ts(command, request->lock_ts) ||
         !tikv_txn_check_ts(command, request->caller_start_ts) ||
         !tikv_txn_check_ts(command, request->current_ts))
         return;
@@ -76,7 +77,7 @@ void tikv_kv_check_secondaries(struct tikv_command *command)
     if (!tikv_place_begin_txn(&place, command, request->context) ||
         !tikv_txn_slices(command, request->keys, request->n_keys, &keys) ||
         !tikv_txn_place(&place, keys, request->n_keys) ||
-        !tikv_txn_check_ts(command, request->start_version))
+        !tikv_txn_check_commit_ts(command, request->start_version))
         return;
     struct tikv_txn *txn = tikv_txn_new(&place, TXN_CHECK_SECONDARIES, answer_secondaries);
     if (txn == NULL)
@@ -117,7 +118,8 @@ static bool take_statuses(struct tikv_command *command, const Kvrpcpb__ResolveLo
         statuses[i] = (struct txn_status){.start_ts = request->txn_infos[i]->txn,
                                           .commit_ts = request->txn_infos[i]->status};
     for (size_t i = 0; i < count; i++) {
-        if (!tikv_txn_check_commit_ts(command, statuses[i].commit_ts))
+        if (!tikv_txn_check_commit_ts(command, statuses[i].start_ts) ||
+            !tikv_txn_check_commit_ts(command, statuses[i].commit_ts))
             return false;
     }
     *ret_statuses = statuses;

@@ -256,7 +256,8 @@ void tikv_kv_batch_rollback(struct tikv_command *command)
     struct tikv_place place;
     if (!tikv_place_begin_txn(&place, command, request->context) ||
         !tikv_txn_slices(command, request->keys, request->n_keys, &keys) ||
-        !tikv_txn_place(&place, keys, request->n_keys))
+        !tikv_txn_place(&place, keys, request->n_keys) ||
+        !tikv_txn_check_commit_ts(command, request->start_version))
         return;
     struct tikv_txn *txn = tikv_txn_new(&place, TXN_BATCH_ROLLBACK, answer_rollback);
     if (txn == NULL)
@@ -282,7 +283,8 @@ void tikv_kv_cleanup(struct tikv_command *command)
     kvs_slice key = bytes_slice(request->key);
     struct tikv_place place;
     if (!tikv_place_begin_txn(&place, command, request->context) ||
-        !tikv_txn_place(&place, &key, 1))
+        !tikv_txn_place(&place, &key, 1) ||
+        !tikv_txn_check_commit_ts(command, request->start_version))
         return;
     struct tikv_txn *txn = tikv_txn_new(&place, TXN_CLEANUP, answer_cleanup);
     if (txn == NULL)
@@ -388,6 +390,7 @@ void tikv_kv_pessimistic_lock(struct tikv_command *command)
     if (!tikv_place_begin_txn(&place, command, request->context) ||
         !place_mutations(&place, request->mutations, request->n_mutations,
                          bytes_slice(request->primary_lock), true, &mutations) ||
+        !tikv_txn_check_commit_ts(command, request->start_version) ||
         !tikv_txn_check_commit_ts(command, request->for_update_ts) ||
         !tikv_txn_check_commit_ts(command, request->min_commit_ts))
         return;

@@ -498,6 +498,68 @@ static void test_commits_in_the_future(void **state)
     expect_get("a", 201, "1");
 }
 
+/* Takes the answer; it is refused. */
+#define EXPECT_REFUSED(type, name, request, unpack) \
+    do {                                            \
+        type *answer = CALL(name, request, unpack); \
+        assert_non_null(answer->region_error);      \
+        FREE(answer);                               \
+    } while (0)
+
+/* A rollback is kept at the start of its transaction, and stands in the way of all older ones; a
+ * lock of one that begins later ends later. */
+static void test_starts_in_the_future(void **state)
+{
+    (void)state;
+    const uint64_t late[] = {UINT64_MAX, UINT64_MAX - 1};
+    ProtobufCBinaryData key = bytes_of("a");
+    for (unsigned i = 0; i < 2; i++) {
+        REQUEST(BatchRollbackRequest, rollback, BATCH_ROLLBACK_REQUEST);
+        rollback.keys = &key;
+        rollback.n_keys = 1;
+        rollback.start_version = late[i];
+        EXPECT_REFUSED(Kvrpcpb__BatchRollbackResponse, "KvBatchRollback", rollback,
+                       batch_rollback_response);
+        REQUEST(CleanupRequest, cleanup, CLEANUP_REQUEST);
+        cleanup.key = key;
+        cleanup.start_version = late[i];
+        EXPECT_REFUSED(Kvrpcpb__CleanupResponse, "KvCleanup", cleanup, cleanup_response);
+        REQUEST(ResolveLockRequest, resolve, RESOLVE_LOCK_REQUEST);
+        resolve.keys = &key;
+        resolve.n_keys = 1;
+        resolve.start_version = late[i];
+        EXPECT_REFUSED(Kvrpcpb__ResolveLockResponse, "KvResolveLock", resolve,
+                       resolve_lock_response);
+        REQUEST(CheckTxnStatusRequest, status, CHECK_TXN_STATUS_REQUEST);
+        status.primary_key = key;
+        status.lock_ts = late[i];
+        status.rollback_if_not_exist = true;
+        EXPECT_REFUSED(Kvrpcpb__CheckTxnStatusResponse, "KvCheckTxnStatus", status,
+                       check_txn_status_response);
+        REQUEST(CheckSecondaryLocksRequest, secondaries, CHECK_SECONDARY_LOCKS_REQUEST);
+        secondaries.keys = &key;
+        secondaries.n_keys = 1;
+        secondaries.start_version = late[i];
+        EXPECT_REFUSED(Kvrpcpb__CheckSecondaryLocksResponse, "KvCheckSecondaryLocks", secondaries,
+                       check_secondary_locks_response);
+        REQUEST(PessimisticLockRequest, lock, PESSIMISTIC_LOCK_REQUEST);
+        Kvrpcpb__Mutation mutation = KVRPCPB__MUTATION__INIT;
+        Kvrpcpb__Mutation *mutations[] = {&mutation};
+        mutation.op = KVRPCPB__OP__PessimisticLock;
+        mutation.key = key;
+        lock.mutations = mutations;
+        lock.n_mutations = 1;
+        lock.primary_lock = key;
+        lock.start_version = late[i];
+        lock.for_update_ts = TS(100);
+        lock.lock_ttl = 1;
+        EXPECT_REFUSED(Kvrpcpb__PessimisticLockResponse, "KvPessimisticLock", lock,
+                       pessimistic_lock_response);
+    }
+    put("a", "1", 200);
+    expect_get("a", 201, "1");
+}
+
 static void test_bytes_that_are_no_request(void **state)
 {
     (void)state;
@@ -535,6 +597,7 @@ int main(void)
         TEST(test_lock_observer),
         TEST(test_limits),
         TEST(test_commits_in_the_future),
+        TEST(test_starts_in_the_future),
         TEST(test_bytes_that_are_no_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
