@@ -9,6 +9,7 @@ import os
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -108,6 +109,15 @@ class Server:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.kill()
+
+
+@contextlib.contextmanager
+def held_port():
+    """An address that nobody else is given while no server listens on it: tests/held_port.h."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield "127.0.0.1:%d" % holder.getsockname()[1]
 
 
 ANY = "--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The shell: as a script reads it, and as a person on a terminal does."""
-from harness import CLIENT, Server, Terminal, tap
+from harness import CLIENT, Server, Terminal, held_port, tap
 
 PROMPT = b"kvs> "
 
@@ -150,11 +150,9 @@ def test_history(directory):
 
 
 def test_the_server_goes_and_comes_back(directory):
-    first = Server(directory / "data")
-    with open_shell(first, directory) as screen:
+    with held_port() as addr, Server(directory / "data", addr=addr) as first, open_shell(first, directory) as screen:
         screen.type(b"set a 1\r")
         screen.expect(PROMPT)
-        addr = first.addr
         assert first.stop() == 0
         with Server(directory / "data", addr=addr):
             screen.type(b"get a\r")

@@ -1,28 +1,14 @@
 /* tests/crash/events_world.c: see the header. */
 #include "crash/events_world.h"
 
-#include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "test.h"
-
-/* A port that nobody has now; the server gets the same one each time. */
-static unsigned pick_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
 
 void events_world_start_server(struct events_world *world)
 {
@@ -59,13 +45,15 @@ void events_world_open(struct events_world *world, bool with_http)
     *world = (struct events_world){.directory = "/tmp/kvs-test-XXXXXX"};
     seed_choose(world);
     assert_non_null(mkdtemp(world->directory));
-    unsigned port = pick_port();
-    snprintf(world->listeners[0], sizeof world->listeners[0], "--eventstore=127.0.0.1:%u", port);
-    int size = snprintf(url, sizeof url, "esdb://admin:changeit@127.0.0.1:%u", port);
+    held_port_take(&world->ports[0]);
+    held_port_take(&world->ports[1]);
+    const char *tcp = world->ports[0].address;
+    snprintf(world->listeners[0], sizeof world->listeners[0], "--eventstore=%s", tcp);
+    int size = snprintf(url, sizeof url, "esdb://admin:changeit@%s", tcp);
     if (with_http) {
-        unsigned http = pick_port();
-        snprintf(world->listeners[1], sizeof world->listeners[1], "--http=127.0.0.1:%u", http);
-        snprintf(url + size, sizeof url - (size_t)size, "?httpPort=%u", http);
+        const struct held_port *http = &world->ports[1];
+        snprintf(world->listeners[1], sizeof world->listeners[1], "--http=%s", http->address);
+        snprintf(url + size, sizeof url - (size_t)size, "?httpPort=%u", http->port);
     }
     events_world_start_server(world);
     client_open(world, url);
@@ -79,6 +67,8 @@ int events_world_close(struct events_world *world)
     kvs_future_free(closed);
     kvs_runtime_free(world->runtime);
     server_process_end(&world->server, SIGKILL);
+    held_port_give_back(&world->ports[0]);
+    held_port_give_back(&world->ports[1]);
     snprintf(command, sizeof command, "rm -rf %s", world->directory);
     return system(command);
 }

@@ -9,13 +9,15 @@
 
 #include "base/rand.h"
 #include "crash/server_process.h"
+#include "held_port.h"
 
 #include <kvs/kvs.h>
 
 struct events_world {
     struct server_process server;
     char directory[32];
-    char listeners[2][64]; /* arguments; "": no HTTP */
+    struct held_port ports[2]; /* TCP, HTTP */
+    char listeners[2][64];     /* arguments; "": no HTTP */
     struct rand random;
     kvs_runtime *runtime;
     kvs_events *events;

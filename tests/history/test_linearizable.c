@@ -21,6 +21,7 @@
 #include "base/rand.h"
 #include "contract/engine_fixture.h"
 #include "crash/server_process.h"
+#include "held_port.h"
 #include "history/linearizable.h"
 
 #include <kvs/kvs.h>
@@ -499,12 +500,12 @@ static bool run_server(const char *engine, const char *directory, uint64_t end_m
                        struct rand *rand)
 {
     struct server_process server;
-    if (!server_start(&server, engine, directory, "127.0.0.1:0", rand))
+    struct held_port port;
+    held_port_take(&port);
+    if (!server_start(&server, engine, directory, port.address, rand))
         return false;
-    char address[32];
     char url[48];
-    snprintf(address, sizeof address, "127.0.0.1:%u", ntohs(server.address.sin_port));
-    snprintf(url, sizeof url, "kvs://%s", address);
+    snprintf(url, sizeof url, "kvs://%s", port.address);
     bool fine = stores_open(url);
     unsigned kills = 0;
     while (fine && clock_now_ms() < end_ms) {
@@ -513,7 +514,7 @@ static bool run_server(const char *engine, const char *directory, uint64_t end_m
         usleep((useconds_t)(500 * (1 + rand_below(rand, 60))));
         server_process_end(&server, SIGKILL);
         kills++;
-        fine = server_start(&server, engine, directory, address, rand);
+        fine = server_start(&server, engine, directory, port.address, rand);
         clients_join();
         clients_start(LAST_TURNS);
         clients_join();
@@ -522,6 +523,7 @@ static bool run_server(const char *engine, const char *directory, uint64_t end_m
     printf("# %u kills\n", kills);
     stores_close();
     server_process_end(&server, SIGTERM);
+    held_port_give_back(&port);
     return fine;
 }
 

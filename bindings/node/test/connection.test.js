@@ -23,7 +23,7 @@ async function open(t, url, options) {
 describe("connection", () => {
   let server, url;
   before(async () => {
-    server = await startServer({ eventstore: true, http: true, tikv: true }, "--sync", "never");
+    server = await startServer({ eventstore: true, http: true, tikv: true, restarts: true }, "--sync", "never");
     url = `esdb://admin:changeit@${server.eventstore}`;
   });
   after(() => server[Symbol.asyncDispose]());

@@ -377,7 +377,7 @@ eventTests("events in a directory", () => kvs.EventsClient.connect(`log:${join(d
 describe("events on kvs-server", () => {
   let server, url;
   before(async () => {
-    server = await startServer({ eventstore: true }, "--sync", "never");
+    server = await startServer({ eventstore: true, restarts: true }, "--sync", "never");
     url = `esdb://admin:changeit@${server.eventstore}`;
   });
   after(() => server[Symbol.asyncDispose]());

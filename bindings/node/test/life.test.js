@@ -14,7 +14,7 @@ const runScript = (text, ...args) => run(`const kvs = require(${JSON.stringify(P
 describe("life", () => {
   let server, url, events;
   before(async () => {
-    server = await startServer({ tikv: true, eventstore: true });
+    server = await startServer({ tikv: true, eventstore: true, restarts: true });
     url = `kvs://${server.address}`;
     events = `esdb://admin:changeit@${server.eventstore}`;
   });

@@ -1,4 +1,7 @@
 // A kvs-server for a test: on ports of the system's choice, in a folder of its own, gone at the end.
+//
+// One that restarts has ports that nobody else is given while it is away: a process beside it has bound them and does not
+// listen, as tests/held_port.h says. Node.js itself binds only what listens.
 "use strict";
 const { spawn } = require("node:child_process");
 const { mkdtempSync, readdirSync, readFileSync, rmSync } = require("node:fs");
@@ -7,6 +10,27 @@ const { join } = require("node:path");
 const { setImmediate: turn } = require("node:timers/promises");
 
 const program = join(process.env.KVS_BUILD_DIR ?? join(__dirname, "../build/meson"), "kvs-server");
+
+const HOLDER = `
+import socket, sys
+held = [socket.socket() for _ in range(int(sys.argv[1]))]
+for one in held:
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.bind(("127.0.0.1", 0))
+print(*("%s:%d" % one.getsockname() for one in held), flush=True)
+sys.stdin.read()
+`;
+
+// So many addresses, and the process that holds them.
+async function holdPorts(count) {
+  const holder = spawn("python3", ["-c", HOLDER, String(count)], { stdio: ["pipe", "pipe", "inherit"] });
+  let said = "";
+  for await (const text of holder.stdout) {
+    said += text;
+    if (said.endsWith("\n")) break;
+  }
+  return { holder, addresses: said.trim().split(" ") };
+}
 
 class Server {
   constructor(directory, own, args) {
@@ -50,16 +74,9 @@ class Server {
     );
   }
 
-  // Starts again at the addresses it had.
+  // Starts again at the addresses it had: for one that was started with `restarts`.
   async restart(signal = "SIGKILL") {
     await this.stop(signal);
-    this.args = [
-      "--addr", this.address,
-      ...(this.pd ? [`--tikv=${this.pd},${this.store},${this.status}`] : []),
-      ...(this.eventstore ? [`--eventstore=${this.eventstore}`] : []),
-      ...(this.http ? [`--http=${this.http}`] : []),
-      ...this.rest,
-    ];
     return this.start();
   }
 
@@ -78,22 +95,24 @@ class Server {
 
   async [Symbol.asyncDispose]() {
     if (this.process.exitCode === null && this.process.signalCode === null) await this.stop("SIGKILL");
+    this.holder?.stdin.end();
     if (this.own) rmSync(this.directory, { recursive: true, force: true });
   }
 }
 
 // startServer({ tikv: true }, "--engine", "memory")
-async function startServer({ tikv = false, eventstore = false, http = false } = {}, ...rest) {
+async function startServer({ tikv = false, eventstore = false, http = false, restarts = false } = {}, ...rest) {
   const directory = mkdtempSync(join(tmpdir(), "kvs-node-"));
+  const { holder, addresses } = restarts ? await holdPorts(6) : { addresses: Array(6).fill("127.0.0.1:0") };
   const args = [
-    "--addr", "127.0.0.1:0",
-    ...(tikv ? ["--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"] : []),
-    ...(eventstore ? ["--eventstore=127.0.0.1:0"] : []),
-    ...(http ? ["--http=127.0.0.1:0"] : []),
+    "--addr", addresses[0],
+    ...(tikv ? [`--tikv=${addresses.slice(1, 4).join()}`] : []),
+    ...(eventstore ? [`--eventstore=${addresses[4]}`] : []),
+    ...(http ? [`--http=${addresses[5]}`] : []),
     ...rest,
   ];
   const server = new Server(directory, true, args);
-  server.rest = rest;
+  server.holder = holder;
   return server.start();
 }
 

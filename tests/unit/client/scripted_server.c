@@ -1,6 +1,8 @@
 /* scripted_server.c: see scripted_server.h. */
 #include "scripted_server.h"
 
+#include "held_port.h"
+
 #include <arpa/inet.h>
 #include <assert.h>
 #include <poll.h>
@@ -33,8 +35,22 @@ static void *server_thread(void *arg)
     return NULL;
 }
 
+/* A port of its own, also for as long after its end as anybody may try to reach it. */
+static const struct held_port *next_port(void)
+{
+    static struct held_port ports[16];
+    static unsigned count;
+    struct held_port *port = &ports[count % 16];
+    if (count++ >= 16)
+        held_port_give_back(port);
+    held_port_take(port);
+    return port;
+}
+
 void scripted_server_start(struct scripted_server *server, script_fn *script)
 {
+    const struct held_port *port = next_port();
+    const int on = 1;
     *server = (struct scripted_server){
         .script = script,
         .limits = {.key_size_max = 8192,
@@ -47,13 +63,14 @@ void scripted_server_start(struct scripted_server *server, script_fn *script)
                    .in_flight_bytes_max = 64 << 20},
     };
     server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int status = bind(server->listener, (struct sockaddr *)&address, size);
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons(port->port),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int status = setsockopt(server->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    status |= bind(server->listener, (const struct sockaddr *)&address, sizeof address);
     status |= listen(server->listener, 16);
-    status |= getsockname(server->listener, (struct sockaddr *)&address, &size);
     assert(status == 0);
-    server->port = ntohs(address.sin_port);
+    server->port = port->port;
     snprintf(server->url, sizeof server->url, "kvs://127.0.0.1:%u", server->port);
     status = pthread_create(&server->thread, NULL, server_thread, server);
     assert(status == 0);

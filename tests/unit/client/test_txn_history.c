@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "held_port.h"
 #include "test.h"
 
 enum { ACCOUNTS = 12, THREADS = 4, TXNS = 60, MONEY = 1000, TOUCHED_MAX = 4, NOBODY = 0 };
@@ -347,21 +348,19 @@ static void test_on_a_server_that_restarts(void **state)
     struct worker workers[THREADS];
     struct txn_world world = {0};
     char addresses[256];
-    char store[64];
-    char pd[64];
+    struct held_port pd, store;
     directory_make(world.directory);
+    held_port_take(&pd);
+    held_port_take(&store);
+    snprintf(addresses, sizeof addresses, "%s,%s,127.0.0.1:0", pd.address, store.address);
     struct kvs_server_options options = {.size = sizeof options,
                                          .engine = "kvs",
                                          .directory = world.directory,
                                          .sync = KVS_SYNC_NEVER,
-                                         .tikv = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"};
+                                         .tikv = addresses};
     assert_int_equal(kvs_runtime_new(NULL, &world.runtime), 0);
     world.server = server_start(&options);
-    snprintf(world.url, sizeof world.url, "tikv://%s", kvs_server_pd_address(world.server));
-    snprintf(store, sizeof store, "%s", kvs_server_tikv_address(world.server));
-    snprintf(pd, sizeof pd, "%s", kvs_server_pd_address(world.server));
-    snprintf(addresses, sizeof addresses, "%s,%s,127.0.0.1:0", pd, store);
-    options.tikv = addresses;
+    snprintf(world.url, sizeof world.url, "tikv://%s", pd.address);
     world.client = txn_world_client(&world);
     kvs_txn_client *second = txn_world_client(&world);
     txn_world_split(&world, "acc04");
@@ -378,6 +377,8 @@ static void test_on_a_server_that_restarts(void **state)
     check_all(second);
     txn_world_close(second);
     txn_world_stop(&world);
+    held_port_give_back(&pd);
+    held_port_give_back(&store);
 }
 
 #ifdef KVS_FAULTS
