@@ -1,4 +1,4 @@
-/* tests/times.h: how much of the same a test does in which build. */
+/* tests/times.h: how much of the same a test does in which build, and how long it waits. */
 #ifndef TESTS_TIMES_H
 #define TESTS_TIMES_H
 
@@ -11,5 +11,9 @@
 #else
 #define TIMES(plain, asan, tsan) (plain)
 #endif
+
+/* For every time-out that a test is not about: however little of a machine it gets, the runner is
+ * to end it. The defaults of clients and servers are seconds. */
+#define PATIENT_MS 600000u
 
 #endif

@@ -20,7 +20,8 @@ class EventServer(Server):
     """With event streams on TCP and HTTP, in clear text."""
 
     def __init__(self, directory, *flags):
-        super().__init__(directory, "--eventstore=127.0.0.1:0", "--http=127.0.0.1:0", *flags)
+        patience = () if "--heartbeat-timeout" in flags else ("--heartbeat-timeout", "600")
+        super().__init__(directory, "--eventstore=127.0.0.1:0", "--http=127.0.0.1:0", *patience, *flags)
         # The lines that name the ports come right behind the one that tells readiness.
         deadline = time.monotonic() + SECONDS_MAX
         while (found := SERVED.search(self.log())) is None:

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "times.h"
 
 #define LAST_NUMBER 30
 
@@ -74,7 +75,7 @@ static int outcome(kvs_future *future)
 static kvs_events *try_open(kvs_runtime *runtime)
 {
     void *events = NULL;
-    struct kvs_events_options options = {.size = sizeof options, .timeout_ms = 5000};
+    struct kvs_events_options options = {.size = sizeof options, .timeout_ms = PATIENT_MS};
     char url[100];
     snprintf(url, sizeof url, "esdb://a:b@127.0.0.1:%u", server.port);
     kvs_future *future = kvs_events_open(runtime, url, &options);

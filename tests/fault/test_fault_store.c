@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "times.h"
 
 static kvs_server *server;
 static char url[64];
@@ -37,7 +38,7 @@ static int outcome(kvs_future *future)
 static kvs_store *try_open(kvs_runtime *runtime)
 {
     void *store = NULL;
-    struct kvs_store_options options = {.size = sizeof options, .timeout_ms = 5000};
+    struct kvs_store_options options = {.size = sizeof options, .timeout_ms = PATIENT_MS};
     kvs_future *future = kvs_store_open(runtime, url, &options);
     if (future != NULL && kvs_future_wait(future, -1) == 0)
         kvs_future_get_pointer(future, &store);
@@ -124,7 +125,7 @@ static void with_server(bool is_tikv)
     else
         snprintf(url, sizeof url, "kvs://%s", kvs_server_address(server));
     live_with_every_fault();
-    assert_int_equal(kvs_server_close(server, 1000), 0);
+    assert_int_equal(kvs_server_close(server, PATIENT_MS), 0);
     rmdir(directory);
 }
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "times.h"
 
 #define ALLOCATIONS_MAX 5000u
 
@@ -38,7 +39,7 @@ static int outcome(kvs_future *future)
 static kvs_txn_client *try_open(kvs_runtime *runtime)
 {
     void *client = NULL;
-    struct kvs_store_options options = {.size = sizeof options, .timeout_ms = 5000};
+    struct kvs_store_options options = {.size = sizeof options, .timeout_ms = PATIENT_MS};
     kvs_future *future = kvs_txn_client_open(runtime, url, &options);
     if (future != NULL && kvs_future_wait(future, -1) == 0)
         kvs_future_get_pointer(future, &client);
@@ -189,7 +190,7 @@ static void test_tikv(void **state)
     assert_int_equal(kvs_server_open(&options, &server, NULL), 0);
     snprintf(url, sizeof url, "tikv://%s", kvs_server_pd_address(server));
     live_with_faults(3); /* what connects is swept by fault-store */
-    assert_int_equal(kvs_server_close(server, 1000), 0);
+    assert_int_equal(kvs_server_close(server, PATIENT_MS), 0);
     rmdir(directory);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "test.h"
+#include "times.h"
 
 static const struct events_kind *kind;
 static kvs_runtime *runtime;
@@ -45,7 +46,14 @@ static int setup(void **state)
 {
     (void)state;
     assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
-    kvs_future *future = kvs_events_open(runtime, kind->url, NULL);
+    const struct kvs_events_options options = {.size = sizeof options,
+                                               .timeout_ms = PATIENT_MS,
+                                               .connect_timeout_ms = PATIENT_MS,
+                                               .attempt_timeout_ms = PATIENT_MS,
+                                               .heartbeat_timeout_ms = PATIENT_MS,
+                                               .gossip_timeout_ms = PATIENT_MS};
+    bool is_remote = strncmp(kind->url, "esdb", 4) == 0;
+    kvs_future *future = kvs_events_open(runtime, kind->url, is_remote ? &options : NULL);
     events = (kvs_events *)(uintptr_t)pointer_of(future);
     kvs_future_free(future);
     return 0;

@@ -2,6 +2,7 @@
 #include "events_served.h"
 
 #include "events_contract.h"
+#include "times.h"
 #include "unit/net/certificates.h"
 
 #include <kvs/server.h>
@@ -27,6 +28,7 @@ static int serve_and_run(enum events_way way, const char *directory)
         .tls_key = tls ? certificate_path("server.key") : NULL,
         .eventstore = "127.0.0.1:0",
         .http = "127.0.0.1:0",
+        .heartbeat_timeout_ms = PATIENT_MS,
     };
     if (kvs_server_open(&options, &server, &why) != 0) {
         fprintf(stderr, "the server does not open: %s\n", why != NULL ? why : "");
@@ -42,7 +44,7 @@ static int serve_and_run(enum events_way way, const char *directory)
              way == EVENTS_BY_TCP ? http_port : "");
     const struct events_kind kind = {.url = url, .has_groups = true};
     int status = events_contract_main(&kind);
-    return kvs_server_close(server, 1000) == 0 ? status : 1;
+    return kvs_server_close(server, PATIENT_MS) == 0 ? status : 1;
 }
 
 int events_served_main(enum events_way way)

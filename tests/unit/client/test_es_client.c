@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "test.h"
+#include "times.h"
 
 static kvs_runtime *runtime;
 static struct scripted_server server;
@@ -53,8 +54,16 @@ static int open_url(const char *url, const struct kvs_events_options *options,
 
 static kvs_events *open_good(const char *rest, const struct kvs_events_options *options)
 {
+    static const struct kvs_events_options patient = {.size = sizeof patient,
+                                                      .timeout_ms = PATIENT_MS,
+                                                      .connect_timeout_ms = PATIENT_MS,
+                                                      .attempt_timeout_ms = PATIENT_MS,
+                                                      .heartbeat_timeout_ms = PATIENT_MS,
+                                                      .gossip_timeout_ms = PATIENT_MS};
     kvs_events *events;
     char message[400];
+    if (options == NULL)
+        options = &patient;
     if (open_url(es_script_url(&server, rest), options, &events, message) != 0)
         fail_msg("%s", message);
     return events;
@@ -611,13 +620,15 @@ static void test_deadlines_and_cancelling(void **state)
     scripted_server_stop(&server);
 }
 
+/* What comes after the first: an answer that came too late for its attempt is not the last. */
 static void script_answers_second_attempt(struct scripted_server *self, unsigned number)
 {
-    struct es_frame first, second;
-    if (es_script_greet(self) && es_script_read(self, &first) && es_script_read(self, &second))
-        answer_any(self, &second);
+    struct es_frame first, later;
     (void)number;
-    script_read_to_end(self);
+    if (!es_script_greet(self) || !es_script_read(self, &first))
+        return;
+    while (es_script_read(self, &later))
+        answer_any(self, &later);
 }
 
 static void test_a_read_without_an_answer_is_asked_again(void **state)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "test.h"
+#include "times.h"
 
 /* --- HTTP --------------------------------------------------------------------------------------
  */
@@ -159,7 +160,13 @@ static void test_a_cluster_is_found(void **state)
     /* Nobody listens on port 1. */
     snprintf(url, sizeof url, "esdb+discover://127.0.0.1:1,127.0.0.1:%u?discoveryInterval=5",
              seed.port);
-    kvs_future *future = kvs_events_open(runtime, url, NULL);
+    const struct kvs_events_options options = {.size = sizeof options,
+                                               .timeout_ms = PATIENT_MS,
+                                               .connect_timeout_ms = PATIENT_MS,
+                                               .attempt_timeout_ms = PATIENT_MS,
+                                               .heartbeat_timeout_ms = PATIENT_MS,
+                                               .gossip_timeout_ms = PATIENT_MS};
+    kvs_future *future = kvs_events_open(runtime, url, &options);
     assert_int_equal(kvs_future_wait(future, -1), 0);
     assert_int_equal(kvs_future_get_pointer(future, &events), 0);
     kvs_future_free(future);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "test.h"
+#include "times.h"
 
 static kvs_runtime *runtime;
 static struct scripted_server server;
@@ -115,7 +116,13 @@ static int teardown(void **state)
 static void begin(script_fn *script)
 {
     scripted_server_start(&server, script);
-    kvs_future *future = kvs_events_open(runtime, es_script_url(&server, ""), NULL);
+    const struct kvs_events_options options = {.size = sizeof options,
+                                               .timeout_ms = PATIENT_MS,
+                                               .connect_timeout_ms = PATIENT_MS,
+                                               .attempt_timeout_ms = PATIENT_MS,
+                                               .heartbeat_timeout_ms = PATIENT_MS,
+                                               .gossip_timeout_ms = PATIENT_MS};
+    kvs_future *future = kvs_events_open(runtime, es_script_url(&server, ""), &options);
     void *pointer = NULL;
     assert_int_equal(kvs_future_wait(future, -1), 0);
     assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);

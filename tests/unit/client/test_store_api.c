@@ -14,7 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "held_port.h"
 #include "test.h"
+#include "times.h"
 
 enum target_kind {
     TARGET_MEMORY,
@@ -48,6 +50,10 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 static kvs_store *open_url(struct target *target)
 {
     struct kvs_store_options options = {.size = sizeof options, .sync = KVS_SYNC_NEVER};
+    if (target->kind >= TARGET_KVS) { /* in process a deadline is another way */
+        options.connect_timeout_ms = PATIENT_MS;
+        options.timeout_ms = PATIENT_MS;
+    }
     bool many = target->kind == TARGET_KVS_MANY || target->kind == TARGET_TIKV_MANY;
     options.connections = many ? 3 : 1;
     kvs_future *future = kvs_store_open(target->runtime, target->url, &options);
@@ -119,10 +125,10 @@ static int target_teardown(void **state)
     kvs_future_free(future);
     kvs_runtime_free(target->runtime);
     if (target->front != NULL)
-        error |= kvs_server_close(target->front, 1000);
+        error |= kvs_server_close(target->front, PATIENT_MS);
     target->front = NULL;
     if (target->server != NULL)
-        error |= kvs_server_close(target->server, 1000);
+        error |= kvs_server_close(target->server, PATIENT_MS);
     target->server = NULL;
     nftw(target->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     return error;
@@ -678,7 +684,10 @@ static void test_polled(void **state)
         return; /* its directory is in use; memory: takes the same way */
     kvs_runtime *runtime;
     assert_int_equal(kvs_runtime_new_polled(NULL, &runtime), 0);
-    kvs_future *future = kvs_store_open(runtime, target->url, NULL);
+    const struct kvs_store_options options = {
+        .size = sizeof options, .connect_timeout_ms = PATIENT_MS, .timeout_ms = PATIENT_MS};
+    kvs_future *future =
+        kvs_store_open(runtime, target->url, target->kind >= TARGET_KVS ? &options : NULL);
     kvs_store *store = NULL;
     for (int step = 0; step < 4; step++) {
         while (!kvs_future_is_ready(future)) {
@@ -706,15 +715,14 @@ static void test_server_restarts(void **state)
     struct target *target = *state;
     struct kvs_server_options options = {
         .size = sizeof options, .engine = "kvs", .directory = target->directory, .threads = 2};
-    char address[64];
+    struct held_port port;
     kvs_server *server;
     char *message = NULL;
-    options.address = "127.0.0.1:0";
+    held_port_take(&port);
+    options.address = port.address;
     if (kvs_server_open(&options, &server, &message) != 0)
         fail_msg("%s", message);
-    snprintf(address, sizeof address, "%s", kvs_server_address(server));
-    options.address = address;
-    snprintf(target->url, sizeof target->url, "kvs://%s", address);
+    snprintf(target->url, sizeof target->url, "kvs://%s", port.address);
     kvs_store *store = open_url(target);
 
     enum { COUNT = 4000 };
@@ -724,7 +732,7 @@ static void test_server_restarts(void **state)
         futures[i] = kvs_store_set(store, key_of(text, sizeof text, i), kvs_slice_of("v"));
         if (i % (COUNT / 4) != COUNT / 8)
             continue;
-        assert_int_equal(kvs_server_close(server, 30000), 0);
+        assert_int_equal(kvs_server_close(server, PATIENT_MS), 0);
         if (kvs_server_open(&options, &server, &message) != 0)
             fail_msg("%s", message);
     }
@@ -734,7 +742,8 @@ static void test_server_restarts(void **state)
     assert_int_equal(number_of(kvs_store_count(store, none, none)), COUNT);
     free(futures);
     assert_int_equal(wait_and_free(kvs_store_close(store)), 0);
-    assert_int_equal(kvs_server_close(server, 1000), 0);
+    assert_int_equal(kvs_server_close(server, PATIENT_MS), 0);
+    held_port_give_back(&port);
 }
 
 static struct target memory_target = {.kind = TARGET_MEMORY, .loops = 2};

@@ -18,7 +18,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "held_port.h"
 #include "test.h"
+#include "times.h"
 
 #define KEYS 300u
 #define TEXT 16u
@@ -56,7 +58,11 @@ static int wait_and_free(kvs_future *future)
 
 static kvs_store *open_store(const char *url, int expected, const char *said)
 {
-    const struct kvs_store_options options = {.size = sizeof options, .connect_timeout_ms = 3000};
+    const struct kvs_store_options options = {
+        .size = sizeof options,
+        .connect_timeout_ms = expected == 0 ? PATIENT_MS : 3000,
+        .timeout_ms = PATIENT_MS,
+    };
     kvs_future *future = kvs_store_open(world.runtime, url, &options);
     void *store = NULL;
     int error = kvs_future_wait(future, -1);
@@ -471,23 +477,23 @@ static void test_deadline(void **state)
 static void test_server_restarts(void **state)
 {
     (void)state;
-    char directory[64], pd[64], tikv[64], addresses[200];
+    char directory[64], addresses[200];
+    struct held_port pd, tikv;
     directory_make(directory);
+    held_port_take(&pd);
+    held_port_take(&tikv);
     start(false);
     stop();
     struct kvs_server_options options = {.size = sizeof options,
                                          .engine = "kvs",
                                          .directory = directory,
                                          .sync = KVS_SYNC_NEVER,
-                                         .tikv = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"};
+                                         .tikv = addresses};
     char url[128];
     assert_int_equal(kvs_runtime_new(NULL, &world.runtime), 0);
+    snprintf(addresses, sizeof addresses, "%s,%s,127.0.0.1:0", pd.address, tikv.address);
+    snprintf(url, sizeof url, "tikv://%s", pd.address);
     world.server = server_start(&options);
-    snprintf(pd, sizeof pd, "%s", kvs_server_pd_address(world.server));
-    snprintf(tikv, sizeof tikv, "%s", kvs_server_tikv_address(world.server));
-    snprintf(addresses, sizeof addresses, "%s,%s,127.0.0.1:0", pd, tikv);
-    snprintf(url, sizeof url, "tikv://%s", pd);
-    options.tikv = addresses;
     world.store = open_store(url, 0, NULL);
     kvs_future *futures[3][KEYS];
     for (unsigned round = 0; round < 3; round++) {
@@ -505,6 +511,8 @@ static void test_server_restarts(void **state)
     }
     run_model(100);
     stop();
+    held_port_give_back(&pd);
+    held_port_give_back(&tikv);
     directory_remove(directory);
 }
 

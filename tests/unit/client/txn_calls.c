@@ -334,7 +334,7 @@ static void test_pessimistic_locks(void **state)
     kvs_future_free(put);
     assert_int_equal(wait_free(kvs_txn_put(other, text("q2"), text("b"))), 0);
     kvs_slice q1 = text("q1");
-    kvs_future *lock = kvs_txn_lock(other, &q1, 1, 10000); /* waits */
+    kvs_future *lock = kvs_txn_lock(other, &q1, 1, INT32_MAX); /* waits */
     assert_int_equal(wait_free(kvs_txn_put(holder, text("q1"), text("h"))), 0);
     assert_false(kvs_future_is_ready(lock));
     assert_int_equal(wait_free(kvs_txn_commit(holder)), 0);
@@ -428,8 +428,8 @@ static void test_deadlock(void **state)
     kvs_txn *b = begin(true);
     assert_int_equal(wait_free(kvs_txn_lock(a, &d1, 1, 0)), 0);
     assert_int_equal(wait_free(kvs_txn_lock(b, &d2, 1, 0)), 0);
-    kvs_future *a_waits = kvs_txn_lock(a, &d2, 1, 10000);
-    kvs_future *b_waits = kvs_txn_lock(b, &d1, 1, 10000);
+    kvs_future *a_waits = kvs_txn_lock(a, &d2, 1, INT32_MAX);
+    kvs_future *b_waits = kvs_txn_lock(b, &d1, 1, INT32_MAX);
     int b_error = 0;
     int a_error = 0;
     while (!kvs_future_is_ready(a_waits) && !kvs_future_is_ready(b_waits))
@@ -691,7 +691,7 @@ static void test_dead_in_asynchronous_commit(void **state)
         assert_int_equal(ghost_prewrite(world.client, &ghost, "v2", "new"), 0);
         if (i == 0)
             assert_int_equal(ghost_prewrite(world.client, &ghost, "v3", "new"), 0);
-        wait_free(kvs_future_delay(world.runtime, 5)); /* its time is over */
+        ghost_outlive(world.client, &ghost);
         expect_now("v2", "new");
         expect_now("v1", "new");
         expect_now("v3", "new");
@@ -769,7 +769,7 @@ static void test_dead_with_pessimistic_locks(void **state)
     ghost.for_update_ts = ghost.start_ts;
     assert_int_equal(ghost_lock(world.client, &ghost, "u1"), 0);
     assert_int_equal(ghost_lock(world.client, &ghost, "u2"), 0);
-    wait_free(kvs_future_delay(world.runtime, 5));
+    ghost_outlive(world.client, &ghost);
     kvs_txn *txn = begin(true);
     /* However long it would wait for a living one. */
     kvs_slice key = text("u2");
@@ -795,7 +795,7 @@ static void test_cleanup_and_gc(void **state)
     ghost.ttl_ms = 1;
     assert_int_equal(ghost_prewrite(world.client, &ghost, "e1", "x"), 0);
     assert_int_equal(ghost_prewrite(world.client, &ghost, "e2", "x"), 0);
-    wait_free(kvs_future_delay(world.runtime, 5));
+    ghost_outlive(world.client, &ghost);
     uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
     assert_int_equal(wait_number(kvs_txn_cleanup_locks(world.client, text("e"), text("f"), now)),
                      2);

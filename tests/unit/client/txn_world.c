@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "test.h"
+#include "times.h"
 
 kvs_slice text(const char *string)
 {
@@ -19,8 +20,9 @@ kvs_slice text(const char *string)
 
 static kvs_txn_client *open_client(kvs_runtime *runtime, const char *url)
 {
-    const struct kvs_store_options options = {
-        .size = sizeof options, .connect_timeout_ms = 3000, .sync = KVS_SYNC_NEVER};
+    struct kvs_store_options options = {.size = sizeof options, .sync = KVS_SYNC_NEVER};
+    if (strncmp(url, "tikv:", 5) == 0) /* in process a call with a time-out is another way */
+        options.connect_timeout_ms = options.timeout_ms = PATIENT_MS;
     kvs_future *future = kvs_txn_client_open(runtime, url, &options);
     void *client = NULL;
     if (kvs_future_wait(future, -1) != 0)
@@ -264,7 +266,7 @@ static void ghost_run(struct task *task)
     struct txn_call *txn_call =
         txn_call_new(call->shard->transport, call->kind, &ghost_methods, call);
     txn_call->key = call->key;
-    txn_call->deadline_ms = shard_now_ms(call->shard) + 30000;
+    txn_call->deadline_ms = shard_now_ms(call->shard) + PATIENT_MS;
     txn_call_start(txn_call);
 }
 
@@ -300,6 +302,14 @@ int ghost_commit(kvs_txn_client *client, const struct ghost *ghost, const char *
     struct ghost_call call = {
         .ghost = ghost, .kind = TXN_COMMIT, .key = text(key), .commit_ts = commit_ts};
     return ghost_send(client, &call);
+}
+
+void ghost_outlive(kvs_txn_client *client, const struct ghost *ghost)
+{
+    uint64_t end_ms = (ghost->start_ts >> KVS_TXN_TS_LOGICAL_BITS) + ghost->ttl_ms + 1;
+    while ((uint64_t)wait_number(kvs_txn_current_timestamp(client)) >> KVS_TXN_TS_LOGICAL_BITS <=
+           end_ms)
+        wait_free(kvs_future_delay(client->runtime, 1));
 }
 
 uint64_t lock_life_ms(kvs_txn_client *client, const char *primary, uint64_t start_ts)

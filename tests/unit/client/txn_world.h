@@ -60,6 +60,8 @@ int ghost_prewrite(kvs_txn_client *client, const struct ghost *ghost, const char
 int ghost_lock(kvs_txn_client *client, const struct ghost *ghost, const char *key);
 int ghost_commit(kvs_txn_client *client, const struct ghost *ghost, const char *key,
                  uint64_t commit_ts);
+/* Until its locks have lived, by the clock of timestamps: it goes in the kernel's ticks. */
+void ghost_outlive(kvs_txn_client *client, const struct ghost *ghost);
 /* How long the lock of a transaction's primary lives, from its start, in ms; 0: it is not there. */
 uint64_t lock_life_ms(kvs_txn_client *client, const char *primary, uint64_t start_ts);
 

@@ -14,8 +14,6 @@
 
 #include "test.h"
 
-#define WAIT_MS 30000 /* longer than anything takes: only a hanging server meets it */
-
 void es_peer_connect(struct es_peer *peer, const char *address)
 {
     *peer = (struct es_peer){.next_id = 1};
@@ -115,7 +113,7 @@ struct es_id es_peer_ask_write(struct es_peer *peer, const char *stream, int64_t
 static ssize_t receive(struct es_peer *peer)
 {
     struct pollfd readable = {.fd = peer->descriptor, .events = POLLIN};
-    assert_int_equal(poll(&readable, 1, WAIT_MS), 1);
+    assert_int_equal(poll(&readable, 1, -1), 1); /* the runner bounds the time */
     if (peer->taken > 0) {
         buf_consume(&peer->in, peer->taken);
         peer->taken = 0;

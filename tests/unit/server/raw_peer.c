@@ -12,8 +12,6 @@
 
 #include "test.h"
 
-#define WAIT_MS 30000 /* longer than anything takes: only a hanging server meets it */
-
 void raw_peer_connect(struct raw_peer *peer, const char *address)
 {
     *peer = (struct raw_peer){.next_id = 1};
@@ -72,7 +70,7 @@ uint32_t raw_peer_ask(struct raw_peer *peer, const kvs_op *op, uint32_t credit)
 static ssize_t receive(struct raw_peer *peer)
 {
     struct pollfd readable = {.fd = peer->descriptor, .events = POLLIN};
-    assert_int_equal(poll(&readable, 1, WAIT_MS), 1);
+    assert_int_equal(poll(&readable, 1, -1), 1); /* the runner bounds the time */
     if (peer->taken > 0) {
         buf_consume(&peer->in, peer->taken);
         peer->taken = 0;

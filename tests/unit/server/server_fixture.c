@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "test.h"
+#include "times.h"
 
 kvs_server *server_start(const struct kvs_server_options *options)
 {
@@ -18,6 +19,8 @@ kvs_server *server_start(const struct kvs_server_options *options)
         filled.engine = "memory";
     if (filled.threads == 0)
         filled.threads = 2;
+    if (filled.heartbeat_timeout_ms == 0)
+        filled.heartbeat_timeout_ms = PATIENT_MS;
     kvs_server *server = NULL;
     char *message = NULL;
     int error = kvs_server_open(&filled, &server, &message);
@@ -28,7 +31,7 @@ kvs_server *server_start(const struct kvs_server_options *options)
 
 void server_stop(kvs_server *server)
 {
-    assert_int_equal(kvs_server_close(server, 30000), 0);
+    assert_int_equal(kvs_server_close(server, PATIENT_MS), 0);
 }
 
 void directory_make(char path[64])

@@ -35,6 +35,30 @@ static int end(void **state)
     return 0;
 }
 
+static kvs_server *patient_server;
+
+/* For the tests of time. */
+static int begin_impatient(void **state)
+{
+    (void)state;
+    const struct kvs_server_options options = {.eventstore = "127.0.0.1:0",
+                                               .http = "127.0.0.1:0",
+                                               .insecure = true,
+                                               .heartbeat_interval_ms = 1000,
+                                               .heartbeat_timeout_ms = 1000};
+    patient_server = server;
+    server = server_start(&options);
+    return 0;
+}
+
+static int end_impatient(void **state)
+{
+    (void)state;
+    server_stop(server);
+    server = patient_server;
+    return 0;
+}
+
 static void connect_peer(struct es_peer *peer)
 {
     es_peer_connect(peer, kvs_server_eventstore_address(server));
@@ -502,6 +526,8 @@ static void pages(void **state)
     page_says("/streams/s", "404 ", "");
 }
 
+#define IMPATIENT(test) cmocka_unit_test_setup_teardown(test, begin_impatient, end_impatient)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,8 +541,8 @@ int main(void)
         cmocka_unit_test(cut_connections_are_cleaned_up),
         cmocka_unit_test(events_over_the_limits_are_refused),
         cmocka_unit_test(pages_are_bounded_in_bytes),
-        cmocka_unit_test(those_who_hang_cost_little),
-        cmocka_unit_test(the_silent_are_asked_and_closed),
+        IMPATIENT(those_who_hang_cost_little),
+        IMPATIENT(the_silent_are_asked_and_closed),
         cmocka_unit_test(pages),
         cmocka_unit_test(slow_subscribers_cost_little),
         cmocka_unit_test(subscriptions_take_turns),

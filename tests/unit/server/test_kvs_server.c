@@ -319,10 +319,16 @@ static void idle_connections_are_closed(void **state)
 {
     (void)state;
     kvs_server *server = server_start(&(struct kvs_server_options){.idle_timeout_ms = 100});
-    struct raw_peer peer;
-    raw_peer_open(&peer, kvs_server_address(server));
-    raw_peer_read_end(&peer);
-    raw_peer_close(&peer);
+    const struct wire_client_hello hello = {.version_min = 1, .version_max = 1};
+    for (unsigned i = 0; i < 2; i++) { /* without a hello, too */
+        struct raw_peer peer;
+        raw_peer_connect(&peer, kvs_server_address(server));
+        if (i == 0)
+            assert_int_equal(wire_client_hello_encode(&hello, &peer.out), 0);
+        send_what_is_taken(&peer);
+        raw_peer_read_end(&peer);
+        raw_peer_close(&peer);
+    }
     server_stop(server);
 }
 

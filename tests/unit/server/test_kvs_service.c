@@ -264,9 +264,10 @@ static void scans_end_early(void **state)
     op.timeout_ms = 50;
     uint32_t id = raw_peer_ask(&peer, &op, 100);
     raw_peer_flush(&peer);
-    assert_true(raw_peer_frame(&peer, &frame));
-    assert_true(raw_peer_frame(&peer, &frame));
-    assert_int_equal(frame.id, id);
+    do { /* perhaps with a page before */
+        assert_true(raw_peer_frame(&peer, &frame));
+        assert_int_equal(frame.id, id);
+    } while (frame.status == 0);
     assert_int_equal(frame.status, KVS_ERR_TIMEOUT);
     assert_int_equal(raw_peer_ping(&peer), 0);
 }

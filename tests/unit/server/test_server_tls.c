@@ -16,13 +16,15 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "times.h"
 
 #define ANY_PORTS "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"
 #define LARGE (3u << 20)
 
 static kvs_runtime *runtime;
 
-static kvs_server *start(bool mutual, const char *name)
+/* handshake_ms: 0: the default */
+static kvs_server *start_with(bool mutual, const char *name, uint32_t handshake_ms)
 {
     char certificate[32];
     char key[32];
@@ -33,9 +35,14 @@ static kvs_server *start(bool mutual, const char *name)
         .tls_certificate = certificate_path(certificate),
         .tls_key = certificate_path(key),
         .tls_ca = mutual ? certificate_path("ca.pem") : NULL,
-        .slow_timeout_ms = 400,
+        .slow_timeout_ms = handshake_ms,
     };
     return server_start(&options);
+}
+
+static kvs_server *start(bool mutual, const char *name)
+{
+    return start_with(mutual, name, 0);
 }
 
 /* Who the client trusts and is; NULL, both: no TLS. */
@@ -49,7 +56,8 @@ static int open_store(const char *scheme, const char *address, const struct iden
     char url[128];
     char certificate[32];
     char key[32];
-    struct kvs_store_options options = {.size = sizeof options, .connect_timeout_ms = 30000};
+    struct kvs_store_options options = {
+        .size = sizeof options, .connect_timeout_ms = PATIENT_MS, .timeout_ms = PATIENT_MS};
     snprintf(url, sizeof url, "%s://%s", scheme, address);
     if (who->ca != NULL)
         options.tls_ca = certificate_path(who->ca);
@@ -330,7 +338,7 @@ static struct buf client_hello(enum tls_protocol protocol)
 static void test_slow_handshakes_end(void **state)
 {
     (void)state;
-    kvs_server *server = start(true, "server");
+    kvs_server *server = start_with(true, "server", 1000);
     const char *addresses[] = {kvs_server_address(server), kvs_server_pd_address(server),
                                kvs_server_tikv_address(server),
                                kvs_server_tikv_status_address(server)};

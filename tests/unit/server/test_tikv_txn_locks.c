@@ -3,6 +3,7 @@
 #include "unit/server/txn_calls.h"
 
 #include "test.h"
+#include "times.h"
 
 /* --- what became of a transaction --------------------------------------------------------------
  */
@@ -413,11 +414,11 @@ static void test_a_wait_blocks_no_other(void **state)
     FREE(lock_call(&waiter));
     peer_stream(peer);
     lock_fill(&waiter, "a", NULL, 200);
-    waiter.request.wait_timeout = 1000;
+    waiter.request.wait_timeout = PATIENT_MS;
     waiter.request.for_update_ts = TS(500);
     send_lock(&waiter, 1); /* waits for the holder */
     lock_fill(&circle, "b", NULL, 100);
-    circle.request.wait_timeout = 1000;
+    circle.request.wait_timeout = PATIENT_MS;
     circle.request.for_update_ts = TS(500);
     send_lock(&circle, 2); /* would close the circle */
     Tikvpb__BatchCommandsResponse *answers = expect_answer(2);
@@ -467,7 +468,7 @@ static void test_waits_end_with_the_server(void **state)
     FREE(lock_call(&lock));
     peer_stream(peer);
     lock_fill(&lock, "a", NULL, 200);
-    lock.request.wait_timeout = 1000;
+    lock.request.wait_timeout = PATIENT_MS;
     send_lock(&lock, 1);
     lock_fill(&lock, "b", NULL, 200);
     send_lock(&lock, 2);
