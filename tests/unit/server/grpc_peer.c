@@ -44,6 +44,7 @@ void grpc_peer_open(struct grpc_peer *peer, const char *address)
     assert_int_equal(connect(peer->descriptor, (struct sockaddr *)&to, size), 0);
     assert_int_equal(fcntl(peer->descriptor, F_SETFL, O_NONBLOCK), 0);
     assert_int_equal(grpc_conn_new_client(&config, clock_now_ms(), &peer->conn), 0);
+    grpc_peer_turn(peer, 0); /* how it begins: the port waits for that for seconds only */
 }
 
 void grpc_peer_close(struct grpc_peer *peer)

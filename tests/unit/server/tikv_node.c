@@ -234,6 +234,8 @@ static void on_end(struct grpc_call *call, const struct grpc_status *status)
              (const char *)status->message.data);
 }
 
+static void write_some(struct tikv_peer *peer);
+
 static const struct grpc_events peer_events = {.on_message = on_message, .on_end = on_end};
 
 struct tikv_peer *peer_connect(struct tikv_node *node)
@@ -252,6 +254,7 @@ struct tikv_peer *peer_connect(struct tikv_node *node)
     const struct grpc_config config = {.events = &peer_events};
     assert_int_equal(grpc_conn_new_client(&config, clock_now_ms(), &peer->conn), 0);
     fcntl(peer->descriptor, F_SETFL, O_NONBLOCK);
+    write_some(peer); /* how it begins: the port waits for that for seconds only */
     return peer;
 }
 
