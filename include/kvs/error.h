@@ -59,6 +59,9 @@ extern "C" {
     X(LOCK_LOST, -29, "the transaction took too long and was rolled back by others",            \
       KVS_ERROR_FLAG_RETRY_TXN)                                                                 \
     X(TXN_TOO_LARGE, -30, "the transaction writes too much", KVS_ERROR_FLAG_MISUSE)             \
+    X(TXN_TOO_OLD, -31,                                                                         \
+      "garbage collection has passed the timestamp: what was visible then may be gone",         \
+      KVS_ERROR_FLAG_RETRY_TXN)                                                                 \
     X(WRONG_EXPECTED_VERSION, -40, "the stream is not at the expected version", 0)              \
     X(NO_STREAM, -41, "no such stream", 0)                                                      \
     X(STREAM_DELETED, -42, "the stream was deleted for good", 0)                                \

@@ -148,9 +148,9 @@ kvs_future *kvs_txn_lock(kvs_txn *txn, const kvs_slice *keys, size_t count, int3
 
 /*
  * Commits. The number is the commit timestamp, 0 when nothing was written. After any error but
- * OUTCOME_UNKNOWN nothing has been written. WRITE_CONFLICT, ALREADY_EXISTS,
- * LOCK_LOST, TXN_TOO_LARGE, TIMEOUT; OUTCOME_UNKNOWN exactly when the deciding request was sent and
- * not answered. Every call after it is INVALID_ARGUMENT.
+ * OUTCOME_UNKNOWN nothing has been written. WRITE_CONFLICT, ALREADY_EXISTS, LOCK_LOST,
+ * TXN_TOO_OLD, TXN_TOO_LARGE, TIMEOUT; OUTCOME_UNKNOWN exactly when the deciding request was sent
+ * and not answered. Every call after it is INVALID_ARGUMENT.
  */
 kvs_future *kvs_txn_commit(kvs_txn *txn);
 /* Ready when the locks are given back; or when the time is over: then they end by themselves. */
@@ -218,10 +218,11 @@ int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_
 /*
  * Gives up what only reads before `safe_point` can see: ends all older transactions' locks, then
  * has old versions removed: a TiKV cluster does so by itself, later; in process it is done when the
- * future is ready. The number is the safe point that holds, at most `safe_point` (another one's
- * reads may hold it back). Whoever keeps data in TiKV without TiDB has to call it now and then.
- * One that is still to come: INVALID_ARGUMENT. A snapshot or transaction that is older may miss
- * what was removed from then on, without an error: end those before.
+ * future is ready. The number is the safe point that holds (another one's may be higher; another
+ * one's reads may hold it back). Whoever keeps data in TiKV without TiDB has to call it now and
+ * then. One that is still to come: INVALID_ARGUMENT. In process, reads, locks and commits of
+ * snapshots and transactions that are older end in TXN_TOO_OLD from then on; of a cluster they may
+ * miss what was removed, without an error: end those before.
  */
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point);
 /* Ends the locks of dead transactions that began at or before `timestamp`, as a read that meets

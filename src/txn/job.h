@@ -27,6 +27,8 @@ struct txn_node {
     uint32_t wait_max_ms;
     uint32_t value_size_max;
     uint64_t dead_before_ts;
+    bool refuses_old;
+    _Atomic uint64_t safe_point; /* raised before anything is removed */
     struct pending_table pending;
     struct wait_room room;
     struct latches latches;
@@ -111,6 +113,15 @@ static inline bool job_is_newest_below(struct txn_job *job, struct engine_view *
     return newest_is_below(&job->node->newest, view, record_key_slice(key), ts);
 }
 
+/* May something have been removed that a transaction or a read of this timestamp has to see? Asked
+ * in a view: what that does not show any more was removed after the safe point had been raised. */
+static inline bool node_is_past(const struct txn_node *node, uint64_t ts)
+{
+    return node->refuses_old &&
+           /* acquire: pairs with the raise, whose removals the view may show. */
+           ts < atomic_load_explicit(&node->safe_point, memory_order_acquire);
+}
+
 /* A rollback record, or the mark on the commit that stands in its place. `outcome` is that of the
  * key and start_ts, and says UNKNOWN. */
 int job_put_rollback(struct txn_job *job, struct record_key *key, uint64_t start_ts,
@@ -171,6 +182,6 @@ void txn_read_set_waited(struct txn_command *command);
 /* Their keys; none when it should not wait. 0 or NO_MEMORY. */
 int txn_read_hidden_keys(struct txn_command *command, kvs_slice **ret_keys, uint32_t *ret_count);
 /* R4: 0, ENGINE_WOULD_BLOCK or an error. */
-int txn_read_run(struct txn_command *command, struct engine_view *view);
+int txn_read_run(struct txn_node *node, struct txn_command *command, struct engine_view *view);
 
 #endif

@@ -456,13 +456,14 @@ static bool job_submit(struct txn_node *node, struct txn_command *command,
 
 struct pool_read {
     struct engine_read read;
+    struct txn_node *node;
     struct txn_command *command;
 };
 
 static int read_on_pool(struct engine_read *read, struct engine_view *view)
 {
     struct pool_read *mine = CONTAINER_OF(read, struct pool_read, read);
-    return txn_read_run(mine->command, view);
+    return txn_read_run(mine->node, mine->command, view);
 }
 
 static void read_on_done(struct task *task)
@@ -535,6 +536,7 @@ static void read_submit(struct txn_node *node, struct txn_command *command)
         command_fail(command, error);
         return;
     }
+    mine->node = node;
     mine->command = command;
     mine->read.op = (struct op){.task.run = read_on_done, .loop = command->op.loop};
     mine->read.run = read_on_pool;
@@ -554,7 +556,7 @@ bool txn_answer(struct txn_node *node, struct txn_command *command)
     if (error == 0)
         error = engine_view_begin(node->engine, NULL, false, &view);
     if (error == 0) {
-        error = txn_read_run(command, &view);
+        error = txn_read_run(node, command, &view);
         engine_view_end(&view);
     }
     if (error == ENGINE_WOULD_BLOCK)
@@ -576,7 +578,7 @@ bool txn_answer_in(struct txn_node *node, struct txn_view *view, struct txn_comm
     if (error == 0 && txn_read_should_wait(command))
         return false;
     if (error == 0)
-        error = txn_read_run(command, &view->view);
+        error = txn_read_run(node, command, &view->view);
     if (error == ENGINE_WOULD_BLOCK)
         return false;
     command->op.error = error;
@@ -680,6 +682,8 @@ int txn_node_new(struct engine *engine, const struct txn_node_options *options,
     node->value_size_max =
         options->value_size_max > 0 ? options->value_size_max : KVS_VALUE_SIZE_MAX;
     node->dead_before_ts = options->dead_before_ts;
+    node->refuses_old = options->refuses_old;
+    atomic_init(&node->safe_point, options->safe_point);
     pending_init(&node->pending, options->max_ts);
     wait_room_init(&node->room,
                    options->wake_others_ms > 0 ? options->wake_others_ms : WAKE_OTHERS_MS);

@@ -33,6 +33,10 @@ struct txn_node_options {
     /* Transactions that began before it are over, whatever their locks say: nobody waits for those.
      * 0: nothing is known. */
     uint64_t dead_before_ts;
+    /* Reads, prewrites and locks of transactions below the safe point of garbage collection end in
+     * TXN_TOO_OLD. Without it, as in TiKV, they may miss what was removed. */
+    bool refuses_old;
+    uint64_t safe_point; /* of all GC before this start */
 };
 
 struct txn_node_stats {

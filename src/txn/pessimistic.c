@@ -348,7 +348,9 @@ static int results_make(struct txn_pessimistic_lock *command)
 static int pessimistic_lock_run(struct txn_job *job, struct engine_view *view)
 {
     struct txn_pessimistic_lock *command = (struct txn_pessimistic_lock *)(void *)job->command;
-    int error = results_make(command);
+    int error = node_is_past(job->node, command->start_ts) ? KVS_ERR_TXN_TOO_OLD : 0;
+    if (error == 0)
+        error = results_make(command);
     if (error != 0)
         return error;
     struct record_key key;

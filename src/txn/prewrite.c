@@ -630,6 +630,8 @@ static int prewrite_run(struct txn_job *job, struct engine_view *view)
     command->errors_count = 0;
     command->min_commit_ts_found = 0;
     command->one_pc_commit_ts = 0;
+    if (node_is_past(job->node, command->start_ts))
+        return KVS_ERR_TXN_TOO_OLD; /* a conflict may have been removed */
     uint32_t count = command->mutations_count > 0 ? command->mutations_count : 1;
     command->errors = arena_alloc(&command->base.arena, count * sizeof *command->errors);
     prewrite.plans = arena_alloc(job->scratch, count * sizeof *prewrite.plans);

@@ -368,6 +368,19 @@ static int gc_find_each(void *arg, kvs_slice key, kvs_slice value)
     return finder_add(finder, encoded);
 }
 
+static int gc_check(struct txn_job *job)
+{
+    uint64_t safe_point = ((struct txn_gc *)(void *)job->command)->safe_point;
+    _Atomic uint64_t *raised = &job->node->safe_point;
+    /* release: see node_is_past. */
+    uint64_t now = atomic_load_explicit(raised, memory_order_relaxed);
+    while (now < safe_point &&
+           !atomic_compare_exchange_weak_explicit(raised, &now, safe_point, memory_order_release,
+                                                  memory_order_relaxed)) {
+    }
+    return 0;
+}
+
 static int gc_find(struct txn_job *job, struct engine_view *view)
 {
     struct txn_gc *command = (struct txn_gc *)(void *)job->command;
@@ -396,4 +409,4 @@ static int gc_run(struct txn_job *job, struct engine_view *view)
     return error;
 }
 
-const struct txn_rule rule_gc = {.check = range_check, .run = gc_run, .find = gc_find};
+const struct txn_rule rule_gc = {.check = gc_check, .run = gc_run, .find = gc_find};

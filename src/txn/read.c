@@ -411,8 +411,11 @@ static int read_batch_get(struct txn_batch_get *batch, struct engine_view *view)
     return 0;
 }
 
-int txn_read_run(struct txn_command *command, struct engine_view *view)
+int txn_read_run(struct txn_node *node, struct txn_command *command, struct engine_view *view)
 {
+    const struct txn_read *read = read_of(command);
+    if (read != NULL && node_is_past(node, read->ts))
+        return KVS_ERR_TXN_TOO_OLD;
     switch (command->kind) {
     case TXN_GET:
         return read_get((struct txn_get *)(void *)command, view);

@@ -68,6 +68,7 @@ int local_engine_close_blocking(struct local_engine *local)
     if (local->node != NULL) {
         txn_node_free(local->node);
         tso_free(local->tso);
+        gc_state_free(local->gc);
         meta_store_deinit(&local->meta);
     }
     int error = engine_close_blocking(local->engine);
@@ -177,17 +178,24 @@ static int start_txn(struct local_engine *local, struct loop *loop)
     bool opened = error == 0;
     if (error == 0)
         error = first_time_blocking(local->tso, loop, &now_ts);
+    local->gc = NULL;
+    if (error == 0)
+        error = gc_state_open_blocking(&local->meta, &local->gc);
     if (error == 0) {
         const struct txn_node_options options = {
             .max_ts = now_ts,
             .value_size_max = local->value_size_max,
             .dead_before_ts = now_ts,
+            .refuses_old = true,
+            .safe_point = gc_state_safe_point(local->gc),
         };
         local->opened_ts = now_ts;
         error = txn_node_new(local->engine, &options, &local->node);
     }
     if (error != 0 && opened)
         tso_free(local->tso);
+    if (error != 0)
+        gc_state_free(local->gc);
     if (error != 0)
         meta_store_deinit(&local->meta);
     return error;
@@ -412,9 +420,36 @@ static void chore_start(struct txn_chore *chore, enum txn_command_kind kind)
         txn_call_start(call);
 }
 
+/* What it passes is on the disk before anything is removed, so that also who opens the directory
+ * later is told. */
+struct local_safe_point {
+    struct gc_change change;
+    struct txn_chore *chore;
+};
+
+static_assert(sizeof(struct local_safe_point) <= sizeof((struct txn_chore *)0)->extra,
+              "no allocation for a safe point");
+
+static void safe_point_on_done(struct gc_change *change, int error)
+{
+    struct txn_chore *chore = CONTAINER_OF(change, struct local_safe_point, change)->chore;
+    if (error != 0) {
+        chore->done(chore, error, "the safe point cannot be written");
+        return;
+    }
+    chore->safe_point = change->after; /* another one's may be higher */
+    chore_start(chore, TXN_GC);
+}
+
 static void local_gc(struct txn_chore *chore)
 {
-    chore_start(chore, TXN_GC);
+    struct local_transport *transport = transport_of(chore->transport);
+    struct local_safe_point *safe_point = (void *)chore->extra;
+    *safe_point = (struct local_safe_point){
+        .change = {.action = GC_UPDATE, .ts = chore->safe_point, .done = safe_point_on_done},
+        .chore = chore,
+    };
+    gc_state_change(transport->local->gc, transport->base.loop, &safe_point->change);
 }
 
 static void local_destroy_range(struct txn_chore *chore)

@@ -11,6 +11,7 @@
 
 #include "client/txn/transport.h"
 #include "engine/engine.h"
+#include "pd/gc_state.h"
 #include "pd/tso.h"
 #include "runtime/thread_pool.h"
 #include "txn/node.h"
@@ -26,6 +27,7 @@ struct local_engine {
     uint64_t opened_ts;    /* the first timestamp given: who began before it is gone */
     struct meta_store meta;
     struct tso *tso;
+    struct gc_state *gc; /* what GC has passed */
 };
 
 /* Takes the engine; one reference. NULL: no memory, the engine is the caller's still. */

@@ -1,6 +1,7 @@
 /*
  * What a client of transactions keeps to at the edges: keys that must not exist and are locked
- * already; commits beside a read as of a time to come. On data in this process and on a server.
+ * already; commits beside a read as of a time to come; reads of what garbage collection has passed.
+ * On data in this process and on a server.
  */
 #include "unit/client/txn_world.h"
 
@@ -112,6 +113,67 @@ static void test_commits_do_not_follow_reads_ahead(void **state)
     }
 }
 
+/* --- reads of what GC has passed ----------------------------------------------------------------
+ */
+
+static void reopen(void)
+{
+    txn_world_close(world.client);
+    world.client = txn_world_client(&world);
+}
+
+/* Of a snapshot of this time all reads are refused, or none. */
+static void expect_reads(uint64_t timestamp, int expected)
+{
+    const kvs_slice keys[] = {text("a"), text("b")};
+    kvs_snapshot *snapshot = kvs_snapshot_new(world.client, timestamp);
+    assert_int_equal(wait_free(kvs_snapshot_get(snapshot, text("a"))), expected);
+    assert_int_equal(wait_free(kvs_snapshot_exists(snapshot, text("a"))), expected);
+    assert_int_equal(wait_free(kvs_snapshot_batch_get(snapshot, keys, 2)), expected);
+    assert_int_equal(wait_free(kvs_snapshot_scan(snapshot, text("a"), text("c"), 9, 0)), expected);
+    kvs_snapshot_free(snapshot);
+}
+
+/* What was removed is not taken for what never was; nor do writes miss a conflict for it. */
+static void test_older_than_the_safe_point(void **state)
+{
+    (void)state;
+    static const char *const first[] = {"a=1", "b=1"};
+    static const char *const second[] = {"a=2"};
+    put_all(world.client, first, 2);
+    uint64_t before = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    kvs_txn *reads = begin(false);
+    kvs_txn *writes = begin(false);
+    kvs_txn *locks = begin(true);
+    assert_int_equal(wait_free(kvs_txn_get(reads, text("a"))), 0);
+    assert_int_equal(wait_free(kvs_txn_get(writes, text("a"))), 0);
+    assert_int_equal(wait_free(kvs_txn_put(writes, text("b"), text("old"))), 0);
+    put_all(world.client, second, 1);
+    expect_reads(before, 0);
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    assert_int_equal(wait_number(kvs_txn_gc(world.client, now)), (int64_t)now);
+    expect_reads(before, KVS_ERR_TXN_TOO_OLD);
+    expect_reads(now - 1, KVS_ERR_TXN_TOO_OLD);
+    expect_reads(now, 0);
+    expect_reads(0, 0);
+    expect_reads(KVS_TXN_TS_LATEST, 0);
+    assert_int_equal(wait_free(kvs_txn_get(reads, text("a"))), KVS_ERR_TXN_TOO_OLD);
+    assert_int_equal(wait_free(kvs_txn_commit(writes)), KVS_ERR_TXN_TOO_OLD);
+    assert_int_equal(wait_free(kvs_txn_put(locks, text("a"), text("old"))), KVS_ERR_TXN_TOO_OLD);
+    assert_true(kvs_error_retry_txn(KVS_ERR_TXN_TOO_OLD));
+    kvs_txn_free(reads);
+    kvs_txn_free(writes);
+    kvs_txn_free(locks);
+    assert_int_equal(wait_number(kvs_txn_gc(world.client, before)), (int64_t)now); /* nor back */
+    expect_now("a", "2");
+    expect_now("b", "1");
+    if (kind == WORLD_LOG) {
+        reopen();
+        expect_reads(before, KVS_ERR_TXN_TOO_OLD);
+        expect_reads(0, 0);
+    }
+}
+
 /* --- the list ----------------------------------------------------------------------------------
  */
 
@@ -142,6 +204,8 @@ static int set_up_tikv(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TESTS(memory), TESTS(log), TESTS(tikv)};
+    const struct CMUnitTest tests[] = {TESTS(memory), TESTS(log), TESTS(tikv),
+                                       TEST(test_older_than_the_safe_point, memory),
+                                       TEST(test_older_than_the_safe_point, log)};
     return cmocka_run_group_tests_name("txn-edges", tests, NULL, NULL);
 }

@@ -257,8 +257,8 @@ static void test_lock_lost(void **state)
     (void)state;
     kvs_txn *txn = begin(TWO_PHASES, true);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("a"), text("late"))), 0);
-    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
-    assert_int_equal(wait_free(kvs_txn_gc(world.client, now)), 0); /* ends all locks that old */
+    kvs_future *destroy = kvs_txn_unsafe_destroy_range(world.client, text("a"), text("c"));
+    assert_int_equal(wait_free(destroy), 0); /* locks and all */
     assert_int_equal(commit_both(ONE_PHASE, false), 0);
     kvs_future *commit = kvs_txn_commit(txn);
     int error = kvs_future_wait(commit, -1);

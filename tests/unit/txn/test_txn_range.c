@@ -202,6 +202,40 @@ static void test_gc_keeps_what_is_read(struct txn_fixture *f)
 }
 
 /* More versions of one key than a step removes, under a deletion: that goes last. */
+/* Instead of an answer that may lack what was removed. */
+static void test_gc_passes_the_old(struct txn_fixture *f)
+{
+    txn_node_free(f->node);
+    f->options.refuses_old = true;
+    f->options.safe_point = 15;
+    assert_int_equal(txn_node_new(f->base.engine, &f->options, &f->node), 0);
+    char too_old[16];
+    snprintf(too_old, sizeof too_old, "?%d", KVS_ERR_TXN_TOO_OLD);
+    assert_string_equal(txn_see(f, S("a"), 14), too_old); /* passed before the start */
+    assert_int_equal(txn_put(f, S("a"), S("v1"), 15, 20), 0);
+    assert_int_equal(txn_put(f, S("a"), S("v2"), 30, 40), 0);
+    assert_int_equal(txn_lock_one(f, S("locked"), 25, 25), 0);
+    for (uint64_t safe_point = 35; safe_point >= 20; safe_point -= 15) { /* it does not go back */
+        collect(f, safe_point);
+        assert_string_equal(txn_see(f, S("a"), 34), too_old);
+        assert_string_equal(txn_see(f, S("a"), 35), "v1");
+        assert_string_equal(txn_see(f, S("a"), TXN_TS_MAX), "v2");
+    }
+    struct txn_scan scan;
+    txn_command_init(&scan.base, TXN_SCAN);
+    scan.read.ts = 34;
+    scan.limit = 1;
+    assert_int_equal(txn_run(f, &scan.base), KVS_ERR_TXN_TOO_OLD);
+    txn_command_deinit(&scan.base);
+    struct txn_mutation put = txn_put_of(S("b"), S("v"));
+    assert_int_equal(txn_prewrite_one(f, &put, 34), KVS_ERR_TXN_TOO_OLD);
+    assert_int_equal(txn_lock_one(f, S("b"), 34, 50), KVS_ERR_TXN_TOO_OLD);
+    assert_int_equal(txn_lock_one(f, S("locked"), 25, 50), KVS_ERR_TXN_TOO_OLD);
+    assert_int_equal(txn_rollback_one(f, S("locked"), 25), 0); /* it can still be ended */
+    assert_int_equal(txn_prewrite_one(f, &put, 35), 0);
+    assert_int_equal(txn_commit_one(f, S("b"), 35, 60), 0);
+}
+
 static void test_gc_of_a_long_history(struct txn_fixture *f)
 {
     enum { VERSIONS = 5000 };
@@ -228,6 +262,7 @@ int main(void)
         {"delete a range", test_delete_range},
         {"garbage collection of each kind", test_gc_of_each_kind},
         {"garbage collection keeps what can be read", test_gc_keeps_what_is_read},
+        {"garbage collection passes the old", test_gc_passes_the_old},
         {"garbage collection of a long history", test_gc_of_a_long_history},
     };
     return txn_tests_run("txn-range", tests, sizeof tests / sizeof tests[0]);
