@@ -70,6 +70,12 @@ def test_every_key_is_set_and_found(directory):
         assert report["measured"]["missing_keys"] == 0 and report["measured"]["errors"] == 0
 
 
+def test_transactions_tell_how_many_keys_they_filled(directory):
+    result = bench(f"log:{directory}/data", "--load", "--keys", "100", "--workload", "bank", "--requests", "10",
+                   "--warm-up", "0")
+    assert result.returncode == 0 and "filled with 100 keys in " in result.stdout, result
+
+
 def test_missing_keys_are_no_errors(directory):
     with server(directory) as one:
         result = bench(one.url(), "--workload", "get", "--requests", "1000", "--warm-up", "0")

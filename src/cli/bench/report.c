@@ -155,13 +155,21 @@ static void print_cost(const struct result *result, FILE *file)
             per((double)(tally->reads + tally->writes + tally->polls), count));
 }
 
+/* Not requests, each of which may carry several. */
+static uint64_t filled(const struct result *fill)
+{
+    return fill->tally.events > 0 ? fill->tally.events : answered(fill);
+}
+
 void report_print_text(const struct report *report, FILE *file)
 {
     print_setting(report->options, file);
     if (report->fill != NULL) {
-        fprintf(file, "filled with %" PRIu64 " keys in %.2f s, %.0f per second\n",
-                answered(report->fill), seconds(report->fill->elapsed_ns),
-                per((double)answered(report->fill), seconds(report->fill->elapsed_ns)));
+        double elapsed_s = seconds(report->fill->elapsed_ns);
+        uint64_t count = filled(report->fill);
+        fprintf(file, "filled with %" PRIu64 " %s in %.2f s, %.0f per second\n", count,
+                workload_is_events(report->options->workload) ? "events" : "keys", elapsed_s,
+                per((double)count, elapsed_s));
         if (!result_is_clean(report->fill))
             print_troubles(report->fill, file);
     }

@@ -66,7 +66,7 @@ struct tally {
     uint64_t lost_connections;
     uint64_t timed_out; /* given up after timeout_ns without any reply; part of lost */
     uint64_t unsent;    /* open loop: due before the end, and no connection had room */
-    uint64_t events;    /* of event streams: written, read or given */
+    uint64_t events;    /* of event streams: written, read or given; keys that transactions fill */
     uint64_t bytes_in, bytes_out;
     uint64_t reads, writes, polls; /* system calls */
     uint64_t user_ns, system_ns;   /* processor time of the worker */

@@ -151,6 +151,8 @@ static void lane_end(struct txn_lane *lane, int error, const char *why)
         return;
     }
     histogram_record(&worker->tally.latency[OPERATION_TXN], now - lane->start_ns);
+    if (error == 0 && worker->phase.fill)
+        worker->tally.events += lane->count;
     if (error == 0)
         atomic_fetch_add_explicit(&txn->committed, 1, memory_order_relaxed);
     else if (kvs_error_maybe_committed(error))
