@@ -95,13 +95,38 @@ def test_follow(directory):
     assert numbers == list(range(5, 20))
 
 
+def test_following_begins_with_the_last_ones(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", stdin=numbered(12))
+    streams.ok("append", "other", "--batch", "5000", stdin=b'{"type":"miss"}\n' * 5000)
+
+    def last(stream, count, *arguments):
+        options = ("--last", str(count), "--limit", str(count), *arguments)
+        return [event["number"] for event in streams.lines("follow", stream, *options)]
+
+    # A filter's last ones may be far from the end, and there may be less of them.
+    assert last("$all", 3, "--type-prefix", "count") == [9, 10, 11]
+    assert last("$all", 12, "--type-regex", "^counted$") == list(range(12))
+    some = streams.lines("follow", "$all", "--stream-prefix", "s", "--last", "20", "--limit", "12")
+    assert [event["data"] for event in some] == list(range(12))
+    assert last("other", 4096) == list(range(904, 5000))
+    # A page ends early when its events are large.
+    line = json.dumps({"type": "large", "bytes": "x" * 1500000}).encode() + b"\n"
+    streams.ok("append", "large", stdin=line * 6)
+    assert last("large", 5) == last("$all", 5) == [1, 2, 3, 4, 5]
+
+
 def test_groups(directory):
     streams = Streams(directory)
     streams.ok("append", "s", stdin=numbered(6))
     assert streams.ok("groups", "create", "s", "g", "--from", "start") == b""
     assert "exists" in streams.fails("groups", "create", "s", "g")
-    got = streams.lines("subscribe", "s", "g", "--limit", "4", "--in-flight", "2")
-    assert sorted(event["number"] for event in got) == [0, 1, 2, 3], got
+    got = streams.lines("subscribe", "s", "g", "--limit", "3", "--in-flight", "2")
+    assert sorted(event["number"] for event in got) == [0, 1, 2], got
+    # What was printed is acknowledged, and nothing else of what was given with it.
+    for number in (3, 4):
+        got, = streams.lines("subscribe", "s", "g", "--limit", "1")
+        assert got["number"] == number, got
     assert streams.ok("groups", "replay", "s", "g") == b""
     assert streams.ok("groups", "delete", "s", "g") == b""
     assert "no such group" in streams.fails("subscribe", "s", "g")

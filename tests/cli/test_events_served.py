@@ -130,6 +130,15 @@ def peak_of(process):
     return usage.ru_maxrss / 1024
 
 
+def test_what_a_member_printed_is_acknowledged(directory):
+    with EventServer(directory) as server:
+        server.good("append", "s", stdin=b'{"type":"t"}\n' * 30)
+        server.good("groups", "create", "s", "g", "--from", "start")
+        for first in range(0, 30, 3):
+            got = server.good("subscribe", "s", "g", "--limit", "3").splitlines()
+            assert [json.loads(line)["number"] for line in got] == [first, first + 1, first + 2], got
+
+
 def resident(server):
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024

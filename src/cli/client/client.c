@@ -246,6 +246,24 @@ int client_misuse(const struct client *client, const char *format, ...)
     return CLIENT_USAGE;
 }
 
+/* The same for `kvs-client events`, whose places are URLs and whose things are streams; NULL: as
+ * for keys. */
+static const char *hint_for_events(int error)
+{
+    switch (error) {
+    case KVS_ERR_CONNECT:
+        return "; is kvs-server running there, with --eventstore? --url names another place";
+    case KVS_ERR_LOCKED:
+        return "; ask the server that has it open, with --url esdb://HOST[:PORT]";
+    case KVS_ERR_NO_DIRECTORY:
+        return "; check the path: the last directory of it is made, but no others";
+    case KVS_ERR_TOO_LARGE:
+        return "; an event takes less than 16 MiB, its type and its stream's name 4 KiB each";
+    default:
+        return kvs_error_maybe_committed(error) ? "; read the stream to see" : NULL;
+    }
+}
+
 /* What a person can do about an error; "" when the text says it all. */
 static const char *hint_for(int error)
 {
@@ -289,8 +307,11 @@ int client_fail_operation(const struct client *client, int error, const char *me
     bool named = !own_text && strstr(message, where) != NULL;
     snprintf(line, sizeof line, "%s%s%s", own_text ? text : message, named ? "" : ", at ",
              named ? "" : client->url);
+    const char *hint = client->program != NULL ? hint_for_events(error) : NULL;
+    if (hint == NULL)
+        hint = hint_for(error);
     /* One piece of advice is enough. */
-    print_line(client, line, strchr(line, ';') == NULL ? hint_for(error) : "");
+    print_line(client, line, strchr(line, ';') == NULL ? hint : "");
     return CLIENT_FAILED;
 }
 

@@ -4,7 +4,7 @@
  *
  * As they come: the loop's handler leaves its batch to the main thread, which prints it, flushes,
  * and lets the subscription go on. So a reader of our output that is slow holds the flow, down to
- * the server; and an event of a group is acknowledged when it has been written.
+ * the server; and an event of a group is acknowledged when it has been written, each for itself.
  */
 #include "cli/client/events.h"
 
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define PAGE_COUNT 512u
+#define ACK_IDS_MAX 256u
 
 static int print_events(const struct client *client, const kvs_resolved_event *events, size_t count)
 {
@@ -179,6 +180,7 @@ struct follower {
     pthread_mutex_t lock;
     const kvs_resolved_event *events; /* of the batch that is kept; NULL: none */
     size_t count;
+    bool acknowledges;
     bool dropped;
     int error;
     char why[300];
@@ -241,6 +243,21 @@ static void follower_stop(struct follower *follower)
     kvs_subscription_free(follower->subscription);
 }
 
+/* What was printed; what of its batch was not is left to others. */
+static int follower_acknowledge(struct follower *follower, const kvs_resolved_event *events,
+                                size_t count)
+{
+    kvs_event_id ids[ACK_IDS_MAX];
+    int error = 0;
+    for (size_t i = 0; i < count && error == 0;) {
+        size_t some = 0;
+        while (i < count && some < ACK_IDS_MAX)
+            ids[some++] = kvs_original_event(&events[i++])->id;
+        error = kvs_subscription_ack(follower->subscription, ids, some);
+    }
+    return error != 0 ? client_fail_operation(follower->client, error, "") : 0;
+}
+
 /* Prints until `left` events have been, or the subscription ends. */
 static int follower_run(struct follower *follower, uint64_t left)
 {
@@ -253,9 +270,10 @@ static int follower_run(struct follower *follower, uint64_t left)
         status = print_events(follower->client, events, shown);
         if (status == 0)
             status = client_flush_output(follower->client, 0);
+        if (status == 0 && follower->acknowledges)
+            status = follower_acknowledge(follower, events, shown);
         left -= shown;
-        /* The last of a group's batch that was not shown is not to be acknowledged. */
-        if (status == 0 && shown == count)
+        if (status == 0 && left > 0)
             kvs_subscription_resume(follower->subscription);
     }
     stopped = status != 0 || left == 0;
@@ -281,51 +299,59 @@ static void follower_deinit(struct follower *follower)
 /* --- follow ------------------------------------------------------------------------------------
  */
 
-/* Like tail: the last events first. They are read backwards, and printed forwards. */
-static int show_last(struct client *client, struct kvs_subscribe_options *options, uint64_t *left)
+/* A page backwards: is the event there that the last ones stand behind? */
+static void find_in_page(struct reader *reader, const kvs_event_page *page,
+                         struct kvs_subscribe_options *options)
 {
-    bool is_all = options->stream.size == 0;
-    unsigned flags = KVS_READ_BACKWARD | (options->resolve_links ? KVS_READ_RESOLVE_LINKS : 0);
-    uint32_t count = client->options.last > 0 ? (uint32_t)client->options.last : 1;
-    kvs_future *future = is_all ? kvs_events_read_all(client->events, KVS_POSITION_END, count,
-                                                      flags, options->filter, NULL)
-                                : kvs_events_read_stream(client->events, options->stream,
-                                                         KVS_EVENT_LAST, count, flags, NULL);
-    void *pointer = NULL;
-    int status = 0;
-    options->from = KVS_SUBSCRIBE_FROM_START;
-    if (kvs_future_wait(future, -1) == KVS_ERR_NO_STREAM) {
-        kvs_future_free(future);
-        return 0; /* it may come to be */
+    if (page->count >= reader->left) {
+        const kvs_resolved_event *before = &page->events[reader->left - 1];
+        options->from = KVS_SUBSCRIBE_AFTER;
+        options->after_number = kvs_original_event(before)->number;
+        options->after_position = before->position;
     }
-    status = events_wait(client, future);
-    if (status == 0 && kvs_future_get_pointer(future, &pointer) == 0) {
-        const kvs_event_page *page = pointer;
-        for (size_t i = page->count; i-- > 0 && *left > 0 && status == 0;) {
-            if (client->options.last == 0)
-                continue;
-            status = print_events(client, &page->events[i], 1);
-            --*left;
-        }
-        if (page->count > 0) {
-            options->from = KVS_SUBSCRIBE_AFTER;
-            options->after_number = kvs_original_event(&page->events[0])->number;
-            options->after_position = page->events[0].position;
-        }
-    }
-    kvs_future_free(future);
-    return status != 0 ? status : client_flush_output(client, 0);
+    reader->left -= page->count < reader->left ? page->count : reader->left;
+    reader->place = (struct place){page->next_number, page->next_position};
+    reader->ended = page->is_end;
 }
 
-static int take_follow_from(struct client *client, struct kvs_subscribe_options *options,
-                            uint64_t *left)
+/*
+ * Like tail: begins behind the event before the last ones. It is looked for page by page, since a
+ * page may end early, and of a filter's events few or none may be near the end. Nothing of them is
+ * kept: the subscription gives them.
+ */
+static int find_last(struct client *client, struct kvs_subscribe_options *options)
+{
+    struct reader reader = {
+        .client = client,
+        .place = {KVS_EVENT_LAST, KVS_POSITION_END},
+        .flags = KVS_READ_BACKWARD,
+        .filter = options->filter,
+        .left = client->options.last + 1,
+    };
+    int status = 0;
+    options->from = KVS_SUBSCRIBE_FROM_START;
+    while (status == 0 && reader.left > 0 && !reader.ended) {
+        void *page = NULL;
+        kvs_future *future = read_page(&reader);
+        if (kvs_future_wait(future, -1) == KVS_ERR_NO_STREAM)
+            reader.ended = true; /* it may come to be */
+        else
+            status = events_wait(client, future);
+        if (kvs_future_get_pointer(future, &page) == 0)
+            find_in_page(&reader, page, options);
+        kvs_future_free(future);
+    }
+    return status;
+}
+
+static int take_follow_from(struct client *client, struct kvs_subscribe_options *options)
 {
     struct place place;
     int status = take_from(client, false, &place);
     if (status != 0)
         return status;
     if (client->options.from == NULL)
-        return show_last(client, options, left);
+        return find_last(client, options);
     if (place.number == KVS_EVENT_LAST) {
         options->from = KVS_SUBSCRIBE_FROM_END;
     } else if (options->stream.size == 0 && place.position.commit > 0) {
@@ -354,8 +380,8 @@ int command_events_follow(void *context)
     if (status == 0)
         status = events_connect(client);
     if (status == 0)
-        status = take_follow_from(client, &options, &left);
-    if (status != 0 || left == 0)
+        status = take_follow_from(client, &options);
+    if (status != 0)
         return status;
     follower_init(&follower, client);
     int error = kvs_events_subscribe(client->events, &options, &follower_handlers, &follower,
@@ -376,6 +402,7 @@ int command_events_subscribe(void *context)
         .stream = client->operands[0],
         .group = client->operands[1],
         .in_flight = (uint32_t)client->options.in_flight,
+        .manual_ack = true,
     };
     struct follower follower;
     int status = events_connect(client);
@@ -383,9 +410,12 @@ int command_events_subscribe(void *context)
         return status;
     uint64_t left = client->options.limit != 0 ? client->options.limit : UINT64_MAX;
     follower_init(&follower, client);
+    follower.acknowledges = true;
     int error = kvs_events_subscribe_group(client->events, &options, &follower_handlers, &follower,
                                            &follower.subscription);
     status = error != 0 ? client_fail_operation(client, error, "") : follower_run(&follower, left);
     follower_deinit(&follower);
-    return status;
+    /* Requests are carried out in order: behind this one no acknowledgement is lost by our going. */
+    return status != 0 ? status
+                       : events_wait_and_free(client, kvs_events_ping(client->events, NULL));
 }
