@@ -29,7 +29,7 @@
 struct es_feed {
     struct stream_subscription subscription;
     struct es_connection *connection;
-    struct es_feed *next, **link; /* of the connection */
+    struct list node; /* of the connection */
     struct es_id correlation;
     struct es_user *user;
     struct stream_filter *filter;
@@ -97,8 +97,9 @@ static void read_again(struct es_connection *connection)
     if (connection->feeds_forgotten == 0 ||
         connection_unwritten(&connection->base) >= ES_UNWRITTEN_MAX)
         return;
-    for (struct es_feed *feed = connection->feeds; feed != NULL && count < AGAIN_MAX;
-         feed = feed->next) {
+    struct list *feeds = &connection->feeds;
+    for (struct list *at = feeds->next; at != feeds && count < AGAIN_MAX; at = at->next) {
+        struct es_feed *feed = list_entry(at, struct es_feed, node);
         if (!feed->forgotten)
             continue;
         let_page_go(feed);
@@ -113,6 +114,8 @@ static void send_page(struct es_feed *feed)
     const struct stream_event *page = feed->page;
     int error = 0;
     let_page_go(feed);
+    list_remove(&feed->node); /* its next turn is behind the others' */
+    list_append(&connection->feeds, &feed->node);
     for (uint32_t i = 0; i < feed->page_count && error == 0; i++) {
         error = append_event(feed, &page[i]);
         if (error == 0)
@@ -215,9 +218,7 @@ static void on_closed(struct stream_subscription *subscription)
     let_page_go(feed);
     if (!feed->silent && !connection->base.closed)
         tell_end(feed);
-    *feed->link = feed->next;
-    if (feed->next != NULL)
-        feed->next->link = feed->link;
+    list_remove(&feed->node);
     connection->feeds_count--;
     feed_free(feed);
     connection_unref(&connection->base);
@@ -227,11 +228,7 @@ static void on_closed(struct stream_subscription *subscription)
 
 static void link_feed(struct es_connection *connection, struct es_feed *feed)
 {
-    feed->next = connection->feeds;
-    feed->link = &connection->feeds;
-    if (connection->feeds != NULL)
-        connection->feeds->link = &feed->next;
-    connection->feeds = feed;
+    list_append(&connection->feeds, &feed->node);
     connection->feeds_count++;
     connection_ref(&connection->base);
 }
@@ -321,35 +318,17 @@ void es_take_filtered_subscribe(const struct es_call *call)
 
 /* --- going on, and ending --------------------------------------------------------------------- */
 
-/* The list begins with this feed from now on, and ends with those that stood before it. */
-static void turn_to(struct es_connection *connection, struct es_feed *feed)
-{
-    if (feed == connection->feeds)
-        return;
-    struct es_feed *last = feed;
-    while (last->next != NULL)
-        last = last->next;
-    last->next = connection->feeds;
-    last->next->link = &last->next;
-    *feed->link = NULL;
-    connection->feeds = feed;
-    feed->link = &connection->feeds;
-}
-
-/* Whoever does not come to its turn is the first the next time: the page behind the one that a feed
- * has sent may be there again before the peer has taken that. */
+/* Who has sent stands behind the others then: so whoever does not come to its turn is the first the
+ * next time, also when the sender's next page is there before the peer has taken this one. */
 void es_feeds_resume(struct es_connection *connection)
 {
     connection_flush(&connection->base);
-    struct es_feed *next;
-    for (struct es_feed *feed = connection->feeds; feed != NULL; feed = next) {
-        next = feed->next;
-        if (connection->base.closed)
+    struct list *next = connection->feeds.next;
+    for (uint32_t left = connection->feeds_count; left > 0; left--) {
+        struct es_feed *feed = list_entry(next, struct es_feed, node);
+        next = next->next;
+        if (connection->base.closed || connection_unwritten(&connection->base) >= ES_UNWRITTEN_MAX)
             return;
-        if (connection_unwritten(&connection->base) >= ES_UNWRITTEN_MAX) {
-            turn_to(connection, feed);
-            return;
-        }
         if (feed->page != NULL && !feed->closing)
             send_page(feed);
     }
@@ -366,7 +345,9 @@ static void close_feed(struct es_feed *feed)
 
 bool es_feed_unsubscribe(struct es_connection *connection, const struct es_id *correlation)
 {
-    for (struct es_feed *feed = connection->feeds; feed != NULL; feed = feed->next) {
+    struct list *feeds = &connection->feeds;
+    for (struct list *at = feeds->next; at != feeds; at = at->next) {
+        struct es_feed *feed = list_entry(at, struct es_feed, node);
         if (es_id_equal(&feed->correlation, correlation)) {
             close_feed(feed);
             return true;
@@ -377,7 +358,9 @@ bool es_feed_unsubscribe(struct es_connection *connection, const struct es_id *c
 
 void es_feeds_end(struct es_connection *connection)
 {
-    for (struct es_feed *feed = connection->feeds; feed != NULL; feed = feed->next) {
+    struct list *feeds = &connection->feeds;
+    for (struct list *at = feeds->next; at != feeds; at = at->next) {
+        struct es_feed *feed = list_entry(at, struct es_feed, node);
         feed->silent = true;
         close_feed(feed);
     }

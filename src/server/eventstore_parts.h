@@ -37,7 +37,7 @@ struct es_connection {
     uint32_t reading;                            /* on the pool */
     bool has_turn;
     struct list turn; /* of the loop */
-    struct es_feed *feeds;
+    struct list feeds; /* of es_feed: those that wait for longest come first */
     uint32_t feeds_count;
     uint32_t feeds_forgotten; /* whose page is to be read again */
     uint64_t kept_bytes;      /* of pages that wait for the peer */

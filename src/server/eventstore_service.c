@@ -474,6 +474,7 @@ void es_service_connect(void *arg, int descriptor, const char *peer)
         return;
     }
     connection->at = at;
+    list_init(&connection->feeds);
     es_heartbeat_init(&connection->heartbeat, options->heartbeat_interval_ms,
                       options->heartbeat_timeout_ms, loop_now_ms(at->loop));
     connection_open(&at->connections, &connection->base, &es_connection_methods, descriptor, peer);
