@@ -181,12 +181,16 @@ int eventstore_server_open_blocking(struct eventstore_server *server, struct eng
                  said.text[0] != '\0' ? said.text : kvs_error_text(error));
         return error;
     }
+    const char *known = NULL;
     if (server->options.insecure)
         log_warn("event streams: --insecure: everybody may do everything, nobody is asked who he "
                  "is");
-    else if (streams_default_password_blocking(server->service.streams))
-        log_warn("event streams: the user admin or ops still has the password that everybody "
-                 "knows (" STREAM_DEFAULT_PASSWORD "): change it");
+    else
+        known = streams_default_password_blocking(server->service.streams);
+    if (known != NULL)
+        log_warn("event streams: %s still with the password that everybody knows "
+                 "(" STREAM_DEFAULT_PASSWORD "): change it",
+                 known);
     es_stats_start(&server->stats, &server->service, loop, server->options.stats_interval_ms);
     return 0;
 }

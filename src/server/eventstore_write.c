@@ -13,6 +13,10 @@
 
 /* An event takes at least this much of a frame: its id, and the heads around it. */
 #define EVENT_SIZE_MIN 20u
+/* STREAM_EVENT_SIZE_MAX, STREAM_TYPE_SIZE_MAX and STREAM_WRITE_SIZE_MAX in words. */
+#define TOO_LARGE_TEXT                                                                            \
+    "too large: type, data and metadata of an event have less than 16 MiB together, its type at " \
+    "most 4096 bytes, the events of a write or transaction at most 64 MiB"
 
 static const char *message_of(enum stream_outcome outcome)
 {
@@ -117,7 +121,9 @@ static void on_done(struct task *task)
 {
     struct es_request *request = CONTAINER_OF(task, struct es_request, as.op.task);
     const struct stream_write *write = &request->as.write;
-    if (write->op.error != 0) {
+    if (write->op.error == KVS_ERR_TOO_LARGE) { /* whose own text speaks of keys */
+        es_answer_text(request->connection, ES_BAD_REQUEST, &request->correlation, TOO_LARGE_TEXT);
+    } else if (write->op.error != 0) {
         es_answer_error(request->connection, &request->correlation, write->op.error);
     } else if (write->outcome == STREAM_BAD_REQUEST) {
         es_answer_text(request->connection, ES_BAD_REQUEST, &request->correlation,

@@ -771,9 +771,11 @@ int users_make_defaults_blocking(struct streams *streams)
     return error;
 }
 
-bool streams_default_password_blocking(struct streams *streams)
+const char *streams_default_password_blocking(struct streams *streams)
 {
     static const char *const logins[] = {"admin", "ops"};
+    static const char *const texts[] = {NULL, "admin", "ops", "admin and ops"};
+    unsigned found = 0;
     for (unsigned i = 0; i < 2; i++) {
         struct stream_user_call call = {
             .action = STREAM_USER_LOGIN,
@@ -781,7 +783,7 @@ bool streams_default_password_blocking(struct streams *streams)
             .password = slice_of_string(STREAM_DEFAULT_PASSWORD),
         };
         if (user_call_wait(streams, &call) == 0 && call.outcome == STREAM_USER_OK)
-            return true;
+            found |= 1u << i;
     }
-    return false;
+    return texts[found];
 }

@@ -79,7 +79,8 @@ struct stream_user_call {
 void streams_user_call(struct streams *streams, struct stream_user_call *call);
 void stream_user_call_release(struct stream_user_call *call);
 
-/* Does admin or ops still have the password that everybody knows? Blocking. */
-bool streams_default_password_blocking(struct streams *streams);
+/* Who still has the password that everybody knows: "admin", "ops", "admin and ops", or NULL.
+ * Blocking. */
+const char *streams_default_password_blocking(struct streams *streams);
 
 #endif

@@ -203,8 +203,10 @@ const struct arguments_program events_program = {
     .summary = "Event streams of a kvs-server or an EventStoreDB.",
     .description =
         "URL: esdb://[USER:PASSWORD@]HOST[:PORT][,...][?tls=true&...] one node, or several in "
-        "turn; esdb+discover://... a cluster, asked by HTTP who is in it.\nSee 'kvs-client "
-        "events COMMAND --help' for the options and examples of a command.",
+        "turn; esdb+discover://... a cluster, asked by HTTP who is in it; log:DIR or rocksdb:DIR a "
+        "directory that no server has open, where nobody is asked who he is; memory: gone with "
+        "the program.\nSee 'kvs-client events COMMAND --help' for the options and examples of a "
+        "command.",
     .commands = commands,
     .common = common_options,
 };

@@ -165,7 +165,9 @@ static uint16_t client_http_port(const struct es_client *client)
     const struct discover *discover = &client->connection.discover;
     for (unsigned i = 0; i < discover->heard.count; i++) {
         const struct gossip_member *member = &discover->heard.members[i];
-        if (strcmp(member->tcp.host, client->connection.link.host) == 0 && member->http.port != 0)
+        bool is_it = strcmp(member->tcp.host, client->connection.link.host) == 0 &&
+                     member->tcp.port == client->connection.link.port;
+        if (is_it && member->http.port != 0)
             return member->http.port;
     }
     return client->http_port;
