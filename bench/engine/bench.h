@@ -37,7 +37,7 @@ struct load {
     enum distribution distribution;
     const uint8_t *values; /* VALUES_SPREAD + value_size random bytes */
     uint32_t value_size;
-    bool reads_values;       /* of a scan: a word of each cache line is summed up; else both ends */
+    bool reads_values;       /* a word of each cache line is summed up; else both ends are read */
     unsigned depth;          /* operations in flight of a thread, where a peer has that */
     uint64_t deadline_ns;    /* no operation begins behind it */
     uint64_t operations_max; /* of a thread */
@@ -75,6 +75,7 @@ struct peer {
     void (*scan)(void *session, struct run *run); /* SCAN_COUNT keys from one on */
     int (*compact)(void *store);
     /* Other ways to do the same, or NULL: with copies; one at a time; several together. */
+    void (*get_copied)(void *session, struct run *run);  /* the value is the caller's */
     void (*scan_copied)(void *session, struct run *run); /* the pairs are the caller's */
     void (*set_waiting)(void *session, struct run *run);
     void (*get_together)(void *session, struct run *run);
@@ -108,6 +109,7 @@ static inline bool run_next(struct run *run, uint8_t key[KEY_SIZE])
     return true;
 }
 
+/* A value that was gotten or scanned. */
 static inline void run_note_value(struct run *run, const void *data, uint64_t size)
 {
     const uint8_t *bytes = data;
@@ -116,13 +118,6 @@ static inline void run_note_value(struct run *run, const void *data, uint64_t si
     else
         run->misses++;
     run->done++;
-}
-
-/* The same of a scan, by load.reads_values. */
-static inline void run_note_scanned(struct run *run, const void *data, uint64_t size)
-{
-    const uint8_t *bytes = data;
-    run_note_value(run, data, size);
     if (!run->load->reads_values)
         return;
     uint64_t sum = 0;

@@ -306,6 +306,8 @@ static void memory_turn(struct turn *turn)
         figure(turn, "disk", DISTRIBUTION_UNIFORM, 1, (double)folder_walk(turn->path, false));
     if (is_listed(groups, "get")) {
         measure(turn, "get", peer->get, true);
+        measure_as(turn, "get read", peer->get, true, true);
+        measure_as(turn, "get copied", peer->get_copied, true, true);
         measure(turn, "get together", peer->get_together, true);
     }
     if (is_listed(groups, "scan")) {

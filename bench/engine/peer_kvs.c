@@ -7,9 +7,9 @@
  *                  the loop, makes them free again. One thread: the loop is that thread, and
  *                  submits in on_done. More: they submit, and wait for the loop.
  *   set_waiting    kvs_store_set, and waiting for its future
- *   get, scan      futures, which are ready when the call returns; a scan borrows its pairs
- *   scan_copied    the same with copies
- *   get_together   caller-owned operations, as set
+ *   get, scan      futures, which are ready when the call returns; value and pairs are borrowed
+ *   ..._copied     the same with copies
+ *   get_together   caller-owned operations, as set; they borrow
  */
 #include "bench/engine/bench.h"
 
@@ -237,6 +237,7 @@ static void lanes_run(struct store *store, struct run *run, uint8_t kind)
         lane->lanes = &lanes;
         lane->op = KVS_OP_INIT;
         lane->op.kind = kind;
+        lane->op.flags = kind == KVS_OP_GET ? KVS_OP_FLAG_BORROW : 0;
         lane->op.on_done = lane_on_done;
         lane->op.user = lane;
         lane->op.key = (kvs_slice){lane->key, KEY_SIZE};
@@ -280,14 +281,17 @@ static void set_waiting(void *arg, struct run *run)
     }
 }
 
-static void get(void *arg, struct run *run)
+static void get_by(struct store *store, struct run *run, unsigned flags)
 {
-    struct store *store = arg;
     uint8_t key[KEY_SIZE];
     keyspace_write_template(&run->load->keyspace, key);
+    kvs_op op = KVS_OP_INIT;
+    op.kind = KVS_OP_GET;
+    op.flags = (uint16_t)flags;
+    op.key = (kvs_slice){key, KEY_SIZE};
     while (run_next(run, key)) {
         kvs_slice value = {0};
-        kvs_future *future = kvs_store_get(store->store, (kvs_slice){key, KEY_SIZE});
+        kvs_future *future = kvs_store_call(store->store, &op);
         int error = kvs_future_wait(future, -1);
         if (error == 0)
             error = kvs_future_get_value(future, &value);
@@ -296,6 +300,16 @@ static void get(void *arg, struct run *run)
         run_note_value(run, value.data, value.size);
         kvs_future_free(future);
     }
+}
+
+static void get(void *store, struct run *run)
+{
+    get_by(store, run, KVS_OP_FLAG_BORROW);
+}
+
+static void get_copied(void *store, struct run *run)
+{
+    get_by(store, run, 0);
 }
 
 static void scan_by(struct store *store, struct run *run, unsigned flags)
@@ -314,7 +328,7 @@ static void scan_by(struct store *store, struct run *run, unsigned flags)
             run_fail(run, NAME, "scan");
         for (size_t i = 0; i < count; i++) {
             run->touched += pairs[i].key.data[pairs[i].key.size - 1];
-            run_note_scanned(run, pairs[i].value.data, pairs[i].value.size);
+            run_note_value(run, pairs[i].value.data, pairs[i].value.size);
         }
         kvs_future_free(future);
     }
@@ -376,6 +390,7 @@ const struct peer peer_kvs = {
     .get = get,
     .scan = scan,
     .compact = compact,
+    .get_copied = get_copied,
     .scan_copied = scan_copied,
     .set_waiting = set_waiting,
     .get_together = get_together,

@@ -153,7 +153,7 @@ static void scan(void *arg, struct run *run)
             const char *found = leveldb_iter_key(at, &size);
             run->touched += (uint8_t)found[size - 1];
             const char *value = leveldb_iter_value(at, &size);
-            run_note_scanned(run, value, size);
+            run_note_value(run, value, size);
         }
         leveldb_iter_destroy(at);
     }

@@ -162,7 +162,7 @@ static void scan(void *arg, struct run *run)
             status = mdb_cursor_get(session->cursor, &name, &value, MDB_SET_RANGE);
         for (int i = 0; i < SCAN_COUNT && status == 0; i++) {
             run->touched += ((const uint8_t *)name.mv_data)[name.mv_size - 1];
-            run_note_scanned(run, value.mv_data, value.mv_size);
+            run_note_value(run, value.mv_data, value.mv_size);
             status = mdb_cursor_get(session->cursor, &name, &value, MDB_NEXT);
         }
         if (status != MDB_NOTFOUND && has_failed(status))

@@ -169,7 +169,7 @@ static void scan(void *arg, struct run *run)
             const char *found = rocksdb_iter_key(at, &size);
             run->touched += (uint8_t)found[size - 1];
             const char *value = rocksdb_iter_value(at, &size);
-            run_note_scanned(run, value, size);
+            run_note_value(run, value, size);
         }
         rocksdb_iter_destroy(at);
     }

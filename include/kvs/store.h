@@ -14,10 +14,8 @@
  * keys are ordered as unsigned bytes. Every call may come from any thread.
  *
  * Two ways to call, over one mechanism:
- *   futures        kvs_store_get(store, key) and so on: inputs are copied, the future owns the
- *                  result
- *   caller-owned   fill a struct kvs_op, kvs_store_submit it: no allocation, inputs stay the
- *                  caller's
+ *   futures        kvs_store_get(store, key) and so on: inputs are copied, the result the future's
+ *   caller-owned   a struct kvs_op, by kvs_store_submit: no allocation, inputs stay the caller's
  *
  * Writes are applied in the order in which one thread submits them. A read submitted after a write
  * was reported done sees it. A read that is in flight together with a write may or may not see it.
@@ -36,19 +34,16 @@
  *                  a range after all before it and before all behind it. When a part fails after
  *                  another was written the error is OUTCOME_UNKNOWN
  *   remove         looks whether the key is there, then removes it: two steps
- *   remove range   counts, then removes region by region: not atomic, and `number` is what was
- *                  counted
- *   compare-and-set, sets, removes and batches see each other (unless plain_writes); removed ranges
- *                  do not
+ *   remove range   counts, then removes region by region: not atomic, `number` is what it counted
+ *   compare-and-set, sets, removes, batches see each other (unless plain_writes), removed ranges not
  *   ttl_ms         whole seconds, rounded up; UNSUPPORTED by a cluster without TTL
  *   checksum       with a keyspace the prefix of its keys is part of them, in CRC and bytes. Each
  *                  region is looked at by itself: a write in between may be seen or not
  *   column family  0 default, 1 write, 2 lock; with a keyspace only 0
  *   size           what the cluster's raft log takes, 8 MiB unless it is told otherwise: TOO_LARGE
  *   compact        UNSUPPORTED; sync: nothing to do, TiKV acknowledges what is on disk
- *   lost connections   sets, removes and ranges are sent again: the effect is the same, unless
- *                  another client wrote the key in between; a compare-and-set is not sent again,
- *                  its error is OUTCOME_UNKNOWN
+ *   lost connections   sets, removes and ranges are sent again, which is the same unless another
+ *                  client wrote the key in between; not a compare-and-set: OUTCOME_UNKNOWN
  */
 #ifndef KVS_STORE_H
 #define KVS_STORE_H
@@ -71,10 +66,9 @@ typedef struct kvs_store kvs_store;
 
 /* When is a write acknowledged? */
 enum kvs_sync {
-    KVS_SYNC_ALWAYS = 0, /* when it is synced to the disk: survives a power cut (default) */
-    KVS_SYNC_INTERVAL =
-        1,              /* when the system has it: survives a killed process; synced every second */
-    KVS_SYNC_NEVER = 2, /* as interval, but synced only when the system likes */
+    KVS_SYNC_ALWAYS = 0,   /* when it is synced to the disk: survives a power cut (default) */
+    KVS_SYNC_INTERVAL = 1, /* when the system has it: survives a kill -9; synced every second */
+    KVS_SYNC_NEVER = 2,    /* as interval, but synced only when the system likes */
 };
 
 /* How does a read wait that has to wait for a file? */
@@ -163,8 +157,15 @@ struct kvs_checksum {
 #define KVS_OP_FLAG_KEYS_ONLY 2u     /* scan: no values */
 #define KVS_OP_FLAG_EXPECT_ABSENT 4u /* cas: write only when the key does not exist */
 #define KVS_OP_FLAG_PAGE 256u        /* scan: end at one page (1 MiB) also below `limit` */
-/* scan: log: lends pairs, copies nothing. For results that are given back soon: what they lie in,
- * 64 MiB (a segment) each, beyond the cache's limit, stays till then, also when the store closes */
+/*
+ * get, scan: a wish for no copy. With op.borrowed the result lies in the store's own memory. Until
+ * kvs_op_release or kvs_future_free it stays as it is, whatever is set, removed, compacted, expires
+ * or is closed, and is read and given back on any thread. Nobody waits for it, but what it lies in
+ * stays in memory till then, beyond the cache's limit: for results that are given back soon.
+ *   log:     gets and scans of what is in memory; each segment (64 MiB) that is lent from stays
+ *   memory:  gets; the key and its value stay
+ *   others   copy, as log: does what it reads from files, and memory: in scans
+ */
 #define KVS_OP_FLAG_BORROW 512u
 
 enum kvs_mutation_kind {
@@ -216,7 +217,7 @@ struct kvs_op {
     /* the result */
     int error;
     bool more;     /* scan: the range has more; go on after the last key */
-    bool borrowed; /* scan: kvs_op_release gives pairs back to the store */
+    bool borrowed; /* get, scan: kvs_op_release gives result or pairs back to the store */
     int64_t number;
     kvs_slice result; /* value of get, cas and checksum, JSON of stats */
     kvs_pair *pairs;
@@ -250,7 +251,7 @@ void kvs_op_release(kvs_op *op);
 
 /* --- futures: inputs are copied before the call returns --------------------------------------- */
 
-kvs_future *kvs_store_get(kvs_store *store, kvs_slice key);    /* value */
+kvs_future *kvs_store_get(kvs_store *store, kvs_slice key);    /* value; lent: kvs_store_call */
 kvs_future *kvs_store_exists(kvs_store *store, kvs_slice key); /* number */
 kvs_future *kvs_store_set(kvs_store *store, kvs_slice key, kvs_slice value);
 kvs_future *kvs_store_set_ttl(kvs_store *store, kvs_slice key, kvs_slice value, uint64_t ttl_ms);

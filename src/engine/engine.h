@@ -150,9 +150,12 @@ struct engine_methods {
     int (*view_begin)(struct engine *engine, const struct engine_snapshot *snapshot,
                       struct engine_view *view);
     void (*view_end)(struct engine_view *view);
-    int (*get)(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value);
+    /* Pins, or NULL, come in empty. An engine may never fill them, and does only with a value. */
+    int (*get)(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value,
+               struct engine_pin *ret_pin);
     void (*get_many)(struct engine_view *view, unsigned family, const kvs_slice *keys,
-                     unsigned count, kvs_slice *ret_values, int *ret_errors);
+                     unsigned count, kvs_slice *ret_values, int *ret_errors,
+                     struct engine_pin *ret_pins);
     int (*expiry)(struct engine_view *view, unsigned family, kvs_slice key,
                   uint64_t *ret_expires_at_ms);
     int (*scan)(struct engine_view *view, const struct engine_range *range, engine_scan_fn *each,
@@ -219,14 +222,24 @@ static inline void engine_view_end(struct engine_view *view)
 static inline int engine_get(struct engine_view *view, unsigned family, kvs_slice key,
                              kvs_slice *ret_value)
 {
-    return view->engine->methods->get(view, family, key, ret_value);
+    return view->engine->methods->get(view, family, key, ret_value, NULL);
 }
 
-/* As `count` times engine_get, each with its own error, but faster. */
-static inline void engine_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
-                                   unsigned count, kvs_slice *ret_values, int *ret_errors)
+/* The same; but when *ret_pin has something to unpin, the value lives until engine_pin_release. */
+static inline int engine_get_pinned(struct engine_view *view, unsigned family, kvs_slice key,
+                                    kvs_slice *ret_value, struct engine_pin *ret_pin)
 {
-    view->engine->methods->get_many(view, family, keys, count, ret_values, ret_errors);
+    *ret_pin = (struct engine_pin){0};
+    return view->engine->methods->get(view, family, key, ret_value, ret_pin);
+}
+
+/* As `count` times engine_get, each with its own error, but faster; with pins (else NULL), which
+ * must be empty, as engine_get_pinned. */
+static inline void engine_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
+                                   unsigned count, kvs_slice *ret_values, int *ret_errors,
+                                   struct engine_pin *ret_pins)
+{
+    view->engine->methods->get_many(view, family, keys, count, ret_values, ret_errors, ret_pins);
 }
 
 /* When a key ends: milliseconds since 1970, 0 for never. NOT_FOUND, ENGINE_WOULD_BLOCK, IO. What

@@ -1,11 +1,11 @@
 /*
  * engine/pins.h: an engine's memory that results point into after their view has ended.
  *
- * A scan with pins may give keys and values that live until the pins are released, so that nothing
- * need be copied. What is pinned is whole blocks of the engine's memory, each counted: a block that
- * the engine has no more use for stays until the last pin is gone, also when the engine is closed
- * by then. Blocks are few and large (a segment of the log), and there is room for a bounded number:
- * what lies in a further one is given as without pins.
+ * A scan or a get with pins may give keys and values that live until the pins are released, so that
+ * nothing need be copied. What is pinned is whole blocks of the engine's memory, each counted: a
+ * block that the engine has no more use for stays until the last pin is gone, also when the engine
+ * is closed by then. For scans blocks are few and large (a segment of the log), and there is room
+ * for a bounded number: what lies in a further one is given as without pins.
  *
  * Threads: pins have one owner at a time; they are released on any thread.
  */
@@ -28,6 +28,19 @@ struct engine_pins {
 static inline void engine_pins_init(struct engine_pins *pins)
 {
     *pins = (struct engine_pins){0};
+}
+
+/* Of a get: one block. */
+struct engine_pin {
+    void (*unpin)(void *block); /* NULL: nothing is pinned */
+    void *block;
+};
+
+static inline void engine_pin_release(struct engine_pin *pin)
+{
+    if (pin->unpin != NULL)
+        pin->unpin(pin->block);
+    *pin = (struct engine_pin){0};
 }
 
 /* Gives all blocks back. */

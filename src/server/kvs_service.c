@@ -98,7 +98,7 @@ static void answer_gets(struct visit *visit)
         errors[i] = error;
     }
     if (error == 0)
-        engine_get_many(&visit->view, visit->gets[0].family, keys, count, values, errors);
+        engine_get_many(&visit->view, visit->gets[0].family, keys, count, values, errors, NULL);
     size_t size = 0;
     for (unsigned i = 0; i < count && !visit->connection->base.closed; i++) {
         size += errors[i] == 0 ? values[i].size : 0;
@@ -145,7 +145,7 @@ static int append_values(struct visit *visit, const kvs_op *op, struct buf *out)
     int error = 0;
     for (uint32_t done = 0; done < op->count && error == 0; done += GETS_MAX) {
         unsigned count = op->count - done < GETS_MAX ? op->count - done : GETS_MAX;
-        engine_get_many(&visit->view, op->family, op->keys + done, count, values, errors);
+        engine_get_many(&visit->view, op->family, op->keys + done, count, values, errors, NULL);
         for (unsigned i = 0; i < count && error == 0; i++)
             error = append_value(errors[i], values[i], begin, out);
     }

@@ -88,7 +88,7 @@ struct local_op {
     _Atomic bool cancelled; /* relaxed: looked at now and then by a read on the pool */
 };
 
-static_assert(sizeof(struct local_op) <= sizeof((kvs_op *)0)->reserved, "no allocation per op");
+static_assert(sizeof(struct local_op) <= STORE_OP_PIN_OFFSET, "no allocation per op");
 static_assert(offsetof(struct engine_write, op) == 0 && offsetof(struct engine_read, op) == 0 &&
                   offsetof(struct engine_control, op) == 0 && offsetof(struct carried, op) == 0,
               "struct local_op.op stands for all four");
@@ -153,6 +153,11 @@ static size_t on_spot_size_max(const kvs_store *store)
     return store->runtime != NULL ? ON_SPOT_SIZE_MAX_PROGRAM : ON_SPOT_SIZE_MAX;
 }
 
+static bool wants_loan(const kvs_op *op)
+{
+    return (op->flags & KVS_OP_FLAG_BORROW) != 0;
+}
+
 static int read_scan(const struct local_store *store, kvs_op *op, struct engine_view *view)
 {
     if (!view->may_block && (op->limit == 0 || op->limit > ON_SPOT_COUNT_MAX))
@@ -171,7 +176,7 @@ static int read_scan(const struct local_store *store, kvs_op *op, struct engine_
     scan.size_limit = paged ? STORE_PAGE_SIZE_MAX : 0;
     scan.on_spot_max = on_spot_max;
     scan.more = false;
-    if ((op->flags & KVS_OP_FLAG_BORROW) != 0) {
+    if (wants_loan(op)) {
         engine_pins_init(&scan.pins);
         scan.page.pins = &scan.pins;
     }
@@ -206,11 +211,24 @@ static int op_copy_result(kvs_op *op, kvs_slice value)
     return 0;
 }
 
+/* The value of a get: as it lies there, if it is pinned. */
+static int op_take_value(kvs_op *op, kvs_slice value, const struct engine_pin *pin)
+{
+    if (pin->unpin == NULL)
+        return op_copy_result(op, value);
+    *store_op_pin(op) = *pin;
+    op->borrowed = true;
+    op->result = value;
+    return 0;
+}
+
 static int read_get(kvs_op *op, struct engine_view *view)
 {
     kvs_slice value;
-    int error = engine_get(view, op->family, op->key, &value);
-    return error == 0 ? op_copy_result(op, value) : error;
+    struct engine_pin pin = {0};
+    int error = wants_loan(op) ? engine_get_pinned(view, op->family, op->key, &value, &pin)
+                               : engine_get(view, op->family, op->key, &value);
+    return error == 0 ? op_take_value(op, value, &pin) : error;
 }
 
 struct exists_state {
@@ -538,7 +556,7 @@ struct submission {
     struct task_list writes;
     struct task_list done;
     struct task_list to_carry; /* reads, when the view has ended */
-    unsigned gets_count;       /* gets of one family, looked up together */
+    unsigned gets_count;       /* of one family, all or none with a loan: looked up together */
     struct local_op *gets[GETS_MAX];
 };
 
@@ -637,29 +655,36 @@ static void submit_gets(struct submission *submission)
     kvs_slice keys[GETS_MAX];
     kvs_slice values[GETS_MAX];
     int errors[GETS_MAX];
+    struct engine_pin pins[GETS_MAX];
     unsigned count = submission->gets_count;
     submission->gets_count = 0;
     if (count == 0)
         return;
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         keys[i] = kvs_op_of(submission->gets[i])->key;
-    unsigned family = kvs_op_of(submission->gets[0])->family;
+        pins[i] = (struct engine_pin){0};
+    }
+    const kvs_op *first = kvs_op_of(submission->gets[0]);
     int error = submission_view(submission);
     if (error == 0)
-        engine_get_many(&submission->view, family, keys, count, values, errors);
+        engine_get_many(&submission->view, first->family, keys, count, values, errors,
+                        wants_loan(first) ? pins : NULL);
     for (unsigned i = 0; i < count; i++) {
         struct local_op *local = submission->gets[i];
         int own = error != 0 ? error : errors[i];
         if (own == 0)
-            own = op_copy_result(kvs_op_of(local), values[i]);
+            own = op_take_value(kvs_op_of(local), values[i], &pins[i]);
         submit_answer(submission, local, own);
     }
 }
 
 static void submit_get(struct submission *submission, struct local_op *local, kvs_op *op)
 {
-    if (submission->gets_count > 0 && kvs_op_of(submission->gets[0])->family != op->family)
-        submit_gets(submission);
+    if (submission->gets_count > 0) {
+        const kvs_op *first = kvs_op_of(submission->gets[0]);
+        if (first->family != op->family || wants_loan(first) != wants_loan(op))
+            submit_gets(submission);
+    }
     submission->gets[submission->gets_count++] = local;
     if (submission->gets_count == GETS_MAX)
         submit_gets(submission);

@@ -5,6 +5,7 @@
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
+#include "engine/pins.h"
 #include "runtime/loop.h"
 
 #include <kvs/store.h>
@@ -109,6 +110,17 @@ void store_call_take(kvs_future *future, struct store_call *call, kvs_op *op);
 /* Sets op->result to what kvs_checksum_read reads. 0 or NO_MEMORY. */
 #define STORE_CHECKSUM_SIZE 24u
 int store_op_set_checksum(kvs_op *op, const struct kvs_checksum *checksum);
+
+/*
+ * What keeps the value of a get that was lent (op->borrowed, and no pairs): the end of op->reserved,
+ * which no store uses for an op under way.
+ */
+#define STORE_OP_PIN_OFFSET (sizeof((kvs_op *)0)->reserved - sizeof(struct engine_pin))
+
+static inline struct engine_pin *store_op_pin(kvs_op *op)
+{
+    return (struct engine_pin *)(void *)((char *)op->reserved + STORE_OP_PIN_OFFSET);
+}
 
 /* Clears the results: what every store does first with a submitted op. */
 void store_op_begin(kvs_op *op);

@@ -295,6 +295,8 @@ void store_call_take(kvs_future *future, struct store_call *call, kvs_op *op)
     op->pairs = from->pairs;
     op->pairs_count = from->pairs_count;
     op->borrowed = from->borrowed;
+    if (op->borrowed)
+        *store_op_pin(op) = *store_op_pin(from);
     memcpy(op->message, from->message, sizeof op->message);
     from->result = (kvs_slice){0};
     from->pairs = NULL;

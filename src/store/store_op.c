@@ -28,12 +28,16 @@ void store_op_begin(kvs_op *op)
 
 void kvs_op_release(kvs_op *op)
 {
-    /* The rule of every store: both are blocks of their own, or NULL; or page.h knows them. */
-    mem_free((void *)(uintptr_t)op->result.data);
-    if (op->borrowed)
-        page_free_borrowed(op->pairs);
-    else
+    /* The rule of every store: both are blocks of their own, or NULL; or lent: pairs as page.h
+     * knows them, or a result with its pin. */
+    if (!op->borrowed) {
+        mem_free((void *)(uintptr_t)op->result.data);
         mem_free(op->pairs);
+    } else if (op->pairs != NULL) {
+        page_free_borrowed(op->pairs);
+    } else {
+        engine_pin_release(store_op_pin(op));
+    }
     op->borrowed = false;
     op->result = (kvs_slice){0};
     op->pairs = NULL;
@@ -200,6 +204,8 @@ static unsigned flags_of_kind(uint8_t kind)
     switch (kind) {
     case KVS_OP_SCAN:
         return KVS_OP_FLAG_REVERSE | KVS_OP_FLAG_KEYS_ONLY | KVS_OP_FLAG_PAGE | KVS_OP_FLAG_BORROW;
+    case KVS_OP_GET:
+        return KVS_OP_FLAG_BORROW;
     case KVS_OP_CAS:
         return KVS_OP_FLAG_EXPECT_ABSENT;
     default:

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 #define OK(call) assert_int_equal((call), 0)
 
@@ -60,6 +61,81 @@ void contract_view_stays(struct fixture *fixture)
     assert_true(slice_equal(held, S("first 7")));
     engine_view_end(&view);
     assert_int_equal(count_all(fixture, 0), 0);
+}
+
+/* By single gets and by many at once; how many are pinned, the others are empty. */
+static unsigned pin_all(struct fixture *fixture, kvs_slice held[STAY_KEYS],
+                        struct engine_pin pins[STAY_KEYS])
+{
+    enum { MANY_FROM = STAY_KEYS / 2 };
+    static char texts[STAY_KEYS][TEXT_SIZE_MAX];
+    kvs_slice keys[STAY_KEYS];
+    int errors[STAY_KEYS];
+    struct engine_view view;
+    OK(engine_view_begin(fixture->engine, NULL, true, &view));
+    for (unsigned i = 0; i < STAY_KEYS; i++) {
+        keys[i] = text_format(texts[i], "key %03u", i);
+        pins[i] = (struct engine_pin){0};
+    }
+    for (unsigned i = 0; i < MANY_FROM; i++)
+        OK(engine_get_pinned(&view, 0, keys[i], &held[i], &pins[i]));
+    engine_get_many(&view, 0, keys + MANY_FROM, STAY_KEYS - MANY_FROM, held + MANY_FROM,
+                    errors + MANY_FROM, pins + MANY_FROM);
+    struct engine_pin none;
+    kvs_slice value;
+    assert_int_equal(engine_get_pinned(&view, 0, S("no key"), &value, &none), KVS_ERR_NOT_FOUND);
+    assert_null(none.unpin);
+    engine_view_end(&view);
+    unsigned count = 0;
+    for (unsigned i = 0; i < STAY_KEYS; i++) {
+        if (i >= MANY_FROM)
+            assert_int_equal(errors[i], 0);
+        count += pins[i].unpin != NULL;
+    }
+    return count;
+}
+
+static void check_pinned(const char *round, const kvs_slice held[STAY_KEYS],
+                         const struct engine_pin pins[STAY_KEYS])
+{
+    for (unsigned i = 0; i < STAY_KEYS; i++) {
+        char text[TEXT_SIZE_MAX];
+        if (pins[i].unpin != NULL)
+            assert_true(slice_equal(held[i], text_format(text, "%s %u", round, i)));
+    }
+}
+
+void contract_pinned_stay(struct fixture *fixture)
+{
+    enum { ROUNDS = 5 };
+    static kvs_slice held[ROUNDS][STAY_KEYS];
+    static struct engine_pin pins[ROUNDS][STAY_KEYS];
+    char text[TEXT_SIZE_MAX];
+    bool is_log = strcmp(fixture->engine->methods->name, "kvs") == 0;
+    bool in_memory = fixture_can(fixture, ENGINE_CAP_IN_MEMORY);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        text_format(text, "round %u", round);
+        set_all(fixture, text);
+        unsigned count = pin_all(fixture, held[round], pins[round]);
+        if (in_memory)
+            assert_int_equal(count, STAY_KEYS);
+        else if (is_log) /* what was written last is in memory */
+            assert_true(count > 0);
+        else
+            assert_int_equal(count, 0);
+        if (round % 2 == 1)
+            OK(control_wait(fixture, ENGINE_CONTROL_COMPACT, NULL));
+    }
+    const kvs_mutation all = mutation_remove_range(S(""), S(""));
+    OK(batch_wait(fixture, &all, 1));
+    OK(control_wait(fixture, ENGINE_CONTROL_COMPACT, NULL));
+    OK(fixture_close(fixture));
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        text_format(text, "round %u", round);
+        check_pinned(text, held[round], pins[round]);
+        for (unsigned i = 0; i < STAY_KEYS; i++)
+            engine_pin_release(&pins[round][i]);
+    }
 }
 
 void contract_view_sees_acknowledged(struct fixture *fixture)

@@ -174,12 +174,39 @@ static kvs_slice place_value(const struct place *place, const struct entry *entr
     return slice_make(place->memory + offset, entry->value_size);
 }
 
-static int value_get(struct engine_view *view, const struct entry *entry, kvs_slice *ret_value)
+/* May what is there be lent? What is not published yet may be undone: copies that compaction has
+ * just made. */
+static inline bool place_is_fixed(const struct place *place)
+{
+    return place->offset < segment_memory_fixed(place->memory);
+}
+
+#define VALUE_PREFETCH_MAX 256u /* a longer one is copied with the processor's own foresight */
+
+/* Whoever asks for a value reads it. */
+static void value_fetch(kvs_slice value)
+{
+    for (size_t at = 0; at < value.size && at < VALUE_PREFETCH_MAX; at += 64)
+        __builtin_prefetch(value.data + at);
+}
+
+/* Inside the view's epoch. */
+static inline void value_pin(const struct place *place, struct engine_pin *ret_pin)
+{
+    segment_memory_ref(place->memory);
+    *ret_pin = (struct engine_pin){.unpin = segment_memory_unref, .block = place->memory};
+}
+
+static int value_get(struct engine_view *view, const struct entry *entry, kvs_slice *ret_value,
+                     struct engine_pin *ret_pin)
 {
     struct place place = entry_place(log_of(view->engine), entry);
     if (place.memory == NULL)
         return value_from_file(view, place.segment, place.offset, entry, ret_value);
     *ret_value = place_value(&place, entry);
+    value_fetch(*ret_value);
+    if (ret_pin != NULL && place_is_fixed(&place))
+        value_pin(&place, ret_pin);
     return 0;
 }
 
@@ -202,28 +229,16 @@ static const struct entry *entry_find(struct engine_view *view, unsigned family,
     return entry != NULL && !entry_is_over(view, entry) ? entry : NULL;
 }
 
-#define VALUE_PREFETCH_MAX 256u /* a longer one is copied with the processor's own foresight */
-
-/* Whoever asks for a value reads it. */
-static void value_fetch(kvs_slice value)
-{
-    for (size_t at = 0; at < value.size && at < VALUE_PREFETCH_MAX; at += 64)
-        __builtin_prefetch(value.data + at);
-}
-
-static int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value)
+static int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value,
+                   struct engine_pin *ret_pin)
 {
     const struct entry *entry = entry_find(view, family, key);
-    if (entry == NULL)
-        return KVS_ERR_NOT_FOUND;
-    int error = value_get(view, entry, ret_value);
-    if (error == 0)
-        value_fetch(*ret_value);
-    return error;
+    return entry != NULL ? value_get(view, entry, ret_value, ret_pin) : KVS_ERR_NOT_FOUND;
 }
 
 static void log_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
-                         unsigned count, kvs_slice *ret_values, int *ret_errors)
+                         unsigned count, kvs_slice *ret_values, int *ret_errors,
+                         struct engine_pin *ret_pins)
 {
     const struct node *root = view_of(view)->version->families[family].root;
     struct entry *entries[TREE_FIND_MANY_MAX];
@@ -232,13 +247,14 @@ static void log_get_many(struct engine_view *view, unsigned family, const kvs_sl
         tree_find_many(root, keys, n, entries);
         for (unsigned i = 0; i < n; i++) {
             bool found = entries[i] != NULL && !entry_is_over(view, entries[i]);
-            ret_errors[i] = found ? value_get(view, entries[i], &ret_values[i]) : KVS_ERR_NOT_FOUND;
-            if (ret_errors[i] == 0)
-                value_fetch(ret_values[i]);
+            struct engine_pin *pin = ret_pins != NULL ? &ret_pins[i] : NULL;
+            ret_errors[i] =
+                found ? value_get(view, entries[i], &ret_values[i], pin) : KVS_ERR_NOT_FOUND;
         }
         keys += n;
         ret_values += n;
         ret_errors += n;
+        ret_pins = ret_pins != NULL ? ret_pins + n : NULL;
         count -= n;
     }
 }
@@ -406,13 +422,6 @@ static inline bool pins_hold(struct engine_pins *pins, const struct place *place
     return false;
 }
 
-/* May what is there be lent? What is not published yet may be undone: copies that compaction has
- * just made. */
-static inline bool place_lend(const struct place *place, struct engine_pins *pins)
-{
-    return place->offset < segment_memory_fixed(place->memory) && pins_hold(pins, place);
-}
-
 /* For whoever wants it in a view, where the value is not in memory. */
 static int give_from_file(struct engine_view *view, const struct entry *entry,
                           const struct place *place, struct engine_pins *pins, engine_scan_fn *each,
@@ -445,7 +454,7 @@ static inline int walk_give(struct range_walk *walk, unsigned i, struct engine_v
     if (place->memory == NULL)
         return give_from_file(view, entry, place, range->pins, each, arg);
     if (range->pins != NULL)
-        range->pins->lasting = place_lend(place, range->pins);
+        range->pins->lasting = place_is_fixed(place) && pins_hold(range->pins, place);
     kvs_slice value = place_value(place, entry);
     return each(arg, slice_make(value.data - entry->key_size, entry->key_size), value);
 }

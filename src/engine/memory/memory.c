@@ -127,27 +127,36 @@ static bool entry_is_live(const struct entry *entry, uint64_t now_ms)
     return entry->expires_ms == 0 || entry->expires_ms > now_ms;
 }
 
-static const struct entry *find_live(const struct treap *tree, kvs_slice key, uint64_t now_ms)
+static struct entry *find_live(const struct treap *tree, kvs_slice key, uint64_t now_ms)
 {
-    const struct entry *entry = treap_find(tree, key);
+    struct entry *entry = treap_find(tree, key);
     return entry != NULL && entry_is_live(entry, now_ms) ? entry : NULL;
 }
 
-static int memory_get(struct engine_view *view, unsigned family, kvs_slice key,
-                      kvs_slice *ret_value)
+static void entry_unpin(void *entry)
 {
-    const struct entry *entry = find_live(view_tree(view, family), key, (uintptr_t)view->state[1]);
+    entry_unref(entry);
+}
+
+static int memory_get(struct engine_view *view, unsigned family, kvs_slice key,
+                      kvs_slice *ret_value, struct engine_pin *ret_pin)
+{
+    struct entry *entry = find_live(view_tree(view, family), key, (uintptr_t)view->state[1]);
     if (entry == NULL)
         return KVS_ERR_NOT_FOUND;
     *ret_value = entry_value(entry);
+    if (ret_pin != NULL)
+        *ret_pin = (struct engine_pin){.unpin = entry_unpin, .block = entry_ref(entry)};
     return 0;
 }
 
 static void memory_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
-                            unsigned count, kvs_slice *ret_values, int *ret_errors)
+                            unsigned count, kvs_slice *ret_values, int *ret_errors,
+                            struct engine_pin *ret_pins)
 {
     for (unsigned i = 0; i < count; i++)
-        ret_errors[i] = memory_get(view, family, keys[i], &ret_values[i]);
+        ret_errors[i] = memory_get(view, family, keys[i], &ret_values[i],
+                                   ret_pins != NULL ? &ret_pins[i] : NULL);
 }
 
 static int memory_expiry(struct engine_view *view, unsigned family, kvs_slice key,

@@ -29,13 +29,13 @@ struct treap {
 };
 
 /* Relaxed is enough to count up: whoever does so holds a reference already. */
-static struct entry *entry_ref(struct entry *entry)
+struct entry *entry_ref(struct entry *entry)
 {
     atomic_fetch_add_explicit(&entry->refs, 1, memory_order_relaxed);
     return entry;
 }
 
-static void entry_unref(struct entry *entry)
+void entry_unref(struct entry *entry)
 {
     /* acq_rel: the last one out sees all that the others did with it before it is freed. */
     if (atomic_fetch_sub_explicit(&entry->refs, 1, memory_order_acq_rel) == 1)
@@ -246,7 +246,7 @@ bool treap_remove_range(struct treap *tree, kvs_slice start, kvs_slice end, stru
     return treap_merge(less, rest, ret_tree);
 }
 
-const struct entry *treap_find(const struct treap *tree, kvs_slice key)
+struct entry *treap_find(const struct treap *tree, kvs_slice key)
 {
     while (tree != NULL) {
         int order = slice_compare(key, entry_key(tree->entry));

@@ -28,6 +28,10 @@ struct entry {
     uint8_t bytes[]; /* key, value */
 };
 
+/* For who wants an entry longer than its tree. Any thread. */
+struct entry *entry_ref(struct entry *entry);
+void entry_unref(struct entry *entry);
+
 struct treap;
 
 /* Both return 0 to go on, anything else ends the walk and is its result. */
@@ -45,7 +49,7 @@ bool treap_remove_range(struct treap *tree, kvs_slice start, kvs_slice end,
                         struct treap **ret_tree);
 
 /* NULL when there is none; valid as long as a tree that holds it. */
-const struct entry *treap_find(const struct treap *tree, kvs_slice key);
+struct entry *treap_find(const struct treap *tree, kvs_slice key);
 
 /* Calls `each` for all entries with start <= key < end (empty: no bound), in order, or from the
  * last one downwards. */

@@ -276,17 +276,22 @@ static int view_get(struct engine_view *view, unsigned family, kvs_slice key, kv
     return 0;
 }
 
-int rocks_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value)
+/* Nothing outlives its view: what RocksDB pins has to be given back before RocksDB is closed. */
+int rocks_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value,
+              struct engine_pin *ret_pin)
 {
+    (void)ret_pin;
     uint64_t expires_ms;
     return view_get(view, family, key, ret_value, &expires_ms);
 }
 
 void rocks_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
-                    unsigned count, kvs_slice *ret_values, int *ret_errors)
+                    unsigned count, kvs_slice *ret_values, int *ret_errors,
+                    struct engine_pin *ret_pins)
 {
+    (void)ret_pins;
     for (unsigned i = 0; i < count; i++)
-        ret_errors[i] = rocks_get(view, family, keys[i], &ret_values[i]);
+        ret_errors[i] = rocks_get(view, family, keys[i], &ret_values[i], NULL);
 }
 
 int rocks_expiry(struct engine_view *view, unsigned family, kvs_slice key,

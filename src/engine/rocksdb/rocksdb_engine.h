@@ -115,9 +115,11 @@ void snapshot_publish(struct rocks_engine *rocks, struct engine_snapshot *snapsh
 int rocks_view_begin(struct engine *engine, const struct engine_snapshot *snapshot,
                      struct engine_view *view);
 void rocks_view_end(struct engine_view *view);
-int rocks_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value);
+int rocks_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value,
+              struct engine_pin *ret_pin);
 void rocks_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
-                    unsigned count, kvs_slice *ret_values, int *ret_errors);
+                    unsigned count, kvs_slice *ret_values, int *ret_errors,
+                    struct engine_pin *ret_pins);
 int rocks_expiry(struct engine_view *view, unsigned family, kvs_slice key,
                  uint64_t *ret_expires_at_ms);
 int rocks_scan(struct engine_view *view, const struct engine_range *range, engine_scan_fn *each,

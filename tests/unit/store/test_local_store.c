@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "base/slice.h"
 #include "engine/engine.h"
+#include "runtime/runtime.h"
 #include "store/store.h"
 
 #include <pthread.h>
@@ -436,6 +437,64 @@ static void test_answer(void **state)
     assert_int_equal(op.error, KVS_ERR_INVALID_ARGUMENT);
 }
 
+static void on_done_anywhere(kvs_op *op)
+{
+    (void)op;
+    pthread_mutex_lock(&fixture.lock);
+    fixture.done++;
+    pthread_cond_signal(&fixture.changed);
+    pthread_mutex_unlock(&fixture.lock);
+}
+
+static void get_many_would_block(struct engine_view *view, unsigned family, const kvs_slice *keys,
+                                 unsigned count, kvs_slice *ret_values, int *ret_errors,
+                                 struct engine_pin *ret_pins)
+{
+    (void)view;
+    (void)family;
+    (void)keys;
+    (void)ret_values;
+    (void)ret_pins;
+    for (unsigned i = 0; i < count; i++)
+        ret_errors[i] = ENGINE_WOULD_BLOCK;
+}
+
+/* With a deadline, and not answered at once, a copy is carried out: what it was lent moves. */
+static void test_loan_of_a_copy(void **state)
+{
+    (void)state;
+    put("a", "1");
+    const struct engine_methods *methods = fixture.engine->methods;
+    struct engine_methods changed = *methods;
+    changed.get_many = get_many_would_block;
+    kvs_runtime *runtime;
+    assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
+    fixture.engine->methods = &changed;
+    fixture.store->runtime = runtime;
+    fixture.store->loop = runtime_pick_loop(runtime);
+    kvs_op op = make(KVS_OP_GET, "a", "");
+    for (unsigned round = 0; round < 4; round++) {
+        op.flags = round % 2 == 0 ? KVS_OP_FLAG_BORROW : 0;
+        op.timeout_ms = UINT32_MAX;
+        op.on_done = on_done_anywhere;
+        fixture.done = 0;
+        kvs_store_submit(fixture.store, &op);
+        pthread_mutex_lock(&fixture.lock);
+        while (fixture.done < 1)
+            pthread_cond_wait(&fixture.changed, &fixture.lock);
+        pthread_mutex_unlock(&fixture.lock);
+        assert_int_equal(op.error, 0);
+        assert_true(op.borrowed == (op.flags != 0));
+        put("a", "2");
+        assert_int_equal(op.result.size, 1);
+        assert_int_equal(op.result.data[0], round == 0 ? '1' : '2');
+        kvs_op_release(&op);
+    }
+    fixture.engine->methods = methods;
+    kvs_runtime_free(runtime);
+    fixture.store->runtime = NULL;
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -451,6 +510,7 @@ int main(void)
         TEST(test_misuse_is_told),
         TEST(test_the_rest),
         TEST(test_answer),
+        TEST(test_loan_of_a_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
