@@ -162,7 +162,7 @@ struct kvs_checksum {
  * kvs_op_release or kvs_future_free it stays as it is, whatever is set, removed, compacted, expires
  * or is closed, and is read and given back on any thread. Nobody waits for it, but what it lies in
  * stays in memory till then, beyond the cache's limit: for results that are given back soon.
- *   log:     gets and scans of what is in memory; each segment (64 MiB) that is lent from stays
+ *   log:     what is in memory, of gets from 1 KiB on; segments (64 MiB) that are lent from stay
  *   memory:  gets; the key and its value stay
  *   others   copy, as log: does what it reads from files, and memory: in scans
  */

@@ -183,18 +183,25 @@ static inline bool place_is_fixed(const struct place *place)
 
 #define VALUE_PREFETCH_MAX 256u /* a longer one is copied with the processor's own foresight */
 
-/* Whoever asks for a value reads it. */
+/* Whoever asks for a value, and not for a pointer, reads it. */
 static void value_fetch(kvs_slice value)
 {
     for (size_t at = 0; at < value.size && at < VALUE_PREFETCH_MAX; at += 64)
         __builtin_prefetch(value.data + at);
 }
 
+/* Copying less costs no more than to count who reads where, and holds back no segment. */
+#define VALUE_PIN_MIN 1024u
+
 /* Inside the view's epoch. */
-static inline void value_pin(const struct place *place, struct engine_pin *ret_pin)
+static inline bool value_pin(const struct place *place, const struct entry *entry,
+                             struct engine_pin *ret_pin)
 {
+    if (ret_pin == NULL || entry->value_size < VALUE_PIN_MIN || !place_is_fixed(place))
+        return false;
     segment_memory_ref(place->memory);
     *ret_pin = (struct engine_pin){.unpin = segment_memory_unref, .block = place->memory};
+    return true;
 }
 
 static int value_get(struct engine_view *view, const struct entry *entry, kvs_slice *ret_value,
@@ -204,9 +211,8 @@ static int value_get(struct engine_view *view, const struct entry *entry, kvs_sl
     if (place.memory == NULL)
         return value_from_file(view, place.segment, place.offset, entry, ret_value);
     *ret_value = place_value(&place, entry);
-    value_fetch(*ret_value);
-    if (ret_pin != NULL && place_is_fixed(&place))
-        value_pin(&place, ret_pin);
+    if (!value_pin(&place, entry, ret_pin))
+        value_fetch(*ret_value);
     return 0;
 }
 

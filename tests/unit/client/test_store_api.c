@@ -549,8 +549,7 @@ static void *submitter_main(void *arg)
     enum target_kind target = submitter->target->kind;
     for (unsigned i = 0; i < 500; i++) {
         assert_int_equal(submitter->ops[i]->error, 0);
-        assert_true(submitter->ops[i]->borrowed ==
-                    (target == TARGET_MEMORY || target == TARGET_LOG));
+        assert_true(submitter->ops[i]->borrowed == (target == TARGET_MEMORY));
         assert_memory_equal(submitter->ops[i]->result.data, submitter->items[i].key, 9);
         kvs_op_release(submitter->ops[i]);
     }

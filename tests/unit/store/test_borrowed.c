@@ -15,7 +15,7 @@
 #include "test.h"
 
 #define KEYS 400u
-#define VALUE_SIZE 1000u
+#define VALUE_SIZE 1024u
 
 struct target {
     const char *scheme;
