@@ -135,16 +135,17 @@ static int directory_make(const struct engine_options *options, struct engine_me
     return error == 0 ? 0 : engine_directory_fail(message, error, directory, "cannot be made");
 }
 
-int engine_directory_lock_blocking(const char *directory, int *ret_lock_fd,
-                                   struct engine_message *ret_message)
+static int lock_file_lock(const char *directory, int flags, int *ret_lock_fd,
+                          struct engine_message *message)
 {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/LOCK", directory);
     int fd;
-    int error = file_open(path, O_RDWR | O_CREAT, &fd);
+    int error = file_open(path, flags, &fd);
     if (error != 0)
-        return engine_directory_fail(ret_message, error, directory,
-                                     "its lock file cannot be written");
+        return engine_directory_fail(message, error, directory,
+                                     flags == O_RDONLY ? "its lock file cannot be read"
+                                                       : "its lock file cannot be written");
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
         *ret_lock_fd = fd;
         return 0;
@@ -152,10 +153,22 @@ int engine_directory_lock_blocking(const char *directory, int *ret_lock_fd,
     error = errno == EWOULDBLOCK ? KVS_ERR_LOCKED : error_from_errno(errno);
     close(fd);
     return engine_directory_fail(
-        ret_message, error, directory,
+        message, error, directory,
         error == KVS_ERR_LOCKED
             ? "is open in another process; stop that one, or use another directory"
             : "cannot be locked");
+}
+
+int engine_directory_lock_blocking(const char *directory, int *ret_lock_fd,
+                                   struct engine_message *ret_message)
+{
+    return lock_file_lock(directory, O_RDWR | O_CREAT, ret_lock_fd, ret_message);
+}
+
+int engine_directory_lock_unwritten_blocking(const char *directory, int *ret_lock_fd,
+                                             struct engine_message *ret_message)
+{
+    return lock_file_lock(directory, O_RDONLY, ret_lock_fd, ret_message);
 }
 
 /* Under another name first: a crash in the middle must not leave half a marker, which would be

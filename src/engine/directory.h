@@ -22,6 +22,10 @@ int engine_directory_open_blocking(const struct engine_options *options, const c
 int engine_directory_lock_blocking(const char *directory, int *ret_lock_fd,
                                    struct engine_message *ret_message);
 
+/* The same for one that cannot be written: the lock file is not made. */
+int engine_directory_lock_unwritten_blocking(const char *directory, int *ret_lock_fd,
+                                             struct engine_message *ret_message);
+
 /* Writes, durably, that the directory is one of `engine_name`: the last step of a copy. */
 int engine_directory_mark_blocking(const char *directory, const char *engine_name);
 

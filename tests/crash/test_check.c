@@ -11,9 +11,11 @@
 #include "base/rand.h"
 #include "contract/contract.h"
 #include "crash/directory_files.h"
+#include "engine/file.h"
 #include "engine/log/check.h"
 #include "test.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,6 +197,55 @@ static void test_refused(void **state)
     OK(unlink(path)); /* without it the data is still there */
     OK(check_run(&fixture, NULL, &report));
     assert_int_equal(report.check.damages, 1);
+    fixture_deinit(&fixture);
+}
+
+/* Files are opened as on a file system that is mounted for reading. */
+static bool nothing_can_be_written;
+
+int __real_file_open(const char *path, int flags, int *ret_fd);
+int __wrap_file_open(const char *path, int flags, int *ret_fd);
+
+int __wrap_file_open(const char *path, int flags, int *ret_fd)
+{
+    if (nothing_can_be_written && (flags & O_ACCMODE) != O_RDONLY)
+        return KVS_ERR_PERMISSION;
+    return __real_file_open(path, flags, ret_fd);
+}
+
+static int check_run_unwritten(struct fixture *fixture, struct report *report)
+{
+    nothing_can_be_written = true;
+    int error = check_run(fixture, NULL, report);
+    nothing_can_be_written = false;
+    return error;
+}
+
+static void test_unwritten(void **state)
+{
+    struct fixture fixture;
+    struct files files;
+    struct report report;
+    store_make(&fixture, &files);
+    OK(check_run_unwritten(&fixture, &report));
+    assert_string_equal(report.lines, "");
+    assert_int_equal(report.check.keys, KEYS - KEYS / 10);
+    assert_same_files(fixture.directory, &files);
+    OK(fixture_open(&fixture));
+    assert_int_equal(check_run_unwritten(&fixture, &report), KVS_ERR_LOCKED);
+    OK(fixture_close(&fixture));
+
+    char path[PATH_SIZE];
+    snprintf(path, sizeof path, "%s/LOCK", fixture.directory);
+    OK(unlink(path));
+    OK(check_run_unwritten(&fixture, &report));
+    assert_non_null(strstr(report.lines, "note: "));
+    assert_non_null(strstr(report.lines, "LOCK"));
+    assert_string_equal(fixture.message.text, "");
+    assert_int_equal(report.check.damages, 0);
+    assert_int_equal(report.check.keys, KEYS - KEYS / 10);
+    assert_true(access(path, F_OK) != 0);
+    files_free(&files);
     fixture_deinit(&fixture);
 }
 
@@ -385,8 +436,9 @@ int main(void)
     fixtures_in_memory();
     log_set_level(LOG_SILENT); /* of faults */
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_holes),  cmocka_unit_test(test_flipped_bits),
+        cmocka_unit_test(test_whole),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_unwritten),    cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_flipped_bits),
 #ifdef KVS_FAULTS
         cmocka_unit_test(test_faults),
 #endif

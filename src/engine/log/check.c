@@ -324,13 +324,32 @@ static int check_run(struct checking *checking, const char *directory, const cha
     return error;
 }
 
+/* One that cannot be written, as a backup on a medium or of another user, is checked, too, with the
+ * lock file that is there, or none: -1. */
+static int directory_lock(struct log_check *check, const char *directory, int *ret_lock_fd,
+                          struct engine_message *message)
+{
+    *ret_lock_fd = -1;
+    int error = engine_directory_lock_blocking(directory, ret_lock_fd, message);
+    if (error != KVS_ERR_PERMISSION)
+        return error;
+    error = engine_directory_lock_unwritten_blocking(directory, ret_lock_fd, message);
+    if (error == 0 || error == KVS_ERR_LOCKED)
+        return error;
+    message->text[0] = '\0';
+    say(check,
+        "note: the directory cannot be written, and its file LOCK is missing or cannot be locked; "
+        "see to it that nobody opens it meanwhile");
+    return 0;
+}
+
 int log_check_blocking(struct log_check *check, const char *directory, const char *save_to,
                        kvs_thread_pool *pool, struct engine_message *ret_message)
 {
     struct checking checking = {.check = check};
     ret_message->text[0] = '\0';
-    int lock_fd = -1;
-    int error = engine_directory_lock_blocking(directory, &lock_fd, ret_message);
+    int lock_fd;
+    int error = directory_lock(check, directory, &lock_fd, ret_message);
     if (error != 0)
         return error;
     if (save_to != NULL) /* before all is read, which may take hours */
@@ -340,6 +359,7 @@ int log_check_blocking(struct log_check *check, const char *directory, const cha
         if (error != 0 && save_to != NULL)
             (void)rmdir(save_to); /* unless something was saved */
     }
-    close(lock_fd);
+    if (lock_fd >= 0)
+        close(lock_fd);
     return error;
 }
