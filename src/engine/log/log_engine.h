@@ -42,6 +42,13 @@ struct version {
     struct tree_root families[ENGINE_FAMILY_COUNT];
 };
 
+/* From one version to the next. */
+struct version_change {
+    struct version *previous;
+    struct engine_snapshot
+        *newest; /* snapshot of then; one that came later sees the next version */
+};
+
 struct engine_snapshot {
     struct version version;
     struct engine_snapshot *older; /* the list of all, newest first; under snapshots_mutex */
@@ -250,8 +257,10 @@ int apply_move(struct log_engine *log, struct move *move);
 
 /* --- version.c -------------------------------------------------------------------------------- */
 
-/* Makes `working` what readers see. Cannot fail: group_version has been allocated. */
-void version_publish(struct log_engine *log);
+/* Makes `working` what readers see. Cannot fail: group_version has been allocated. Before anything
+ * else changes, version_settle gives back what the version before had alone. */
+void version_publish(struct log_engine *log, struct version_change *ret_change);
+void version_settle(struct log_engine *log, const struct version_change *change);
 /* Back to what is published. */
 void version_undo(struct log_engine *log);
 /* A snapshot's deferred objects go to older snapshots or to limbo; frees it. */

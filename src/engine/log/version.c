@@ -59,7 +59,7 @@ static void retired_route(struct log_engine *log, uintptr_t tagged, struct engin
         (void)pointer_vector_push(&log->unlinked, tagged);
 }
 
-void version_publish(struct log_engine *log)
+void version_publish(struct log_engine *log, struct version_change *ret_change)
 {
     struct version *next = log->group_version;
     log->group_version = NULL;
@@ -72,13 +72,18 @@ void version_publish(struct log_engine *log)
     atomic_store_explicit(&log->version, next, memory_order_seq_cst);
     struct engine_snapshot *newest = log->snapshots;
     pthread_mutex_unlock(&log->snapshots_mutex);
+    *ret_change = (struct version_change){.previous = previous, .newest = newest};
+}
+
+void version_settle(struct log_engine *log, const struct version_change *change)
+{
     for (size_t i = 0; i < log->tree.retired.count; i++)
-        retired_route(log, log->tree.retired.items[i], newest, previous->sequence);
+        retired_route(log, log->tree.retired.items[i], change->newest, change->previous->sequence);
     log->tree.retired.count = 0;
     log->tree.born.count = 0;
     log->moved.count = 0;
     log->moved_from.count = 0;
-    (void)pointer_vector_push(&log->unlinked, (uintptr_t)previous | OBJECT_VERSION);
+    (void)pointer_vector_push(&log->unlinked, (uintptr_t)change->previous | OBJECT_VERSION);
     version_reclaim(log, false);
 }
 

@@ -267,14 +267,17 @@ void writer_commit(struct log_engine *log)
     }
     if (log->sync == KVS_SYNC_INTERVAL && log->sync_due_ms == 0)
         log->sync_due_ms = clock_now_ms() + log->sync_interval_ms;
-    version_publish(log);
+    struct version_change change;
+    version_publish(log, &change);
     segment_fix(log->newest);
     stat_add(&log->stat_groups, 1);
     uint32_t size = log->newest->size - log->group_offset;
     stat_add(&log->stat_disk_bytes, size);
     log->group_size_mean = log->group_size_mean / 8 * 7 + size / 8;
     stat_set(&log->stat_index_bytes, log->slab.used_bytes);
-    group_complete(log, 0);
+    group_complete(log, 0); /* who waits goes on while this thread tidies up */
+    version_settle(log, &change);
+    stat_set(&log->stat_index_bytes, log->slab.used_bytes);
     segments_prepare(log);
     segments_fault_ahead(log);
 }
