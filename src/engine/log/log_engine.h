@@ -42,11 +42,9 @@ struct version {
     struct tree_root families[ENGINE_FAMILY_COUNT];
 };
 
-/* From one version to the next. */
 struct version_change {
     struct version *previous;
-    struct engine_snapshot
-        *newest; /* snapshot of then; one that came later sees the next version */
+    struct engine_snapshot *newest; /* of then: later ones see the next version */
 };
 
 struct engine_snapshot {
@@ -250,9 +248,10 @@ void writer_sync(struct log_engine *log, struct engine_control *control);
 
 /* Bytes that a batch or a move can take in a segment at most. */
 uint64_t apply_write_size(const struct engine_write *write);
-/* Checks the conditions, appends the records to the newest segment's memory and changes the working
- * trees. Returns 0 or the failed condition; NO_MEMORY: the group must be undone. */
-int apply_write(struct log_engine *log, struct engine_write *write);
+/* Checks the conditions, appends the records to the newest segment's memory, changes the working
+ * trees. Returns 0 or the failed condition; NO_MEMORY: the group must be undone. `ways`: to its
+ * keys, or NULL. */
+int apply_write(struct log_engine *log, struct engine_write *write, const struct tree_way *ways);
 int apply_move(struct log_engine *log, struct move *move);
 
 /* --- version.c -------------------------------------------------------------------------------- */

@@ -132,6 +132,7 @@ void version_undo(struct log_engine *log)
     log->tree.born.count = 0;
     log->tree.retired.count = 0;
     log->working = *atomic_load_explicit(&log->version, memory_order_relaxed);
+    log->tree.shape++;
     if (readers_saw) /* ... the copies, whose place is used anew */
         version_wait_readers(log);
 }

@@ -322,7 +322,8 @@ static void group_add(struct log_engine *log, struct op *op, int error, uint32_t
     group_refuse(log, error);
 }
 
-static void writer_add_write(struct log_engine *log, struct engine_write *write)
+static void writer_add_write(struct log_engine *log, struct engine_write *write,
+                             const struct tree_way *ways)
 {
     int error = group_reserve(log, apply_write_size(write));
     if (error != 0) {
@@ -332,7 +333,7 @@ static void writer_add_write(struct log_engine *log, struct engine_write *write)
     }
     uint32_t size_before = log->newest->size;
     stat_add(&log->stat_writes, 1);
-    group_add(log, &write->op, apply_write(log, write), size_before);
+    group_add(log, &write->op, apply_write(log, write, ways), size_before);
 }
 
 void writer_add_move(struct log_engine *log, struct move *move)
@@ -459,8 +460,10 @@ static void requests_run(struct log_engine *log)
 }
 
 /* Has the index nodes and entries that the next writes will touch brought near, all at once: one
- * change after the other would wait for each. Returns the write behind those. */
-static struct task *writes_prefetch(struct log_engine *log, struct task *first)
+ * change after the other would wait for each. Returns the write behind those, and the ways to their
+ * keys. */
+static struct task *writes_prefetch(struct log_engine *log, struct task *first,
+                                    struct tree_way ret_ways[TREE_FIND_MANY_MAX])
 {
     const struct node *roots[TREE_FIND_MANY_MAX];
     kvs_slice keys[TREE_FIND_MANY_MAX];
@@ -478,13 +481,17 @@ static struct task *writes_prefetch(struct log_engine *log, struct task *first)
         }
     }
     if (count > 1)
-        tree_prefetch_change(&log->tree, roots, keys, count);
+        tree_prefetch_change(&log->tree, roots, keys, count, ret_ways);
+    else if (count == 1)
+        ret_ways[0].shape = log->tree.shape - 1; /* not looked for */
     return task;
 }
 
 static void writes_run(struct log_engine *log, struct task_list *writes, uint64_t size_max)
 {
     struct task *prefetched = writes->first;
+    struct tree_way ways[TREE_FIND_MANY_MAX];
+    unsigned used = 0; /* of the ways */
     struct task *task;
     while ((task = writes->first) != NULL) {
         struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
@@ -492,10 +499,14 @@ static void writes_run(struct log_engine *log, struct task_list *writes, uint64_
         if (size > size_max)
             return;
         size_max -= size_max < UINT64_MAX ? size : 0;
-        if (task == prefetched)
-            prefetched = writes_prefetch(log, task);
+        if (task == prefetched) {
+            prefetched = writes_prefetch(log, task, ways);
+            used = 0;
+        }
         task_list_pop(writes);
-        writer_add_write(log, write);
+        bool has_ways = write->mutations_count <= TREE_FIND_MANY_MAX;
+        writer_add_write(log, write, has_ways ? &ways[used] : NULL);
+        used += has_ways ? write->mutations_count : 0;
     }
 }
 
