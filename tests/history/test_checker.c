@@ -330,12 +330,16 @@ static void test_small_random(void **state)
     assert_true(refusals > 1000 && passes > 1000);
 }
 
-/* Long ones with 10 calls at a time: fine as they are, refused when one answer is another. */
+#define LONG_ONES 200u
+
+/* Long ones with 10 calls at a time: fine as they are, refused when one answer is another. To refuse
+ * it all orders before that answer have to be tried, which now and then are more than the bound. */
 static void test_long_random(void **state)
 {
     struct rand rand = rand_seed(test_seed());
     uint64_t start_ms = clock_now_ms();
-    for (unsigned i = 0; i < 200; i++) {
+    unsigned given_up = 0;
+    for (unsigned i = 0; i < LONG_ONES; i++) {
         struct history history;
         random_history(&history, &rand, CALLS_MAX, 1000, 3);
         assert_int_equal(verdict_of(&history), HISTORY_FINE);
@@ -345,10 +349,13 @@ static void test_long_random(void **state)
         while (call->kind != HISTORY_GET);
         call->mask = 1;
         call->values[0] = 9; /* which nobody writes */
-        assert_int_equal(verdict_of(&history), HISTORY_REFUSED);
+        enum history_verdict verdict = verdict_of(&history);
+        assert_int_not_equal(verdict, HISTORY_FINE);
+        given_up += verdict == HISTORY_GIVEN_UP;
     }
-    printf("# 400 histories of %u calls in %llu ms\n", CALLS_MAX,
-           (unsigned long long)(clock_now_ms() - start_ms));
+    printf("# %u histories of %u calls in %llu ms, %u given up\n", 2 * LONG_ONES, CALLS_MAX,
+           (unsigned long long)(clock_now_ms() - start_ms), given_up);
+    assert_in_range(given_up, 0, LONG_ONES / 20);
 }
 
 int main(void)
