@@ -35,7 +35,7 @@
  *                  another was written the error is OUTCOME_UNKNOWN
  *   remove         looks whether the key is there, then removes it: two steps
  *   remove range   counts, then removes region by region: not atomic, `number` is what it counted
- *   compare-and-set, sets, removes, batches see each other (unless plain_writes), removed ranges not
+ *   compare-and-set, sets, removes, batches see each other (unless plain_writes); ranges do not
  *   ttl_ms         whole seconds, rounded up; UNSUPPORTED by a cluster without TTL
  *   checksum       with a keyspace the prefix of its keys is part of them, in CRC and bytes. Each
  *                  region is looked at by itself: a write in between may be seen or not

@@ -35,6 +35,7 @@
 #include "engine/family.h"
 #include "engine/fetch.h"
 #include "engine/pins.h"
+#include "engine/stats.h"
 #include "runtime/op.h"
 
 #include <kvs/store.h>
@@ -127,23 +128,6 @@ struct engine_range {
 
 /* Each key of a scan; slices live as long as the call, or by range.pins. 0: go on, else it ends. */
 typedef int engine_scan_fn(void *arg, kvs_slice key, kvs_slice value);
-
-struct engine_stats {
-    uint64_t keys;        /* live keys of all families, expired ones not yet removed included */
-    uint64_t live_bytes;  /* of records that count */
-    uint64_t disk_bytes;  /* of all files */
-    uint64_t cache_bytes; /* of values in memory */
-    uint64_t index_bytes;
-    uint64_t segments;
-    uint64_t snapshots;
-    uint64_t writes; /* batches since open */
-    uint64_t groups; /* groups of batches written at once */
-    uint64_t syncs;
-    uint64_t compactions;     /* segments compacted since open */
-    uint64_t compacted_bytes; /* given back since open */
-    bool compacting;          /* at this moment */
-    bool failed;              /* STORAGE_FAILED */
-};
 
 struct engine_methods {
     const char *name; /* as on the command line */

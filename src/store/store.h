@@ -112,8 +112,8 @@ void store_call_take(kvs_future *future, struct store_call *call, kvs_op *op);
 int store_op_set_checksum(kvs_op *op, const struct kvs_checksum *checksum);
 
 /*
- * What keeps the value of a get that was lent (op->borrowed, and no pairs): the end of op->reserved,
- * which no store uses for an op under way.
+ * What keeps the value of a get that was lent (op->borrowed, and no pairs): the end of
+ * op->reserved, which no local store uses for an op under way.
  */
 #define STORE_OP_PIN_OFFSET (sizeof((kvs_op *)0)->reserved - sizeof(struct engine_pin))
 
