@@ -332,8 +332,8 @@ static void test_small_random(void **state)
 
 #define LONG_ONES 200u
 
-/* Long ones with 10 calls at a time: fine as they are, refused when one answer is another. To refuse
- * it all orders before that answer have to be tried, which now and then are more than the bound. */
+/* Long ones with 10 calls at a time: fine as they are, refused when one answer is another. For that
+ * all orders before that answer have to be tried, which now and then are more than the bound. */
 static void test_long_random(void **state)
 {
     struct rand rand = rand_seed(test_seed());

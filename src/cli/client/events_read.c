@@ -415,7 +415,7 @@ int command_events_subscribe(void *context)
                                            &follower.subscription);
     status = error != 0 ? client_fail_operation(client, error, "") : follower_run(&follower, left);
     follower_deinit(&follower);
-    /* Requests are carried out in order: behind this one no acknowledgement is lost by our going. */
+    /* Requests are carried out in order: behind this one no acknowledgement is lost by our end. */
     return status != 0 ? status
                        : events_wait_and_free(client, kvs_events_ping(client->events, NULL));
 }
