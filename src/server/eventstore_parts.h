@@ -36,7 +36,7 @@ struct es_connection {
     uint64_t waiting_bytes;                      /* of these, of in_flight_bytes: not held yet */
     uint32_t reading;                            /* on the pool */
     bool has_turn;
-    struct list turn; /* of the loop */
+    struct list turn;  /* of the loop */
     struct list feeds; /* of es_feed: those that wait for longest come first */
     uint32_t feeds_count;
     uint32_t feeds_forgotten; /* whose page is to be read again */
