@@ -61,6 +61,11 @@ void addon_release_process(struct addon *addon)
         napi_unref_threadsafe_function(addon->env, addon->wake);
 }
 
+void addon_wake(struct addon *addon)
+{
+    napi_call_threadsafe_function(addon->wake, NULL, napi_tsfn_nonblocking);
+}
+
 static napi_value hold_js(napi_env env, napi_callback_info info)
 {
     (void)info;
@@ -128,11 +133,8 @@ static void stop(void *arg)
     resources_close_all_blocking(addon);
     kvs_runtime_free(addon->runtime);
     addon->runtime = NULL;
-    struct call *call;
-    while ((call = completions_take(addon)) != NULL)
-        call_end(call);
+    completions_end(addon);
     calls_free_spares(addon);
-    completions_free_spares(addon);
     free(addon->calls);
     addon->calls = NULL;
 }

@@ -8,10 +8,11 @@
  *   1. JavaScript picks an id, keeps the promise of it, and calls a native function with the id and
  *      the arguments, which are checked and copied into a struct call;
  *   2. calls of one turn are gathered, and submitted to libkvs together (addon_flush);
- *   3. libkvs completes them on the runtime's own thread: each goes into the list `done`, and the
- *      first one wakes JavaScript's thread;
- *   4. there all that are done by then are written into two arrays, and one call into JavaScript
- *      settles their promises (completions.c says how results are written).
+ *   3. libkvs completes them on the runtime's own thread: there the results of store calls are
+ *      written into two arrays, others go into the list `done`, and the first one wakes
+ *      JavaScript's thread;
+ *   4. there the others are written, too, and one call into JavaScript for all settles their
+ *      promises (completions.c says how results are written).
  *
  * Threads: everything runs on the environment's thread but call_done, which runs on the runtime's.
  */
@@ -26,7 +27,6 @@
 #include <string.h>
 
 #define CALLS_FLUSH_MAX 256u /* gathered before they are submitted at the latest */
-#define SPARE_CALLS_MAX 1024u
 
 struct call;
 struct resource;
@@ -46,15 +46,18 @@ struct addon {
     unsigned gathered_count;
     struct call *spares;
     unsigned spares_count;
-    void *spare_words; /* room for results (completions.c), between two deliveries */
-    size_t spare_words_size;
-    void *spare_bytes;
-    size_t spare_bytes_size;
+    size_t spares_memory;
+    napi_ref words_array; /* of deliveries (completions.c), and its memory */
+    void *words;
     struct resource *resources; /* open, or being closed */
     bool stopping;              /* the environment ends */
     unsigned holds;             /* the environment's and the resources' */
     pthread_mutex_t lock;       /* of what follows, and of whether a call is done */
-    struct call *done;
+    struct writer *written;     /* results of those that are done */
+    struct writer *written_last;
+    struct writer *spare_writers;
+    unsigned spare_writers_count;
+    struct call *done; /* the others */
     struct call *done_last;
     bool woken;
 };
@@ -84,16 +87,15 @@ typedef void call_write_fn(struct call *call, struct writer *writer);
 struct call {
     kvs_op op; /* store calls; first */
     struct addon *addon;
-    struct call *next;         /* of `done`, or of the spares */
+    struct call *next;         /* of `done`, of a writer's, or of the spares */
     struct resource *resource; /* held */
     kvs_store *store;          /* of an op that was submitted: is there until the op is done */
     kvs_future *future;        /* calls with a future */
     call_write_fn *write;
     uint32_t id;
     unsigned flags;  /* the kind's own */
-    uint8_t *memory; /* copied arguments */
+    uint8_t *memory; /* copied arguments; of a batch also the table of them */
     size_t memory_size;
-    void *table;         /* of slices or mutations, of a batch */
     int accepted_error;  /* is no failure: `write` says what came of it */
     struct watch *watch; /* held; NULL but for connection.c and an open of event streams */
     bool lets_process_end;
@@ -109,6 +111,9 @@ void addon_release(struct addon *addon);
 /* Submits what is gathered. */
 void addon_flush(struct addon *addon);
 
+/* Has completions_deliver called on the environment's thread; any thread. */
+void addon_wake(struct addon *addon);
+
 /* Something keeps the process alive, or does no longer. */
 void addon_hold_process(struct addon *addon);
 void addon_release_process(struct addon *addon);
@@ -118,10 +123,9 @@ void addon_release_process(struct addon *addon);
 /* A call of the id, which must be free; NULL: an exception is pending. */
 struct call *call_new(struct addon *addon, uint32_t id, struct resource *resource,
                       call_write_fn *write);
-/* Room for `size` bytes of arguments: false, when there is no memory, with an exception. */
+/* Room for `size` bytes of arguments, which may move what is there: false, when there is no memory,
+ * with an exception. */
 bool call_reserve(struct call *call, size_t size);
-/* Zeroed room for a batch's table; NULL: no memory, with an exception. */
-void *call_table(struct call *call, size_t size);
 /* The call does not keep the process alive. */
 void call_let_process_end(struct call *call);
 /* Not submitted: an exception is pending. */
@@ -142,11 +146,14 @@ void calls_free_spares(struct addon *addon);
 
 /* --- completions.c --- */
 
-/* Settles all that are done. */
+/* Settles of those that are done as many as one moment should; sees to it that it is called again
+ * for the rest. */
 void completions_deliver(struct addon *addon);
-void completions_free_spares(struct addon *addon);
-/* The next of `done`; NULL: none. */
-struct call *completions_take(struct addon *addon);
+/* The result of a store call that is done, written at once: on the runtime's thread, under the
+ * addon's lock. False: there was no memory. */
+bool completions_write(struct call *call);
+/* Ends all that are done, and frees what there is; no other thread is at work any more. */
+void completions_end(struct addon *addon);
 
 /* Parts of a result, in the order in which JavaScript reads them. */
 void write_nothing(struct writer *writer);
@@ -232,11 +239,14 @@ struct packed {
     const uint8_t *at;
     const uint32_t *sizes; /* JavaScript's: readable until the native function returns */
     uint32_t count;
+    size_t bytes; /* of all */
 };
 
 /* Three arguments: bytes, their sizes, how many (src/pack.ts); copied into the call's memory. */
 bool call_take_packed(struct call *call, struct arguments *arguments, unsigned i, uint32_t max,
                       struct packed *ret_packed);
+/* Zeroed room for a table of them, before the first is taken. NULL: no memory, an exception. */
+void *packed_table(struct call *call, struct packed *packed, size_t size);
 /* Not more often than `count`. */
 kvs_slice packed_next(struct packed *packed);
 /* The three arguments of keys; NULL: an exception is pending. */

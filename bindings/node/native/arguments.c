@@ -1,12 +1,14 @@
 /* native/arguments.c: from JavaScript's values to C's, with clear TypeErrors; see addon.h. */
 #include "addon.h"
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SAFE_INTEGER_MAX 9007199254740991.0
+#define TABLE_ALIGNMENT _Alignof(max_align_t)
 
 static bool type_error(napi_env env, const char *what, const char *wanted)
 {
@@ -277,8 +279,18 @@ bool call_take_packed(struct call *call, struct arguments *arguments, unsigned i
         return false;
     if (total > 0)
         memcpy(call->memory, bytes, (size_t)total);
-    *ret_packed = (struct packed){call->memory, sizes, count};
+    *ret_packed = (struct packed){call->memory, sizes, count, (size_t)total};
     return true;
+}
+
+/* Behind the bytes. */
+void *packed_table(struct call *call, struct packed *packed, size_t size)
+{
+    size_t begin = (packed->bytes + TABLE_ALIGNMENT - 1) / TABLE_ALIGNMENT * TABLE_ALIGNMENT;
+    if (!call_reserve(call, begin + (size > 0 ? size : 1)))
+        return NULL;
+    packed->at = call->memory;
+    return memset(call->memory + begin, 0, size);
 }
 
 kvs_slice packed_next(struct packed *packed)
@@ -294,7 +306,7 @@ kvs_slice *call_take_keys(struct call *call, struct arguments *arguments, unsign
     struct packed packed;
     kvs_slice *keys;
     if (!call_take_packed(call, arguments, i, KVS_BATCH_COUNT_MAX, &packed) ||
-        (keys = call_table(call, packed.count * sizeof *keys)) == NULL)
+        (keys = packed_table(call, &packed, packed.count * sizeof *keys)) == NULL)
         return NULL;
     for (uint32_t k = 0; k < packed.count; k++)
         keys[k] = packed_next(&packed);
@@ -329,7 +341,7 @@ kvs_mutation *call_take_mutations(struct call *call, struct arguments *arguments
     struct packed packed;
     kvs_mutation *mutations;
     if (!call_take_packed(call, arguments, i + 1, 2 * KVS_BATCH_COUNT_MAX, &packed) ||
-        (mutations = call_table(call, packed.count / 2 * sizeof *mutations)) == NULL ||
+        (mutations = packed_table(call, &packed, packed.count / 2 * sizeof *mutations)) == NULL ||
         !take_kinds(arguments, i, packed.count / 2, mutations))
         return NULL;
     for (uint32_t k = 0; k < packed.count / 2; k++)

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define CALLS_MAX (1u << 22)
+#define SPARE_CALLS_MAX 1024u
+#define SPARE_MEMORY_MAX (4u * 1024 * 1024) /* of all of them */
 
 static bool make_room(struct addon *addon, uint32_t id)
 {
@@ -29,6 +31,7 @@ static struct call *take_spare(struct addon *addon)
         return calloc(1, sizeof *call);
     addon->spares = call->next;
     addon->spares_count--;
+    addon->spares_memory -= call->memory_size;
     return call;
 }
 
@@ -64,12 +67,14 @@ bool call_reserve(struct call *call, size_t size)
 {
     if (size <= call->memory_size)
         return true;
-    free(call->memory);
-    call->memory = malloc(size);
-    call->memory_size = call->memory != NULL ? size : 0;
-    if (call->memory == NULL)
+    uint8_t *memory = realloc(call->memory, size);
+    if (memory == NULL) {
         napi_throw_error(call->addon->env, "NO_MEMORY", "out of memory");
-    return call->memory != NULL;
+        return false;
+    }
+    call->memory = memory;
+    call->memory_size = size;
+    return true;
 }
 
 void call_let_process_end(struct call *call)
@@ -78,20 +83,11 @@ void call_let_process_end(struct call *call)
     addon_release_process(call->addon);
 }
 
-void *call_table(struct call *call, size_t size)
-{
-    call->table = calloc(1, size > 0 ? size : 1);
-    if (call->table == NULL)
-        napi_throw_error(call->addon->env, "NO_MEMORY", "out of memory");
-    return call->table;
-}
-
 void call_end(struct call *call)
 {
     struct addon *addon = call->addon;
     kvs_op_release(&call->op);
     kvs_future_free(call->future);
-    free(call->table);
     watch_release(call->watch);
     if (addon->calls != NULL)
         addon->calls[call->id] = NULL;
@@ -99,7 +95,8 @@ void call_end(struct call *call)
         addon_release_process(addon);
     if (call->resource != NULL)
         resource_release(call->resource);
-    if (addon->stopping || addon->spares_count >= SPARE_CALLS_MAX || call->memory_size > 4096) {
+    if (addon->stopping || addon->spares_count >= SPARE_CALLS_MAX ||
+        addon->spares_memory + call->memory_size > SPARE_MEMORY_MAX) {
         free(call->memory);
         free(call);
         return;
@@ -107,6 +104,7 @@ void call_end(struct call *call)
     call->next = addon->spares;
     addon->spares = call;
     addon->spares_count++;
+    addon->spares_memory += call->memory_size;
 }
 
 void call_drop(struct call *call)
@@ -124,31 +122,39 @@ void calls_free_spares(struct addon *addon)
     }
     addon->spares = NULL;
     addon->spares_count = 0;
+    addon->spares_memory = 0;
 }
 
 /* --- done: on the runtime's thread --- */
 
-void call_done(struct call *call)
+static void done(struct call *call, bool of_store)
 {
     struct addon *addon = call->addon;
     pthread_mutex_lock(&addon->lock);
-    call->next = NULL;
     call->is_done = true;
-    if (addon->done_last != NULL)
-        addon->done_last->next = call;
-    else
-        addon->done = call;
-    addon->done_last = call;
+    if (!of_store || !completions_write(call)) {
+        call->next = NULL;
+        if (addon->done_last != NULL)
+            addon->done_last->next = call;
+        else
+            addon->done = call;
+        addon->done_last = call;
+    }
     bool wake = !addon->woken;
     addon->woken = true;
     pthread_mutex_unlock(&addon->lock);
     if (wake)
-        napi_call_threadsafe_function(addon->wake, NULL, napi_tsfn_nonblocking);
+        addon_wake(addon);
+}
+
+void call_done(struct call *call)
+{
+    done(call, false);
 }
 
 static void on_op_done(kvs_op *op)
 {
-    call_done((struct call *)op);
+    done((struct call *)op, true);
 }
 
 static void on_future_ready(kvs_future *future, void *arg)

@@ -1,6 +1,9 @@
 /*
  * native/completions.c: results on their way to JavaScript: many at once, in two arrays.
  *
+ * Of a store's call, the runtime's thread writes them: they are in its cache, and JavaScript's
+ * thread has enough to do. What else there is, JavaScript's thread writes itself.
+ *
  * `words` are 32-bit numbers that say what there is, `bytes` are keys and values, one behind the
  * other, in the order in which words speak of them. A result in words:
  *
@@ -26,7 +29,8 @@
  *                   record before hold, of data, and of metadata, if any; its bytes are these
  *
  * src/calls.ts reads it. One call into JavaScript settles at most about DELIVER_BYTES_MAX of
- * bytes, because a value that a program keeps keeps its whole array alive.
+ * bytes, because a value that a program keeps keeps its whole array alive, and because what the
+ * program asks for then is under way while the next ones are read.
  */
 #include "addon.h"
 
@@ -34,10 +38,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DELIVER_BYTES_MAX (64u * 1024)
+#define DELIVER_BYTES_MAX (32u * 1024)
 #define DELIVER_WORDS_MAX 16384u
 #define DELIVER_RESOURCES_MAX 64u
-#define SPARE_SIZE_MAX (1024u * 1024)
+#define WORDS_KEPT 4096u /* in the array that deliveries share */
+#define SPARES_MAX 4u
+#define SPARE_SIZE_MAX (256u * 1024)
 
 enum shape {
     SHAPE_NOTHING = 0,
@@ -53,8 +59,11 @@ enum shape {
     SHAPE_EVENTS,
 };
 
+/* Results of calls. */
 struct writer {
     struct addon *addon;
+    struct writer *next; /* of those that wait for JavaScript's thread, or of the spares */
+    struct call *calls;  /* whose results they are, the last one first */
     uint32_t *words;
     size_t words_count;
     size_t words_size;
@@ -422,8 +431,9 @@ static void write_error(struct writer *writer, struct call *call, int error)
     }
 }
 
-/* One result; whatever was written of it is taken back when memory runs out. */
-static void write_call(struct writer *writer, struct call *call)
+/* One result; whatever was written of it is taken back when memory runs out. False: there is not
+ * even memory to say so. */
+static bool write_call(struct writer *writer, struct call *call)
 {
     size_t words_count = writer->words_count;
     size_t bytes_count = writer->bytes_count;
@@ -440,42 +450,105 @@ static void write_call(struct writer *writer, struct call *call)
             call->write(call, writer);
         }
     }
-    if (!writer->failed)
-        return;
-    /* The arrays have room for this: they held more a moment ago, or hold nothing yet. */
-    writer->failed = false;
-    writer->words_count = words_count;
-    writer->bytes_count = bytes_count;
-    uint32_t *words = add_words(writer, 4);
-    if (words == NULL)
-        napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "out of memory", NAPI_AUTO_LENGTH);
-    words[0] = call->id;
-    words[1] = (uint32_t)KVS_ERR_NO_MEMORY;
-    words[2] = words[3] = 0;
-}
-
-struct call *completions_take(struct addon *addon)
-{
-    pthread_mutex_lock(&addon->lock);
-    struct call *call = addon->done;
-    if (call != NULL) {
-        addon->done = call->next;
-        if (addon->done == NULL)
-            addon->done_last = NULL;
+    if (writer->failed) {
+        writer->failed = false;
+        writer->words_count = words_count;
+        writer->bytes_count = bytes_count;
+        uint32_t *words = add_words(writer, 4);
+        writer->failed = false;
+        if (words == NULL)
+            return false;
+        words[0] = call->id;
+        words[1] = (uint32_t)KVS_ERR_NO_MEMORY;
+        words[2] = words[3] = 0;
     }
-    pthread_mutex_unlock(&addon->lock);
-    return call;
+    call->next = writer->calls;
+    writer->calls = call;
+    return true;
 }
 
-/* All that are done by now, as one chain. */
-static struct call *take_all(struct addon *addon)
+static bool has_room(const struct writer *writer)
 {
-    pthread_mutex_lock(&addon->lock);
-    struct call *calls = addon->done;
-    addon->done = addon->done_last = NULL;
-    addon->woken = false;
-    pthread_mutex_unlock(&addon->lock);
-    return calls;
+    return writer->bytes_count < DELIVER_BYTES_MAX && writer->words_count < DELIVER_WORDS_MAX &&
+           writer->resources_count < DELIVER_RESOURCES_MAX;
+}
+
+/* --- writers: all under the addon's lock --- */
+
+/* An empty one; NULL: no memory. */
+static struct writer *take_spare(struct addon *addon)
+{
+    struct writer *writer = addon->spare_writers;
+    if (writer == NULL) {
+        writer = calloc(1, sizeof *writer);
+        if (writer != NULL)
+            writer->addon = addon;
+        return writer;
+    }
+    addon->spare_writers = writer->next;
+    addon->spare_writers_count--;
+    writer->next = NULL;
+    return writer;
+}
+
+static void writer_free(struct writer *writer)
+{
+    free(writer->words);
+    free(writer->bytes);
+    free(writer);
+}
+
+/* Growing from nothing each time would copy what is written several times over. */
+static void give_back(struct writer *writer)
+{
+    if (writer == NULL)
+        return;
+    struct addon *addon = writer->addon;
+    if (addon->stopping || addon->spare_writers_count >= SPARES_MAX ||
+        writer->words_size * sizeof(uint32_t) > SPARE_SIZE_MAX ||
+        writer->bytes_size > SPARE_SIZE_MAX) {
+        writer_free(writer);
+        return;
+    }
+    writer->words_count = writer->bytes_count = 0;
+    writer->resources = NULL;
+    writer->resources_count = 0;
+    writer->next = addon->spare_writers;
+    addon->spare_writers = writer;
+    addon->spare_writers_count++;
+}
+
+bool completions_write(struct call *call)
+{
+    struct addon *addon = call->addon;
+    struct writer *writer = addon->written_last;
+    if (writer == NULL || !has_room(writer)) {
+        writer = take_spare(addon);
+        if (writer == NULL)
+            return false;
+        if (addon->written_last != NULL)
+            addon->written_last->next = writer;
+        else
+            addon->written = writer;
+        addon->written_last = writer;
+    }
+    if (!write_call(writer, call))
+        return false;
+    kvs_op_release(&call->op);
+    return true;
+}
+
+/* The first of those that the runtime's thread has written; NULL: none. */
+static struct writer *take_written(struct addon *addon)
+{
+    struct writer *writer = addon->written;
+    if (writer == NULL)
+        return NULL;
+    addon->written = writer->next;
+    if (addon->written == NULL)
+        addon->written_last = NULL;
+    writer->next = NULL;
+    return writer;
 }
 
 /* False: it is being ended, by worker.terminate() or process.exit(), at any point of our work. */
@@ -486,55 +559,72 @@ static bool javascript_runs(napi_env env)
            napi_run_script(env, script, &result) == napi_ok;
 }
 
+/* An array for words: one for all deliveries, if they are not too many. */
+static bool words_array(struct addon *addon, size_t count, napi_value *ret_array, void **ret_words)
+{
+    napi_env env = addon->env;
+    napi_value memory;
+    if (count <= WORDS_KEPT && addon->words_array != NULL) {
+        *ret_words = addon->words;
+        return napi_get_reference_value(env, addon->words_array, ret_array) == napi_ok;
+    }
+    size_t size = count <= WORDS_KEPT ? WORDS_KEPT : count;
+    if (napi_create_arraybuffer(env, size * sizeof(uint32_t), ret_words, &memory) != napi_ok ||
+        napi_create_typedarray(env, napi_uint32_array, size, memory, 0, ret_array) != napi_ok)
+        return false;
+    if (count > WORDS_KEPT)
+        return true;
+    addon->words = *ret_words;
+    return napi_create_reference(env, *ret_array, 1, &addon->words_array) == napi_ok;
+}
+
 /* False: JavaScript does not run any more. */
 static bool call_javascript(struct writer *writer)
 {
-    napi_env env = writer->addon->env;
-    napi_value arguments[3], buffer, deliver, undefined;
+    struct addon *addon = writer->addon;
+    napi_env env = addon->env;
+    napi_value arguments[4], deliver, undefined;
     void *words = NULL;
     napi_get_undefined(env, &undefined);
-    arguments[2] = writer->resources != NULL ? writer->resources : undefined;
-    if (napi_create_arraybuffer(env, writer->words_count * sizeof(uint32_t), &words, &buffer) !=
-            napi_ok ||
-        napi_create_typedarray(env, napi_uint32_array, writer->words_count, buffer, 0,
-                               &arguments[0]) != napi_ok ||
-        napi_create_buffer_copy(env, writer->bytes_count, writer->bytes, NULL, &arguments[1]) !=
-            napi_ok ||
-        napi_get_reference_value(env, writer->addon->deliver, &deliver) != napi_ok) {
+    arguments[2] = undefined;
+    arguments[3] = writer->resources != NULL ? writer->resources : undefined;
+    if (!words_array(addon, writer->words_count, &arguments[0], &words) ||
+        napi_create_uint32(env, (uint32_t)writer->words_count, &arguments[1]) != napi_ok ||
+        (writer->bytes_count > 0 && napi_create_buffer_copy(env, writer->bytes_count, writer->bytes,
+                                                            NULL, &arguments[2]) != napi_ok) ||
+        napi_get_reference_value(env, addon->deliver, &deliver) != napi_ok) {
         if (!javascript_runs(env))
             return false;
         napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "no memory for results", NAPI_AUTO_LENGTH);
     }
     memcpy(words, writer->words, writer->words_count * sizeof(uint32_t));
-    return napi_call_function(env, undefined, deliver, 3, arguments, NULL) == napi_ok;
+    return napi_call_function(env, undefined, deliver, 4, arguments, NULL) == napi_ok;
 }
 
-/* As many of the chain as fit into one call; the rest stays. False: JavaScript does not run any
- * more. */
-static bool deliver_some(struct addon *addon, struct call **rest, struct writer *writer)
+static void end_calls(struct writer *writer)
 {
-    struct call *calls = *rest;
-    napi_handle_scope scope;
-    if (napi_open_handle_scope(addon->env, &scope) != napi_ok)
-        napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "no memory for results", NAPI_AUTO_LENGTH);
-    writer->words_count = writer->bytes_count = 0;
-    writer->resources = NULL;
-    writer->resources_count = 0;
-    while (calls != NULL && writer->bytes_count < DELIVER_BYTES_MAX &&
-           writer->words_count < DELIVER_WORDS_MAX &&
-           writer->resources_count < DELIVER_RESOURCES_MAX) {
-        struct call *call = calls;
-        calls = call->next;
-        write_call(writer, call);
+    struct call *next;
+    for (struct call *call = writer->calls; call != NULL; call = next) {
+        next = call->next;
         call_end(call);
     }
-    bool runs = call_javascript(writer);
-    napi_close_handle_scope(addon->env, scope);
-    *rest = calls;
-    return runs;
+    writer->calls = NULL;
 }
 
-/* Back to those that are done: the end of the environment ends them. */
+/* As many of the chain as fit into one call; the rest stays. */
+static void write_some(struct writer *writer, struct call **rest)
+{
+    struct call *calls = *rest;
+    while (calls != NULL && has_room(writer)) {
+        struct call *call = calls;
+        calls = call->next;
+        if (!write_call(writer, call))
+            napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "out of memory", NAPI_AUTO_LENGTH);
+    }
+    *rest = calls;
+}
+
+/* Back to those that are done, before those that came meanwhile. */
 static void put_back(struct addon *addon, struct call *calls)
 {
     struct call *last = calls;
@@ -542,53 +632,73 @@ static void put_back(struct addon *addon, struct call *calls)
         return;
     while (last->next != NULL)
         last = last->next;
-    pthread_mutex_lock(&addon->lock);
     last->next = addon->done;
     addon->done = calls;
     if (addon->done_last == NULL)
         addon->done_last = last;
-    pthread_mutex_unlock(&addon->lock);
 }
 
-void completions_free_spares(struct addon *addon)
+/* False: JavaScript does not run any more. */
+static bool settle(struct writer *writer)
 {
-    free(addon->spare_words);
-    free(addon->spare_bytes);
-    addon->spare_words = addon->spare_bytes = NULL;
-    addon->spare_words_size = addon->spare_bytes_size = 0;
+    end_calls(writer);
+    return writer->words_count == 0 || call_javascript(writer);
 }
 
-/* Growing from nothing each time would copy what is written several times over. */
-static void give_back(struct addon *addon, struct writer *writer)
+/* What the runtime's thread has written, then what it has left to us. What is left of `calls` comes
+ * later. */
+static void settle_both(struct writer *written, struct writer *own, struct call **calls)
 {
-    completions_free_spares(addon);
-    if (addon->stopping || writer->words_size > SPARE_SIZE_MAX ||
-        writer->bytes_size > SPARE_SIZE_MAX) {
-        free(writer->words);
-        free(writer->bytes);
-        return;
+    napi_env env = (written != NULL ? written : own)->addon->env;
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env, &scope) != napi_ok)
+        napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "no memory for results", NAPI_AUTO_LENGTH);
+    bool runs = written == NULL || settle(written);
+    if (own != NULL && runs && !own->addon->stopping) {
+        write_some(own, calls);
+        settle(own);
     }
-    addon->spare_words = writer->words;
-    addon->spare_words_size = writer->words_size;
-    addon->spare_bytes = writer->bytes;
-    addon->spare_bytes_size = writer->bytes_size;
+    napi_close_handle_scope(env, scope);
 }
 
 void completions_deliver(struct addon *addon)
 {
-    struct writer writer = {
-        .addon = addon,
-        .words = addon->spare_words,
-        .words_size = addon->spare_words_size,
-        .bytes = addon->spare_bytes,
-        .bytes_size = addon->spare_bytes_size,
-    };
-    struct call *calls = take_all(addon);
-    bool runs = true;
-    addon->spare_words = addon->spare_bytes = NULL;
-    addon->spare_words_size = addon->spare_bytes_size = 0;
-    while (calls != NULL && runs && !addon->stopping)
-        runs = deliver_some(addon, &calls, &writer);
+    pthread_mutex_lock(&addon->lock);
+    struct writer *written = take_written(addon);
+    struct call *calls = addon->done;
+    struct writer *own = calls != NULL ? take_spare(addon) : NULL;
+    addon->done = addon->done_last = NULL;
+    pthread_mutex_unlock(&addon->lock);
+
+    if (calls != NULL && own == NULL)
+        napi_fatal_error("kvs", NAPI_AUTO_LENGTH, "out of memory", NAPI_AUTO_LENGTH);
+    if (written != NULL || own != NULL)
+        settle_both(written, own, &calls);
+
+    pthread_mutex_lock(&addon->lock);
     put_back(addon, calls);
-    give_back(addon, &writer);
+    give_back(written);
+    give_back(own);
+    bool more = addon->written != NULL || addon->done != NULL;
+    addon->woken = more;
+    pthread_mutex_unlock(&addon->lock);
+    if (more)
+        addon_wake(addon);
+}
+
+void completions_end(struct addon *addon)
+{
+    struct writer *writer;
+    struct call *call;
+    while ((call = addon->done) != NULL) {
+        addon->done = call->next;
+        call_end(call);
+    }
+    addon->done_last = NULL;
+    while ((writer = take_written(addon)) != NULL) {
+        end_calls(writer);
+        writer_free(writer);
+    }
+    while (addon->spare_writers != NULL)
+        writer_free(take_spare(addon));
 }

@@ -202,7 +202,7 @@ static kvs_new_event *take_new_events(struct request *request, unsigned i, unsig
         napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "events have four fields each");
         return NULL;
     }
-    if ((events = call_table(request->call, count * sizeof *events)) == NULL)
+    if ((events = packed_table(request->call, &packed, count * sizeof *events)) == NULL)
         return NULL;
     for (unsigned k = 0; k < ahead; k++)
         ret_ahead[k] = packed_next(&packed);

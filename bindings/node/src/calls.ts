@@ -57,8 +57,9 @@ const BufferOf: BufferClass =
 
 /** Results of one delivery, read from front to back. */
 export class Results {
-  private words!: Uint32Array;
+  private words!: Uint32Array; // the same for many deliveries
   private view!: DataView; // the words again, for numbers of 64 bits
+  private count = 0; // of the words of this delivery
   private bytes!: Buffer;
   private memory!: ArrayBufferLike; // of the bytes
   private offset = 0; // of the bytes in it
@@ -68,9 +69,12 @@ export class Results {
   private stream = ""; // of the event before
   private type = "";
 
-  begin(words: Uint32Array, bytes: Buffer, handles: Handle[] | undefined): void {
-    this.words = words;
-    this.view = new DataView(words.buffer, words.byteOffset, words.byteLength);
+  begin(words: Uint32Array, count: number, bytes: Buffer, handles: Handle[] | undefined): void {
+    if (words !== this.words) {
+      this.words = words;
+      this.view = new DataView(words.buffer, words.byteOffset, words.byteLength);
+    }
+    this.count = count;
     this.bytes = bytes;
     this.memory = bytes.buffer;
     this.offset = bytes.byteOffset;
@@ -79,7 +83,7 @@ export class Results {
   }
 
   get done(): boolean {
-    return this.word >= this.words.length;
+    return this.word >= this.count;
   }
 
   next(): number {
@@ -284,8 +288,8 @@ function flush(): void {
   native.flush();
 }
 
-function deliver(words: Uint32Array, bytes: Buffer, handles: Handle[] | undefined): void {
-  results.begin(words, bytes, handles);
+function deliver(words: Uint32Array, count: number, bytes: Buffer = Buffer.alloc(0), handles?: Handle[]): void {
+  results.begin(words, count, bytes, handles);
   while (!results.done) {
     const id = results.next();
     const error = results.next() | 0;

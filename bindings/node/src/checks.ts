@@ -49,12 +49,12 @@ export function checkEach(given: unknown, what: string, wanted: string): void {
   if (!isObject(given)) throw new TypeError(`each of the ${what} must be ${wanted}`);
 }
 
-/** The keys of an argument. */
-export function listOf(keys: Keys): Bytes[] {
+/** The keys of an argument: an array as it is, which its owner may change later. */
+export function listOf(keys: Keys): readonly Bytes[] {
   if (typeof keys === "string" || keys instanceof Uint8Array)
     throw new TypeError("the keys must be an array, or another iterable of keys, not a single key");
   checkIterable(keys, "the keys");
-  return [...keys];
+  return Array.isArray(keys) ? keys : [...keys];
 }
 
 /** A count; undefined: no limit. */

@@ -46,7 +46,7 @@ export interface NativeFilter {
 export type Packed = [bytes: Uint8Array, sizes: Uint32Array, count: number];
 
 export interface Native {
-  start(deliver: (words: Uint32Array, bytes: Buffer, handles?: Handle[]) => void): void;
+  start(deliver: (words: Uint32Array, count: number, bytes?: Buffer, handles?: Handle[]) => void): void;
   flush(): void;
   hold(): void;
   unhold(): void;

@@ -29,24 +29,25 @@ class Pack {
   /** All of them behind what is there. Optional: what is null or undefined is empty. */
   add(values: readonly (Bytes | null | undefined)[], what: string, optional: boolean): this {
     this.reserveSizes(values.length);
+    const sizes = this.sizes;
+    let count = this.count;
     let text = "";
     let from = 0; // of the strings in `text`
     for (let i = 0; i < values.length; i++) {
       const value = values[i];
       if (typeof value === "string") {
         text += value;
+        sizes[count++] = value.length;
         continue;
       }
-      if (text !== "") this.addTexts(values, from, i, text);
-      else if (from < i) this.sizes.fill(0, this.count, (this.count += i - from));
+      if (text !== "") this.addTexts(values, from, i, text, count);
       text = "";
       from = i + 1;
-      if (optional && (value === null || value === undefined)) this.sizes[this.count++] = 0;
-      else this.addBytes(value as Uint8Array, what);
+      if (optional && (value === null || value === undefined)) sizes[count++] = 0;
+      else sizes[count++] = this.addBytes(value as Uint8Array, what);
     }
-    if (text !== "") this.addTexts(values, from, values.length, text);
-    else if (from < values.length)
-      this.sizes.fill(0, this.count, (this.count += values.length - from));
+    if (text !== "") this.addTexts(values, from, values.length, text, count);
+    this.count = count;
     return this;
   }
 
@@ -54,28 +55,28 @@ class Pack {
     return [this.bytes, this.sizes, this.count];
   }
 
-  private addBytes(value: Uint8Array, what: string): void {
+  private addBytes(value: Uint8Array, what: string): number {
     if (!(value instanceof Uint8Array))
       throw new TypeError(`${what} must be a Buffer, a Uint8Array or a string`);
     const size = value.length;
     this.reserve(size);
     this.bytes.set(value, this.used);
-    this.sizes[this.count++] = size;
     this.used += size;
+    return size;
   }
 
-  /** The strings values[from] to values[to - 1], joined: written at once, which is exact in ASCII. */
-  private addTexts(values: readonly unknown[], from: number, to: number, joined: string): void {
+  /** Strings from values[from] to values[to - 1], joined: written at once, which is exact in ASCII. Their sizes end
+   * at sizes[end - 1]. */
+  private addTexts(values: readonly unknown[], from: number, to: number, joined: string, end: number): void {
     this.reserve(joined.length * UTF8_BYTES_MAX);
     const size = this.bytes.write(joined, this.used);
     if (size === joined.length) {
-      for (let i = from; i < to; i++) this.sizes[this.count++] = (values[i] as string).length;
       this.used += size;
       return;
     }
     for (let i = from; i < to; i++) {
       const one = this.bytes.write(values[i] as string, this.used);
-      this.sizes[this.count++] = one;
+      this.sizes[end - to + i] = one;
       this.used += one;
     }
   }

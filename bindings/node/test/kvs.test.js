@@ -68,6 +68,16 @@ function storeTests(name, open) {
       await client.removeRange({ prefix: "kept-" });
     });
 
+    it("gives empty values, also when the memory of one was given away", async () => {
+      await client.set("empty", "");
+      for (let i = 0; i < 3; i++) {
+        const value = await client.get("empty");
+        assert.equal(value.length, 0);
+        structuredClone(value, { transfer: [value.buffer] });
+      }
+      assert.deepEqual(await client.batchGet(["empty", "nothing"]), [Buffer.alloc(0), undefined]);
+    });
+
     it("compares and sets", async () => {
       assert.deepEqual(await client.compareAndSet("cas", undefined, "1"), { swapped: true, previous: undefined });
       assert.deepEqual(await client.compareAndSet("cas", undefined, "2", { encoding: "utf8" }), {
@@ -108,6 +118,18 @@ function storeTests(name, open) {
       assert.equal(await client.count({ prefix: "batch-" }), 991);
       assert.equal(await client.get("batch-0505", { encoding: "utf8" }), "again");
       assert.equal(await client.removeRange({ prefix: "batch-" }), 991);
+    });
+
+    it("packs strings and bytes of every kind, in batches of every size", async () => {
+      const kinds = [(i) => `pack-${i}`, (i) => `pack-\u00e9${i}`, (i) => `pack-\u{1f511}${i}`, (i) => Buffer.from(`pack-b${i}`), (i) => new Uint8Array(Buffer.from(`pack-u${i}`))];
+      for (const count of [1, 2, 7, 300, 3000, 5]) {
+        const keys = Array.from({ length: count }, (_, i) => kinds[i % kinds.length](i));
+        const values = keys.map((key, i) => (i % 3 === 0 ? "" : i % 3 === 1 ? Buffer.from(key) : key));
+        await client.batchSet(keys.map((key, i) => [key, values[i]]));
+        const found = await client.batchGet(new Set(keys));
+        assert.deepEqual(found, values.map((value) => Buffer.from(value)));
+      }
+      await client.removeRange({ prefix: "pack-" });
     });
 
     it("scans forward and backward, by pages of any size", async () => {

@@ -349,6 +349,23 @@ describe("life", () => {
       require("node:fs").rmSync(`${server.directory}-${name}`, { recursive: true, force: true });
   });
 
+  it("lets no call wait for ever behind a flood of others", async () => {
+    const store = await kvs.KvsClient.connect(url);
+    const txns = await kvs.TransactionClient.connect(server.pd);
+    const keys = Array.from({ length: 100 }, (_, i) => `flood-${i}`);
+    await store.batchSet(keys.map((key) => [key, Buffer.alloc(1000, "x")]));
+    let ended = false; // the flood ends when the others are done
+    const flood = Array.from({ length: 64 }, async () => {
+      while (!ended) await store.batchGet(keys);
+    });
+    for (let i = 0; i < 20; i++) await txns.run((txn) => txn.put("flood", String(i)));
+    await turn();
+    ended = true;
+    await Promise.all(flood);
+    assert.equal(await txns.snapshot().get("flood", { encoding: "utf8" }), "19");
+    await Promise.all([store.close(), txns.close()]);
+  });
+
   it("lives in workers, many at once, that end at any moment", async () => {
     const text = `
       const { workerData, parentPort } = require("node:worker_threads");
