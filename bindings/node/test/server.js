@@ -23,7 +23,8 @@ sys.stdin.read()
 
 // So many addresses, and the process that holds them.
 async function holdPorts(count) {
-  const holder = spawn("python3", ["-c", HOLDER, String(count)], { stdio: ["pipe", "pipe", "inherit"] });
+  const env = { ...process.env, LD_PRELOAD: "" }; // python3 does not start with a sanitizer's runtime (scripts/sanitize.mjs)
+  const holder = spawn("python3", ["-c", HOLDER, String(count)], { stdio: ["pipe", "pipe", "inherit"], env });
   let said = "";
   for await (const text of holder.stdout) {
     said += text;
