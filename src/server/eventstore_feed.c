@@ -37,6 +37,7 @@ struct es_feed {
     uint32_t page_count;
     uint64_t kept_bytes; /* of the page */
     bool forgotten;      /* the page is to be read again */
+    bool late;           /* a page was forgotten since it last sent one: its turn comes first */
     bool is_all;
     bool confirmed;
     bool closing;
@@ -114,6 +115,8 @@ static void send_page(struct es_feed *feed)
     const struct stream_event *page = feed->page;
     int error = 0;
     let_page_go(feed);
+    feed->connection->feeds_late -= feed->late;
+    feed->late = false;
     list_remove(&feed->node); /* its next turn is behind the others' */
     list_append(&connection->feeds, &feed->node);
     for (uint32_t i = 0; i < feed->page_count && error == 0; i++) {
@@ -149,6 +152,8 @@ static void keep_page(struct es_feed *feed)
         feed->page = NULL;
         feed->forgotten = true;
         connection->feeds_forgotten++;
+        connection->feeds_late += !feed->late;
+        feed->late = true;
         stream_subscription_forget(&feed->subscription);
         return;
     }
@@ -164,10 +169,20 @@ static void on_events(struct stream_subscription *subscription, const struct str
         return;
     feed->page = events;
     feed->page_count = count;
-    if (connection_unwritten(&feed->connection->base) < ES_UNWRITTEN_MAX)
+    /* The next page of one that has just sent would always be there before those read again. */
+    bool has_turn = feed->late || feed->connection->feeds_late == 0;
+    if (has_turn && connection_unwritten(&feed->connection->base) < ES_UNWRITTEN_MAX)
         send_page(feed);
     else
         keep_page(feed);
+}
+
+/* What was forgotten may be gone when it is read again. */
+static void on_caught_up(struct stream_subscription *subscription)
+{
+    struct es_feed *feed = of(subscription);
+    feed->connection->feeds_late -= feed->late;
+    feed->late = false;
 }
 
 static void on_checkpoint(struct stream_subscription *subscription, int64_t position)
@@ -216,6 +231,7 @@ static void on_closed(struct stream_subscription *subscription)
     struct es_connection *connection = feed->connection;
     feed->closing = true; /* closing the connection must not close it again */
     let_page_go(feed);
+    connection->feeds_late -= feed->late;
     if (!feed->silent && !connection->base.closed)
         tell_end(feed);
     list_remove(&feed->node);
@@ -261,6 +277,7 @@ static struct es_feed *feed_new(const struct es_call *call, kvs_slice stream, bo
         .user = es_call_user(call),
         .on_confirmed = on_confirmed,
         .on_events = on_events,
+        .on_caught_up = on_caught_up,
         .on_closed = on_closed,
     };
     return feed;

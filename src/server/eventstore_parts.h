@@ -40,6 +40,7 @@ struct es_connection {
     struct list feeds; /* of es_feed: those that wait for longest come first */
     uint32_t feeds_count;
     uint32_t feeds_forgotten; /* whose page is to be read again */
+    uint32_t feeds_late;      /* which wait for their turn since a page was forgotten */
     uint64_t kept_bytes;      /* of pages that wait for the peer */
     struct es_consumer *consumers;
     uint32_t consumers_count;

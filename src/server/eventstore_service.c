@@ -403,7 +403,7 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
         .written = written,
         .reading = base->reading,
     };
-    if (connection->feeds_forgotten > 0)
+    if (connection->feeds_forgotten > 0 || connection->kept_bytes > 0)
         es_feeds_resume(connection);
     switch (es_heartbeat_check(&connection->heartbeat, &traffic, now_ms)) {
     case ES_HEARTBEAT_ASK:
