@@ -15,7 +15,7 @@ sys.path.insert(0, str(tap.SOURCE_DIR / "bench"))
 from servers import Kvs  # noqa: E402
 
 BENCH, SERVER = str(tap.BUILD_DIR / "kvs-bench"), str(tap.BUILD_DIR / "kvs-server")
-SECONDS_MAX = 100  # a bound, not a measure
+SECONDS_MAX = 600  # a bound, not a measure
 
 
 def bench(*arguments, **more):

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from harness import CLIENT, Server, environment, one_line, run, tap
+from harness import CLIENT, SECONDS_MAX, Server, environment, one_line, run, tap
 
 
 def test_set_get_rm(directory):
@@ -166,7 +166,7 @@ def test_scan_over_many_pages(directory):
         pipe.stdout.read(10)
         pipe.stdout.close()
         assert pipe.stderr.read() == b""
-        assert pipe.wait(60) != 0
+        assert pipe.wait(SECONDS_MAX) != 0
         pipe.stderr.close()
 
 
@@ -239,7 +239,7 @@ def test_output_that_cannot_be_written(directory):
         with open("/dev/full", "wb") as full:
             for command in (["get", "a"], ["scan"], ["export"]):
                 done = subprocess.run([CLIENT, *command, "--addr", server.addr], stdout=full,
-                                      stderr=subprocess.PIPE, timeout=60, env=environment())
+                                      stderr=subprocess.PIPE, timeout=SECONDS_MAX, env=environment())
                 assert done.returncode == 1, done
                 assert "cannot write to standard output" in one_line(done.stderr), done
 

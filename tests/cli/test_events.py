@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 
-from harness import CLIENT, environment, one_line, run, tap
+from harness import CLIENT, SECONDS_MAX, environment, one_line, run, tap
 
 ID = "00112233-4455-6677-8899-aabbccddeeff"
 
@@ -211,7 +211,7 @@ def test_a_reader_that_goes_away(directory):
         assert reader.stdout.readline().startswith(b'{"stream":"s"')
         reader.stdout.close()
         assert reader.stderr.read() == b""
-        reader.wait(60)
+        reader.wait(SECONDS_MAX)
 
 
 tap.run(globals())

@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 
-from harness import CLIENT, Server, Terminal, environment, one_line, run, tap
+from harness import CLIENT, SECONDS_MAX, Server, Terminal, environment, one_line, run, tap
 
 SEED = int(os.environ.get("KVS_TEST_SEED", random.SystemRandom().randrange(2 ** 32)))
 
@@ -241,7 +241,7 @@ def test_interrupting(directory):
         while int(server.ok("count")) < 2000:
             pass  # bounded by the runner
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(SECONDS_MAX) == 130
         assert process.stderr.read() == b"kvs-client import: interrupted\n"
         process.stdin.close()
         process.stderr.close()
@@ -257,7 +257,7 @@ def test_interrupting(directory):
             process.send_signal(signal.SIGINT)
             while pipe.read(1 << 20):
                 pass
-        assert process.wait(60) == 130
+        assert process.wait(SECONDS_MAX) == 130
         assert process.stderr.read() == b"kvs-client export: interrupted\n"
         process.stderr.close()
 
@@ -268,9 +268,9 @@ def test_from_one_server_to_another(directory):
         export = subprocess.Popen([CLIENT, "export", "--addr", one.addr], env=environment(),
                                   stdout=subprocess.PIPE)
         imported = subprocess.run([CLIENT, "import", "--addr", two.addr], stdin=export.stdout,
-                                  capture_output=True, env=environment(), timeout=60)
+                                  capture_output=True, env=environment(), timeout=SECONDS_MAX)
         export.stdout.close()
-        assert export.wait(60) == 0 and imported.returncode == 0 and imported.stderr == b""
+        assert export.wait(SECONDS_MAX) == 0 and imported.returncode == 0 and imported.stderr == b""
         assert one.ok("export") == two.ok("export")
 
 

@@ -9,11 +9,13 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "times.h"
 
 void events_world_start_server(struct events_world *world)
 {
     const char *http = world->listeners[1][0] != '\0' ? world->listeners[1] : NULL;
-    const char *const arguments[] = {"--dir", world->directory, world->listeners[0], http, NULL};
+    const char *const arguments[] = {
+        "--dir", world->directory, "--heartbeat-timeout", "600", world->listeners[0], http, NULL};
     if (!server_process_start(&world->server, arguments))
         fail_msg("the server does not start: %s", world->server.log);
 }
@@ -29,7 +31,10 @@ static void seed_choose(struct events_world *world)
 static void client_open(struct events_world *world, const char *url)
 {
     void *pointer = NULL;
-    const struct kvs_events_options options = {.size = sizeof options, .timeout_ms = 60000};
+    const struct kvs_events_options options = {.size = sizeof options,
+                                               .timeout_ms = PATIENT_MS,
+                                               .connect_timeout_ms = PATIENT_MS,
+                                               .heartbeat_timeout_ms = PATIENT_MS};
     assert_int_equal(kvs_runtime_new(NULL, &world->runtime), 0);
     kvs_future *future = kvs_events_open(world->runtime, url, &options);
     if (kvs_future_wait(future, -1) != 0)

@@ -1,6 +1,8 @@
 /* tests/crash/raw_client.c: see raw_client.h. */
 #include "crash/raw_client.h"
 
+#include "times.h"
+
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -41,7 +43,7 @@ bool raw_client_open(struct raw_client *client, const struct sockaddr_in *addres
     *client = (struct raw_client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (client->fd < 0)
         return false;
-    struct timeval wait = {.tv_sec = 30};
+    struct timeval wait = {.tv_sec = PATIENT_MS / 1000};
     setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
     setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));

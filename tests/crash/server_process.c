@@ -2,6 +2,7 @@
 #include "crash/server_process.h"
 
 #include "base/clock.h"
+#include "times.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -15,7 +16,6 @@
 #include <unistd.h>
 
 #define ARGUMENTS_MAX 32
-#define START_MS 30000
 
 static void server_exec(int stderr_fd, const char *const *arguments)
 {
@@ -52,7 +52,7 @@ static bool find_address(const char *log, struct sockaddr_in *ret_address)
 /* Reads the log until the address comes. */
 static bool server_wait_ready(struct server_process *server)
 {
-    uint64_t end_ms = clock_now_ms() + START_MS;
+    uint64_t end_ms = clock_now_ms() + PATIENT_MS;
     size_t size = 0;
     while (clock_now_ms() < end_ms && size + 1 < sizeof server->log) {
         struct pollfd readable = {.fd = server->stderr_fd, .events = POLLIN};

@@ -48,7 +48,7 @@ static void read_addresses(char pd[64], char store[64])
     const char *at;
     while ((at = strstr(log, "PD on ")) == NULL || strchr(at, '\n') == NULL) {
         struct pollfd readable = {.fd = server.stderr_fd, .events = POLLIN};
-        assert_true(size + 1 < sizeof log && poll(&readable, 1, 30000) > 0);
+        assert_true(size + 1 < sizeof log && poll(&readable, 1, -1) > 0);
         ssize_t got = read(server.stderr_fd, log + size, sizeof log - 1 - size);
         assert_true(got > 0);
         size += (size_t)got;

@@ -45,7 +45,7 @@ class Server:
 
     def __exit__(self, *_):
         self.process.terminate()
-        _, rest = self.process.communicate(timeout=30)
+        _, rest = self.process.communicate(timeout=600)
         assert self.process.returncode == 0, rest
 
 
@@ -57,7 +57,7 @@ def run_line(line, address, directory):
     if "kvs-bench" in line:
         line += " --requests 1000 --warm-up 0"
     done = subprocess.run(["sh", "-c", line], cwd=directory, stdin=subprocess.DEVNULL, env=ENVIRONMENT,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
     assert done.returncode == 0, f"{line}: {done.returncode} {done.stdout}"
     return done.stdout
 
@@ -84,7 +84,7 @@ def test_event_streams_are_as_shown(directory):
             command = command.strip().replace("build/", f"{tap.BUILD_DIR}/")
             command += f":{port}" if "--url" in command else f" --url esdb://127.0.0.1:{port}"
             done = subprocess.run(["sh", "-c", command], cwd=directory, stdin=subprocess.DEVNULL,
-                                  env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+                                  env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
             assert done.returncode == 0 and done.stderr == "", (command, done)
             assert done.stdout.startswith(comment.partition(" and so on")[0].strip().rstrip(",")), done
 
@@ -95,11 +95,11 @@ def test_the_program_compiles_and_runs(directory):
     compiled = subprocess.run(
         ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", tap.SOURCE_DIR / "include", "program.c",
          "-o", "program", "-L", tap.BUILD_DIR / "src", "-lkvs"],
-        cwd=directory, capture_output=True, text=True, timeout=60)
+        cwd=directory, capture_output=True, text=True, timeout=600)
     assert compiled.returncode == 0, compiled.stderr
     for _ in range(2):  # the second time on the data of the first
         done = subprocess.run(["./program"], cwd=directory, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=600)
         assert done.returncode == 0 and done.stdout == "hello\n", done
 
 

@@ -13,7 +13,7 @@ from servers import Kvs  # noqa: E402
 
 NAMES = ["blocking", "callbacks", "composed", "operations", "uv_loop"]
 SERVER = tap.BUILD_DIR / "kvs-server"
-SECONDS_MAX = 60  # a bound, not a measure
+SECONDS_MAX = 600  # a bound, not a measure
 
 
 def example(name, *arguments):

@@ -24,7 +24,7 @@ int main(void)
 
 def command(*arguments, **options):
     done = subprocess.run([str(argument) for argument in arguments], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=60, **options)
+                          capture_output=True, text=True, timeout=600, **options)
     assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
     return done.stdout
 

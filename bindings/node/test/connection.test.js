@@ -74,7 +74,7 @@ describe("connection", () => {
         client.connection.once("connected", () => { throw new Error("thrown by a listener"); });
         client.ref();
       });`;
-    const { status, stdout } = spawnSync(process.execPath, ["-e", text, url], { encoding: "utf8", timeout: 60000 });
+    const { status, stdout } = spawnSync(process.execPath, ["-e", text, url], { encoding: "utf8", timeout: 600000 });
     assert.deepEqual({ status, stdout }, { status: 3, stdout: "thrown by a listener\n" });
   });
 
@@ -82,7 +82,7 @@ describe("connection", () => {
     const text = `
       const kvs = require(${JSON.stringify(require.resolve(".."))});
       kvs.EventsClient.connect(process.argv[1]).then((client) => client.connection.on("disconnected", () => {}));`;
-    const { status, signal } = spawnSync(process.execPath, ["-e", text, url], { timeout: 60000 });
+    const { status, signal } = spawnSync(process.execPath, ["-e", text, url], { timeout: 600000 });
     assert.deepEqual({ status, signal }, { status: 0, signal: null });
   });
 

@@ -26,7 +26,7 @@ describe("examples", () => {
   });
 
   function run(name, ...args) {
-    const child = spawn(process.execPath, [join("examples", name), ...args], { cwd: project, timeout: 60000, killSignal: "SIGKILL" });
+    const child = spawn(process.execPath, [join("examples", name), ...args], { cwd: project, timeout: 600000, killSignal: "SIGKILL" });
     let out = "", err = "";
     child.stdout.on("data", (text) => (out += text));
     child.stderr.on("data", (text) => (err += text));

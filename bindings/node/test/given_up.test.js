@@ -77,7 +77,7 @@ describe("given up", () => {
       assert.deepEqual(there.sort(), Object.keys(calls).sort());
     });
     for (const [call, run] of Object.entries(calls)) {
-      it(`${name}.${call} by a signal`, { timeout: 30000 }, async () => {
+      it(`${name}.${call} by a signal`, { timeout: 600000 }, async () => {
         const controller = new AbortController();
         const reason = new Error("given up");
         const promise = run(of[name], { signal: controller.signal });
@@ -86,7 +86,7 @@ describe("given up", () => {
         await assert.rejects(promise, (error) => error === reason || error.maybeCommitted === true);
         await assert.rejects(run(of[name], { signal: AbortSignal.abort(reason) }), (error) => error === reason);
       });
-      it(`${name}.${call} by a time`, { timeout: 30000 }, async () => {
+      it(`${name}.${call} by a time`, { timeout: 600000 }, async () => {
         await assert.rejects(run(of[name], { timeoutMs: 20 }),
           (error) => error instanceof kvs.TimeoutError || error.maybeCommitted === true);
         await assert.rejects(run(of[name], { timeoutMs: -1 }), TypeError);
@@ -94,7 +94,7 @@ describe("given up", () => {
     }
   }
 
-  it("opening, by a signal", { timeout: 30000 }, async () => {
+  it("opening, by a signal", { timeout: 600000 }, async () => {
     const reason = new Error("given up");
     const openings = [
       (signal) => kvs.KvsClient.connect(`kvs://${server.address}`, { signal }),
@@ -113,7 +113,7 @@ describe("given up", () => {
 
 // As above, of what is in this process, whose disk does not answer.
 describe("given up in this process", () => {
-  it("every call, and the waiting for a close", { timeout: 300000 }, () => {
+  it("every call, and the waiting for a close", { timeout: 600000 }, () => {
     const folder = mkdtempSync(join(tmpdir(), "kvs-node-"));
     try {
       const disk = join(folder, "silent_disk.so");
@@ -183,7 +183,7 @@ describe("close with a time or a signal", () => {
     await events.close(options);
   });
 
-  it("lets calls that are under way be given up", { timeout: 60000 }, async (t) => {
+  it("lets calls that are under way be given up", { timeout: 600000 }, async (t) => {
     const server = await startServer({ tikv: true }, "--engine", "memory");
     t.after(() => server[Symbol.asyncDispose]());
     const clients = [await kvs.KvsClient.connect(`kvs://${server.address}`), await kvs.RawClient.connect(server.pd)];
@@ -201,7 +201,7 @@ describe("close with a time or a signal", () => {
     server.process.kill("SIGCONT");
   });
 
-  it("does not wait for a server that is silent", { timeout: 60000 }, async (t) => {
+  it("does not wait for a server that is silent", { timeout: 600000 }, async (t) => {
     const server = await startServer({}, "--engine", "memory");
     t.after(() => server[Symbol.asyncDispose]());
     const client = await kvs.KvsClient.connect(`kvs://${server.address}`);

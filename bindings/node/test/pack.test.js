@@ -10,7 +10,7 @@ const { after, before, describe, it } = require("node:test");
 const here = join(__dirname, "..");
 
 function run(cwd, command, ...args) {
-  const done = spawnSync(command, args, { cwd, encoding: "utf8", timeout: 120000, maxBuffer: 1 << 26 });
+  const done = spawnSync(command, args, { cwd, encoding: "utf8", timeout: 600000, maxBuffer: 1 << 26 });
   assert.equal(done.status, 0, `${command} ${args.join(" ")}: ${done.error ?? done.stdout + done.stderr}`);
   return done.stdout;
 }
@@ -61,7 +61,7 @@ describe("the packed package", () => {
     for (const [kind, text] of Object.entries(scripts)) {
       const file = join(project, `program.${kind}`);
       require("node:fs").writeFileSync(file, text);
-      const done = spawnSync(process.execPath, ["--preserve-symlinks", file], { cwd: project, env, encoding: "utf8", timeout: 60000 });
+      const done = spawnSync(process.execPath, ["--preserve-symlinks", file], { cwd: project, env, encoding: "utf8", timeout: 600000 });
       assert.deepEqual({ kind, out: done.stdout, err: done.stderr }, { kind, out: "v\n", err: "" });
     }
   });

@@ -51,7 +51,7 @@ describe("package", () => {
       })();`;
     const { outputText } = ts.transpileModule(text, { compilerOptions: { target: "ES2022", module: "CommonJS" } });
     const done = spawnSync(process.execPath, ["-e", `const kvs = require(${JSON.stringify(require.resolve(".."))});\n${outputText}`],
-      { encoding: "utf8", timeout: 60000 });
+      { encoding: "utf8", timeout: 600000 });
     assert.deepEqual({ out: done.stdout, err: done.stderr }, { out: "k,1\nCLOSED\n", err: "" });
   });
 

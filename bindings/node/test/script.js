@@ -18,7 +18,7 @@ async function collectUntil(isSo) {
 function runScript(text, ...args) {
   const child = spawn(process.execPath, ["--expose-gc", "-e", text, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
-    timeout: 60000,
+    timeout: 600000,
     killSignal: "SIGKILL",
   });
   let out = "", err = "";
