@@ -440,7 +440,8 @@ static void descend(struct descent *descent, const struct node *const *roots, co
 void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, unsigned count,
                        struct entry **ret_entries)
 {
-    struct descent descent = {.ways = NULL};
+    struct descent descent;
+    descent.ways = NULL;
     descend(&descent, roots, keys, count);
     descent_guess(&descent);
     for (unsigned i = 0; i < count; i++) {
