@@ -413,11 +413,17 @@ static void job_check_secondaries(struct resolve_job *job, const struct txn_lock
 /* --- the status of the transaction --------------------------------------------------------------
  */
 
+/* Who asks does not care whether the transaction lives. */
+static bool job_ends_living(const struct resolve_job *job)
+{
+    return job->resolver != NULL && job->resolver->purpose == RESOLVE_BY_FORCE;
+}
+
 static void job_on_alive(struct resolve_job *job, const struct txn_check_status *status)
 {
     struct resolver *resolver = job->resolver;
     const struct txn_lock_info *primary = &status->lock;
-    bool is_expired = job->is_dead || lock_is_expired(primary, job->now_ts);
+    bool is_expired = job->is_dead || job_ends_living(job) || lock_is_expired(primary, job->now_ts);
     if (primary->use_async_commit && is_expired && !job->forced_sync) {
         job_check_secondaries(job, primary);
         return;
@@ -486,8 +492,7 @@ static int status_fit(struct txn_call *call, const struct txn_bounds *bounds)
     (void)bounds;
     const struct resolve_job *job = call->owner;
     struct txn_check_status *command = &call->command.check_status;
-    bool by_force = job->is_dead || job->lock.ttl_ms == 0 ||
-                    (job->resolver != NULL && job->resolver->purpose == RESOLVE_BY_FORCE);
+    bool by_force = job->is_dead || job->lock.ttl_ms == 0 || job_ends_living(job);
     command->primary = job->lock.primary;
     command->start_ts = job->lock.start_ts;
     command->caller_start_ts = job->resolver != NULL ? job->resolver->caller_ts : 0;

@@ -1,9 +1,12 @@
 /*
  * What a client of transactions keeps to at the edges: keys that must not exist and are locked
- * already; commits beside a read as of a time to come; reads of what garbage collection has passed.
- * On data in this process and on a server.
+ * already; scans over what was written, at random; commits beside a read as of a time to come; what
+ * garbage collection ends, and reads of what it has passed. In this process and on a server.
  */
 #include "unit/client/txn_world.h"
+
+#include "base/rand.h"
+#include "contract/engine_fixture.h"
 
 #include "test.h"
 
@@ -35,8 +38,9 @@ static kvs_txn *begin(bool is_pessimistic)
 static void expect_now(const char *key, const char *expected)
 {
     char value[64];
-    assert_int_equal(get_now(world.client, key, value), 0);
-    assert_string_equal(value, expected);
+    assert_int_equal(get_now(world.client, key, value), expected != NULL ? 0 : KVS_ERR_NOT_FOUND);
+    if (expected != NULL)
+        assert_string_equal(value, expected);
 }
 
 /* --- keys that must not exist -------------------------------------------------------------------
@@ -174,6 +178,138 @@ static void test_older_than_the_safe_point(void **state)
     }
 }
 
+/* Also an asynchronous commit: its other locks decide about it, of which one is not there. */
+static void test_gc_ends_the_living(void **state)
+{
+    (void)state;
+    const struct ghost ghost = {
+        .start_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client)),
+        .primary = "a",
+        .ttl_ms = 24u * 3600 * 1000,
+        .async = true,
+        .secondaries = {"b"},
+        .secondaries_count = 1,
+    };
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "a", "x"), 0);
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    kvs_future *gc = kvs_future_timeout(kvs_txn_gc(world.client, now), 60000);
+    assert_int_equal(wait_number(gc), (int64_t)now);
+    expect_now("a", NULL);
+}
+
+/* --- scans over what is written -----------------------------------------------------------------
+ */
+
+enum { KEYS = 40, DIGITS = 8 };
+
+/* What a transaction sees of each key: 0: nothing, else the byte of its value. */
+struct model {
+    uint8_t values[KEYS];
+};
+
+struct key_text {
+    char bytes[2];
+};
+
+static kvs_slice key_of(struct key_text *text_of, unsigned i)
+{
+    text_of->bytes[0] = (char)('a' + i / DIGITS);
+    text_of->bytes[1] = (char)('0' + i % DIGITS);
+    return slice_make(text_of->bytes, sizeof text_of->bytes);
+}
+
+/* Puts, deletes and locks. */
+static void write_at_random(kvs_txn *txn, struct model *model, struct rand *rand)
+{
+    for (unsigned n = 0; n < 6; n++) {
+        unsigned i = (unsigned)rand_below(rand, KEYS);
+        uint8_t value = (uint8_t)(1 + rand_below(rand, 255));
+        struct key_text key_text;
+        const kvs_slice key = key_of(&key_text, i);
+        switch (rand_below(rand, 4)) {
+        case 0:
+            assert_int_equal(wait_free(kvs_txn_delete(txn, key)), 0);
+            model->values[i] = 0;
+            break;
+        case 1:
+            assert_int_equal(wait_free(kvs_txn_lock(txn, &key, 1, 0)), 0);
+            break;
+        default:
+            assert_int_equal(wait_free(kvs_txn_put(txn, key, slice_make(&value, 1))), 0);
+            model->values[i] = value;
+        }
+    }
+}
+
+/* What the model has from `low` up to, not with, `high`: all of the pairs, and whether there is
+ * more. */
+static void expect_pairs(const struct model *model, unsigned low, unsigned high, uint32_t limit,
+                         unsigned flags, kvs_future *scan)
+{
+    const kvs_pair *pairs;
+    size_t count;
+    int64_t more;
+    size_t at = 0;
+    bool is_more = false;
+    assert_int_equal(kvs_future_wait(scan, -1), 0);
+    assert_int_equal(kvs_future_get_pairs(scan, &pairs, &count), 0);
+    assert_int_equal(kvs_future_get_number(scan, &more), 0);
+    for (unsigned n = low; n < high && !is_more; n++) {
+        unsigned i = (flags & KVS_OP_FLAG_REVERSE) != 0 ? high - 1 - (n - low) : n;
+        struct key_text key_text;
+        is_more = model->values[i] != 0 && limit > 0 && at == limit;
+        if (model->values[i] == 0 || is_more)
+            continue;
+        assert_true(at < count && slice_equal(pairs[at].key, key_of(&key_text, i)));
+        assert_int_equal(pairs[at].value.size, (flags & KVS_OP_FLAG_KEYS_ONLY) == 0);
+        if (pairs[at].value.size > 0)
+            assert_int_equal(pairs[at].value.data[0], model->values[i]);
+        at++;
+    }
+    assert_int_equal(at, count);
+    assert_int_equal(more, is_more);
+}
+
+static void scan_at_random(kvs_txn *txn, const struct model *model, struct rand *rand)
+{
+    unsigned low = (unsigned)rand_below(rand, KEYS);
+    unsigned high = (unsigned)rand_below(rand, KEYS + 1);
+    uint32_t limit = (uint32_t)rand_below(rand, KEYS); /* 0: a page, which all fit in */
+    unsigned flags = rand_below(rand, 2) != 0 ? KVS_OP_FLAG_REVERSE : 0;
+    struct key_text low_text, high_text;
+    flags |= rand_below(rand, 4) == 0 ? KVS_OP_FLAG_KEYS_ONLY : 0;
+    kvs_slice start = low > 0 ? key_of(&low_text, low) : text("");
+    kvs_slice end = high < KEYS ? key_of(&high_text, high) : text("");
+    kvs_future *scan = kvs_txn_scan(txn, start, end, limit, flags);
+    expect_pairs(model, low, high, limit, flags, scan);
+    kvs_future_free(scan);
+}
+
+static void test_scans_at_random(void **state)
+{
+    (void)state;
+    struct rand rand = rand_seed(test_seed());
+    txn_world_split(&world, "b3");
+    txn_world_split(&world, "d");
+    struct model there = {.values = {0}};
+    for (unsigned round = 0; round < 6; round++) {
+        kvs_txn *txn = begin(round % 2 != 0);
+        struct model seen = there;
+        for (unsigned step = 0; step < 3; step++) {
+            write_at_random(txn, &seen, &rand);
+            for (unsigned i = 0; i < 4; i++)
+                scan_at_random(txn, &seen, &rand);
+        }
+        if (round % 3 != 2) {
+            assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+            there = seen;
+        } else {
+            assert_int_equal(wait_free(kvs_txn_rollback(txn)), 0);
+        }
+        kvs_txn_free(txn);
+    }
+}
+
 /* --- the list ----------------------------------------------------------------------------------
  */
 
@@ -199,8 +335,10 @@ static int set_up_tikv(void **state)
     {                                                              \
 #engine ": " #test, test, set_up_##engine, tear_down, NULL \
     }
-#define TESTS(engine) \
-    TEST(test_inserts_of_locked_keys, engine), TEST(test_commits_do_not_follow_reads_ahead, engine)
+#define TESTS(engine)                                         \
+    TEST(test_inserts_of_locked_keys, engine),                \
+        TEST(test_commits_do_not_follow_reads_ahead, engine), \
+        TEST(test_gc_ends_the_living, engine), TEST(test_scans_at_random, engine)
 
 int main(void)
 {
