@@ -134,12 +134,27 @@ int file_truncate(int fd, uint64_t size)
     return ftruncate(fd, (off_t)size) == 0 ? 0 : error_from_errno(errno);
 }
 
+void file_reserve(int fd, uint64_t size)
+{
+    while (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) != 0 && errno == EINTR) {
+    }
+}
+
 int file_size(int fd, uint64_t *ret_size)
 {
     struct stat status;
     if (fstat(fd, &status) != 0)
         return error_from_errno(errno);
     *ret_size = (uint64_t)status.st_size;
+    return 0;
+}
+
+int file_blocks_size(int fd, uint64_t *ret_size)
+{
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        return error_from_errno(errno);
+    *ret_size = (uint64_t)status.st_blocks * 512;
     return 0;
 }
 

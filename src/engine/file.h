@@ -29,7 +29,12 @@ int file_open_direct(const char *path, int *ret_fd);
  * file_sync together. */
 int file_write_direct(int fd, const void *data, size_t size, uint64_t offset);
 int file_truncate(int fd, uint64_t size);
+/* Has blocks set aside for the file, which does not grow by it: a wish, not every file system can.
+ * Those that are not used go with file_truncate. */
+void file_reserve(int fd, uint64_t size);
 int file_size(int fd, uint64_t *ret_size);
+/* How much it takes on the disk. */
+int file_blocks_size(int fd, uint64_t *ret_size);
 /* Bytes that the file system of a directory has left for such as us. */
 int file_space(const char *path, uint64_t *ret_free);
 int file_unlink(const char *path);

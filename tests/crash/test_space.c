@@ -8,6 +8,8 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -359,6 +361,92 @@ static void test_disk_bytes_are_those_of_the_files(void **state)
     fixture_deinit(&fixture);
 }
 
+/* How much of the file is set aside, or unused, beyond what its size needs. */
+static uint64_t file_unused(const char *path)
+{
+    struct stat facts;
+    OK(stat(path, &facts));
+    uint64_t blocks = (uint64_t)facts.st_blocks * 512;
+    return blocks > (uint64_t)facts.st_size ? blocks - (uint64_t)facts.st_size : 0;
+}
+
+struct unused {
+    uint64_t newest;
+    uint64_t others; /* the most of one */
+};
+
+static struct unused unused_of(const struct fixture *fixture)
+{
+    struct unused unused = {0};
+    char newest[NAME_MAX + 1] = "";
+    DIR *directory = opendir(fixture->directory);
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        char path[400];
+        if (strstr(entry->d_name, ".seg") == NULL)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", fixture->directory, entry->d_name);
+        uint64_t of_file = file_unused(path);
+        bool is_newer = strcmp(entry->d_name, newest) > 0;
+        uint64_t of_older = is_newer ? unused.newest : of_file;
+        unused.others = of_older > unused.others ? of_older : unused.others;
+        if (is_newer) {
+            unused.newest = of_file;
+            snprintf(newest, sizeof newest, "%s", entry->d_name);
+        }
+    }
+    closedir(directory);
+    return unused;
+}
+
+/* Can the file system set blocks aside, and tell of them? */
+static bool reserving_works(const struct fixture *fixture)
+{
+    char path[300];
+    int fd;
+    snprintf(path, sizeof path, "%s/probe", fixture->root);
+    OK(file_open(path, O_RDWR | O_CREAT, &fd));
+    file_reserve(fd, SEGMENT_SIZE);
+    uint64_t size;
+    OK(file_blocks_size(fd, &size));
+    close(fd);
+    OK(file_unlink(path));
+    return size >= SEGMENT_SIZE;
+}
+
+/* Blocks are set aside for the newest segment of a store that is not small; what a sealed one has
+ * not used goes soon, what the newest has not when the store is closed. */
+static void test_what_was_set_aside_comes_back(void **state)
+{
+    struct fixture fixture;
+    OK(fixture_init(&fixture, &kind));
+    OK(fixture_open(&fixture));
+    if (!reserving_works(&fixture)) {
+        fixture_deinit(&fixture);
+        skip();
+    }
+    assert_true(unused_of(&fixture).newest < SEGMENT_SIZE / 2); /* small as yet */
+    set_all(&fixture, 1, 0);
+    OK(control_wait(&fixture, ENGINE_CONTROL_COMPACT, NULL));
+    for (unsigned i = 0; i < 40; i++) { /* a quarter of a segment, which a request seals */
+        char text[32];
+        uint8_t value[VALUE_SIZE];
+        value_fill(value, i, 2);
+        kvs_mutation mutation = mutation_set(key_of(text, i), slice_make(value, sizeof value));
+        OK(batch_wait(&fixture, &mutation, 1));
+        if (i == 0)
+            assert_true(unused_of(&fixture).newest > 0);
+    }
+    OK(control_wait(&fixture, ENGINE_CONTROL_COMPACT, NULL));
+    while (unused_of(&fixture).others > SEGMENT_SIZE / 64 + 4 * FILE_BLOCK_SIZE)
+        let_others();
+    OK(fixture_close(&fixture));
+    struct unused unused = unused_of(&fixture);
+    assert_true(unused.newest <= 2 * FILE_BLOCK_SIZE);
+    OK(fixture_open(&fixture));
+    fixture_deinit(&fixture);
+}
+
 int main(void)
 {
     fixtures_in_memory();
@@ -369,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_backup_keeps_its_bytes),
         cmocka_unit_test(test_backup_copies_what_was_compacted),
         cmocka_unit_test(test_disk_bytes_are_those_of_the_files),
+        cmocka_unit_test(test_what_was_set_aside_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

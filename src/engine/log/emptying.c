@@ -7,7 +7,6 @@
 #include "engine/log/tournament.h"
 #include "engine/log/upkeep.h"
 
-#define MOVE_SIZE_MAX (64u * 1024)
 #define MOVE_COUNT_MAX 4096u
 /* Records looked at inside one epoch, which holds up reclaiming. */
 #define SCAN_COUNT_MAX 2048u
@@ -117,7 +116,8 @@ static int move_run(struct move *move)
 
 static bool move_is_full(const struct move *move)
 {
-    return move->size_bytes >= MOVE_SIZE_MAX || move->count > MOVE_COUNT_MAX - TREE_FIND_MANY_MAX;
+    return move->size_bytes >= pace_move_size(move->log) ||
+           move->count > MOVE_COUNT_MAX - TREE_FIND_MANY_MAX;
 }
 
 static void move_add(struct move *move, const struct move_item *item)

@@ -264,8 +264,9 @@ void version_settle(struct log_engine *log, const struct version_change *change)
 void version_undo(struct log_engine *log);
 /* A snapshot's deferred objects go to older snapshots or to limbo; frees it. */
 void version_release(struct log_engine *log, struct engine_snapshot *snapshot);
-/* Puts what was unlinked into limbo, and frees what no reader can see; true when some is left. */
-bool version_reclaim(struct log_engine *log, bool idle);
+/* Puts what was unlinked into limbo, and frees some of what no reader can see; LATER: one may. */
+enum reclaim { RECLAIM_DONE, RECLAIM_LATER, RECLAIM_MORE };
+enum reclaim version_reclaim(struct log_engine *log, bool idle);
 /* Waits until the readers that are inside now have left. */
 void version_wait_readers(struct log_engine *log);
 /* Later, when no reader can see it: closes the segment, gives the memory's reference back. */

@@ -13,6 +13,7 @@ struct segment;
 /* How far the newest segments were written out; the compaction thread's. */
 struct pace {
     uint64_t writes_seen; /* of the engine, when the last move was over */
+    bool is_beside;       /* others wrote while that one and the rest before it lasted */
     uint32_t segment;     /* everything before this place is on its way to the disk */
     uint32_t offset;
     char *path; /* room for one, made when it is first needed */
@@ -30,6 +31,8 @@ uint32_t pace_rest_of(uint64_t garbage, uint64_t total);
 void pace_thread(void);
 /* Waits for so long, or until the thread is to stop. */
 void pace_pause(struct log_engine *log, uint64_t ns);
+/* Bytes of records that the next move should have. */
+uint32_t pace_move_size(const struct log_engine *log);
 /* After a move that took so long, and ended at this place of the log. */
 void pace_after_move(struct log_engine *log, uint64_t took_ns, uint32_t segment, uint32_t offset);
 /* Closes an emptied segment, whose file has no name any more, and gives its space back in steps. */

@@ -60,6 +60,7 @@ struct segment {
     uint64_t prepared; /* bytes of the file that hold zeros, or data, on disk */
     enum segment_hint hint;
     uint64_t hint_size;   /* of its file; 0 when there is none */
+    bool is_reserved;     /* blocks for all of it were set aside */
     bool is_warmed;       /* its bytes need not be looked for in the background any more */
     bool stuck;           /* compaction could not read it: left alone */
     bool is_victim;       /* the compaction thread works on it */

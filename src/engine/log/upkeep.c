@@ -18,6 +18,11 @@
 #include "engine/file.h"
 #include "engine/log/hint_file.h"
 
+/* What may stay behind a segment's end: less than this part of it, and some blocks, of which the
+ * file system may need a few itself. */
+#define UNUSED_PART 64u
+#define UNUSED_MIN (4 * FILE_BLOCK_SIZE)
+
 /* --- picking: the writer ---------------------------------------------------------------------- */
 
 struct segment *upkeep_pick_hint(struct log_engine *log)
@@ -82,12 +87,17 @@ int upkeep_read_checked(const struct log_engine *log, const struct segment *segm
     return error != 0 ? error : records_check(log, segment, bytes);
 }
 
-/* Behind the seal of a crashed store may be zeros that were prepared for more. */
+/* Behind the seal may be blocks that were set aside and not used; that of a crashed store also has
+ * zeros there that were prepared for more. */
 static int file_end_cut(const struct segment *segment)
 {
     uint64_t size;
+    uint64_t blocks_size;
     int error = file_size(segment->fd, &size);
-    if (error == 0 && size > segment->size)
+    if (error == 0)
+        error = file_blocks_size(segment->fd, &blocks_size);
+    if (error == 0 && (size > segment->size ||
+                       blocks_size > segment->size + segment->size / UNUSED_PART + UNUSED_MIN))
         error = file_truncate(segment->fd, segment->size);
     return error;
 }

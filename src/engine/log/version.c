@@ -21,6 +21,8 @@
 #include <sched.h>
 
 #define UNLINKED_MAX 512u /* objects gathered before the readers are looked at */
+/* Objects freed in one go, while sets wait: more than what is gathered, so that none pile up. */
+#define RECLAIM_MAX 2048u
 
 /* Beside the kinds of tree.h. */
 #define OBJECT_VERSION 4u
@@ -173,10 +175,17 @@ static struct limbo *limbo_append(struct log_engine *log)
     return limbo;
 }
 
+/* Frees so many of its objects at most; returns how many. */
+static size_t limbo_free_objects(struct log_engine *log, struct limbo *limbo, size_t count_max)
+{
+    size_t count = limbo->objects.count < count_max ? limbo->objects.count : count_max;
+    for (size_t i = 0; i < count; i++)
+        object_free(log, limbo->objects.items[--limbo->objects.count]);
+    return count;
+}
+
 static void limbo_free(struct log_engine *log, struct limbo *limbo)
 {
-    for (size_t i = 0; i < limbo->objects.count; i++)
-        object_free(log, limbo->objects.items[i]);
     pointer_vector_deinit(&limbo->objects);
     if (limbo->segment != NULL)
         segment_bury(log, limbo->segment);
@@ -184,7 +193,7 @@ static void limbo_free(struct log_engine *log, struct limbo *limbo)
     mem_free(limbo);
 }
 
-bool version_reclaim(struct log_engine *log, bool idle)
+enum reclaim version_reclaim(struct log_engine *log, bool idle)
 {
     if (log->unlinked.count >= (idle ? 1 : UNLINKED_MAX)) {
         struct limbo *limbo = limbo_append(log);
@@ -193,17 +202,21 @@ bool version_reclaim(struct log_engine *log, bool idle)
             log->unlinked = (struct pointer_vector){0};
         }
     } else if (!idle) {
-        return log->limbo_first != NULL;
+        return RECLAIM_LATER;
     }
     uint64_t oldest = epoch_oldest(&log->epoch);
+    size_t left = RECLAIM_MAX;
     while (log->limbo_first != NULL && log->limbo_first->epoch < oldest) {
         struct limbo *limbo = log->limbo_first;
+        left -= limbo_free_objects(log, limbo, left);
+        if (limbo->objects.count > 0)
+            return RECLAIM_MORE;
         log->limbo_first = limbo->next;
         if (log->limbo_first == NULL)
             log->limbo_last = NULL;
         limbo_free(log, limbo);
     }
-    return log->limbo_first != NULL;
+    return log->limbo_first != NULL ? RECLAIM_LATER : RECLAIM_DONE;
 }
 
 void version_defer_segment(struct log_engine *log, struct segment *segment)

@@ -527,12 +527,21 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+static bool thread_is_idle(struct log_engine *log)
+{
+    return log->pending.first == NULL && mailbox_is_empty(&log->writes) &&
+           mailbox_is_empty(&log->requests);
+}
+
 /* Does what there is time for when nothing waits; until when to sleep (0: no limit). */
 static uint64_t writer_rest_until(struct log_engine *log)
 {
-    bool waiting = version_reclaim(log, true);
+    enum reclaim reclaim;
+    do
+        reclaim = version_reclaim(log, true);
+    while (reclaim == RECLAIM_MORE && thread_is_idle(log));
     uint64_t until = log->background.running ? 0 : log->sync_due_ms;
-    if (waiting)
+    if (reclaim != RECLAIM_DONE)
         until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
     return until;
 }
@@ -576,12 +585,6 @@ static void caller_turn(struct log_engine *log)
     pthread_mutex_unlock(&log->writing);
     if (thread_has_work || !mailbox_is_empty(&log->writes) || !mailbox_is_empty(&log->requests))
         writer_wake(log);
-}
-
-static bool thread_is_idle(struct log_engine *log)
-{
-    return log->pending.first == NULL && mailbox_is_empty(&log->writes) &&
-           mailbox_is_empty(&log->requests);
 }
 
 static void *writer_thread(void *arg)
