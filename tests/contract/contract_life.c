@@ -4,6 +4,7 @@
 #include "contract/contract.h"
 #include "test.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,11 +104,14 @@ void contract_compact_shrinks(struct fixture *fixture)
     assert_int_equal(count_all(fixture, 0), 0);
 }
 
+#define LOAD_ROUNDS 1000u /* beside each compaction */
+
 struct load {
     struct fixture *fixture;
     _Atomic bool stop;
     _Atomic unsigned wrong;
     _Atomic unsigned rounds;
+    _Atomic unsigned rounds_max; /* a compaction has all to do that was written in the one before */
 };
 
 static void *load_writer(void *arg)
@@ -116,6 +120,8 @@ static void *load_writer(void *arg)
     for (unsigned i = 0; !atomic_load(&load->stop); i++) {
         char text[TEXT_SIZE_MAX];
         kvs_slice value = text_format(text, "the value with number %u", i);
+        while (i >= atomic_load(&load->rounds_max) && !atomic_load(&load->stop))
+            sched_yield();
         if (set_wait(load->fixture, S("busy"), value) != 0)
             atomic_fetch_add(&load->wrong, 1);
         struct buf seen;
@@ -135,6 +141,7 @@ void contract_compact_under_load(struct fixture *fixture)
     pthread_t writer;
     OK(pthread_create(&writer, NULL, load_writer, &load));
     for (unsigned i = 0; i < 10 || atomic_load(&load.rounds) < 10; i++) {
+        atomic_fetch_add(&load.rounds_max, LOAD_ROUNDS);
         OK(control_wait(fixture, ENGINE_CONTROL_COMPACT, NULL));
         if (i < 5)
             write_round(fixture, i, 3);

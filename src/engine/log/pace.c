@@ -36,6 +36,7 @@
 #define OUT_STEP (512u * 1024)        /* written out at a time */
 #define OUT_BEHIND (64u * 1024) /* of the newest segment, whose last blocks are still changed */
 #define FREE_STEPS 16u          /* to give a segment back in, ... */
+#define FREE_STEP_MIN (1u * 1024 * 1024) /* ... of what is worth a step, ... */
 #define FREE_STEP_MAX (4u * 1024 * 1024) /* ... or more than that, ... */
 #define FREE_PAUSE_NS 1000000u           /* ... with a pause between them for each MiB */
 
@@ -143,7 +144,7 @@ void pace_bury(struct log_engine *log, struct segment *segment)
     uint64_t size;
     if (is_ours_alone(log, segment->fd) && file_size(segment->fd, &size) == 0) {
         uint64_t step = size / FREE_STEPS + 1;
-        step = step < FREE_STEP_MAX ? step : FREE_STEP_MAX;
+        step = step < FREE_STEP_MIN ? FREE_STEP_MIN : step < FREE_STEP_MAX ? step : FREE_STEP_MAX;
         while (size > step && !compaction_is_stopping(log)) {
             size -= step;
             if (file_truncate(segment->fd, size) != 0)
