@@ -64,7 +64,9 @@ kvs_future *kvs_txn_client_open(kvs_runtime *runtime, const char *url,
 kvs_future *kvs_txn_client_on_store(kvs_store *store);
 
 /* Lets what is in flight and in the background end, and frees the client when the future is ready.
- * Transactions that are still there can only be freed afterwards: their calls end in CLOSED. */
+ * No other thread may be inside a call on the client or one of its transactions meanwhile, and none
+ * on the client may begin after this one. Transactions that are still there can only be freed
+ * afterwards: their calls end in CLOSED. */
 kvs_future *kvs_txn_client_close(kvs_txn_client *client);
 
 /* A fresh timestamp: no later begin has a smaller one. Number. */
