@@ -504,9 +504,11 @@ static void writes_run(struct log_engine *log, struct task_list *writes, uint64_
             used = 0;
         }
         task_list_pop(writes);
-        bool has_ways = write->mutations_count <= TREE_FIND_MANY_MAX;
-        writer_add_write(log, write, has_ways ? &ways[used] : NULL);
-        used += has_ways ? write->mutations_count : 0;
+        /* Before it is added: it may have been completed, and freed, when that returns. */
+        unsigned ways_count =
+            write->mutations_count <= TREE_FIND_MANY_MAX ? write->mutations_count : 0;
+        writer_add_write(log, write, ways_count > 0 ? &ways[used] : NULL);
+        used += ways_count;
     }
 }
 
