@@ -356,7 +356,7 @@ export class EventsClient extends Client {
 
   private constructor(handle: Handle) {
     super();
-    if (handle === undefined) throw new TypeError("a client is made by EventsClient.connect");
+    if (typeof handle !== "object" || handle === null) throw new TypeError("a client is made by EventsClient.connect");
     this.handle = handle;
     this.connection = new Connection(handle);
   }

@@ -248,6 +248,9 @@ describe("opening", () => {
   it("is by connect alone", () => {
     assert.throws(() => new kvs.KvsClient(), { name: "TypeError", message: /connect/ });
     assert.throws(() => new kvs.EventsClient(), { name: "TypeError", message: /connect/ });
+    for (const url of ["esdb://127.0.0.1:1113", null, 1]) {
+      assert.throws(() => new kvs.EventsClient(url), { name: "TypeError", message: /connect/ });
+    }
   });
 
   it("fails with an error that says what, where and what to do", async () => {
