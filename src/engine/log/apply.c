@@ -191,8 +191,7 @@ static uint32_t batch_append(struct batch *batch, struct record *record)
     return batch->last_offset;
 }
 
-static int apply_set(struct batch *batch, const kvs_mutation *mutation, const struct tree_way *way,
-                     bool more)
+static int apply_set(struct batch *batch, const kvs_mutation *mutation, bool more)
 {
     struct log_engine *log = batch->log;
     struct record record = {
@@ -212,7 +211,7 @@ static int apply_set(struct batch *batch, const kvs_mutation *mutation, const st
     segment_entry_added(log, location);
     struct tree_root *tree = &log->working.families[mutation->family];
     struct entry *replaced;
-    int error = tree_insert(&log->tree, &tree->root, entry, way, &replaced);
+    int error = tree_insert(&log->tree, &tree->root, entry, &replaced);
     if (error != 0)
         return error;
     tree->keys++;
@@ -280,7 +279,7 @@ static void batch_close(struct batch *batch)
 
 /* As writes_prefetch, for a batch of many. */
 static void mutations_prefetch(struct log_engine *log, const struct engine_write *write,
-                               uint32_t from, struct tree_way *ret_ways)
+                               uint32_t from)
 {
     const struct node *roots[TREE_FIND_MANY_MAX];
     kvs_slice keys[TREE_FIND_MANY_MAX];
@@ -289,10 +288,10 @@ static void mutations_prefetch(struct log_engine *log, const struct engine_write
         roots[count] = log->working.families[write->mutations[i].family].root;
         keys[count++] = write->mutations[i].key;
     }
-    tree_prefetch_change(&log->tree, roots, keys, count, ret_ways);
+    tree_prefetch_change(&log->tree, roots, keys, count);
 }
 
-int apply_write(struct log_engine *log, struct engine_write *write, const struct tree_way *ways)
+int apply_write(struct log_engine *log, struct engine_write *write)
 {
     write->removed_count = 0;
     write->previous_found = false;
@@ -301,18 +300,13 @@ int apply_write(struct log_engine *log, struct engine_write *write, const struct
     if (error != 0)
         return error;
     struct batch batch = {.log = log, .write = write};
-    struct tree_way own[TREE_FIND_MANY_MAX];
-    bool finds = write->mutations_count > TREE_FIND_MANY_MAX;
     for (uint32_t i = 0; i < write->mutations_count && error == 0; i++) {
         const kvs_mutation *mutation = &write->mutations[i];
         bool more = i + 1 < write->mutations_count;
-        if (finds && i % TREE_FIND_MANY_MAX == 0)
-            mutations_prefetch(log, write, i, own);
-        const struct tree_way *way = finds          ? &own[i % TREE_FIND_MANY_MAX]
-                                     : ways != NULL ? &ways[i]
-                                                    : NULL;
+        if (write->mutations_count > TREE_FIND_MANY_MAX && i % TREE_FIND_MANY_MAX == 0)
+            mutations_prefetch(log, write, i);
         if (mutation->kind == KVS_MUTATION_SET)
-            error = apply_set(&batch, mutation, way, more);
+            error = apply_set(&batch, mutation, more);
         else if (mutation->kind == KVS_MUTATION_REMOVE)
             error = apply_remove(&batch, mutation, more);
         else

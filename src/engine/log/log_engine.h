@@ -42,11 +42,6 @@ struct version {
     struct tree_root families[ENGINE_FAMILY_COUNT];
 };
 
-struct version_change {
-    struct version *previous;
-    struct engine_snapshot *newest; /* of then: later ones see the next version */
-};
-
 struct engine_snapshot {
     struct version version;
     struct engine_snapshot *older; /* the list of all, newest first; under snapshots_mutex */
@@ -248,18 +243,15 @@ void writer_sync(struct log_engine *log, struct engine_control *control);
 
 /* Bytes that a batch or a move can take in a segment at most. */
 uint64_t apply_write_size(const struct engine_write *write);
-/* Checks the conditions, appends the records to the newest segment's memory, changes the working
- * trees. Returns 0 or the failed condition; NO_MEMORY: the group must be undone. `ways`: to its
- * keys, or NULL. */
-int apply_write(struct log_engine *log, struct engine_write *write, const struct tree_way *ways);
+/* Checks the conditions, appends the records to the newest segment's memory and changes the working
+ * trees. Returns 0 or the failed condition; NO_MEMORY: the group must be undone. */
+int apply_write(struct log_engine *log, struct engine_write *write);
 int apply_move(struct log_engine *log, struct move *move);
 
 /* --- version.c -------------------------------------------------------------------------------- */
 
-/* Makes `working` what readers see. Cannot fail: group_version has been allocated. Before anything
- * else changes, version_settle gives back what the version before had alone. */
-void version_publish(struct log_engine *log, struct version_change *ret_change);
-void version_settle(struct log_engine *log, const struct version_change *change);
+/* Makes `working` what readers see. Cannot fail: group_version has been allocated. */
+void version_publish(struct log_engine *log);
 /* Back to what is published. */
 void version_undo(struct log_engine *log);
 /* A snapshot's deferred objects go to older snapshots or to limbo; frees it. */

@@ -67,7 +67,7 @@ static int replay_set(struct log_engine *log, struct segment *segment, uint32_t 
         return KVS_ERR_NO_MEMORY;
     struct tree_root *tree = &log->working.families[record->family];
     struct entry *replaced;
-    int error = tree_insert(&log->tree, &tree->root, entry, NULL, &replaced);
+    int error = tree_insert(&log->tree, &tree->root, entry, &replaced);
     if (error != 0)
         return error;
     segment->entries++;

@@ -3,7 +3,6 @@
  *
  * Insert:
  *   1. walk from the root to the leaf, copying each node of the path that is already published;
- *   which child to take is known where it was prefetched and no node split or merged since (shape);
  *   2. put the entry in its place; a full leaf is split in two, and the separator (the shortest key
  *      that divides the two) goes to the parent, which may split in turn, up to a new root.
  * Remove:
@@ -110,26 +109,17 @@ static enum tree_object node_kind(const struct node *node)
     return node->level == 0 ? TREE_LEAF : TREE_INNER;
 }
 
-/* Its items, and what is known of them, are the caller's to set. */
-static struct node *node_alloc(struct tree_writer *writer, uint8_t level)
+struct node *tree_node_new(struct tree_writer *writer, uint8_t level)
 {
     struct node *node = object_new(writer, level == 0 ? LEAF_SIZE : INNER_SIZE,
                                    level == 0 ? TREE_LEAF : TREE_INNER);
     if (node == NULL)
         return NULL;
     node->birth = writer->birth;
-    node->level = level;
-    node->unused = 0;
-    return node;
-}
-
-struct node *tree_node_new(struct tree_writer *writer, uint8_t level)
-{
-    struct node *node = node_alloc(writer, level);
-    if (node == NULL)
-        return NULL;
     node->count = 0;
+    node->level = level;
     node->skip = 0;
+    node->unused = 0;
     memset(node->prefix, 0xff, sizeof node->prefix);
     return node;
 }
@@ -372,7 +362,6 @@ static inline void node_prefetch(const struct node *node)
 struct descent {
     const kvs_slice *keys;
     unsigned count;
-    struct tree_way *ways; /* or NULL */
     const struct node *nodes[TREE_FIND_MANY_MAX];
     unsigned positions[TREE_FIND_MANY_MAX];
     bool is_tied[TREE_FIND_MANY_MAX];
@@ -412,10 +401,6 @@ static bool descent_step(struct descent *descent)
         if (descent->is_tied[i])
             position = node_settle(node, descent->keys[i], position, &equal);
         deeper |= node->level > 1;
-        if (descent->ways != NULL) {
-            struct tree_way *way = &descent->ways[i];
-            way->children[way->depth++] = (uint8_t)(position + equal);
-        }
         descent->nodes[i] = node->children[position + equal];
         node_prefetch(descent->nodes[i]);
     }
@@ -441,7 +426,6 @@ void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, u
                        struct entry **ret_entries)
 {
     struct descent descent;
-    descent.ways = NULL;
     descend(&descent, roots, keys, count);
     descent_guess(&descent);
     for (unsigned i = 0; i < count; i++) {
@@ -455,14 +439,9 @@ void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, u
 }
 
 void tree_prefetch_change(const struct tree_writer *writer, const struct node *const *roots,
-                          const kvs_slice *keys, unsigned count, struct tree_way *ret_ways)
+                          const kvs_slice *keys, unsigned count)
 {
     struct descent descent;
-    descent.ways = ret_ways;
-    for (unsigned i = 0; i < count; i++) {
-        ret_ways[i].shape = writer->shape;
-        ret_ways[i].depth = 0;
-    }
     descend(&descent, roots, keys, count);
     for (unsigned i = 0; i < count; i++) {
         const struct node *leaf = descent.nodes[i];
@@ -492,7 +471,7 @@ static struct node *node_own(struct tree_writer *writer, struct node **link)
     struct node *node = *link;
     if (node->birth >= writer->birth)
         return node;
-    struct node *copy = node_alloc(writer, node->level);
+    struct node *copy = tree_node_new(writer, node->level);
     if (copy == NULL || object_retire(writer, node, node_kind(node)) != 0)
         return NULL;
     size_t count = node->count;
@@ -507,13 +486,12 @@ static struct node *node_own(struct tree_writer *writer, struct node **link)
     return copy;
 }
 
-/* Walks to the leaf for a key, owning every node on the way, which may be known. */
+/* Walks to the leaf for a key, owning every node on the way. */
 static int path_own(struct tree_writer *writer, struct node **root, kvs_slice key,
-                    const struct tree_way *way, struct path *path, bool *ret_equal)
+                    struct path *path, bool *ret_equal)
 {
     struct node **link = root;
     path->depth = 0;
-    bool is_known = way != NULL && way->shape == writer->shape;
     for (;;) {
         struct node *node = node_own(writer, link);
         if (node == NULL)
@@ -524,8 +502,7 @@ static int path_own(struct tree_writer *writer, struct node **root, kvs_slice ke
             path->positions[path->depth++] = node_search(node, key, ret_equal);
             return 0;
         }
-        assert(!is_known || path->depth < way->depth);
-        unsigned position = is_known ? way->children[path->depth] : node_child(node, key);
+        unsigned position = node_child(node, key);
         path->positions[path->depth++] = position;
         link = &node->children[position];
     }
@@ -609,7 +586,6 @@ static int leaf_split_insert(struct tree_writer *writer, struct node **root, str
     struct node *leaf = path->nodes[depth];
     unsigned position = path->positions[depth];
     kvs_slice key = entry_key(entry);
-    writer->shape++;
     struct node *right;
     if (position == leaf->count) { /* appending: the new leaf begins with the entry alone */
         right = tree_node_new(writer, 0);
@@ -634,7 +610,7 @@ static int leaf_split_insert(struct tree_writer *writer, struct node **root, str
 }
 
 int tree_insert(struct tree_writer *writer, struct node **root, struct entry *entry,
-                const struct tree_way *way, struct entry **ret_replaced)
+                struct entry **ret_replaced)
 {
     *ret_replaced = NULL;
     kvs_slice key = entry_key(entry);
@@ -645,7 +621,7 @@ int tree_insert(struct tree_writer *writer, struct node **root, struct entry *en
     }
     struct path path;
     bool equal;
-    int error = path_own(writer, root, key, way, &path, &equal);
+    int error = path_own(writer, root, key, &path, &equal);
     if (error != 0)
         return error;
     struct node *leaf = path.nodes[path.depth - 1];
@@ -667,7 +643,6 @@ int tree_insert(struct tree_writer *writer, struct node **root, struct entry *en
 static int node_unlink_child(struct tree_writer *writer, struct node *node, unsigned position)
 {
     unsigned separator = position > 0 ? position - 1 : 0;
-    writer->shape++;
     node_remove_child(node, position);
     int error = object_retire(writer, node->items[separator], TREE_SEPARATOR);
     node_remove_item(node, separator);
@@ -745,13 +720,11 @@ static int path_shrink(struct tree_writer *writer, struct node **root, struct pa
     }
     if (gone) {
         struct node *top = *root;
-        writer->shape++;
         *root = NULL;
         return object_retire(writer, top, node_kind(top));
     }
     while ((*root)->level > 0 && (*root)->count == 0) {
         struct node *top = *root;
-        writer->shape++;
         *root = top->children[0];
         if (object_retire(writer, top, TREE_INNER) != 0)
             return KVS_ERR_NO_MEMORY;
@@ -767,7 +740,7 @@ int tree_remove(struct tree_writer *writer, struct node **root, kvs_slice key,
         return 0;
     struct path path;
     bool equal;
-    int error = path_own(writer, root, key, NULL, &path, &equal);
+    int error = path_own(writer, root, key, &path, &equal);
     if (error != 0)
         return error;
     assert(equal);

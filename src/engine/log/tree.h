@@ -68,9 +68,8 @@ struct pointer_vector {
 
 struct tree_writer {
     struct slab *slab;
-    uint64_t birth; /* of what the current group makes */
-    bool undoable;  /* keep `born`; false while recovering */
-    uint64_t shape; /* counts changes of what inner nodes lead to; who undoes a group counts, too */
+    uint64_t birth;                /* of what the current group makes */
+    bool undoable;                 /* keep `born`; false while recovering */
     struct pointer_vector retired; /* was in the published tree, or was born in this group */
     struct pointer_vector born;
 };
@@ -134,23 +133,14 @@ void tree_find_many(const struct node *root, const kvs_slice *keys, unsigned cou
 void tree_find_many_in(const struct node *const *roots, const kvs_slice *keys, unsigned count,
                        struct entry **ret_entries);
 
-/* The way to a key's leaf: which child of each inner node, from the root down. It is right as long
- * as the tree is, or has been copied, in the same shape. */
-struct tree_way {
-    uint64_t shape;
-    uint8_t depth; /* inner nodes */
-    uint8_t children[TREE_DEPTH_MAX];
-};
-
-/* Has all that changes of these keys will touch brought near, likewise; and tells the ways. */
+/* Has all that changes of these keys will touch brought near, likewise. */
 void tree_prefetch_change(const struct tree_writer *writer, const struct node *const *roots,
-                          const kvs_slice *keys, unsigned count, struct tree_way *ret_ways);
+                          const kvs_slice *keys, unsigned count);
 
 /* Puts an entry in; one with the same key is replaced and given back: the caller retires it. On
- * NO_MEMORY the tree under *root is half changed: undo the group. `way` is that of the key in this
- * tree, or NULL; one that is out of date is no error. */
+ * NO_MEMORY the tree under *root is half changed: undo the group. */
 int tree_insert(struct tree_writer *writer, struct node **root, struct entry *entry,
-                const struct tree_way *way, struct entry **ret_replaced);
+                struct entry **ret_replaced);
 
 /* Takes a key out, if it is there; the entry is given back for the caller to retire, else NULL. */
 int tree_remove(struct tree_writer *writer, struct node **root, kvs_slice key,

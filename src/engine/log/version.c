@@ -61,7 +61,7 @@ static void retired_route(struct log_engine *log, uintptr_t tagged, struct engin
         (void)pointer_vector_push(&log->unlinked, tagged);
 }
 
-void version_publish(struct log_engine *log, struct version_change *ret_change)
+void version_publish(struct log_engine *log)
 {
     struct version *next = log->group_version;
     log->group_version = NULL;
@@ -74,18 +74,13 @@ void version_publish(struct log_engine *log, struct version_change *ret_change)
     atomic_store_explicit(&log->version, next, memory_order_seq_cst);
     struct engine_snapshot *newest = log->snapshots;
     pthread_mutex_unlock(&log->snapshots_mutex);
-    *ret_change = (struct version_change){.previous = previous, .newest = newest};
-}
-
-void version_settle(struct log_engine *log, const struct version_change *change)
-{
     for (size_t i = 0; i < log->tree.retired.count; i++)
-        retired_route(log, log->tree.retired.items[i], change->newest, change->previous->sequence);
+        retired_route(log, log->tree.retired.items[i], newest, previous->sequence);
     log->tree.retired.count = 0;
     log->tree.born.count = 0;
     log->moved.count = 0;
     log->moved_from.count = 0;
-    (void)pointer_vector_push(&log->unlinked, (uintptr_t)change->previous | OBJECT_VERSION);
+    (void)pointer_vector_push(&log->unlinked, (uintptr_t)previous | OBJECT_VERSION);
     version_reclaim(log, false);
 }
 
@@ -134,7 +129,6 @@ void version_undo(struct log_engine *log)
     log->tree.born.count = 0;
     log->tree.retired.count = 0;
     log->working = *atomic_load_explicit(&log->version, memory_order_relaxed);
-    log->tree.shape++;
     if (readers_saw) /* ... the copies, whose place is used anew */
         version_wait_readers(log);
 }

@@ -267,17 +267,14 @@ void writer_commit(struct log_engine *log)
     }
     if (log->sync == KVS_SYNC_INTERVAL && log->sync_due_ms == 0)
         log->sync_due_ms = clock_now_ms() + log->sync_interval_ms;
-    struct version_change change;
-    version_publish(log, &change);
+    version_publish(log);
     segment_fix(log->newest);
     stat_add(&log->stat_groups, 1);
     uint32_t size = log->newest->size - log->group_offset;
     stat_add(&log->stat_disk_bytes, size);
     log->group_size_mean = log->group_size_mean / 8 * 7 + size / 8;
     stat_set(&log->stat_index_bytes, log->slab.used_bytes);
-    group_complete(log, 0); /* who waits goes on while this thread tidies up */
-    version_settle(log, &change);
-    stat_set(&log->stat_index_bytes, log->slab.used_bytes);
+    group_complete(log, 0);
     segments_prepare(log);
     segments_fault_ahead(log);
 }
@@ -322,8 +319,7 @@ static void group_add(struct log_engine *log, struct op *op, int error, uint32_t
     group_refuse(log, error);
 }
 
-static void writer_add_write(struct log_engine *log, struct engine_write *write,
-                             const struct tree_way *ways)
+static void writer_add_write(struct log_engine *log, struct engine_write *write)
 {
     int error = group_reserve(log, apply_write_size(write));
     if (error != 0) {
@@ -333,7 +329,7 @@ static void writer_add_write(struct log_engine *log, struct engine_write *write,
     }
     uint32_t size_before = log->newest->size;
     stat_add(&log->stat_writes, 1);
-    group_add(log, &write->op, apply_write(log, write, ways), size_before);
+    group_add(log, &write->op, apply_write(log, write), size_before);
 }
 
 void writer_add_move(struct log_engine *log, struct move *move)
@@ -460,10 +456,8 @@ static void requests_run(struct log_engine *log)
 }
 
 /* Has the index nodes and entries that the next writes will touch brought near, all at once: one
- * change after the other would wait for each. Returns the write behind those, and the ways to their
- * keys. */
-static struct task *writes_prefetch(struct log_engine *log, struct task *first,
-                                    struct tree_way ret_ways[TREE_FIND_MANY_MAX])
+ * change after the other would wait for each. Returns the write behind those. */
+static struct task *writes_prefetch(struct log_engine *log, struct task *first)
 {
     const struct node *roots[TREE_FIND_MANY_MAX];
     kvs_slice keys[TREE_FIND_MANY_MAX];
@@ -481,17 +475,13 @@ static struct task *writes_prefetch(struct log_engine *log, struct task *first,
         }
     }
     if (count > 1)
-        tree_prefetch_change(&log->tree, roots, keys, count, ret_ways);
-    else if (count == 1)
-        ret_ways[0].shape = log->tree.shape - 1; /* not looked for */
+        tree_prefetch_change(&log->tree, roots, keys, count);
     return task;
 }
 
 static void writes_run(struct log_engine *log, struct task_list *writes, uint64_t size_max)
 {
     struct task *prefetched = writes->first;
-    struct tree_way ways[TREE_FIND_MANY_MAX];
-    unsigned used = 0; /* of the ways */
     struct task *task;
     while ((task = writes->first) != NULL) {
         struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
@@ -499,16 +489,10 @@ static void writes_run(struct log_engine *log, struct task_list *writes, uint64_
         if (size > size_max)
             return;
         size_max -= size_max < UINT64_MAX ? size : 0;
-        if (task == prefetched) {
-            prefetched = writes_prefetch(log, task, ways);
-            used = 0;
-        }
+        if (task == prefetched)
+            prefetched = writes_prefetch(log, task);
         task_list_pop(writes);
-        /* Before it is added: it may have been completed, and freed, when that returns. */
-        unsigned ways_count =
-            write->mutations_count <= TREE_FIND_MANY_MAX ? write->mutations_count : 0;
-        writer_add_write(log, write, ways_count > 0 ? &ways[used] : NULL);
-        used += ways_count;
+        writer_add_write(log, write);
     }
 }
 

@@ -20,10 +20,6 @@ struct world {
     struct tree_writer writer;
     struct node *root;
     struct model model;
-    unsigned drawn[TREE_FIND_MANY_MAX]; /* the keys to be changed next, ... */
-    struct tree_way ways[TREE_FIND_MANY_MAX];
-    unsigned next;
-    unsigned known; /* ... and how many of the ways were still right */
 };
 
 /* Of bytes at the end of their range alone: many are the same where nodes keep a part of them. */
@@ -64,7 +60,6 @@ static void world_init(struct world *world)
     memset(world, 0, sizeof *world);
     slab_init(&world->slab);
     world->writer = (struct tree_writer){.slab = &world->slab, .birth = 1, .undoable = true};
-    world->next = TREE_FIND_MANY_MAX;
 }
 
 /* Frees what a group retired, as if no reader were there. */
@@ -84,28 +79,10 @@ static void world_deinit(struct world *world)
     slab_deinit(&world->slab);
 }
 
-/* Looks some keys up together, as the writer does; they are changed later, also in other groups. */
-static void draw_keys(struct world *world, struct rand *rand)
-{
-    char buffers[TREE_FIND_MANY_MAX][80];
-    const struct node *roots[TREE_FIND_MANY_MAX];
-    kvs_slice keys[TREE_FIND_MANY_MAX];
-    for (unsigned n = 0; n < TREE_FIND_MANY_MAX; n++) {
-        world->drawn[n] = (unsigned)rand_below(rand, KEYS);
-        keys[n] = key_of(world->drawn[n], buffers[n]);
-        roots[n] = world->root;
-    }
-    tree_prefetch_change(&world->writer, roots, keys, TREE_FIND_MANY_MAX, world->ways);
-    world->next = 0;
-}
-
 static void change(struct world *world, struct rand *rand, unsigned remove_percent)
 {
     char buffer[80];
-    if (world->next == TREE_FIND_MANY_MAX)
-        draw_keys(world, rand);
-    const struct tree_way *way = &world->ways[world->next];
-    unsigned i = world->drawn[world->next++];
+    unsigned i = (unsigned)rand_below(rand, KEYS);
     kvs_slice key = key_of(i, buffer);
     struct entry *old;
     if (rand_below(rand, 100) < remove_percent) {
@@ -117,8 +94,7 @@ static void change(struct world *world, struct rand *rand, unsigned remove_perce
         struct entry *entry =
             tree_entry_new(&world->writer, key, i % 5 == 0 ? 7 : 0, 0, world->writer.birth, value);
         assert_non_null(entry);
-        world->known += way->shape == world->writer.shape && way->depth > 0;
-        assert_int_equal(tree_insert(&world->writer, &world->root, entry, way, &old), 0);
+        assert_int_equal(tree_insert(&world->writer, &world->root, entry, &old), 0);
         assert_int_equal(old != NULL, world->model.present[i]);
         world->model.present[i] = true;
         world->model.value[i] = value;
@@ -160,8 +136,6 @@ static void test_random_changes(void **state)
         }
         compare(world.root, &world.model);
     }
-    print_message("# %u ways were known\n", world.known);
-    assert_true(world.known > 1000);
     while (world.root != NULL)
         change(&world, &rand, 100);
     group_end(&world);
@@ -191,7 +165,6 @@ static void test_undo_leaves_the_old_root(void **state)
             tree_object_free(&world.slab, world.writer.born.items[i]);
         world.writer.born.count = 0;
         world.writer.retired.count = 0;
-        world.writer.shape++;
         world.root = root;
         world.model = before;
         compare(root, &before);
@@ -240,7 +213,7 @@ static void test_ascending_keys_fill_leaves(void **state)
         uint8_t key[4] = {(uint8_t)(i >> 24), (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i};
         struct entry *old;
         struct entry *entry = tree_entry_new(&world.writer, slice_make(key, 4), 0, 0, 1, i);
-        assert_int_equal(tree_insert(&world.writer, &world.root, entry, NULL, &old), 0);
+        assert_int_equal(tree_insert(&world.writer, &world.root, entry, &old), 0);
         assert_null(old);
     }
     uint64_t count;
