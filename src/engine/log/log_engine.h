@@ -259,6 +259,8 @@ void version_release(struct log_engine *log, struct engine_snapshot *snapshot);
 /* Puts what was unlinked into limbo, and frees some of what no reader can see; LATER: one may. */
 enum reclaim { RECLAIM_DONE, RECLAIM_LATER, RECLAIM_MORE };
 enum reclaim version_reclaim(struct log_engine *log, bool idle);
+/* For who has the engine alone, and nobody that waits. */
+void version_reclaim_all(struct log_engine *log);
 /* Waits until the readers that are inside now have left. */
 void version_wait_readers(struct log_engine *log);
 /* Later, when no reader can see it: closes the segment, gives the memory's reference back. */

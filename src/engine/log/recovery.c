@@ -574,7 +574,7 @@ int recovery_run(struct log_engine *log, struct engine_message *message)
     if (error == 0)
         error = log_continue(&recovery);
     segments_evict(log);
-    (void)version_reclaim(log, true);
+    version_reclaim_all(log);
     log->tree.undoable = true;
     for (size_t i = 0; i < recovery.count; i++)
         hint_deinit(&recovery.loads[i].hint);

@@ -383,7 +383,7 @@ static int survey_run(struct survey *survey)
         error = segment_survey(survey, i);
         if (error == 0)
             segments_evict(survey->log);
-        (void)version_reclaim(survey->log, true);
+        version_reclaim_all(survey->log);
     }
     return error;
 }

@@ -213,6 +213,12 @@ enum reclaim version_reclaim(struct log_engine *log, bool idle)
     return log->limbo_first != NULL ? RECLAIM_LATER : RECLAIM_DONE;
 }
 
+void version_reclaim_all(struct log_engine *log)
+{
+    while (version_reclaim(log, true) == RECLAIM_MORE) {
+    }
+}
+
 void version_defer_segment(struct log_engine *log, struct segment *segment)
 {
     struct limbo *limbo = limbo_append(log);
