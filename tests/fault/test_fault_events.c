@@ -6,6 +6,7 @@
  * memory is there again everything works.
  */
 #include "base/fault.h"
+#include "fault/outcome.h"
 #include "unit/client/es_script.h"
 
 #include <kvs/events.h>
@@ -59,17 +60,6 @@ static void script(struct scripted_server *self, unsigned number)
         return;
     while (es_script_read(self, &frame) && answer(&frame))
         ;
-}
-
-static int outcome(kvs_future *future)
-{
-    if (future == NULL)
-        return KVS_ERR_NO_MEMORY;
-    int error = kvs_future_wait(future, -1);
-    if (error != 0)
-        assert_non_null(kvs_future_error_message(future));
-    kvs_future_free(future);
-    return error;
 }
 
 static kvs_events *try_open(kvs_runtime *runtime)

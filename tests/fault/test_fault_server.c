@@ -6,15 +6,12 @@
  * an error or its connection closed; other connections go on, and the server stops as ever.
  */
 #include "base/fault.h"
-#include "net/address.h"
+#include "unit/server/peer_socket.h"
 #include "unit/server/server_fixture.h"
 
 #include <kvs/error.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -92,28 +89,6 @@ static void all_requests(struct buf *out)
     }
 }
 
-/* Sends, closes its direction, and reads to the end; allocates nothing. */
-static void converse(const char *address, const struct buf *requests)
-{
-    struct sockaddr_storage to;
-    socklen_t size;
-    static char sink[65536];
-    assert_int_equal(address_parse(address, &to, &size), 0);
-    int descriptor = socket(to.ss_family, SOCK_STREAM, 0);
-    assert_true(descriptor >= 0);
-    assert_int_equal(connect(descriptor, (struct sockaddr *)&to, size), 0);
-    ssize_t ignored = send(descriptor, requests->data, requests->size, MSG_NOSIGNAL);
-    (void)ignored;
-    shutdown(descriptor, SHUT_WR);
-    struct pollfd readable = {.fd = descriptor, .events = POLLIN};
-    ssize_t got;
-    do {
-        assert_int_equal(poll(&readable, 1, -1), 1);
-        got = recv(descriptor, sink, sizeof sink, 0);
-    } while (got > 0);
-    close(descriptor);
-}
-
 static void it_serves_on_without_memory(void **state)
 {
     (void)state;
@@ -123,7 +98,7 @@ static void it_serves_on_without_memory(void **state)
         kvs_server *server = server_start(NULL);
         fault_reset();
         fault_arm(FAULT_ALLOC, k, k % 2 == 0);
-        converse(kvs_server_address(server), &requests);
+        peer_socket_converse(kvs_server_address(server), slice_make(requests.data, requests.size));
         bool fired = fault_fired() > 0;
         fault_reset();
         struct raw_peer peer;

@@ -7,6 +7,7 @@
  * memory is there again the store works.
  */
 #include "base/fault.h"
+#include "fault/outcome.h"
 
 #include <kvs/kvs.h>
 #include <kvs/server.h>
@@ -22,18 +23,6 @@ static kvs_server *server;
 static char url[64];
 
 static kvs_slice a, b, none;
-
-/* Waits for a result that may be an error; NULL: there was no memory for the future. */
-static int outcome(kvs_future *future)
-{
-    if (future == NULL)
-        return KVS_ERR_NO_MEMORY;
-    int error = kvs_future_wait(future, -1);
-    if (error != 0)
-        assert_non_null(kvs_future_error_message(future));
-    kvs_future_free(future);
-    return error;
-}
 
 static kvs_store *try_open(kvs_runtime *runtime)
 {

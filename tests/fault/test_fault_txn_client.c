@@ -7,6 +7,7 @@
  * accounts keep their sum whatever became of a transfer; and when memory is there again all works.
  */
 #include "base/fault.h"
+#include "fault/outcome.h"
 
 #include <kvs/kvs.h>
 #include <kvs/server.h>
@@ -23,18 +24,6 @@
 
 static char url[64];
 static kvs_slice a, b, c, none;
-
-/* Waits for a result that may be an error; NULL: there was no memory for the future. */
-static int outcome(kvs_future *future)
-{
-    if (future == NULL)
-        return KVS_ERR_NO_MEMORY;
-    int error = kvs_future_wait(future, -1);
-    if (error != 0)
-        assert_non_null(kvs_future_error_message(future));
-    kvs_future_free(future);
-    return error;
-}
 
 static kvs_txn_client *try_open(kvs_runtime *runtime)
 {

@@ -2,14 +2,9 @@
 #include "unit/server/es_peer.h"
 
 #include "base/bytes.h"
-#include "net/address.h"
+#include "unit/server/peer_socket.h"
 
-#include <errno.h>
 #include <kvs/error.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -17,14 +12,7 @@
 void es_peer_connect(struct es_peer *peer, const char *address)
 {
     *peer = (struct es_peer){.next_id = 1};
-    struct sockaddr_storage to;
-    socklen_t size;
-    const int on = 1;
-    assert_int_equal(address_parse(address, &to, &size), 0);
-    peer->descriptor = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(peer->descriptor >= 0);
-    assert_int_equal(connect(peer->descriptor, (struct sockaddr *)&to, size), 0);
-    setsockopt(peer->descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    peer->descriptor = peer_socket_open(address);
 }
 
 void es_peer_close(struct es_peer *peer)
@@ -36,14 +24,7 @@ void es_peer_close(struct es_peer *peer)
 
 void es_peer_send_bytes(struct es_peer *peer, const void *data, size_t size)
 {
-    for (size_t sent = 0; sent < size;) {
-        ssize_t wrote =
-            send(peer->descriptor, (const uint8_t *)data + sent, size - sent, MSG_NOSIGNAL);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        assert_true(wrote > 0);
-        sent += (size_t)wrote;
-    }
+    peer_socket_send(peer->descriptor, data, size);
 }
 
 void es_peer_flush(struct es_peer *peer)
@@ -109,30 +90,12 @@ struct es_id es_peer_ask_write(struct es_peer *peer, const char *stream, int64_t
     return id;
 }
 
-/* More bytes; 0 at the end, -1 for a reset. */
-static ssize_t receive(struct es_peer *peer)
-{
-    struct pollfd readable = {.fd = peer->descriptor, .events = POLLIN};
-    assert_int_equal(poll(&readable, 1, -1), 1); /* the runner bounds the time */
-    if (peer->taken > 0) {
-        buf_consume(&peer->in, peer->taken);
-        peer->taken = 0;
-    }
-    assert_int_equal(buf_reserve(&peer->in, 65536), 0);
-    ssize_t got = recv(peer->descriptor, peer->in.data + peer->in.size, 65536, 0);
-    if (got > 0)
-        peer->in.size += (size_t)got;
-    return got;
-}
-
 static bool next_frame(struct es_peer *peer, struct es_frame *ret_frame)
 {
     for (;;) {
         const char *why;
         size_t size;
-        kvs_slice in = slice_make(NULL, 0);
-        if (peer->in.size > 0)
-            in = slice_make(peer->in.data + peer->taken, peer->in.size - peer->taken);
+        kvs_slice in = peer_socket_unread(&peer->in, peer->taken);
         int error = es_frame_decode(in, ES_FRAME_LENGTH_MAX, ret_frame, &size, &why);
         if (error == 0) {
             peer->taken += size;
@@ -140,7 +103,7 @@ static bool next_frame(struct es_peer *peer, struct es_frame *ret_frame)
             return true;
         }
         assert_int_equal(error, ES_MORE);
-        if (receive(peer) <= 0)
+        if (peer_socket_receive(peer->descriptor, &peer->in, &peer->taken) <= 0)
             return false;
     }
 }
@@ -180,7 +143,7 @@ bool es_peer_read_end(struct es_peer *peer)
 {
     es_peer_flush(peer);
     for (;;) {
-        ssize_t got = receive(peer);
+        ssize_t got = peer_socket_receive(peer->descriptor, &peer->in, &peer->taken);
         if (got <= 0)
             return got == 0;
         peer->taken = peer->in.size;

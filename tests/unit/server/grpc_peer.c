@@ -3,12 +3,13 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
-#include "net/address.h"
+#include "unit/server/peer_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -35,13 +36,8 @@ void grpc_peer_open(struct grpc_peer *peer, const char *address)
 {
     static const struct grpc_events events = {.on_message = on_message, .on_end = on_end};
     const struct grpc_config config = {.events = &events, .user = peer};
-    struct sockaddr_storage to;
-    socklen_t size;
     *peer = (struct grpc_peer){0};
-    assert_int_equal(address_parse(address, &to, &size), 0);
-    peer->descriptor = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(peer->descriptor >= 0);
-    assert_int_equal(connect(peer->descriptor, (struct sockaddr *)&to, size), 0);
+    peer->descriptor = peer_socket_open(address);
     assert_int_equal(fcntl(peer->descriptor, F_SETFL, O_NONBLOCK), 0);
     assert_int_equal(grpc_conn_new_client(&config, clock_now_ms(), &peer->conn), 0);
     grpc_peer_turn(peer, 0); /* how it begins: the port waits for that for seconds only */

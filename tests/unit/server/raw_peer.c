@@ -1,13 +1,8 @@
 /* See raw_peer.h. */
 #include "unit/server/raw_peer.h"
 
-#include "net/address.h"
+#include "unit/server/peer_socket.h"
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -15,14 +10,7 @@
 void raw_peer_connect(struct raw_peer *peer, const char *address)
 {
     *peer = (struct raw_peer){.next_id = 1};
-    struct sockaddr_storage to;
-    socklen_t size;
-    const int on = 1;
-    assert_int_equal(address_parse(address, &to, &size), 0);
-    peer->descriptor = socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(peer->descriptor >= 0);
-    assert_int_equal(connect(peer->descriptor, (struct sockaddr *)&to, size), 0);
-    setsockopt(peer->descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    peer->descriptor = peer_socket_open(address);
 }
 
 void raw_peer_open(struct raw_peer *peer, const char *address)
@@ -44,14 +32,7 @@ void raw_peer_close(struct raw_peer *peer)
 
 void raw_peer_send(struct raw_peer *peer, const void *data, size_t size)
 {
-    for (size_t sent = 0; sent < size;) {
-        ssize_t wrote =
-            send(peer->descriptor, (const uint8_t *)data + sent, size - sent, MSG_NOSIGNAL);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        assert_true(wrote > 0);
-        sent += (size_t)wrote;
-    }
+    peer_socket_send(peer->descriptor, data, size);
 }
 
 void raw_peer_flush(struct raw_peer *peer)
@@ -66,27 +47,14 @@ uint32_t raw_peer_ask(struct raw_peer *peer, const kvs_op *op, uint32_t credit)
     return peer->next_id++;
 }
 
-/* More bytes; 0 at the end, -1 for a reset. */
 static ssize_t receive(struct raw_peer *peer)
 {
-    struct pollfd readable = {.fd = peer->descriptor, .events = POLLIN};
-    assert_int_equal(poll(&readable, 1, -1), 1); /* the runner bounds the time */
-    if (peer->taken > 0) {
-        buf_consume(&peer->in, peer->taken);
-        peer->taken = 0;
-    }
-    assert_int_equal(buf_reserve(&peer->in, 65536), 0);
-    ssize_t got = recv(peer->descriptor, peer->in.data + peer->in.size, 65536, 0);
-    if (got > 0)
-        peer->in.size += (size_t)got;
-    return got;
+    return peer_socket_receive(peer->descriptor, &peer->in, &peer->taken);
 }
 
 static kvs_slice unread(const struct raw_peer *peer)
 {
-    if (peer->in.size == 0)
-        return slice_make(NULL, 0);
-    return slice_make(peer->in.data + peer->taken, peer->in.size - peer->taken);
+    return peer_socket_unread(&peer->in, peer->taken);
 }
 
 bool raw_peer_frame(struct raw_peer *peer, struct wire_frame *ret_frame)
