@@ -23,9 +23,10 @@ enum plan_kind {
 
 struct plan {
     enum plan_kind kind;
-    bool had_lock;  /* its own pessimistic lock */
-    bool had_flush; /* its own lock, of an earlier flush */
-    bool had_data;  /* whose value is in the data family */
+    bool had_lock;   /* its own pessimistic lock */
+    bool is_amended; /* that is gone, and nobody has written since the start */
+    bool had_flush;  /* its own lock, of an earlier flush */
+    bool had_data;   /* whose value is in the data family */
     uint64_t ttl_ms;
     uint64_t min_commit_ts; /* at least; of DONE: that of its lock, 0 when it is none of async */
 };
@@ -244,7 +245,10 @@ static int amend_lock(struct prewrite *prewrite)
 {
     uint64_t newest_ts;
     int error = newest_since_start(prewrite, &newest_ts);
-    return error == 0 && newest_ts != 0 ? refuse_without_pessimistic_lock(prewrite) : error;
+    if (error == 0 && newest_ts != 0)
+        return refuse_without_pessimistic_lock(prewrite);
+    prewrite->plan->is_amended = error == 0;
+    return error;
 }
 
 /* A key whose versions nobody wants to be looked at: the request may still be one that was sent
@@ -347,14 +351,41 @@ static int check_versions(struct prewrite *prewrite, struct mvcc_version *versio
     return 0;
 }
 
+/* Of keys whose versions nobody has looked at: only what is asked strictly, and what was to be
+ * under a lock that is gone. */
+static bool assertion_is_due(const struct prewrite *prewrite, bool was_read)
+{
+    return asserts(prewrite) && prewrite->assertion.kind == TXN_ERROR_NONE &&
+           (was_read || prewrite->plan->is_amended ||
+            prewrite->command->assertion_level == TXN_ASSERT_STRICT);
+}
+
+/* The key is not as the client believes. It may be so because the transaction is over already,
+ * which tells more: the client takes a failed assertion for a fault of its own. */
+static int fail_assertion(struct prewrite *prewrite, bool was_checked, bool found,
+                          const struct mvcc_version *version)
+{
+    struct mvcc_version newest;
+    bool is_there;
+    int error = was_checked ? 0 : check_versions(prewrite, &newest, &is_there);
+    if (error != 0 || is_refused(prewrite) || prewrite->was_committed)
+        return error;
+    prewrite->assertion = (struct txn_key_error){
+        .kind = TXN_ERROR_ASSERTION_FAILED,
+        .assertion = prewrite->mutation->assertion,
+        .key = prewrite->mutation->key,
+        .start_ts = prewrite->command->start_ts,
+        .existing_start_ts = found ? version->write.start_ts : 0,
+        .existing_commit_ts = found ? version->commit_ts : 0,
+    };
+    return 0;
+}
+
 /* What the client believes about the key. A failure counts only when nothing else is wrong. */
 static int check_assertion(struct prewrite *prewrite, bool was_read, bool found,
                            struct mvcc_version *version)
 {
-    const struct txn_prewrite *command = prewrite->command;
-    const struct txn_mutation *mutation = prewrite->mutation;
-    if (!asserts(prewrite) || (!was_read && command->assertion_level != TXN_ASSERT_STRICT) ||
-        prewrite->assertion.kind != TXN_ERROR_NONE)
+    if (!assertion_is_due(prewrite, was_read))
         return 0;
     int error = 0;
     if (!was_read ||
@@ -365,17 +396,9 @@ static int check_assertion(struct prewrite *prewrite, bool was_read, bool found,
             error = 0;
     }
     bool exists = found && version->write.type == TXN_OP_PUT;
-    if (error != 0 || exists == (mutation->assertion == TXN_ASSERT_EXIST))
+    if (error != 0 || exists == (prewrite->mutation->assertion == TXN_ASSERT_EXIST))
         return error;
-    prewrite->assertion = (struct txn_key_error){
-        .kind = TXN_ERROR_ASSERTION_FAILED,
-        .assertion = mutation->assertion,
-        .key = mutation->key,
-        .start_ts = command->start_ts,
-        .existing_start_ts = found ? version->write.start_ts : 0,
-        .existing_commit_ts = found ? version->commit_ts : 0,
-    };
-    return 0;
+    return fail_assertion(prewrite, was_read || prewrite->plan->is_amended, found, version);
 }
 
 /* The lock, if there is one, allows the write: what else is to be looked at? */

@@ -52,28 +52,35 @@ int txn_read_check(const struct txn_command *command)
     }
 }
 
+static bool has_ts(const uint64_t *list, uint32_t count, uint64_t ts)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (list[i] == ts)
+            return true;
+    }
+    return false;
+}
+
 enum read_lock_effect read_lock_effect(const struct txn_read *read, const struct lock_record *lock,
                                        kvs_slice key)
 {
+    /* One that wants to be told of all that is newer meets locks of any time. */
+    bool is_checked = read->isolation == TXN_ISOLATION_RC_CHECK_TS;
     if (read->isolation == TXN_ISOLATION_READ_COMMITTED ||
         (lock->type != TXN_OP_PUT && lock->type != TXN_OP_DELETE))
         return READ_LOCK_NONE;
-    if (read->isolation == TXN_ISOLATION_RC_CHECK_TS)
-        return READ_LOCK_CONFLICT;
-    if (lock->start_ts > read->ts || lock->min_commit_ts > read->ts)
+    if (!is_checked && (lock->start_ts > read->ts || lock->min_commit_ts > read->ts))
         return READ_LOCK_NONE;
     /* The newest value, from where the transaction decides: it has not committed. */
-    if (read->ts == TXN_TS_MAX && !lock->use_async_commit && slice_equal(key, lock->primary))
+    if (!is_checked && read->ts == TXN_TS_MAX && !lock->use_async_commit &&
+        slice_equal(key, lock->primary))
         return READ_LOCK_NONE;
-    for (uint32_t i = 0; i < read->resolved_locks_count; i++) {
-        if (read->resolved_locks[i] == lock->start_ts)
-            return READ_LOCK_NONE;
-    }
-    for (uint32_t i = 0; i < read->committed_locks_count && !read->want_commit_ts; i++) {
-        if (read->committed_locks[i] == lock->start_ts)
-            return READ_LOCK_SHOWS;
-    }
-    return READ_LOCK_BLOCKS;
+    if (has_ts(read->resolved_locks, read->resolved_locks_count, lock->start_ts))
+        return READ_LOCK_NONE;
+    if (!read->want_commit_ts &&
+        has_ts(read->committed_locks, read->committed_locks_count, lock->start_ts))
+        return READ_LOCK_SHOWS;
+    return is_checked ? READ_LOCK_CONFLICT : READ_LOCK_BLOCKS;
 }
 
 /* What one look into the table of pending locks gathers. */
@@ -270,8 +277,13 @@ static int read_key_lock(struct txn_command *command, const struct txn_read *rea
     if (effect == READ_LOCK_BLOCKS)
         return txn_error_locked(&pair->error, &command->arena, pair->key, lock);
     if (effect == READ_LOCK_CONFLICT) {
-        read_conflict_set(request_error, read, pair->key, (kvs_slice){0}, lock->start_ts, 0);
-    } else if (effect == READ_LOCK_SHOWS && lock->type == TXN_OP_PUT) {
+        kvs_slice primary;
+        int error = txn_slice_copy(&command->arena, lock->primary, &primary);
+        if (error == 0)
+            read_conflict_set(request_error, read, pair->key, primary, lock->start_ts, 0);
+        return error;
+    }
+    if (effect == READ_LOCK_SHOWS && lock->type == TXN_OP_PUT) {
         kvs_slice value;
         int error = lock_value(view, record, lock, &value);
         *ret_found = error == 0;

@@ -354,6 +354,11 @@ static int hidden_add(struct scan_state *state, struct items *items, kvs_slice s
         struct record_key key;
         if (end.size > 0 && memcomparable_compare(lock->key, end) >= 0)
             break;
+        if (state->scan->read.isolation == TXN_ISOLATION_RC_CHECK_TS) {
+            read_conflict_set(&state->scan->error, &state->scan->read, lock->key,
+                              lock->lock.primary, lock->lock.start_ts, 0);
+            return 0;
+        }
         record_key_set(&key, lock->key);
         struct item *item = items_add(items, &state->scratch);
         if (item == NULL)

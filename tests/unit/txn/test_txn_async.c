@@ -304,6 +304,20 @@ static void test_reads_meet_prewrites(struct txn_fixture *f)
     assert_int_equal(scan.pairs_count, 1);
     assert_int_equal(scan.pairs[0].error.lock.start_ts, 50);
     txn_command_deinit(&scan.base);
+    for (unsigned reverse = 0; reverse < 2; reverse++) { /* one that wants to be told */
+        txn_command_init(&scan.base, TXN_SCAN);
+        scan.read.ts = 30;
+        scan.read.isolation = TXN_ISOLATION_RC_CHECK_TS;
+        scan.limit = 10;
+        scan.reverse = reverse != 0;
+        assert_int_equal(txn_run(f, &scan.base), 0);
+        assert_int_equal(scan.error.kind, TXN_ERROR_WRITE_CONFLICT);
+        assert_int_equal(scan.error.reason, TXN_CONFLICT_RC_CHECK_TS);
+        assert_int_equal(scan.error.conflict_ts, 50);
+        assert_slice_equal(scan.error.key, "k");
+        assert_slice_equal(scan.error.primary, "k");
+        txn_command_deinit(&scan.base);
+    }
     struct txn_scan_lock locks;
     txn_command_init(&locks.base, TXN_SCAN_LOCK);
     locks.max_ts = 60;

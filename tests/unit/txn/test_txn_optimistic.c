@@ -110,11 +110,39 @@ static void test_lock_blocks_readers(struct txn_fixture *f)
     assert_int_equal(txn_run(f, &get.base), 0);
     assert_slice_equal(get.value, "old");
     txn_command_deinit(&get.base);
-    txn_make_get(&get, S("k"), 15);
+}
+
+/* Who wants to be told of all that is newer meets locks of any time, and versions. */
+static void test_lock_conflicts_at_check_ts(struct txn_fixture *f)
+{
+    assert_int_equal(txn_put(f, S("k"), S("old"), 10, 20), 0);
+    struct txn_mutation put = txn_put_of(S("k"), S("new"));
+    assert_int_equal(txn_prewrite_one(f, &put, 30), 0);
+    const uint64_t of_it[] = {7, 30};
+    struct txn_get get;
+    txn_make_get(&get, S("k"), 25); /* below the lock */
     get.read.isolation = TXN_ISOLATION_RC_CHECK_TS;
     assert_int_equal(txn_run(f, &get.base), 0);
     assert_int_equal(get.error.kind, TXN_ERROR_WRITE_CONFLICT);
     assert_int_equal(get.error.reason, TXN_CONFLICT_RC_CHECK_TS);
+    assert_int_equal(get.error.conflict_ts, 30);
+    assert_slice_equal(get.error.primary, "k");
+    txn_command_deinit(&get.base);
+    txn_make_get(&get, S("k"), 25);
+    get.read.isolation = TXN_ISOLATION_RC_CHECK_TS;
+    get.read.resolved_locks = of_it;
+    get.read.resolved_locks_count = 2;
+    assert_int_equal(txn_run(f, &get.base), 0);
+    assert_int_equal(get.error.kind, TXN_ERROR_NONE);
+    assert_slice_equal(get.value, "old");
+    txn_command_deinit(&get.base);
+    txn_make_get(&get, S("k"), 15); /* below a version */
+    get.read.isolation = TXN_ISOLATION_RC_CHECK_TS;
+    get.read.resolved_locks = of_it;
+    get.read.resolved_locks_count = 2;
+    assert_int_equal(txn_run(f, &get.base), 0);
+    assert_int_equal(get.error.kind, TXN_ERROR_WRITE_CONFLICT);
+    assert_int_equal(get.error.conflict_commit_ts, 20);
     txn_command_deinit(&get.base);
 }
 
@@ -239,6 +267,33 @@ static void test_assertions(struct txn_fixture *f)
         }
         txn_command_deinit(&prewrite.base);
         assert_int_equal(txn_rollback_one(f, put.key, 30 + i), 0);
+    }
+}
+
+/* Keys that nobody looks at but for a strict assertion: that it was rolled back, or that somebody
+ * has written since, is told rather than what comes of it. */
+static void test_assertions_after_the_end(struct txn_fixture *f)
+{
+    static const struct {
+        const char *key;
+        uint8_t kind, reason;
+    } rows[] = {{"over", TXN_ERROR_WRITE_CONFLICT, TXN_CONFLICT_SELF_ROLLED_BACK},
+                {"newer", TXN_ERROR_WRITE_CONFLICT, TXN_CONFLICT_OPTIMISTIC},
+                {"none", TXN_ERROR_ASSERTION_FAILED, 0}};
+    assert_int_equal(txn_rollback_one(f, S("over"), 30), 0);
+    assert_int_equal(txn_delete(f, S("newer"), 31, 40), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct txn_mutation put = txn_put_of(slice_of_string(rows[i].key), S("w"));
+        put.assertion = TXN_ASSERT_EXIST;
+        struct txn_prewrite prewrite;
+        txn_make_prewrite(&prewrite, &put, 1, put.key, 30);
+        prewrite.assertion_level = TXN_ASSERT_STRICT;
+        prewrite.skip_constraint_check = true;
+        assert_int_equal(txn_run(f, &prewrite.base), 0);
+        assert_int_equal(prewrite.errors_count, 1);
+        assert_int_equal(prewrite.errors[0].kind, rows[i].kind);
+        assert_int_equal(prewrite.errors[0].reason, rows[i].reason);
+        txn_command_deinit(&prewrite.base);
     }
 }
 
@@ -488,11 +543,13 @@ int main(void)
         {"a reader sees what was committed by its time", test_versions},
         {"values and keys of every size", test_long_values_and_keys},
         {"a lock is in the way of later readers", test_lock_blocks_readers},
+        {"locks and versions at RCCheckTS", test_lock_conflicts_at_check_ts},
         {"a lock without a change is in nobody's way", test_lock_only_blocks_nobody},
         {"prewrite meets locks and commits", test_prewrite_conflicts},
         {"prewrite names all locked keys", test_all_locked_keys_are_named},
         {"insert and check-not-exists", test_insert_and_not_exists},
         {"assertions", test_assertions},
+        {"assertions after the end", test_assertions_after_the_end},
         {"commit", test_commit},
         {"rollback", test_rollback},
         {"rollback where another has committed", test_overlapped_rollback},

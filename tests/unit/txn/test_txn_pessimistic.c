@@ -343,6 +343,46 @@ static void test_prewrite_actions(struct txn_fixture *f)
     }
 }
 
+/* A lock that is held says nothing of the key; one that is gone has the key looked at, and with it
+ * what the client believes. */
+static void test_assertions(struct txn_fixture *f)
+{
+    static const struct {
+        const char *key;
+        uint8_t assertion, level;
+        bool is_locked, fails;
+    } rows[] = {
+        {"k", TXN_ASSERT_NOT_EXIST, TXN_ASSERT_FAST, false, true},
+        {"k", TXN_ASSERT_NOT_EXIST, TXN_ASSERT_STRICT, false, true},
+        {"none", TXN_ASSERT_EXIST, TXN_ASSERT_FAST, false, true},
+        {"none", TXN_ASSERT_EXIST, TXN_ASSERT_STRICT, false, true},
+        {"none", TXN_ASSERT_EXIST, TXN_ASSERT_OFF, false, false},
+        {"k", TXN_ASSERT_EXIST, TXN_ASSERT_STRICT, false, false},
+        {"none", TXN_ASSERT_NOT_EXIST, TXN_ASSERT_FAST, false, false},
+        {"k", TXN_ASSERT_NOT_EXIST, TXN_ASSERT_FAST, true, false},
+        {"k", TXN_ASSERT_NOT_EXIST, TXN_ASSERT_STRICT, true, true},
+    };
+    assert_int_equal(txn_put(f, S("k"), S("v"), 10, 20), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t start_ts = 30 + 10 * i;
+        struct txn_mutation put = txn_put_of(slice_of_string(rows[i].key), S("w"));
+        put.pessimistic_action = TXN_DO_PESSIMISTIC_CHECK;
+        put.assertion = rows[i].assertion;
+        if (rows[i].is_locked)
+            assert_int_equal(txn_lock_one(f, put.key, start_ts, start_ts), 0);
+        struct txn_prewrite command;
+        txn_make_prewrite(&command, &put, 1, put.key, start_ts);
+        command.for_update_ts = start_ts + 1;
+        command.assertion_level = rows[i].level;
+        assert_int_equal(txn_run(f, &command.base), 0);
+        assert_int_equal(command.errors_count, rows[i].fails);
+        if (rows[i].fails)
+            assert_int_equal(command.errors[0].kind, TXN_ERROR_ASSERTION_FAILED);
+        txn_command_deinit(&command.base);
+        assert_int_equal(txn_rollback_one(f, put.key, start_ts), 0);
+    }
+}
+
 /* --- waiting ---------------------------------------------------------------------------------- */
 
 struct waiting {
@@ -775,6 +815,7 @@ int main(void)
         {"keys that must not exist", test_absent_keys},
         {"lock over a newer commit only if it exists", test_force_lock_only_if_exists},
         {"what a prewrite checks", test_prewrite_actions},
+        {"assertions", test_assertions},
         {"what wakes a waiter", test_wake_ups},
         {"the order of waiters", test_order_of_waiters},
         {"memory of a long wait", test_memory_of_a_long_wait},
