@@ -16,7 +16,7 @@ static const struct {
     [BACKOFF_RECOVERY] = {100, 10000, true},     [BACKOFF_STALE_COMMAND] = {2, 1000, false},
     [BACKOFF_MAX_TS] = {2, 500, false},          [BACKOFF_NOT_INITIALIZED] = {2, 1000, false},
     [BACKOFF_WITNESS] = {1000, 10000, true},     [BACKOFF_TXN_LOCK] = {100, 3000, true},
-    [BACKOFF_TXN_LOCK_FAST] = {10, 3000, true},
+    [BACKOFF_TXN_LOCK_FAST] = {10, 3000, true},  [BACKOFF_COMMIT_TS] = {2, 500, false},
 };
 
 int64_t backoff_next(struct backoff *backoff, enum backoff_kind kind, struct rand *rand,

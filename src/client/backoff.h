@@ -23,6 +23,7 @@ enum backoff_kind {
     BACKOFF_WITNESS,
     BACKOFF_TXN_LOCK,      /* a write met the lock of a transaction that lives */
     BACKOFF_TXN_LOCK_FAST, /* a read did */
+    BACKOFF_COMMIT_TS,     /* a commit came too early for its primary lock, again */
     BACKOFF_KINDS,
 };
 

@@ -293,6 +293,28 @@ static void note_bounds_of_time(struct committer *committer, const struct txn_ke
                              "others keep pushing the time of the commit");
 }
 
+static void on_later(struct txn_timer *timer)
+{
+    ask_time(CONTAINER_OF(timer, struct committer, timer), on_commit_time);
+}
+
+/* A reader has pushed the primary: a later time is asked for, at once the first time. */
+static void commit_later(struct committer *committer)
+{
+    struct txn_shard *shard = committer_shard(committer);
+    int64_t wait_ms = 0;
+    if (committer->pushed)
+        wait_ms = backoff_next(&committer->backoff, BACKOFF_COMMIT_TS, &shard->rand, 0);
+    committer->pushed = true;
+    uint64_t left_ms = committer->deadline_ms - shard_now_ms(shard); /* above 0, or it had failed */
+    if (wait_ms < 0 || (uint64_t)wait_ms > left_ms)
+        wait_ms = (int64_t)left_ms; /* one last attempt */
+    committer->asks_time = true;
+    committer->timer.fire = on_later;
+    if (wait_ms == 0 || shard_timer_start(shard, &committer->timer, (uint64_t)wait_ms) != 0)
+        ask_time(committer, on_commit_time);
+}
+
 static void primary_done(struct txn_call *call, int error)
 {
     struct committer *committer = call->owner;
@@ -314,8 +336,8 @@ static void primary_done(struct txn_call *call, int error)
     committer_end_call(committer, call);
     if (committer->error != 0)
         fail(committer);
-    else if (expired) /* a reader has pushed it: a later time */
-        ask_time(committer, on_commit_time);
+    else if (expired)
+        commit_later(committer);
     else
         on_committed(committer);
 }

@@ -48,6 +48,7 @@ struct committer {
     char why[TXN_WHY_SIZE];
     struct txn_timestamp time;
     bool asks_time; /* waits for it: nothing is under way that could decide */
+    bool pushed;    /* the primary has refused a time as too early */
     struct resolver resolver;
     bool has_resolver;
     uint64_t wait_ms;

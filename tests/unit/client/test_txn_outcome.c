@@ -23,6 +23,7 @@ enum loss {
     LOST_BEFORE, /* it got lost on its way */
     LOST_AFTER,  /* its answer did */
     REFUSED,     /* it certainly did not get there */
+    PUSHED,      /* it is answered that its time is too early */
 };
 
 static struct txn_world world;
@@ -49,6 +50,13 @@ static void lost_done(struct txn_call *call, int error)
 {
     (void)error;
     call->methods = meddler.callers;
+    if (meddler.loss == PUSHED) {
+        struct txn_commit *commit = &call->command.commit;
+        commit->error = (struct txn_key_error){.kind = TXN_ERROR_COMMIT_TS_EXPIRED,
+                                               .min_commit_ts = commit->commit_ts + 1};
+        call->methods->done(call, 0);
+        return;
+    }
     call->maybe_done = meddler.loss != REFUSED;
     snprintf(call->why, sizeof call->why, "lost");
     call->methods->done(call, KVS_ERR_CONNECTION_LOST);
@@ -208,6 +216,26 @@ static void test_unknown(void **state)
         assert_int_equal(sent(TXN_BATCH_ROLLBACK), 0);
         assert_int_equal(sent(TXN_PREWRITE), 1);
     }
+}
+
+/* Readers push the primary: a few times, and without end. Each attempt but the second waits twice
+ * as long as the one before. */
+static void test_pushed(void **state)
+{
+    (void)state;
+    meddle(TXN_COMMIT, PUSHED, 3);
+    assert_int_equal(commit_both(TWO_PHASES, false), 0);
+    expect_both("new");
+    meddle(TXN_COMMIT, PUSHED, UINT32_MAX);
+    const struct kvs_txn_options options = {
+        .size = sizeof options, .no_one_pc = true, .no_async_commit = true, .timeout_ms = 200};
+    kvs_txn *txn = kvs_txn_begin(world.client, &options);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("a"), text("newer"))), 0);
+    int error = wait_free(kvs_txn_commit(txn));
+    kvs_txn_free(txn);
+    assert_true(error == KVS_ERR_TIMEOUT || error == KVS_ERR_OUTCOME_UNKNOWN);
+    expect_both("new");
+    assert_true(sent(TXN_COMMIT) <= 10);
 }
 
 /* A request that decides nothing, or was not carried out for sure: it failed, and is taken back. */
@@ -435,6 +463,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_definite),
+        TEST(test_pushed),
         TEST(test_background_is_lost),
         TEST(test_lock_lost),
         TEST(test_run),
