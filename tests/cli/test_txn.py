@@ -62,6 +62,15 @@ def test_bench_in_process(directory):
     check_bench(f"log:{directory}/data")
 
 
+def test_bench_in_memory(_directory):
+    check_bench("memory:")
+    done = run(BENCH, "memory:", "--load", "--keys", "200", "--connections", "8", "--warm-up", "0",
+               "--requests", "300", "--workload", "get", "--json")
+    measured = json.loads(done.out)["measured"]
+    assert done.status == 0 and done.err == b"", done
+    assert measured["get"]["answered"] == 300 and measured["missing_keys"] == 0, measured
+
+
 def test_bench_on_a_server(directory):
     with Server(directory, ANY, "--split-keys", "60") as server:
         check_bench(f"tikv://{pd_of(server)}")

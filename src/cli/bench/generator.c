@@ -104,7 +104,7 @@ static int prepare(struct generator *generator, char *text)
     if (!workload_is_transactions(options->workload))
         return error;
     if (error == 0 && generator->target.methods->check != worker_store_check) {
-        snprintf(text, TARGET_TEXT_MAX, "transactions are for tikv:// and log:");
+        snprintf(text, TARGET_TEXT_MAX, "transactions are for tikv://, log: and memory:");
         return KVS_ERR_UNSUPPORTED;
     }
     generator->txn.kind = (enum txn_load_kind)(options->workload - WORKLOAD_TXN);

@@ -92,6 +92,7 @@ static const struct arguments_command commands[] = {
             "             --txn-keys keys, rmw adds one to the numbers in as many, bank moves\n"
             "             money between two accounts; what must hold of the sum is checked\n"
             "  log        as tikv, in this process, on a directory: log:DIR\n"
+            "  memory     likewise, without one: memory:\n"
             "  esdb       events of one stream: append writes them, read reads page by page,\n"
             "             subscribe follows from its begin (--load: --keys of them); live\n"
             "             has --connections subscriptions at its end, appends --pipeline\n"
@@ -175,8 +176,8 @@ static void options_complete(struct bench_options *options)
         long processors = sysconf(_SC_NPROCESSORS_ONLN);
         options->threads = processors >= 4 ? (uint64_t)processors / 2 : 1;
     }
-    if (is_directory(options->url))
-        options->threads = 1; /* a directory is for one client */
+    if (target_is_in_process(options->url))
+        options->threads = 1; /* it is for one client */
     if (options->threads > options->connections)
         options->threads = options->connections;
 }

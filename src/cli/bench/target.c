@@ -20,9 +20,21 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static const struct target_methods *const kinds[] = {
-    &target_kvs, &target_redis, /* log: has no // */
-    &target_tikv, &target_esdb, &target_esdb_discover};
+static const struct target_methods *const kinds[] = {&target_kvs, &target_redis, &target_tikv,
+                                                     &target_esdb, &target_esdb_discover};
+
+static const struct target_methods *const kinds_in_process[] = {&target_log, &target_memory};
+
+/* KIND:, without // */
+static const struct target_methods *kind_in_process_find(const char *url)
+{
+    for (size_t i = 0; i < sizeof kinds_in_process / sizeof kinds_in_process[0]; i++) {
+        size_t size = strlen(kinds_in_process[i]->kind);
+        if (strncmp(url, kinds_in_process[i]->kind, size) == 0 && url[size] == ':')
+            return kinds_in_process[i];
+    }
+    return NULL;
+}
 
 static const struct target_methods *kind_find(const char *url, const char **ret_rest)
 {
@@ -74,7 +86,9 @@ int target_open(struct target *target, const char *url, const struct target_tls 
     if (tls != NULL)
         target->tls = *tls;
     const char *rest = NULL;
-    target->methods = strncmp(url, "log:", 4) == 0 ? &target_log : kind_find(url, &rest);
+    target->methods = kind_in_process_find(url);
+    if (target->methods == NULL)
+        target->methods = kind_find(url, &rest);
     if (target->methods != NULL && target->methods->run != NULL &&
         strlen(url) < sizeof target->url) {
         memcpy(target->url, url, strlen(url) + 1); /* fits */
@@ -86,8 +100,8 @@ int target_open(struct target *target, const char *url, const struct target_tls 
     }
     if (target->methods == NULL || !address_split(target, rest)) {
         snprintf(text, TARGET_TEXT_MAX,
-                 "%.120s: want kvs://HOST:PORT, redis://HOST:PORT, tikv://PD[,PD...], log:DIR or "
-                 "esdb://HOST:PORT",
+                 "%.120s: want kvs://HOST:PORT, redis://HOST:PORT, tikv://PD[,PD...], log:DIR, "
+                 "memory: or esdb://HOST:PORT",
                  url);
         return KVS_ERR_ADDRESS;
     }
@@ -130,6 +144,13 @@ const struct target_methods target_log = {
     .prepare = store_prepare,
 };
 
+const struct target_methods target_memory = {
+    .kind = "memory",
+    .check = worker_store_check,
+    .run = worker_store_run,
+    .prepare = store_prepare,
+};
+
 static bool esdb_prepare(struct target *target)
 {
     return target->value_size <= KVS_EVENT_SIZE_MAX - KVS_EVENT_TYPE_SIZE_MAX;
@@ -148,6 +169,11 @@ const struct target_methods target_esdb_discover = {
     .run = worker_events_run,
     .prepare = esdb_prepare,
 };
+
+bool target_is_in_process(const char *url)
+{
+    return kind_in_process_find(url) != NULL;
+}
 
 bool target_is_events(const char *url)
 {

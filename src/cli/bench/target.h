@@ -121,9 +121,13 @@ struct target {
 extern const struct target_methods target_redis;
 extern const struct target_methods target_kvs;
 extern const struct target_methods target_tikv;
-extern const struct target_methods target_log; /* in this process */
+extern const struct target_methods target_log; /* in this process, as the next */
+extern const struct target_methods target_memory;
 extern const struct target_methods target_esdb;
 extern const struct target_methods target_esdb_discover;
+
+/* Is its data in this process? Then there is one client of it. */
+bool target_is_in_process(const char *url);
 
 /* Is it a URL of event streams? */
 bool target_is_events(const char *url);

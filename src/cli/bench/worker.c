@@ -114,7 +114,8 @@ int worker_init(struct worker *worker, const struct load *load, size_t busy, siz
 
 void worker_deinit(struct worker *worker)
 {
-    worker_txn_close(worker);
+    if (worker->kept != NULL)
+        worker->kept_close(worker);
     for (size_t i = 0; i < worker->count; i++) {
         struct connection *connection = &worker->connections[i];
         if (connection->fd >= 0)

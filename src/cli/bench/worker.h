@@ -79,7 +79,9 @@ struct worker {
     struct phase phase;
     struct tally tally;
 
-    void *kept; /* worker_txn.c's */
+    /* What stays open from phase to phase, of loads that go through libkvs; NULL: nothing. */
+    void *kept;
+    void (*kept_close)(struct worker *worker);
     pthread_t thread;
     int done_fd; /* an eventfd: +1 when a phase has ended */
     int poll_fd;

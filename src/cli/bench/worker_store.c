@@ -2,9 +2,10 @@
  * cli/bench/worker_store.c: one phase of load on a kvs_store: for targets whose protocol is too
  * much for a table of bytes (tikv://). What is measured is the client of libkvs and its server.
  *
- *   1. the worker's thread makes a runtime that it polls itself, and opens the store;
+ *   1. the worker's thread makes a runtime that it polls itself, and opens the store, in the first
+ *      phase: it stays open, for memory: has its data only so long;
  *   2. each lane has one operation in flight, and submits the next one in its on_done;
- *   3. when the phase is over, the lanes run out, and the store is closed.
+ *   3. when the phase is over, the lanes run out.
  *
  * A lane is what a place in a connection's pipeline is elsewhere: there are connections x depth of
  * them, all on the worker's one connection to each store of the cluster. Failures are counted, and
@@ -29,14 +30,18 @@ struct lane {
     uint8_t *key;
 };
 
-struct store_run {
-    struct worker *worker;
+/* A worker's store, from its first phase to its end: opening is not measured. */
+struct store_kept {
     struct polled polled;
     kvs_store *store;
+};
+
+struct store_run {
+    struct worker *worker;
+    struct store_kept *kept;
     struct lane *lanes;
     uint8_t *keys;
     size_t count;
-    uint64_t now_ns; /* of the last turn */
 };
 
 static void note(struct worker *worker, const char *text)
@@ -96,43 +101,51 @@ static void lane_issue(struct lane *lane, uint64_t now)
     lane->start_ns = now;
     worker->issued++;
     worker->in_flight++;
-    kvs_store_submit(lane->run->store, &lane->op);
+    kvs_store_submit(lane->run->kept->store, &lane->op);
 }
 
 /* --- the phase ----------------------------------------------------------------------------------
  */
 
-static int run_open(struct store_run *run, const struct target *target, char *text)
+static void close_kept(struct worker *worker)
 {
-    const struct kvs_store_options options = polled_options(target);
-    int error = polled_open(&run->polled, text);
-    if (error != 0)
-        return error;
-    void *store = NULL;
-    error = polled_finish(&run->polled, kvs_store_open(run->polled.runtime, target->url, &options),
-                          &store, NULL, text);
-    run->store = store;
-    return error;
+    struct store_kept *kept = worker->kept;
+    char text[TARGET_TEXT_MAX];
+    worker->kept = NULL;
+    if (kept->store != NULL)
+        polled_finish(&kept->polled, kvs_store_close(kept->store), NULL, NULL, text);
+    polled_close(&kept->polled);
+    mem_free(kept);
 }
 
-static void run_close(struct store_run *run)
+static int open_kept(struct worker *worker, const struct target *target, char *text)
 {
-    char text[TARGET_TEXT_MAX];
-    if (run->store != NULL)
-        polled_finish(&run->polled, kvs_store_close(run->store), NULL, NULL, text);
-    run->worker->tally.polls += run->polled.turns;
-    polled_close(&run->polled);
-    mem_free(run->lanes);
-    mem_free(run->keys);
+    const struct kvs_store_options options = polled_options(target);
+    if (worker->kept != NULL)
+        return 0;
+    struct store_kept *kept = mem_zalloc(sizeof *kept);
+    void *store = NULL;
+    if (kept == NULL)
+        return KVS_ERR_NO_MEMORY;
+    int error = polled_open(&kept->polled, text);
+    if (error == 0)
+        error = polled_finish(&kept->polled,
+                              kvs_store_open(kept->polled.runtime, target->url, &options), &store,
+                              NULL, text);
+    kept->store = store;
+    worker->kept = kept;
+    worker->kept_close = close_kept;
+    if (error != 0)
+        close_kept(worker);
+    return error;
 }
 
 int worker_store_check(const struct target *target, char text[TARGET_TEXT_MAX])
 {
-    struct worker *worker = mem_zalloc(sizeof *worker); /* turns are counted */
-    struct store_run run = {.worker = worker};
-    int error = worker != NULL ? run_open(&run, target, text) : KVS_ERR_NO_MEMORY;
-    if (worker != NULL)
-        run_close(&run);
+    struct worker *worker = mem_zalloc(sizeof *worker); /* only a place for what is kept */
+    int error = worker != NULL ? open_kept(worker, target, text) : KVS_ERR_NO_MEMORY;
+    if (error == 0)
+        close_kept(worker);
     mem_free(worker);
     return error;
 }
@@ -154,25 +167,37 @@ static int make_lanes(struct store_run *run)
     return 0;
 }
 
+static int run_phase(struct store_run *run, char text[TARGET_TEXT_MAX])
+{
+    struct worker *worker = run->worker;
+    if (worker->phase.interval_ns > 0) {
+        snprintf(text, TARGET_TEXT_MAX, "a fixed rate cannot be asked of this kind of target");
+        return KVS_ERR_UNSUPPORTED;
+    }
+    int error = open_kept(worker, worker->load->target, text);
+    run->kept = worker->kept;
+    if (error == 0)
+        error = make_lanes(run);
+    if (error != 0)
+        return error;
+    uint64_t turns = run->kept->polled.turns;
+    uint64_t now = clock_now_ns();
+    for (size_t i = 0; i < run->count && may_issue(worker, now); i++)
+        lane_issue(&run->lanes[i], now);
+    while (worker->in_flight > 0)
+        polled_turn(&run->kept->polled, -1);
+    worker->tally.polls += run->kept->polled.turns - turns;
+    return 0;
+}
+
 void worker_store_run(struct worker *worker)
 {
     char text[TARGET_TEXT_MAX] = "out of memory";
     struct store_run run = {.worker = worker};
-    int error = worker->phase.interval_ns > 0 ? KVS_ERR_UNSUPPORTED : 0;
-    if (error != 0)
-        snprintf(text, sizeof text, "a fixed rate cannot be asked of this kind of target");
-    if (error == 0)
-        error = run_open(&run, worker->load->target, text);
-    if (error == 0)
-        error = make_lanes(&run);
-    uint64_t now = clock_now_ns();
-    for (size_t i = 0; error == 0 && i < run.count && may_issue(worker, now); i++)
-        lane_issue(&run.lanes[i], now);
-    while (error == 0 && worker->in_flight > 0)
-        polled_turn(&run.polled, -1);
-    if (error != 0) {
+    if (run_phase(&run, text) != 0) {
         histogram_bump(&worker->tally.errors, 1);
         note(worker, text);
     }
-    run_close(&run);
+    mem_free(run.lanes);
+    mem_free(run.keys);
 }

@@ -274,6 +274,17 @@ static void lane_attempt(struct txn_lane *lane)
 /* --- the phase ----------------------------------------------------------------------------------
  */
 
+static void close_kept(struct worker *worker)
+{
+    struct txn_kept *kept = worker->kept;
+    char text[TARGET_TEXT_MAX];
+    worker->kept = NULL;
+    if (kept->client != NULL)
+        polled_finish(&kept->polled, kvs_txn_client_close(kept->client), NULL, NULL, text);
+    polled_close(&kept->polled);
+    mem_free(kept);
+}
+
 int worker_txn_open(struct worker *worker, char text[TARGET_TEXT_MAX])
 {
     const struct target *target = worker->load->target;
@@ -292,22 +303,10 @@ int worker_txn_open(struct worker *worker, char text[TARGET_TEXT_MAX])
                               &client, NULL, text);
     kept->client = client;
     worker->kept = kept;
+    worker->kept_close = close_kept;
     if (error != 0)
-        worker_txn_close(worker);
+        close_kept(worker);
     return error;
-}
-
-void worker_txn_close(struct worker *worker)
-{
-    struct txn_kept *kept = worker->kept;
-    char text[TARGET_TEXT_MAX];
-    worker->kept = NULL;
-    if (kept == NULL)
-        return;
-    if (kept->client != NULL)
-        polled_finish(&kept->polled, kvs_txn_client_close(kept->client), NULL, NULL, text);
-    polled_close(&kept->polled);
-    mem_free(kept);
 }
 
 static void free_lanes(struct txn_run *run)

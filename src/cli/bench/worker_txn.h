@@ -7,9 +7,8 @@
 /* The phase, from first to last transaction; what fails is in the tally. */
 void worker_txn_run(struct worker *worker);
 
-/* Opens the worker's client, unless it is; closes it, if it is. Blocks. */
+/* Opens the worker's client, unless it is open; it stays so. Blocks. */
 int worker_txn_open(struct worker *worker, char text[TARGET_TEXT_MAX]);
-void worker_txn_close(struct worker *worker);
 
 /* The sum of all numbers that bank and rmw keep, through the worker's client; no phase runs.
  * Returns 0 or an error with a message. Blocks. */
