@@ -3,45 +3,12 @@
  * already; scans over what was written, at random; commits beside a read as of a time to come; what
  * garbage collection ends, and reads of what it has passed. In this process and on a server.
  */
-#include "unit/client/txn_world.h"
+#include "unit/client/txn_case.h"
 
 #include "base/rand.h"
 #include "contract/engine_fixture.h"
 
 #include "test.h"
-
-static struct txn_world world;
-static enum txn_world_kind kind;
-
-static int set_up(void **state)
-{
-    (void)state;
-    txn_world_start(&world, kind, 2);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    txn_world_stop(&world);
-    return 0;
-}
-
-static kvs_txn *begin(bool is_pessimistic)
-{
-    const struct kvs_txn_options options = {.size = sizeof options,
-                                            .pessimistic = is_pessimistic,
-                                            .lock_wait_ms = KVS_TXN_LOCK_NO_WAIT};
-    return kvs_txn_begin(world.client, &options);
-}
-
-static void expect_now(const char *key, const char *expected)
-{
-    char value[64];
-    assert_int_equal(get_now(world.client, key, value), expected != NULL ? 0 : KVS_ERR_NOT_FOUND);
-    if (expected != NULL)
-        assert_string_equal(value, expected);
-}
 
 /* --- keys that must not exist -------------------------------------------------------------------
  */
@@ -54,7 +21,7 @@ static void test_inserts_of_locked_keys(void **state)
     static const char *const keys[] = {"read", "locked", "absent"};
     char value[64];
     put_all(world.client, pairs, 2);
-    kvs_txn *txn = begin(true);
+    kvs_txn *txn = world_begin(true);
     assert_int_equal(wait_value(kvs_txn_get_for_update(txn, text("read")), value), 0);
     for (size_t i = 1; i < 3; i++) {
         const kvs_slice key = text(keys[i]);
@@ -71,16 +38,16 @@ static void test_inserts_of_locked_keys(void **state)
             assert_true(slice_equal(conflict.key, text(keys[i])));
         kvs_future_free(insert);
     }
-    kvs_txn *other = begin(true); /* what was locked before stays so */
+    kvs_txn *other = world_begin(true); /* what was locked before stays so */
     assert_int_equal(wait_free(kvs_txn_put(other, text("read"), text("x"))), KVS_ERR_LOCK_TIMEOUT);
     kvs_txn_free(other);
     assert_int_equal(wait_free(kvs_txn_delete(txn, text("read"))), 0); /* not there from now on */
     assert_int_equal(wait_free(kvs_txn_insert(txn, text("read"), text("new"))), 0);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("read", "new");
-    expect_now("locked", "here");
-    expect_now("absent", "new");
+    world_expect("read", "new");
+    world_expect("locked", "here");
+    world_expect("absent", "new");
 }
 
 /* --- reads as of a time to come -----------------------------------------------------------------
@@ -107,7 +74,7 @@ static void test_commits_do_not_follow_reads_ahead(void **state)
         uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_commit(txn));
         kvs_txn_free(txn);
         assert_true(commit_ts > now && commit_ts < ahead);
-        txn = begin(false);
+        txn = world_begin(false);
         char value[64];
         assert_int_equal(wait_value(kvs_txn_get(txn, text("a")), value), 0);
         assert_string_equal(value, values[i]);
@@ -119,12 +86,6 @@ static void test_commits_do_not_follow_reads_ahead(void **state)
 
 /* --- reads of what GC has passed ----------------------------------------------------------------
  */
-
-static void reopen(void)
-{
-    txn_world_close(world.client);
-    world.client = txn_world_client(&world);
-}
 
 /* Of a snapshot of this time all reads are refused, or none. */
 static void expect_reads(uint64_t timestamp, int expected)
@@ -146,9 +107,9 @@ static void test_older_than_the_safe_point(void **state)
     static const char *const second[] = {"a=2"};
     put_all(world.client, first, 2);
     uint64_t before = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
-    kvs_txn *reads = begin(false);
-    kvs_txn *writes = begin(false);
-    kvs_txn *locks = begin(true);
+    kvs_txn *reads = world_begin(false);
+    kvs_txn *writes = world_begin(false);
+    kvs_txn *locks = world_begin(true);
     assert_int_equal(wait_free(kvs_txn_get(reads, text("a"))), 0);
     assert_int_equal(wait_free(kvs_txn_get(writes, text("a"))), 0);
     assert_int_equal(wait_free(kvs_txn_put(writes, text("b"), text("old"))), 0);
@@ -169,10 +130,10 @@ static void test_older_than_the_safe_point(void **state)
     kvs_txn_free(writes);
     kvs_txn_free(locks);
     assert_int_equal(wait_number(kvs_txn_gc(world.client, before)), (int64_t)now); /* nor back */
-    expect_now("a", "2");
-    expect_now("b", "1");
-    if (kind == WORLD_LOG) {
-        reopen();
+    world_expect("a", "2");
+    world_expect("b", "1");
+    if (world_kind == WORLD_LOG) {
+        world_reopen();
         expect_reads(before, KVS_ERR_TXN_TOO_OLD);
         expect_reads(0, 0);
     }
@@ -194,7 +155,7 @@ static void test_gc_ends_the_living(void **state)
     uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
     kvs_future *gc = kvs_future_timeout(kvs_txn_gc(world.client, now), 60000);
     assert_int_equal(wait_number(gc), (int64_t)now);
-    expect_now("a", NULL);
+    world_expect("a", NULL);
 }
 
 /* --- scans over what is written -----------------------------------------------------------------
@@ -293,7 +254,7 @@ static void test_scans_at_random(void **state)
     txn_world_split(&world, "d");
     struct model there = {.values = {0}};
     for (unsigned round = 0; round < 6; round++) {
-        kvs_txn *txn = begin(round % 2 != 0);
+        kvs_txn *txn = world_begin(round % 2 != 0);
         struct model seen = there;
         for (unsigned step = 0; step < 3; step++) {
             write_at_random(txn, &seen, &rand);
@@ -313,37 +274,15 @@ static void test_scans_at_random(void **state)
 /* --- the list ----------------------------------------------------------------------------------
  */
 
-static int set_up_memory(void **state)
-{
-    kind = WORLD_MEMORY;
-    return set_up(state);
-}
-
-static int set_up_log(void **state)
-{
-    kind = WORLD_LOG;
-    return set_up(state);
-}
-
-static int set_up_tikv(void **state)
-{
-    kind = WORLD_TIKV;
-    return set_up(state);
-}
-
-#define TEST(test, engine)                                         \
-    {                                                              \
-#engine ": " #test, test, set_up_##engine, tear_down, NULL \
-    }
-#define TESTS(engine)                                         \
-    TEST(test_inserts_of_locked_keys, engine),                \
-        TEST(test_commits_do_not_follow_reads_ahead, engine), \
-        TEST(test_gc_ends_the_living, engine), TEST(test_scans_at_random, engine)
+#define TESTS(engine)                                               \
+    WORLD_TEST(test_inserts_of_locked_keys, engine),                \
+        WORLD_TEST(test_commits_do_not_follow_reads_ahead, engine), \
+        WORLD_TEST(test_gc_ends_the_living, engine), WORLD_TEST(test_scans_at_random, engine)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {TESTS(memory), TESTS(log), TESTS(tikv),
-                                       TEST(test_older_than_the_safe_point, memory),
-                                       TEST(test_older_than_the_safe_point, log)};
+                                       WORLD_TEST(test_older_than_the_safe_point, memory),
+                                       WORLD_TEST(test_older_than_the_safe_point, log)};
     return cmocka_run_group_tests_name("txn-edges", tests, NULL, NULL);
 }

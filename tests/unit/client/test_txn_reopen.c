@@ -2,34 +2,11 @@
  * A directory that another process left in the middle of transactions: its locks are those of the
  * dead, and nobody waits until their time is over. Here that would take a day.
  */
-#include "unit/client/txn_world.h"
+#include "unit/client/txn_case.h"
 
 #include "test.h"
 
 #define DAY_MS (24u * 3600 * 1000)
-
-static struct txn_world world;
-static enum txn_world_kind kind;
-
-static int set_up(void **state)
-{
-    (void)state;
-    txn_world_start(&world, kind, 2);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    txn_world_stop(&world);
-    return 0;
-}
-
-static void reopen(void)
-{
-    txn_world_close(world.client);
-    world.client = txn_world_client(&world);
-}
 
 static struct ghost make_ghost(const char *primary)
 {
@@ -40,31 +17,16 @@ static struct ghost make_ghost(const char *primary)
     };
 }
 
-static void expect_now(const char *key, const char *expected)
-{
-    char value[64];
-    assert_int_equal(get_now(world.client, key, value), 0);
-    assert_string_equal(value, expected);
-}
-
-static kvs_txn *begin(bool is_pessimistic)
-{
-    const struct kvs_txn_options options = {.size = sizeof options,
-                                            .pessimistic = is_pessimistic,
-                                            .lock_wait_ms = KVS_TXN_LOCK_NO_WAIT};
-    return kvs_txn_begin(world.client, &options);
-}
-
 /* Both writes get by. */
 static void write_both(bool is_pessimistic)
 {
-    kvs_txn *txn = begin(is_pessimistic);
+    kvs_txn *txn = world_begin(is_pessimistic);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("a"), text("next"))), 0);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("next"))), 0);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("a", "next");
-    expect_now("b", "next");
+    world_expect("a", "next");
+    world_expect("b", "next");
 }
 
 static const char *const old_values[] = {"a=old", "b=old", "c=old"};
@@ -84,10 +46,10 @@ static void test_not_committed(void **state)
     (void)state;
     for (unsigned i = 0; i < 3; i++) {
         prewrite_both();
-        reopen();
+        world_reopen();
         if (i == 0) { /* readers, by either key; then writers of both kinds */
-            expect_now("b", "old");
-            expect_now("a", "old");
+            world_expect("b", "old");
+            world_expect("a", "old");
         } else {
             write_both(i == 1);
         }
@@ -102,15 +64,15 @@ static void test_committed(void **state)
         struct ghost ghost = prewrite_both();
         uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
         assert_int_equal(ghost_commit(world.client, &ghost, "a", commit_ts), 0);
-        reopen();
+        world_reopen();
         if (i > 0) {
-            kvs_txn *txn = begin(i == 1);
+            kvs_txn *txn = world_begin(i == 1);
             assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("next"))), 0);
             assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
             kvs_txn_free(txn);
         }
-        expect_now("b", i > 0 ? "next" : "new");
-        expect_now("a", "new");
+        world_expect("b", i > 0 ? "next" : "new");
+        world_expect("a", "new");
         char value[64];
         kvs_snapshot *then = kvs_snapshot_new(world.client, commit_ts);
         assert_int_equal(wait_value(kvs_snapshot_get(then, text("b")), value), 0);
@@ -137,16 +99,16 @@ static void test_asynchronous(void **state)
         assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "new"), 0);
         if (is_whole)
             assert_int_equal(ghost_prewrite(world.client, &ghost, "c", "new"), 0);
-        reopen();
+        world_reopen();
         if (i >= 2) { /* a writer is the first to meet it */
-            kvs_txn *txn = begin(i == 2);
+            kvs_txn *txn = world_begin(i == 2);
             assert_int_equal(wait_free(kvs_txn_put(txn, text("c"), text("next"))), 0);
             assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
             kvs_txn_free(txn);
         }
-        expect_now("b", is_whole ? "new" : "old");
-        expect_now("a", is_whole ? "new" : "old");
-        expect_now("c", i >= 2 ? "next" : is_whole ? "new" : "old");
+        world_expect("b", is_whole ? "new" : "old");
+        world_expect("a", is_whole ? "new" : "old");
+        world_expect("c", i >= 2 ? "next" : is_whole ? "new" : "old");
     }
 }
 
@@ -157,8 +119,8 @@ static void test_without_a_primary(void **state)
     put_all(world.client, old_values, 3);
     struct ghost ghost = make_ghost("a");
     assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "new"), 0);
-    reopen();
-    expect_now("b", "old");
+    world_reopen();
+    world_expect("b", "old");
     assert_int_equal(ghost_prewrite(world.client, &ghost, "a", "new"),
                      -1000 - TXN_ERROR_WRITE_CONFLICT);
     write_both(true);
@@ -175,7 +137,7 @@ static void test_pessimistic_locks(void **state)
         assert_int_equal(ghost_lock(world.client, &ghost, "b"), 0);
         if (i == 2)
             assert_int_equal(ghost_lock(world.client, &ghost, "c"), 0);
-        reopen();
+        world_reopen();
         if (i == 2) { /* as long as it likes, and it need not */
             struct kvs_txn_options options = {
                 .size = sizeof options, .pessimistic = true, .lock_wait_ms = INT32_MAX};
@@ -193,44 +155,26 @@ static void test_the_living(void **state)
 {
     (void)state;
     put_all(world.client, old_values, 3);
-    reopen();
+    world_reopen();
     struct ghost ghost = make_ghost("a");
     ghost.min_commit_ts = ghost.start_ts + 1;
     assert_int_equal(ghost_prewrite(world.client, &ghost, "a", "new"), 0);
     assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "new"), 0);
-    kvs_txn *txn = begin(true);
+    kvs_txn *txn = world_begin(true);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("next"))), KVS_ERR_LOCK_TIMEOUT);
     kvs_txn_free(txn);
-    expect_now("b", "old"); /* its commit is pushed behind the read */
+    world_expect("b", "old"); /* its commit is pushed behind the read */
     uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
     assert_int_equal(ghost_commit(world.client, &ghost, "a", commit_ts), 0);
-    expect_now("b", "new");
+    world_expect("b", "new");
 }
 
-static int set_up_log(void **state)
-{
-    kind = WORLD_LOG;
-    return set_up(state);
-}
-
-#ifdef KVS_ROCKSDB
-static int set_up_rocksdb(void **state)
-{
-    kind = WORLD_ROCKSDB;
-    return set_up(state);
-}
-#endif
-
-#define TEST(test, engine)                                         \
-    {                                                              \
-#engine ": " #test, test, set_up_##engine, tear_down, NULL \
-    }
-#define TESTS(engine)                                                          \
-    TEST(test_not_committed, engine), TEST(test_committed, engine),            \
-        TEST(test_asynchronous, engine), TEST(test_without_a_primary, engine), \
-        TEST(test_pessimistic_locks, engine), TEST(test_the_living, engine),   \
-        TEST(test_no_timestamps_from_the_future, engine),                      \
-        TEST(test_writes_over_writes_within_limits, engine)
+#define TESTS(engine)                                                                      \
+    WORLD_TEST(test_not_committed, engine), WORLD_TEST(test_committed, engine),            \
+        WORLD_TEST(test_asynchronous, engine), WORLD_TEST(test_without_a_primary, engine), \
+        WORLD_TEST(test_pessimistic_locks, engine), WORLD_TEST(test_the_living, engine),   \
+        WORLD_TEST(test_no_timestamps_from_the_future, engine),                            \
+        WORLD_TEST(test_writes_over_writes_within_limits, engine)
 
 /* What is written over is no key more, and its bytes do not count twice. */
 static void test_writes_over_writes_within_limits(void **state)
@@ -279,7 +223,7 @@ static void test_no_timestamps_from_the_future(void **state)
     kvs_snapshot *there = kvs_snapshot_new(world.client, commit_ts);
     assert_int_equal(wait_free(kvs_snapshot_get(there, text("ft"))), 0);
     kvs_snapshot_free(there);
-    expect_now("ft", "v");
+    world_expect("ft", "v");
 }
 
 int main(void)

@@ -1,5 +1,5 @@
 /* kvs/txn.h: every public call, on whatever kind of data the programs that include this test. */
-#include "unit/client/txn_world.h"
+#include "unit/client/txn_case.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -8,40 +8,13 @@
 
 #include "test.h"
 
-static enum txn_world_kind kind = WORLD_MEMORY;
-static struct txn_world world;
-
 static const struct kvs_txn_options pessimistic = {.size = sizeof pessimistic, .pessimistic = true};
-
-static int setup(void **state)
-{
-    (void)state;
-    txn_world_start(&world, kind, 2);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    txn_world_stop(&world);
-    return 0;
-}
 
 #define PUT_ALL(...)                                                     \
     do {                                                                 \
         const char *const pairs_[] = {__VA_ARGS__};                      \
         put_all(world.client, pairs_, sizeof pairs_ / sizeof pairs_[0]); \
     } while (0)
-
-static void expect_now(const char *key, const char *expected)
-{
-    char value[64];
-    int error = get_now(world.client, key, value);
-    if (expected == NULL)
-        assert_int_equal(error, KVS_ERR_NOT_FOUND);
-    else if (error != 0 || strcmp(value, expected) != 0)
-        fail_msg("%s: %d \"%s\" instead of \"%s\"", key, error, value, expected);
-}
 
 static kvs_txn *begin(bool is_pessimistic)
 {
@@ -75,8 +48,8 @@ static void test_own_writes_and_commit(void **state)
         assert_int_equal(wait_free(kvs_txn_get(txn, text("a"))), KVS_ERR_INVALID_ARGUMENT);
         assert_int_equal(wait_free(kvs_txn_commit(txn)), KVS_ERR_INVALID_ARGUMENT);
         kvs_txn_free(txn);
-        expect_now("a", "2");
-        expect_now("b", "");
+        world_expect("a", "2");
+        world_expect("b", "");
     }
 }
 
@@ -100,9 +73,9 @@ static void test_all_or_nothing(void **state)
     assert_non_null(strstr(kvs_future_error_message(commit), "k3"));
     kvs_future_free(commit);
     kvs_txn_free(loser);
-    expect_now("k1", "a");
-    expect_now("k2", NULL);
-    expect_now("k3", "b");
+    world_expect("k1", "a");
+    world_expect("k2", NULL);
+    world_expect("k3", "b");
 }
 
 static void test_snapshots(void **state)
@@ -156,9 +129,9 @@ static void test_batches(void **state)
         assert_string_equal(pairs, "m4=4 m3=33 m1=? m0=? ");
         assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
         kvs_txn_free(txn);
-        expect_now("m1", NULL);
-        expect_now("m3", "33");
-        expect_now("m4", "4");
+        world_expect("m1", NULL);
+        world_expect("m3", "33");
+        world_expect("m4", "4");
     }
 }
 
@@ -250,8 +223,8 @@ static void test_inserts(void **state)
     assert_int_equal(wait_free(kvs_txn_insert(txn, text("i1"), text("again"))), 0);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("i0", "a");
-    expect_now("i1", "again");
+    world_expect("i0", "a");
+    world_expect("i1", "again");
     txn = begin(false);
     assert_int_equal(wait_free(kvs_txn_insert(txn, text("i2"), text("x"))), 0);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("i9"), text("x"))), 0);
@@ -262,7 +235,7 @@ static void test_inserts(void **state)
     assert_slice_equal(conflict.key, "i2");
     kvs_future_free(commit);
     kvs_txn_free(txn);
-    expect_now("i9", NULL);
+    world_expect("i9", NULL);
     txn = begin(false); /* inserted, then deleted: it must not be there */
     assert_int_equal(wait_free(kvs_txn_insert(txn, text("i2"), text("x"))), 0);
     assert_int_equal(wait_free(kvs_txn_delete(txn, text("i2"))), 0);
@@ -274,7 +247,7 @@ static void test_inserts(void **state)
     assert_int_equal(wait_free(kvs_txn_delete(txn, text("i5"))), 0);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("i5", NULL);
+    world_expect("i5", NULL);
 }
 
 static void test_pessimistic_inserts(void **state)
@@ -287,8 +260,8 @@ static void test_pessimistic_inserts(void **state)
     assert_int_equal(wait_free(kvs_txn_insert(txn, text("p2"), text("x"))), KVS_ERR_ALREADY_EXISTS);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("p1", "here");
-    expect_now("p2", "x");
+    world_expect("p1", "here");
+    world_expect("p2", "x");
 }
 
 /* --- locks --------------------------------------------------------------------------------------
@@ -306,13 +279,13 @@ static void test_optimistic_locks(void **state)
     PUT_ALL("o1=c");
     assert_int_equal(wait_free(kvs_txn_commit(txn)), KVS_ERR_WRITE_CONFLICT);
     kvs_txn_free(txn);
-    expect_now("o2", "a");
+    world_expect("o2", "a");
     txn = begin(false);
     assert_int_equal(wait_free(kvs_txn_lock(txn, (kvs_slice[]){text("o1"), text("o5")}, 2, 0)), 0);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("o1", "c");
-    expect_now("o5", NULL);
+    world_expect("o1", "c");
+    world_expect("o5", NULL);
 }
 
 static void test_pessimistic_locks(void **state)
@@ -348,8 +321,8 @@ static void test_pessimistic_locks(void **state)
     assert_int_equal(wait_free(kvs_txn_put(other, text("q1"), text("o"))), 0);
     assert_int_equal(wait_free(kvs_txn_commit(other)), 0);
     kvs_txn_free(other);
-    expect_now("q1", "o");
-    expect_now("q2", "b");
+    world_expect("q1", "o");
+    world_expect("q2", "b");
 }
 
 static void test_lock_waits_end(void **state)
@@ -395,7 +368,7 @@ static void test_cancelled_commit(void **state)
     assert_int_equal(wait_free(kvs_txn_lock(other, &second, 1, 5000)), 0);
     kvs_txn_free(other);
     kvs_txn_free(txn);
-    expect_now("cc1", NULL);
+    world_expect("cc1", NULL);
 }
 
 /* Somebody has pushed the primary lock into the future: not too far, the commit is tried again. */
@@ -458,13 +431,13 @@ static void test_dropped_transactions(void **state)
         assert_int_equal(wait_free(kvs_txn_lock(txn, (kvs_slice[]){text("x2")}, 1, 0)), 0);
         kvs_txn_free(txn); /* neither committed nor rolled back */
     }
-    expect_now("x1", NULL);
+    world_expect("x1", NULL);
     kvs_txn *txn = begin(false);
     assert_int_equal(wait_free(kvs_txn_put(txn, key, text("lost"))), 0);
     kvs_txn_free(txn);
     txn = begin(false);
     kvs_txn_free(txn);
-    expect_now("x1", NULL);
+    world_expect("x1", NULL);
 }
 
 static void test_rollback(void **state)
@@ -476,7 +449,7 @@ static void test_rollback(void **state)
         assert_int_equal(wait_free(kvs_txn_rollback(txn)), 0);
         assert_int_equal(wait_free(kvs_txn_commit(txn)), KVS_ERR_INVALID_ARGUMENT);
         kvs_txn_free(txn);
-        expect_now("r1", NULL);
+        world_expect("r1", NULL);
     }
 }
 
@@ -538,7 +511,7 @@ static void test_without_waiting(void **state)
         assert_int_equal(wait_value(get, value), i == 0 ? KVS_ERR_NOT_FOUND : 0);
         if (i == 1)
             assert_string_equal(value, "1");
-        expect_now("n1", i == 0 ? "1" : "2");
+        world_expect("n1", i == 0 ? "1" : "2");
     }
 }
 
@@ -570,7 +543,7 @@ static void test_limits(void **state)
     assert_int_equal(wait_free(kvs_txn_mutate(txn, &range, 1)), KVS_ERR_UNSUPPORTED);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("z2", "v");
+    world_expect("z2", "v");
     options = (struct kvs_txn_options){.size = sizeof options, .read_only = true};
     txn = kvs_txn_begin(world.client, &options);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("z"), text("v"))), KVS_ERR_INVALID_ARGUMENT);
@@ -590,7 +563,7 @@ static void test_limits(void **state)
 static void test_closed_client(void **state)
 {
     (void)state;
-    if (kind == WORLD_LOG || kind == WORLD_ROCKSDB)
+    if (world_kind == WORLD_LOG || world_kind == WORLD_ROCKSDB)
         return; /* a directory is for one client, or a store and its clients */
     kvs_txn_client *client = txn_world_client(&world);
     kvs_txn *txn = kvs_txn_begin(client, &pessimistic);
@@ -621,10 +594,10 @@ static void test_dead_before_its_commit(void **state)
     ghost.ttl_ms = 1;
     assert_int_equal(ghost_prewrite(world.client, &ghost, "g1", "new"), 0);
     assert_int_equal(ghost_prewrite(world.client, &ghost, "g2", "new"), 0);
-    expect_now("g2", "old");
-    expect_now("g1", "old");
+    world_expect("g2", "old");
+    world_expect("g1", "old");
     PUT_ALL("g1=next", "g2=next"); /* writes get by, too */
-    expect_now("g1", "next");
+    world_expect("g1", "next");
     assert_int_equal(ghost_commit(world.client, &ghost, "g1", ghost.start_ts + 100),
                      -1000 - TXN_ERROR_LOCK_NOT_FOUND);
 }
@@ -640,7 +613,7 @@ static void test_dead_after_its_commit(void **state)
     assert_int_equal(ghost_prewrite(world.client, &ghost, "h3", "new"), 0);
     uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
     assert_int_equal(ghost_commit(world.client, &ghost, "h1", commit_ts), 0);
-    expect_now("h2", "new"); /* its lock lives on for seconds */
+    world_expect("h2", "new"); /* its lock lives on for seconds */
     kvs_txn *txn = begin(false);
     expect_scan(txn, "h", "i", 0, 0, "h1=new h2=new h3=new ", 0);
     const kvs_slice keys[] = {text("h3"), text("h2"), text("h1")};
@@ -664,14 +637,14 @@ static void test_alive(void **state)
     ghost.min_commit_ts = ghost.start_ts + 1;
     assert_int_equal(ghost_prewrite(world.client, &ghost, "j1", "new"), 0);
     assert_int_equal(ghost_prewrite(world.client, &ghost, "j2", "new"), 0);
-    expect_now("j2", "old");
-    expect_now("j1", "old");
+    world_expect("j2", "old");
+    world_expect("j1", "old");
     kvs_txn *txn = begin(false);
     expect_scan(txn, "j", "k", 0, KVS_OP_FLAG_REVERSE, "j2=old j1=old ", 0);
     kvs_txn_free(txn);
     uint64_t commit_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
     assert_int_equal(ghost_commit(world.client, &ghost, "j1", commit_ts), 0);
-    expect_now("j2", "new");
+    world_expect("j2", "new");
 }
 
 static void test_dead_in_asynchronous_commit(void **state)
@@ -692,9 +665,9 @@ static void test_dead_in_asynchronous_commit(void **state)
         if (i == 0)
             assert_int_equal(ghost_prewrite(world.client, &ghost, "v3", "new"), 0);
         ghost_outlive(world.client, &ghost);
-        expect_now("v2", "new");
-        expect_now("v1", "new");
-        expect_now("v3", "new");
+        world_expect("v2", "new");
+        world_expect("v1", "new");
+        world_expect("v3", "new");
         if (i == 0)
             PUT_ALL("v1=new", "v2=new", "v3=new");
     }
@@ -726,7 +699,7 @@ static void test_endless_life(void **state)
     assert_int_equal(ghost_commit(world.client, &ghost, "y2", commit_ts), 0);
     assert_int_equal(wait_free(commit), KVS_ERR_WRITE_CONFLICT);
     kvs_txn_free(other);
-    expect_now("y2", "new");
+    world_expect("y2", "new");
 }
 
 /* Many small keys take longer than their locks lived if these had the life of few: until the first
@@ -744,10 +717,11 @@ static void test_life_of_many_keys(void **state)
         assert_int_equal(wait_free(kvs_txn_put(txn, text(key), text("v"))), 0);
     }
     assert_int_equal(wait_free(kvs_txn_put(txn, text("z~"), text("v"))), 0);
-    if (kind == WORLD_TIKV || kind == WORLD_TIKV_V2) /* parts: it stops before the last */
+    if (world_kind == WORLD_TIKV ||
+        world_kind == WORLD_TIKV_V2) /* parts: it stops before the last */
         assert_int_equal(ghost_prewrite(world.client, &ghost, "z~", "g"), 0);
     kvs_future *commit = kvs_txn_commit(txn);
-    if (kind == WORLD_TIKV || kind == WORLD_TIKV_V2) {
+    if (world_kind == WORLD_TIKV || world_kind == WORLD_TIKV_V2) {
         uint64_t life_ms = 0;
         while (life_ms == 0 && !kvs_future_is_ready(commit))
             life_ms = lock_life_ms(world.client, "z00000", start_ts);
@@ -778,7 +752,7 @@ static void test_dead_with_pessimistic_locks(void **state)
     assert_int_equal(wait_free(kvs_txn_put(txn, text("u1"), text("v"))), 0);
     assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
-    expect_now("u1", "v");
+    world_expect("u1", "v");
 }
 
 /* --- housekeeping -------------------------------------------------------------------------------
@@ -805,8 +779,8 @@ static void test_cleanup_and_gc(void **state)
     assert_int_equal(ghost_prewrite(world.client, &ghost, "e1", "x"), 0);
     now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
     assert_int_equal(wait_number(kvs_txn_gc(world.client, now)), (int64_t)now);
-    expect_now("e1", "2");
-    expect_now("e2", "1");
+    world_expect("e1", "2");
+    world_expect("e2", "1");
     if (world.server == NULL) { /* a cluster does it when it likes */
         kvs_snapshot *past = kvs_snapshot_new(world.client, first);
         assert_int_equal(wait_free(kvs_snapshot_get(past, text("e1"))), KVS_ERR_TXN_TOO_OLD);
@@ -817,8 +791,8 @@ static void test_cleanup_and_gc(void **state)
     assert_int_equal(wait_free(kvs_txn_gc(world.client, in_an_hour)), KVS_ERR_INVALID_ARGUMENT);
     assert_int_equal(wait_free(kvs_txn_unsafe_destroy_range(world.client, text("e"), text("e2"))),
                      0);
-    expect_now("e1", NULL);
-    expect_now("e2", "1");
+    world_expect("e1", NULL);
+    world_expect("e2", "1");
     assert_int_equal(wait_free(kvs_txn_unsafe_destroy_range(world.client, text("e"), text(""))),
                      KVS_ERR_INVALID_ARGUMENT);
 }
@@ -878,12 +852,12 @@ static void test_run(void **state)
     assert_int_equal(
         kvs_txn_run_blocking(world.client, add_one_blocking, NULL, &options, &commit_ts), 0);
     assert_true(commit_ts > 0);
-    expect_now("counter", "41");
+    world_expect("counter", "41");
     unsigned calls = 0;
     assert_int_equal(wait_free(kvs_txn_run(world.client, fail_always, &calls, NULL)),
                      KVS_ERR_NOT_FOUND);
     assert_int_equal(calls, 1);
-    expect_now("never", NULL);
+    world_expect("never", NULL);
     struct kvs_txn_run_options wrong = {0};
     assert_int_equal(wait_free(kvs_txn_run(world.client, add_one, NULL, &wrong)),
                      KVS_ERR_INVALID_ARGUMENT);
@@ -900,7 +874,7 @@ static kvs_future *lock_held(kvs_txn *txn, void *arg)
 static void test_run_over_a_close(void **state)
 {
     (void)state;
-    if (kind == WORLD_LOG || kind == WORLD_ROCKSDB)
+    if (world_kind == WORLD_LOG || world_kind == WORLD_ROCKSDB)
         return; /* a directory is for one client, or a store and its clients */
     kvs_slice key = text("x1");
     kvs_txn_client *client = txn_world_client(&world);
@@ -960,8 +934,8 @@ static void test_on_a_store(void **state)
 
 int txn_calls_run(enum txn_world_kind on)
 {
-    kind = on;
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    world_kind = on;
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_set_up, world_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_own_writes_and_commit),
         TEST(test_all_or_nothing),
