@@ -222,9 +222,10 @@ int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_
  * has old versions removed: a TiKV cluster does so by itself, later; in process it is done when the
  * future is ready. The number is the safe point that holds (another one's may be higher; another
  * one's reads may hold it back). Whoever keeps data in TiKV without TiDB has to call it now and
- * then. One that is still to come: INVALID_ARGUMENT. In process, reads, locks and commits of
- * snapshots and transactions that are older end in TXN_TOO_OLD from then on; of a cluster they may
- * miss what was removed, without an error: end those before.
+ * then. One that is still to come: INVALID_ARGUMENT. Reads, locks and commits of snapshots and
+ * transactions that are older end in TXN_TOO_OLD from then on: in process all, of a cluster those
+ * of this client. Other clients of a cluster hear of it within ten seconds (this one of theirs);
+ * what is removed until then they may miss without an error: end such transactions before.
  */
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point);
 /* Ends the locks of dead transactions that began at or before `timestamp`, as a read that meets

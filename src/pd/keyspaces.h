@@ -11,7 +11,6 @@
 
 #define KEYSPACE_NAME_SIZE_MAX 64u
 #define KEYSPACES_MAX 1024u
-#define KEYSPACE_NONE 0xffffffffu /* the id that stands for no keyspace */
 
 struct keyspace {
     uint32_t id;

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "pd/gc_state.h"
-#include "pd/keyspaces.h"
+#include "proto/tikv/key.h"
 
 #include <stdio.h>
 

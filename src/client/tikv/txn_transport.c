@@ -3,11 +3,16 @@
  *
  * The cluster knows nothing of time limits, and forgets a call that is cancelled: here each call
  * has a place in a heap of deadlines, and one that ends early is told at the end of the turn.
+ *
+ * What GC has passed is refused: a read when its answer has come, so that nothing is removed
+ * between the look at the safe point and the read; what writes before it is sent. The answer of a
+ * read waits while nothing is known of the safe point.
  */
 #include "client/tikv/txn_transport.h"
 
 #include "base/mem.h"
 #include "client/tikv/cluster_parts.h"
+#include "client/tikv/pd_safe_point.h"
 #include "client/tikv/pd_tso.h"
 #include "client/tikv/txn_wire.h"
 #include "proto/tikv/key.h"
@@ -28,8 +33,10 @@ struct tikv_transport {
     struct txn_transport base;
     struct tikv_cluster cluster;
     struct pd_tso tso;
+    struct pd_safe_point safe_point;
     struct heap deadlines;
     struct list ended; /* struct tikv_call: done is due */
+    struct list held;  /* struct tikv_call: a read that waits for the safe point */
     struct tls_context *tls_context;
     kvs_thread_pool *pool;
     uint32_t connect_timeout_ms;
@@ -40,7 +47,8 @@ struct tikv_transport {
 struct tikv_call {
     struct cluster_call base;
     struct heap_node deadline;
-    struct list node; /* of ended */
+    struct list node; /* of ended or held */
+    bool is_held;
     int error;
     uint32_t scan_limit_max;
 };
@@ -105,6 +113,24 @@ static struct txn_wire_place place_of(const struct tikv_call *call)
     };
 }
 
+#define BELOW_SAFE_POINT "the transaction is older than what garbage collection has left"
+
+/* Who writes below may miss a conflict. One that may have been carried out goes on. */
+static int check_write(struct tikv_call *tikv_call, struct txn_call *call)
+{
+    const struct pd_safe_point *safe_point = &transport_of(call->transport)->safe_point;
+    enum txn_command_kind kind = (enum txn_command_kind)call->command.base.kind;
+    uint64_t start_ts = TXN_TS_MAX;
+    if (kind == TXN_PREWRITE)
+        start_ts = call->command.prewrite.start_ts;
+    else if (kind == TXN_PESSIMISTIC_LOCK)
+        start_ts = call->command.lock.start_ts;
+    if (tikv_call->base.maybe_done || !pd_safe_point_is_past(safe_point, start_ts))
+        return 0;
+    snprintf(call->why, sizeof call->why, BELOW_SAFE_POINT);
+    return KVS_ERR_TXN_TOO_OLD;
+}
+
 static int call_write(struct cluster_call *base, const struct call_place *place,
                       struct buf *message, bool as_command)
 {
@@ -113,6 +139,8 @@ static int call_write(struct cluster_call *base, const struct call_place *place,
     const struct txn_bounds bounds = bounds_of(base->cluster, place->region);
     call->maybe_done = base->maybe_done;
     int error = call->methods->fit(call, &bounds);
+    if (error == 0)
+        error = check_write(tikv_call, call);
     if (error != 0)
         return error;
     struct txn_wire_place wire = place_of(tikv_call);
@@ -141,6 +169,56 @@ static void call_on_failed(struct cluster_call *base, int error, const char *why
     call_end(tikv_call, error);
 }
 
+static const struct txn_read *read_of(const struct txn_call *call)
+{
+    switch (call->command.base.kind) {
+    case TXN_GET:
+        return &call->command.get.read;
+    case TXN_BATCH_GET:
+        return &call->command.batch_get.read;
+    case TXN_SCAN:
+        return &call->command.scan.read;
+    default:
+        return NULL;
+    }
+}
+
+/* The answer is there, and the safe point known. */
+static void call_end_read(struct tikv_call *tikv_call)
+{
+    struct txn_call *call = txn_call_of(tikv_call);
+    bool is_past =
+        pd_safe_point_is_past(&transport_of(call->transport)->safe_point, read_of(call)->ts);
+    if (is_past)
+        snprintf(call->why, sizeof call->why, BELOW_SAFE_POINT);
+    call_end(tikv_call, is_past ? KVS_ERR_TXN_TOO_OLD : 0);
+}
+
+static void call_take(struct tikv_call *tikv_call)
+{
+    struct txn_call *call = txn_call_of(tikv_call);
+    struct tikv_transport *transport = transport_of(call->transport);
+    if (read_of(call) == NULL) {
+        call_end(tikv_call, 0);
+    } else if (pd_safe_point_is_known(&transport->safe_point, loop_now_ms(transport->base.loop))) {
+        call_end_read(tikv_call);
+    } else {
+        tikv_call->is_held = true;
+        list_append(&transport->held, &tikv_call->node);
+    }
+}
+
+static void on_safe_point(struct pd_safe_point *safe_point)
+{
+    struct tikv_transport *transport = CONTAINER_OF(safe_point, struct tikv_transport, safe_point);
+    struct list *at;
+    while ((at = list_pop(&transport->held)) != NULL) {
+        struct tikv_call *tikv_call = list_entry(at, struct tikv_call, node);
+        tikv_call->is_held = false;
+        call_end_read(tikv_call);
+    }
+}
+
 static void call_on_answer(struct cluster_call *base, kvs_slice body)
 {
     struct tikv_call *tikv_call = tikv_call_of_base(base);
@@ -159,7 +237,7 @@ static void call_on_answer(struct cluster_call *base, kvs_slice body)
         cluster_call_on_region_error(base, region_error);
     } else {
         cluster_call_end(base);
-        call_end(tikv_call, 0);
+        call_take(tikv_call);
     }
 }
 
@@ -241,8 +319,10 @@ static void tikv_start(struct txn_call *call)
 static void give_up(struct tikv_call *tikv_call, int error)
 {
     struct txn_call *call = txn_call_of(tikv_call);
-    if (!list_empty(&tikv_call->node))
+    if (!list_empty(&tikv_call->node) && !tikv_call->is_held)
         return; /* it has ended */
+    list_remove(&tikv_call->node);
+    tikv_call->is_held = false;
     if (cluster_call_cancel(&tikv_call->base))
         tikv_call->base.maybe_done = true;
     if (error == KVS_ERR_TIMEOUT && call->why[0] == '\0') {
@@ -303,8 +383,10 @@ static void gc_on_done(struct pd_request *request, int error, kvs_slice reply, c
         error = response != NULL ? 0 : KVS_ERR_PROTOCOL;
         why = "PD sent what cannot be read";
     }
-    if (response != NULL)
+    if (response != NULL) {
         chore->safe_point = response->new_safe_point;
+        pd_safe_point_raise(&transport_of(chore->transport)->safe_point, chore->safe_point);
+    }
     if (response != NULL)
         pdpb__update_gcsafe_point_response__free_unpacked(response, NULL);
     snprintf(chore->why, sizeof chore->why, "%s", why);
@@ -482,6 +564,7 @@ static void tikv_run(struct txn_transport *base, uint64_t now_ms)
     while ((first = heap_first(&transport->deadlines)) != NULL && first->key <= now_ms)
         give_up(CONTAINER_OF(first, struct tikv_call, deadline), KVS_ERR_TIMEOUT);
     run_ended(transport);
+    pd_safe_point_run(&transport->safe_point, now_ms);
     pd_tso_run(&transport->tso, now_ms);
     tikv_cluster_run(&transport->cluster, now_ms);
 }
@@ -491,11 +574,14 @@ static uint64_t tikv_timer(const struct txn_transport *base)
     const struct tikv_transport *transport = CONTAINER_OF(base, struct tikv_transport, base);
     uint64_t due_ms = tikv_cluster_timer(&transport->cluster);
     uint64_t tso_ms = pd_tso_timer(&transport->tso);
+    uint64_t safe_point_ms = pd_safe_point_timer(&transport->safe_point);
     const struct heap_node *first = heap_first(&transport->deadlines);
     if (!list_empty(&transport->ended))
         return 0;
     if (tso_ms < due_ms)
         due_ms = tso_ms;
+    if (safe_point_ms < due_ms)
+        due_ms = safe_point_ms;
     return first != NULL && first->key < due_ms ? first->key : due_ms;
 }
 
@@ -505,6 +591,9 @@ static uint64_t tikv_timer(const struct txn_transport *base)
 static void tikv_on_first(struct tikv_cluster *cluster, int error, const char *why)
 {
     struct tikv_transport *transport = CONTAINER_OF(cluster, struct tikv_transport, cluster);
+    if (error == 0)
+        pd_safe_point_start(&transport->safe_point,
+                            cluster->is_v2 ? cluster->keyspace_id : KEYSPACE_NONE);
     transport->base.opened(&transport->base, error, why);
 }
 
@@ -526,12 +615,17 @@ static void tikv_open(struct txn_transport *base)
                       transport->connect_timeout_ms, &tikv_events);
     pd_tso_init(&transport->tso, &transport->cluster.pd, transport->timeout_ms);
     list_init(&transport->ended);
+    list_init(&transport->held);
+    transport->safe_point.pd = &transport->cluster.pd;
+    transport->safe_point.told = on_safe_point;
+    transport->safe_point.due_ms = UINT64_MAX; /* until PD is there */
     transport->cluster.first_told = false;
     tikv_cluster_start(&transport->cluster);
 }
 
 static void tikv_close(struct txn_transport *base)
 {
+    pd_safe_point_stop(&transport_of(base)->safe_point);
     tikv_cluster_close(&transport_of(base)->cluster);
 }
 
@@ -588,6 +682,7 @@ int tikv_transport_new(const struct tikv_transport_options *options, struct loop
     transport->pool = options->pool;
     transport->connect_timeout_ms = options->connect_timeout_ms;
     transport->timeout_ms = options->timeout_ms;
+    transport->safe_point.value = options->safe_point;
     *ret_transport = &transport->base;
     return 0;
 }

@@ -17,6 +17,8 @@ struct tikv_transport_options {
     kvs_thread_pool *pool;
     uint32_t connect_timeout_ms;
     uint32_t timeout_ms; /* of a question for the time */
+    _Atomic uint64_t
+        *safe_point; /* of GC, as far as one of the client's transports knows; borrowed */
 };
 
 /* Copies the options. Returns 0, or an error with a line for a person. Any thread. */

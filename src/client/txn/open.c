@@ -26,6 +26,7 @@
 struct txn_backing {
     struct local_engine *local;
     struct tls_context *tls_context;
+    _Atomic uint64_t safe_point; /* of a cluster's GC */
 };
 
 struct txn_open {
@@ -118,6 +119,7 @@ static int make_transport(struct txn_open *open, struct txn_shard *shard)
         .pool = kvs_runtime_pool(open->runtime),
         .connect_timeout_ms = open->options.connect_timeout_ms,
         .timeout_ms = open->options.timeout_ms,
+        .safe_point = &((struct txn_backing *)open->client->backing)->safe_point,
     };
     return tikv_transport_new(&options, shard->loop, &shard->transport, open->message);
 }

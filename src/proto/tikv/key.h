@@ -20,6 +20,7 @@
 #define KEY_MODE_TXN 'x'
 #define KEYSPACE_PREFIX_SIZE 4u
 #define KEYSPACE_ID_MAX 0xffffffu
+#define KEYSPACE_NONE 0xffffffffu /* the id that stands for no keyspace */
 
 /* Keys as regions are cut by: base/memcomparable.h. */
 static inline size_t key_encoded_size(size_t size)

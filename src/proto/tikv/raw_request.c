@@ -2,6 +2,8 @@
  * schema/kvrpcpb.proto and schema/tikvpb.proto. */
 #include "proto/tikv/raw_request.h"
 
+#include "proto/tikv/key.h"
+
 #include <assert.h>
 #include <kvs/error.h>
 
@@ -53,7 +55,6 @@ uint32_t raw_command_number(enum raw_kind kind)
 /* --- writing ------------------------------------------------------------------------------------
  */
 
-#define KEYSPACE_NONE 0xffffffffu
 #define API_V2 2u
 
 static size_t epoch_size(const struct raw_request *request)

@@ -1,6 +1,9 @@
 /* What the TiKV client does about errors, and how long it waits; whom of PD it asks. No sockets. */
+#include "client/tikv/cluster_parts.h"
 #include "client/tikv/pd_members.h"
+#include "client/tikv/pd_safe_point.h"
 #include "client/tikv/retry.h"
+#include "pdpb.pb-c.h"
 #include "proto/grpc/status.h"
 
 #include <kvs/error.h>
@@ -177,10 +180,124 @@ static void test_members(void **state)
     assert_string_equal(why, "belongs to cluster 43, not to 42");
 }
 
+/* --- the safe point of PDs of all ages ----------------------------------------------------------
+ */
+
+static struct {
+    uv_loop_t uv;
+    struct loop loop;
+    struct pd_client pd;
+    struct pd_safe_point safe_point;
+    _Atomic uint64_t value;
+    unsigned told;
+} points;
+
+static void on_told(struct pd_safe_point *safe_point)
+{
+    assert_ptr_equal(safe_point, &points.safe_point);
+    points.told++;
+}
+
+static void points_begin(void)
+{
+    memset(&points, 0, sizeof points);
+    assert_int_equal(uv_loop_init(&points.uv), 0);
+    points.loop.uv = &points.uv;
+    points.pd.loop = &points.loop;
+    list_init(&points.pd.waiting);
+    points.safe_point =
+        (struct pd_safe_point){.pd = &points.pd, .value = &points.value, .told = on_told};
+    pd_safe_point_start(&points.safe_point, 7);
+}
+
+static void points_end(void)
+{
+    pd_safe_point_stop(&points.safe_point);
+    assert_true(list_empty(&points.pd.waiting));
+    assert_int_equal(uv_loop_close(&points.uv), 0);
+}
+
+/* Its question is due after `wait_ms`, and not before, and is for this; then it is answered. */
+static void points_answer(uint64_t wait_ms, const char *path, int error,
+                          const ProtobufCMessage *reply)
+{
+    uint64_t now_ms = loop_now_ms(&points.loop);
+    struct buf bytes = {0};
+    if (wait_ms > 0)
+        pd_safe_point_run(&points.safe_point, now_ms + wait_ms - 1);
+    assert_true(list_empty(&points.pd.waiting));
+    pd_safe_point_run(&points.safe_point, now_ms + wait_ms);
+    assert_false(list_empty(&points.pd.waiting));
+    struct pd_request *request = &points.safe_point.request;
+    assert_true(slice_equal(request->path, slice_of_string(path)));
+    if (reply != NULL)
+        assert_int_equal(pack_message(&bytes, reply), 0);
+    list_remove(&request->node);
+    request->pd = NULL;
+    request->done(request, error, buf_slice(&bytes), "");
+    buf_deinit(&bytes);
+}
+
+#define STATE "/pdpb.PD/GetGCState"
+#define POINT "/pdpb.PD/GetGCSafePoint"
+
+static void test_safe_point(void **state)
+{
+    (void)state;
+    Pdpb__GCState gc = PDPB__GCSTATE__INIT;
+    Pdpb__GetGCStateResponse reply = PDPB__GET_GCSTATE_RESPONSE__INIT;
+    Pdpb__ResponseHeader header = PDPB__RESPONSE_HEADER__INIT;
+    Pdpb__Error error = PDPB__ERROR__INIT;
+    reply.gc_state = &gc;
+    reply.header = &header;
+    gc.txn_safe_point = 50;
+    gc.gc_safe_point = 40;
+    points_begin();
+    uint64_t now_ms = loop_now_ms(&points.loop);
+    points_answer(0, STATE, KVS_ERR_CONNECT, NULL);
+    assert_false(pd_safe_point_is_known(&points.safe_point, now_ms));
+    header.error = &error;
+    points_answer(SAFE_POINT_AGAIN_MS, STATE, 0, &reply.base);
+    assert_int_equal(points.told, 0);
+    header.error = NULL;
+    points_answer(SAFE_POINT_AGAIN_MS, STATE, 0, &reply.base);
+    assert_int_equal(points.told, 1);
+    assert_true(pd_safe_point_is_past(&points.safe_point, 49));
+    assert_false(pd_safe_point_is_past(&points.safe_point, 50));
+    assert_true(pd_safe_point_is_known(&points.safe_point, now_ms + SAFE_POINT_KNOWN_MS - 1));
+    assert_false(pd_safe_point_is_known(&points.safe_point, now_ms + SAFE_POINT_KNOWN_MS));
+    gc.txn_safe_point = 30; /* never back */
+    points_answer(SAFE_POINT_EVERY_MS, STATE, 0, &reply.base);
+    assert_true(pd_safe_point_is_past(&points.safe_point, 49));
+    assert_int_equal(pd_safe_point_timer(&points.safe_point), now_ms + SAFE_POINT_EVERY_MS);
+    pd_safe_point_run(&points.safe_point, now_ms + SAFE_POINT_EVERY_MS);
+    points_end(); /* with a question under way */
+}
+
+static void test_safe_point_of_old_pds(void **state)
+{
+    (void)state;
+    Pdpb__GetGCSafePointResponse reply = PDPB__GET_GCSAFE_POINT_RESPONSE__INIT;
+    reply.safe_point = 60;
+    points_begin();
+    uint64_t now_ms = loop_now_ms(&points.loop);
+    points_answer(0, STATE, KVS_ERR_UNSUPPORTED, NULL);
+    assert_false(pd_safe_point_is_known(&points.safe_point, now_ms));
+    points_answer(0, POINT, 0, &reply.base);
+    assert_true(pd_safe_point_is_past(&points.safe_point, 59));
+    points_answer(SAFE_POINT_EVERY_MS, POINT, KVS_ERR_UNSUPPORTED, NULL); /* one that has none */
+    assert_true(pd_safe_point_is_known(&points.safe_point, UINT64_MAX));
+    assert_int_equal(pd_safe_point_timer(&points.safe_point), UINT64_MAX);
+    assert_int_equal(points.told, 2);
+    points_end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_waits_grow_to_the_budget),
+        cmocka_unit_test(test_safe_point),
+        cmocka_unit_test(test_safe_point_of_old_pds),
         cmocka_unit_test(test_region_errors),
         cmocka_unit_test(test_statuses),
         cmocka_unit_test(test_addresses),

@@ -132,11 +132,28 @@ static void test_older_than_the_safe_point(void **state)
     assert_int_equal(wait_number(kvs_txn_gc(world.client, before)), (int64_t)now); /* nor back */
     world_expect("a", "2");
     world_expect("b", "1");
-    if (world_kind == WORLD_LOG) {
+    if (world_kind != WORLD_MEMORY) {
         world_reopen();
         expect_reads(before, KVS_ERR_TXN_TOO_OLD);
         expect_reads(0, 0);
     }
+}
+
+/* Another client's collection of a cluster: heard of within ten seconds. */
+static void test_others_learn_of_the_safe_point(void **state)
+{
+    (void)state;
+    kvs_txn_client *other = txn_world_client(&world);
+    uint64_t before = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    assert_int_equal(wait_number(kvs_txn_gc(other, now)), (int64_t)now);
+    kvs_snapshot *snapshot = kvs_snapshot_new(world.client, before);
+    int error;
+    while ((error = wait_free(kvs_snapshot_get(snapshot, text("a")))) == KVS_ERR_NOT_FOUND)
+        wait_free(kvs_future_delay(world.runtime, 50));
+    assert_int_equal(error, KVS_ERR_TXN_TOO_OLD);
+    kvs_snapshot_free(snapshot);
+    txn_world_close(other);
 }
 
 /* Also an asynchronous commit: its other locks decide about it, of which one is not there. */
@@ -281,8 +298,12 @@ static void test_scans_at_random(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TESTS(memory), TESTS(log), TESTS(tikv),
+    const struct CMUnitTest tests[] = {TESTS(memory),
+                                       TESTS(log),
+                                       TESTS(tikv),
                                        WORLD_TEST(test_older_than_the_safe_point, memory),
-                                       WORLD_TEST(test_older_than_the_safe_point, log)};
+                                       WORLD_TEST(test_older_than_the_safe_point, log),
+                                       WORLD_TEST(test_older_than_the_safe_point, tikv),
+                                       WORLD_TEST(test_others_learn_of_the_safe_point, tikv)};
     return cmocka_run_group_tests_name("txn-edges", tests, NULL, NULL);
 }
