@@ -103,7 +103,10 @@ def history(results, programs, server, directory, seed):
     print(f"# history: seed {seed}", flush=True)
     prefix = f"history/{seed}/"
     random = Random(seed)
+    failed = results.failed
     teller.run(results, "a history begins", "txn-history-begin", server.pd, "v1", prefix)
+    if results.failed > failed:
+        return
     files, running, started, kills = [], [], time.monotonic(), 0
     restarts = sorted(random.uniform(0.2, 0.8) * HISTORY_SECONDS for _ in range(HISTORY_RESTARTS))
     while (elapsed := time.monotonic() - started) < HISTORY_SECONDS:
