@@ -178,6 +178,53 @@ kvs_future *kvs_events_delete_group(kvs_events *events, kvs_slice stream, kvs_sl
 kvs_future *kvs_events_replay_parked(kvs_events *events, kvs_slice stream, kvs_slice group,
                                      const kvs_call_options *call);
 
+/* What a group is doing, in short. Texts live as long as the future. */
+typedef struct kvs_group_summary {
+    kvs_slice stream;
+    kvs_slice group;
+    const char *status; /* as the server says: Live, Behind, NotReady, ... */
+    int64_t last_known; /* number of the stream's last event, as far as it knows; -1: none */
+    int64_t
+        last_checkpoint; /* all up to here is done, and safe so; -1: none yet. Both -1 of $all */
+    uint64_t total;      /* events given since the server began */
+    uint64_t per_second; /* lately */
+    uint32_t connections_count;
+    uint32_t in_flight; /* given, and not acknowledged */
+} kvs_group_summary;
+
+typedef struct kvs_group_list {
+    const kvs_group_summary *groups;
+    size_t count;
+} kvs_group_list;
+
+typedef struct kvs_group_connection {
+    const char *from;  /* an address; "" in process */
+    const char *login; /* "": none */
+    const char *name;
+    uint64_t total;
+    uint64_t per_second;
+    uint32_t in_flight;
+    uint32_t available_slots; /* events it would take now */
+} kvs_group_connection;
+
+typedef struct kvs_group_info {
+    kvs_group_summary summary;
+    kvs_group_settings settings;
+    uint32_t read_buffer;  /* events read and not given yet */
+    uint32_t retry_buffer; /* to be given again */
+    uint32_t outstanding;  /* in flight, to be given again, or being parked */
+    uint64_t parked;
+    const kvs_group_connection *connections; /* summary.connections_count */
+} kvs_group_info;
+
+/* The groups of a stream, or with an empty one all. Gives a kvs_group_list. Anybody who has logged
+ * in may. By HTTP, as kvs_events_replay_parked, of at most 16 MiB. */
+kvs_future *kvs_events_list_groups(kvs_events *events, kvs_slice stream,
+                                   const kvs_call_options *call);
+/* Gives a kvs_group_info. Likewise. Errors: NOT_FOUND. */
+kvs_future *kvs_events_get_group(kvs_events *events, kvs_slice stream, kvs_slice group,
+                                 const kvs_call_options *call);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -90,17 +90,27 @@ static void reached_host(const struct connection *connection, struct endpoint *e
 }
 
 /* Where clients are told to go. */
-static void endpoint_of(const struct grpc_port_loop *at, const char *address,
-                        struct endpoint *ret_endpoint)
+static void endpoint_of(const struct es_service *service, const struct connection *asking,
+                        const char *address, struct endpoint *ret_endpoint)
 {
-    const struct es_service *service = service_of(at);
     split_address(address, ret_endpoint);
     if (ret_endpoint->port == 0)
         return;
     if (service->advertise[0] != '\0')
         memcpy(ret_endpoint->host, service->advertise, sizeof service->advertise);
     else if (strcmp(ret_endpoint->host, "0.0.0.0") == 0 || strcmp(ret_endpoint->host, "::") == 0)
-        reached_host(at->asking, ret_endpoint);
+        reached_host(asking, ret_endpoint);
+}
+
+void eventstore_http_base(const struct es_service *service, const struct connection *asking,
+                          char ret_base[EVENTSTORE_HTTP_BASE_SIZE])
+{
+    struct endpoint http;
+    endpoint_of(service, asking, service->http_address, &http);
+    bool is_v6 = strchr(http.host, ':') != NULL;
+    snprintf(ret_base, EVENTSTORE_HTTP_BASE_SIZE, "%s://%s%s%s:%u",
+             service->tls != NULL ? "https" : "http", is_v6 ? "[" : "", http.host, is_v6 ? "]" : "",
+             http.port);
 }
 
 static int gossip_page(struct grpc_port_loop *at, struct buf *body)
@@ -108,8 +118,8 @@ static int gossip_page(struct grpc_port_loop *at, struct buf *body)
     const struct es_service *service = service_of(at);
     struct endpoint tcp, http;
     char now[32], id[ES_ID_TEXT_SIZE];
-    endpoint_of(at, service->tcp_address, &tcp);
-    endpoint_of(at, service->http_address, &http);
+    endpoint_of(service, at->asking, service->tcp_address, &tcp);
+    endpoint_of(service, at->asking, service->http_address, &http);
     es_time_format(clock_wall_ms(), now);
     es_id_format(&service->instance, id);
     const char *tcp_host = tcp.port != 0 ? tcp.host : http.host;
@@ -147,6 +157,6 @@ const struct http_route eventstore_routes[] = {
     {.path = "/info", .type = JSON, .answer = info_page},
     {.path = "/gossip", .type = JSON, .answer = gossip_page},
     {.path = "/stats", .type = JSON, .answer = stats_page},
-    {.path = "/subscriptions/", .take = eventstore_take_subscriptions},
+    {.path = "/subscriptions", .methods = "GET, HEAD, POST", .take = eventstore_take_subscriptions},
 };
 const size_t eventstore_routes_count = sizeof eventstore_routes / sizeof eventstore_routes[0];

@@ -21,6 +21,7 @@ struct grpc_connection {
     bool dirty;
     bool answering;          /* HTTP/1.1: a request waits for http_reply; no other is read */
     bool keep_alive;         /* behind its answer */
+    bool head;               /* it is to be told without the body */
     uint64_t active_ms;      /* when something was last read, or taken by the socket */
     size_t unwritten_before; /* at the last tick */
     uint64_t sent_before;    /* bytes of answers that had left then */

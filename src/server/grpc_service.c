@@ -198,7 +198,7 @@ static const struct http_route *find_route(const struct grpc_port *port, kvs_sli
         const struct http_route *route = &port->routes[i];
         kvs_slice wanted = slice_of_string(route->path);
         kvs_slice asked = path;
-        if (route->take != NULL && asked.size > wanted.size)
+        if (route->take != NULL && asked.size > wanted.size && asked.data[wanted.size] == '/')
             asked.size = wanted.size;
         if (slice_equal(asked, wanted))
             return route;
@@ -222,21 +222,35 @@ static void send_answer(struct grpc_connection *connection, const struct http_an
         connection_finish(base);
 }
 
-void http_reply(struct grpc_connection *connection, int status, kvs_slice body)
+struct connection *http_connection_of(struct grpc_connection *connection)
+{
+    return &connection->base;
+}
+
+static void reply(struct grpc_connection *connection, struct http_answer *answer)
 {
     struct connection *base = &connection->base;
     assert(connection->answering);
-    const struct http_answer answer = {
-        .status = status,
-        .type = "application/json; charset=utf-8",
-        .body = body,
-        .keep_alive = connection->keep_alive && !connection->at->draining,
-    };
+    answer->keep_alive = connection->keep_alive && !connection->at->draining;
+    answer->head = connection->head;
     connection->answering = false;
     connection->active_ms = loop_now_ms(connection->at->loop);
-    send_answer(connection, &answer);
+    send_answer(connection, answer);
     connection_check(base);
     connection_unref(base);
+}
+
+void http_reply(struct grpc_connection *connection, int status, kvs_slice body)
+{
+    struct http_answer answer = {
+        .status = status, .type = "application/json; charset=utf-8", .body = body};
+    reply(connection, &answer);
+}
+
+void http_reply_other(struct grpc_connection *connection, const char *methods)
+{
+    struct http_answer answer = {.status = 405, .type = "text/plain", .allow = methods};
+    reply(connection, &answer);
 }
 
 static void make_page(struct grpc_connection *connection, const struct http_route *route,
@@ -253,6 +267,19 @@ static void make_page(struct grpc_connection *connection, const struct http_rout
     buf_deinit(&body);
 }
 
+static const char *methods_of(const struct http_route *route)
+{
+    return route->take != NULL ? route->methods : "GET, HEAD";
+}
+
+/* Is it one of a list with commas? Tokens have none themselves. */
+static bool is_among(kvs_slice method, const char *methods)
+{
+    const char *at = memmem(methods, strlen(methods), method.data, method.size);
+    return at != NULL && (at == methods || at[-1] == ' ') &&
+           (at[method.size] == ',' || at[method.size] == '\0');
+}
+
 /* Whoever looks around is told what there is. */
 static void answer_not_found(struct grpc_connection *connection, struct http_answer *answer)
 {
@@ -261,8 +288,8 @@ static void answer_not_found(struct grpc_connection *connection, struct http_ans
     int error = buf_printf(&body, "not found; this is kvs-server (%s)%s\n", port->name,
                            port->grpc_off ? "" : ", which speaks gRPC here");
     for (size_t i = 0; i < port->routes_count && error == 0; i++)
-        error = buf_printf(&body, "%s %s%s\n", port->routes[i].take != NULL ? "POST" : "GET",
-                           port->routes[i].path, port->routes[i].take != NULL ? "..." : "");
+        error = buf_printf(&body, "%s %s%s\n", methods_of(&port->routes[i]), port->routes[i].path,
+                           port->routes[i].take != NULL ? "..." : "");
     answer->status = 404;
     if (error == 0)
         answer->body = buf_slice(&body);
@@ -275,8 +302,6 @@ static void answer_http(struct grpc_connection *connection, const struct http_re
     const struct http_route *route = find_route(connection->at->port, request->path);
     bool takes = route != NULL && route->take != NULL;
     bool head = slice_equal(request->method, slice_of_string("HEAD"));
-    bool allowed = takes ? slice_equal(request->method, slice_of_string("POST"))
-                         : head || slice_equal(request->method, slice_of_string("GET"));
     struct http_answer answer = {
         .type = "text/plain",
         .keep_alive = request->keep_alive && !connection->at->draining,
@@ -284,13 +309,14 @@ static void answer_http(struct grpc_connection *connection, const struct http_re
     };
     if (route == NULL) {
         answer_not_found(connection, &answer);
-    } else if (!allowed) {
+    } else if (!is_among(request->method, methods_of(route))) {
         answer.status = 405;
-        answer.allow = takes ? "POST" : "GET, HEAD";
+        answer.allow = methods_of(route);
         send_answer(connection, &answer);
     } else if (takes) {
         connection->answering = true;
         connection->keep_alive = request->keep_alive;
+        connection->head = head;
         connection_ref(&connection->base);
         route->take(connection, request);
     } else {

@@ -74,13 +74,14 @@ struct rpc {
 
 /* Paths answered over HTTP/1.1. */
 struct http_route {
-    const char *path; /* with `take`: what they begin with */
+    const char *path; /* with `take`: this one, and what is below it */
     const char *type; /* Content-Type */
     /* GET, HEAD: appends the body, which is JSON or text, and returns the HTTP status. */
     int (*answer)(struct grpc_port_loop *at, struct buf *body);
-    /* POST, instead: answers at once or later, on the same loop, once, with http_reply. The request
-     * is borrowed for the call. */
+    /* Instead: answers at once or later, on the same loop, once, with http_reply or
+     * http_reply_other. The request is borrowed for the call. */
     void (*take)(struct grpc_connection *connection, const struct http_request *request);
+    const char *methods; /* which `take` is called for: "GET, HEAD, POST" */
 };
 
 /* What a port serves; all loops share it. It outlives them. */
@@ -165,8 +166,11 @@ void rpc_release(struct rpc *rpc);
 /* --- for routes ------------------------------------------------------------------------------- */
 
 struct grpc_port_loop *http_port_of(const struct grpc_connection *connection);
+struct connection *http_connection_of(struct grpc_connection *connection);
 /* The body is JSON. */
 void http_reply(struct grpc_connection *connection, int status, kvs_slice body);
+/* 405: the path is for other methods. */
+void http_reply_other(struct grpc_connection *connection, const char *methods);
 
 /* --- for the server --------------------------------------------------------------------------- */
 

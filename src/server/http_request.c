@@ -148,10 +148,9 @@ static int hex_digit(uint8_t c)
 
 bool http_take_part(kvs_slice *path, uint8_t **at, kvs_slice *ret_part)
 {
-    const uint8_t *end = path->size > 0 ? memchr(path->data, '/', path->size) : NULL;
+    const uint8_t *slash = path->size > 0 ? memchr(path->data, '/', path->size) : NULL;
+    const uint8_t *end = slash != NULL ? slash : path->data + path->size;
     uint8_t *begin = *at;
-    if (end == NULL)
-        return false;
     for (const uint8_t *from = path->data; from < end; from++) {
         uint8_t byte = *from;
         if (byte == '%') {
@@ -165,8 +164,23 @@ bool http_take_part(kvs_slice *path, uint8_t **at, kvs_slice *ret_part)
         *(*at)++ = byte;
     }
     *ret_part = slice_make(begin, (size_t)(*at - begin));
-    *path = slice_make(end + 1, path->size - (size_t)(end + 1 - path->data));
+    const uint8_t *rest = slash != NULL ? slash + 1 : end;
+    *path = slice_make(rest, path->size - (size_t)(rest - path->data));
     return ret_part->size > 0;
+}
+
+int http_append_part(struct buf *out, kvs_slice text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    int error = buf_reserve(out, 3 * text.size);
+    for (size_t i = 0; i < text.size && error == 0; i++) {
+        uint8_t c = text.data[i];
+        char encoded[3] = {'%', digits[c >> 4], digits[c & 15]};
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     (c != '\0' && strchr("-_.~", c) != NULL);
+        error = plain ? buf_append(out, &c, 1) : buf_append(out, encoded, sizeof encoded);
+    }
+    return error;
 }
 
 bool http_query_number(kvs_slice query, const char *name, int64_t *ret_number)

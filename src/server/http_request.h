@@ -29,9 +29,11 @@ enum http_parsed {
 enum http_parsed http_request_parse(kvs_slice bytes, struct http_request *ret_request,
                                     size_t *ret_size);
 
-/* The path's part up to the next slash, decoded at *at (which has room for the path) and moved on;
- * `path` goes on behind the slash. False: there is none, or it is empty, or wrongly encoded. */
+/* The path's part up to the next slash, or its end, decoded at *at (which has room for the path)
+ * and moved on; `path` goes on behind the slash. False: it is empty, or wrongly encoded. */
 bool http_take_part(kvs_slice *path, uint8_t **at, kvs_slice *ret_part);
+/* Appends the text as a part of a path. Returns 0 or NO_MEMORY. */
+int http_append_part(struct buf *out, kvs_slice text);
 /* The number that a query gives by this name; left as it is when it gives none. False: no number.
  */
 bool http_query_number(kvs_slice query, const char *name, int64_t *ret_number);

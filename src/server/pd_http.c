@@ -126,12 +126,12 @@ static int min_resolved_ts_page(struct grpc_port_loop *at, struct buf *body)
 #define API "/pd/api/v1/"
 
 const struct http_route pd_routes[] = {
-    {API "regions", JSON, regions_page, NULL},
-    {API "stores", JSON, stores_page, NULL},
-    {API "version", JSON, version_page, NULL},
-    {API "health", JSON, health_page, NULL},
-    {API "members", JSON, members_page, NULL},
-    {API "min-resolved-ts", JSON, min_resolved_ts_page, NULL},
+    {API "regions", JSON, regions_page, NULL, NULL},
+    {API "stores", JSON, stores_page, NULL, NULL},
+    {API "version", JSON, version_page, NULL, NULL},
+    {API "health", JSON, health_page, NULL, NULL},
+    {API "members", JSON, members_page, NULL, NULL},
+    {API "min-resolved-ts", JSON, min_resolved_ts_page, NULL, NULL},
 };
 const size_t pd_routes_count = sizeof pd_routes / sizeof pd_routes[0];
 
@@ -220,8 +220,8 @@ static int metrics_page(struct grpc_port_loop *at, struct buf *body)
 }
 
 const struct http_route status_routes[] = {
-    {"/config", JSON, config_page, NULL},
-    {"/status", JSON, status_page, NULL},
-    {"/metrics", TEXT, metrics_page, NULL},
+    {"/config", JSON, config_page, NULL, NULL},
+    {"/status", JSON, status_page, NULL, NULL},
+    {"/metrics", TEXT, metrics_page, NULL, NULL},
 };
 const size_t status_routes_count = sizeof status_routes / sizeof status_routes[0];

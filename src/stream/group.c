@@ -171,6 +171,7 @@ static bool load_ends(struct group *group)
         return false;
     stream_read_release(&group->load);
     group->load.op.task.run = NULL;
+    groups_on_loaded(group->groups);
     group_stop_continue(group);
     return true;
 }
@@ -317,6 +318,7 @@ static void group_begin(struct group *group)
     group->checkpoint_ms = loop_now_ms(group->streams->loop);
     group_subscribe(group);
     group_replay_asked(group);
+    groups_on_loaded(group->groups);
 }
 
 static void group_subscribe(struct group *group)
@@ -412,14 +414,9 @@ void group_checkpoint_consider(struct group *group, uint64_t now_ms, bool now)
 
 /* --- the end, and time ------------------------------------------------------------------------ */
 
-static bool is_loading(const struct group *group)
-{
-    return group->load.op.task.run != NULL;
-}
-
 void group_stop_continue(struct group *group)
 {
-    if (group->phase != GROUP_STOPPING || group->subscribed || is_loading(group) ||
+    if (group->phase != GROUP_STOPPING || group->subscribed || group_is_loading(group) ||
         group->checkpoint_writing || !group_park_is_idle(group))
         return;
     if (!group->stop_checkpointed) {
@@ -456,20 +453,31 @@ void group_stop(struct group *group, enum stream_drop drop,
     group_stop_continue(group);
 }
 
+/* Rates, over the time since they were measured last. */
+static void group_measure(struct group *group, uint64_t now_ms)
+{
+    uint64_t passed_ms = now_ms - group->rate_since_ms;
+    if (passed_ms < 1000)
+        return;
+    group->per_second = (group->total - group->total_at_tick) * 1000 / passed_ms;
+    group->total_at_tick = group->total;
+    group->rate_since_ms = now_ms;
+    for (struct list *at = group->members.next; at != &group->members; at = at->next) {
+        struct member *member = list_entry(at, struct member, node);
+        member->per_second = (member->total - member->total_at_tick) * 1000 / passed_ms;
+        member->total_at_tick = member->total;
+    }
+}
+
 void group_tick(struct group *group, uint64_t now_ms)
 {
-    if (group->phase == GROUP_LOADING && !is_loading(group))
+    if (group->phase == GROUP_LOADING && !group_is_loading(group))
         group_start(group);
     if (group->phase != GROUP_RUNNING)
         return;
     if (!group->subscribed && group->subscription.outcome != STREAM_DELETED)
         group_subscribe(group); /* it could not be read for a while */
-    if (now_ms - group->rate_since_ms >= 1000) {
-        group->per_second =
-            (group->total - group->total_at_tick) * 1000 / (now_ms - group->rate_since_ms);
-        group->total_at_tick = group->total;
-        group->rate_since_ms = now_ms;
-    }
+    group_measure(group, now_ms);
     group_expire(group, now_ms);
     group_park_tick(group);
     group_replay_continue(group);

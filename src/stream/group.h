@@ -68,6 +68,8 @@ struct stream_consumer_info {
     kvs_slice user;
     kvs_slice name;
     uint64_t total;
+    uint64_t per_second;
+    uint64_t since_measured; /* given since per_second was measured */
     int32_t available_slots;
     int32_t in_flight;
 };
@@ -78,9 +80,10 @@ struct stream_group_info {
     struct stream_group_settings settings;
     const char *status;      /* "Live", "Behind", "NotReady", "ReplayingParkedMessages" */
     int64_t last_checkpoint; /* number; -1: none */
-    int64_t last_known;      /* number of the stream's last event that it has seen; -1 */
+    int64_t last_known;      /* number of the stream's last event, as far as it is known; -1 */
     uint64_t total;          /* given out since the open */
     uint64_t per_second;     /* over the last second or so */
+    uint64_t since_measured; /* given out since then */
     uint32_t read_buffer;
     uint32_t retry_buffer;
     uint32_t in_flight;
@@ -99,7 +102,7 @@ struct stream_group_call {
     kvs_slice group;
     struct stream_group_settings settings; /* create, update */
     int64_t stop_at;
-    const struct stream_user *user; /* an operator, for all but info */
+    const struct stream_user *user; /* an operator; for info anybody who has logged in */
 
     /* the result; it lives until stream_group_call_release */
     enum stream_group_outcome outcome;

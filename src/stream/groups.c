@@ -295,6 +295,20 @@ static void call_begin(struct groups *groups)
         call_replay(groups);
 }
 
+static void call_inform(struct groups *groups)
+{
+    struct stream_group_call *call = groups->first_call;
+    groups->info_waits = groups_info_must_wait(groups, call);
+    if (!groups->info_waits)
+        call_complete(groups, groups_info(groups, call));
+}
+
+void groups_on_loaded(struct groups *groups)
+{
+    if (groups->info_waits)
+        call_inform(groups);
+}
+
 static void call_run(struct groups *groups)
 {
     struct stream_group_call *call = groups->first_call;
@@ -302,12 +316,14 @@ static void call_run(struct groups *groups)
     call->reason[0] = '\0';
     call->infos = NULL;
     call->infos_count = 0;
-    if (call->action == STREAM_GROUP_INFO) {
-        call_complete(groups, groups_info(groups, call));
+    bool informs = call->action == STREAM_GROUP_INFO;
+    bool may = informs ? stream_user_is_somebody(call->user) : stream_user_is_operator(call->user);
+    if (!may && !groups->streams->insecure) {
+        call_fail(groups, STREAM_GROUP_ACCESS_DENIED, "Access Denied");
         return;
     }
-    if (!groups->streams->insecure && !stream_user_is_operator(call->user)) {
-        call_fail(groups, STREAM_GROUP_ACCESS_DENIED, "Access Denied");
+    if (informs) {
+        call_inform(groups);
         return;
     }
     const char *problem = call_problem(call);

@@ -60,6 +60,8 @@ struct member {
     struct list sent; /* messages, in the order in which they were sent */
     int32_t sent_count;
     uint64_t total;
+    uint64_t total_at_tick;
+    uint64_t per_second;
     enum member_state state;
     bool leaves; /* asked to while it was connecting */
     enum stream_drop drop;
@@ -152,6 +154,7 @@ struct groups {
 
     /* calls: one after the other */
     struct stream_group_call *first_call, *last_call; /* the first is under way */
+    bool info_waits;                                  /* it asks of groups that are loading */
     struct group *call_group;
     int64_t call_start_at;
     struct stream_read call_read;
@@ -177,6 +180,8 @@ void groups_free(struct groups *groups);
 /* A group needs ticks from now on. */
 void groups_tick_begin(struct groups *groups);
 struct group *groups_find(struct groups *groups, kvs_slice stream, kvs_slice name);
+/* A group has loaded, or could not. */
+void groups_on_loaded(struct groups *groups);
 
 /* --- groups_config.c -------------------------------------------------------------------------- */
 
@@ -197,6 +202,8 @@ const char *group_settings_problem(const struct stream_group_settings *settings)
 
 /* --- groups_info.c ---------------------------------------------------------------------------- */
 
+/* Does it ask of groups that do not know yet where they are? */
+bool groups_info_must_wait(struct groups *groups, const struct stream_group_call *call);
 int groups_info(struct groups *groups, struct stream_group_call *call);
 
 /* --- group.c ---------------------------------------------------------------------------------- */
@@ -205,6 +212,11 @@ int group_new(struct groups *groups, kvs_slice stream, kvs_slice name, struct gr
 void group_free(struct group *group);
 /* From the checkpoint on. */
 void group_start(struct group *group);
+/* It reads its checkpoint, or what is parked. */
+static inline bool group_is_loading(const struct group *group)
+{
+    return group->load.op.task.run != NULL;
+}
 /* Drops the members, writes a checkpoint, forgets what is under way, then calls stopped. */
 void group_stop(struct group *group, enum stream_drop drop,
                 void (*stopped)(struct group *group, void *arg), void *arg);

@@ -28,6 +28,8 @@ static int consumers_info(struct group *group, struct arena *arena, struct strea
         if (error == 0)
             error = copy(arena, member->name, &consumer->name);
         consumer->total = member->total;
+        consumer->per_second = member->per_second;
+        consumer->since_measured = member->total - member->total_at_tick;
         consumer->in_flight = member->sent_count;
         consumer->available_slots = member->slots - member->sent_count;
         info->in_flight += (uint32_t)member->sent_count;
@@ -44,15 +46,28 @@ static const char *status_of(const struct group *group)
     return group->subscription.watching ? "Live" : "Behind";
 }
 
+/* The group has seen less than there is while its buffer is full. */
+static int64_t last_known_of(const struct group *group)
+{
+    struct stream_read read = {.kind = STREAM_READ_INFO, .stream = group->stream};
+    bool known = streams_read_answer(group->streams, &read) && read.op.error == 0 &&
+                 read.last_number != STREAM_NUMBER_DELETED;
+    int64_t last =
+        known && read.last_number > group->last_known ? read.last_number : group->last_known;
+    stream_read_release(&read);
+    return last;
+}
+
 static int group_info(struct group *group, struct arena *arena, struct stream_group_info *info)
 {
     *info = (struct stream_group_info){
         .settings = group->settings,
         .status = status_of(group),
         .last_checkpoint = group->checkpoint,
-        .last_known = group->last_known,
+        .last_known = last_known_of(group),
         .total = group->total,
         .per_second = group->per_second,
+        .since_measured = group->total - group->total_at_tick,
         .read_buffer = group->fresh_count,
         .retry_buffer = group->retry_count,
         .parked = group->parked_last - group->parked_first + 1,
@@ -70,6 +85,16 @@ static bool is_wanted(const struct group *group, const struct stream_group_call 
 {
     return (call->stream.size == 0 || slice_equal(call->stream, group->stream)) &&
            (call->group.size == 0 || slice_equal(call->group, group->name));
+}
+
+bool groups_info_must_wait(struct groups *groups, const struct stream_group_call *call)
+{
+    for (struct list *at = groups->all.next; at != &groups->all; at = at->next) {
+        const struct group *group = list_entry(at, struct group, node);
+        if (is_wanted(group, call) && group_is_loading(group))
+            return true;
+    }
+    return false;
 }
 
 int groups_info(struct groups *groups, struct stream_group_call *call)

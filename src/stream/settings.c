@@ -303,6 +303,11 @@ bool stream_user_is_admin(const struct stream_user *user)
            user_has_role(user, slice_of_string("$admins"));
 }
 
+bool stream_user_is_somebody(const struct stream_user *user)
+{
+    return user == NULL || user->login.size > 0;
+}
+
 bool stream_user_is_operator(const struct stream_user *user)
 {
     return stream_user_is_admin(user) || name_is(user->login, "ops") ||

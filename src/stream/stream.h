@@ -241,6 +241,7 @@ enum stream_right {
 };
 
 /* Is one of the user's groups $admins or $ops, or is it the user admin or ops? NULL: true. */
+bool stream_user_is_somebody(const struct stream_user *user); /* who has logged in */
 bool stream_user_is_operator(const struct stream_user *user);
 bool stream_user_is_admin(const struct stream_user *user);
 

@@ -128,7 +128,18 @@ def test_groups(directory):
         got, = streams.lines("subscribe", "s", "g", "--limit", "1")
         assert got["number"] == number, got
     assert streams.ok("groups", "replay", "s", "g") == b""
+    told, = streams.lines("groups", "list")
+    assert told == {"stream": "s", "group": "g", "status": told["status"], "lastKnown": 5,
+                    "lastCheckpoint": 4, "inFlight": 0, "members": 0, "total": 0,
+                    "perSecond": 0}, told
+    assert [told["group"] for told in streams.lines("groups", "list", "s")] == ["g"]
+    assert streams.lines("groups", "list", "other") == []
+    told, = streams.lines("groups", "info", "s", "g")
+    assert (told["parked"], told["outstanding"], told["connections"]) == (0, 0, []), told
+    assert told["settings"]["startFrom"] == 0 and told["settings"]["retries"] == 10, told
+    assert "no such group" in streams.fails("groups", "info", "s", "other")
     assert streams.ok("groups", "delete", "s", "g") == b""
+    assert streams.lines("groups", "list") == []
     assert "no such group" in streams.fails("subscribe", "s", "g")
     assert "no such group" in streams.fails("groups", "delete", "s", "g")
 
@@ -173,6 +184,8 @@ def test_lines_that_make_no_sense(directory):
     for arguments in (["append"], ["reed", "s"], ["read", "s", "--from", "x"],
                       ["append", "s", "--expect", "x"], ["append", "s", "--data", "1"],
                       ["append", "s", "--type", "t", "--data", "x"], ["groups", "make", "s", "g"],
+                      ["groups", "info", "s"], ["groups", "create", "s"],
+                      ["groups", "list", "s", "g"], ["groups"],
                       ["users", "create"], ["read", "s", "--type-prefix", "t"],
                       ["read", "s", "--from", "end"], []):
         said = streams.fails(*arguments, status=2)

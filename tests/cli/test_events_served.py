@@ -114,6 +114,40 @@ def test_parked_events_are_replayed_by_operators(directory):
         assert server.stop() == 0
 
 
+def test_groups_are_told_to_users(directory):
+    with EventServer(directory) as server:
+        server.good("append", "s", "--type", "t")
+        server.good("groups", "create", "s", "g", "--from", "start", "--retries", "3")
+        server.good("users", "create", "joe", "--file", "-", stdin=b"secret\n")
+        member = start(server, "subscribe", "s", "g")
+        assert member.stdout.readline()
+        for where in ({}, {"discover": True}, {"user": "joe:secret"}):
+            assert server.good("groups", "list", "other", **where) == b""
+            told, = server.good("groups", "list", **where).splitlines()
+            assert json.loads(told)["members"] == 1, told
+            told = json.loads(server.good("groups", "info", "s", "g", **where))
+            assert told["status"] == "Live" and told["lastKnown"] == 0, told
+            assert told["settings"]["retries"] == 3, told
+            connection, = told["connections"]
+            assert connection["login"] == "admin" and connection["name"] == "kvs-client", told
+            assert connection["from"].startswith("127.0.0.1:"), told
+        said = server.fails("groups", "info", "s", "other")
+        assert "no such group" in said, said
+        assert "needs a login" in server.fails("groups", "list", user=None)
+        # What is asked for by HTTP is asked for where HTTP is served.
+        done = run(CLIENT, "events", "groups", "list", "--url",
+                   f"esdb://admin:changeit@127.0.0.1:{server.tcp}?httpPort=1")
+        said = one_line(done.err)
+        assert done.status == 1 and "127.0.0.1:1" in said and "httpPort" in said, said
+        done = run(CLIENT, "events", "groups", "list", "--url",
+                   f"esdb://admin:changeit@127.0.0.1:{server.tcp}?httpPort={server.tcp}")
+        assert done.status == 1 and "httpPort" in one_line(done.err), done
+        member.terminate()
+        member.wait()
+        member.stdout.close()
+        assert server.stop() == 0
+
+
 def start(server, *arguments):
     process = subprocess.Popen([CLIENT, "events", *arguments, "--url", server.url()],
                                stdout=subprocess.PIPE, env=environment())

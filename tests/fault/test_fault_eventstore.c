@@ -147,14 +147,18 @@ static void it_serves_on_without_memory(void **state)
 }
 
 /* What is answered later over HTTP: with a login, and a group that is there. */
-static void it_replays_without_memory(void **state)
+static void it_answers_http_without_memory(void **state)
 {
     (void)state;
-    static const char replay[] = "POST /subscriptions/s/g/replayParked HTTP/1.1\r\n"
-                                 "Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n\r\n"
-                                 "GET /gossip HTTP/1.1\r\n\r\n";
+    static const char asked[] = "POST /subscriptions/s/g/replayParked HTTP/1.1\r\n"
+                                "Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n\r\n"
+                                "GET /subscriptions HTTP/1.1\r\n"
+                                "Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n\r\n"
+                                "GET /subscriptions/s/g/info HTTP/1.1\r\n"
+                                "Authorization: Basic YWRtaW46Y2hhbmdlaXQ=\r\n\r\n"
+                                "GET /gossip HTTP/1.1\r\n\r\n";
     struct buf requests = BUF_INIT;
-    assert_int_equal(buf_append(&requests, replay, sizeof replay - 1), 0);
+    assert_int_equal(buf_append(&requests, asked, sizeof asked - 1), 0);
     const struct kvs_server_options options = {.eventstore = "127.0.0.1:0", .http = "127.0.0.1:0"};
     kvs_server *server = server_start(&options);
     struct es_peer peer = {.next_id = 1};
@@ -183,7 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_start_succeeds_or_is_undone),
         cmocka_unit_test(it_serves_on_without_memory),
-        cmocka_unit_test(it_replays_without_memory),
+        cmocka_unit_test(it_answers_http_without_memory),
     };
     return cmocka_run_group_tests_name("fault-eventstore", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
  * command of the frame (0: the right one), the body.
  */
 #include "client/eventstore/gossip.h"
+#include "client/eventstore/groups.h"
 #include "client/eventstore/http.h"
 #include "client/eventstore/reply.h"
 #include "client/eventstore/request.h"
@@ -95,6 +96,22 @@ static void take_gossip(kvs_slice json)
         gossip_choose(&gossip, (enum kvs_node_preference)i, NULL, &rand);
 }
 
+static void take_groups(kvs_slice json)
+{
+    struct arena arena = {0};
+    kvs_group_list *list;
+    kvs_group_info *info;
+    if (groups_parse_list(json, &arena, &list) == 0) {
+        for (size_t i = 0; i < list->count; i++)
+            touch(list->groups[i].stream);
+    }
+    if (groups_parse_info(json, &arena, &info) == 0) {
+        for (size_t i = 0; i < info->summary.connections_count; i++)
+            touch(slice_of_string(info->connections[i].name));
+    }
+    arena_deinit(&arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
@@ -103,6 +120,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned kind = data[0] & 31;
     if (kind >= EVENTS_APPEND && kind <= EVENTS_PING)
         take_reply((enum events_kind)kind, data[0] >> 5, data[1], body);
+    else if (kind == 28)
+        take_groups(body);
     else if (kind == 29)
         take_pushes(body);
     else if (kind == 30)

@@ -92,27 +92,151 @@ static int take_settings(const struct client *client, kvs_group_settings *ret_se
     return 0;
 }
 
-int command_events_groups(void *context)
+/* A name that is no UTF-8 cannot stand in JSON as it is. */
+static json_t *json_name(kvs_slice name)
 {
-    struct client *client = context;
-    kvs_slice action = client->operands[0];
-    kvs_slice stream = client->operands[1], group = client->operands[2];
+    json_t *text = json_stringn((const char *)name.data, name.size);
+    return text != NULL ? text : json_string("?");
+}
+
+static json_t *json_number_or_null(int64_t number)
+{
+    return number < 0 ? json_null() : json_integer(number);
+}
+
+/* NULL: no memory. */
+static json_t *group_summary_json(const kvs_group_summary *group)
+{
+    return json_pack("{s:o, s:o, s:s, s:o, s:o, s:i, s:i, s:I, s:I}", "stream",
+                     json_name(group->stream), "group", json_name(group->group), "status",
+                     group->status, "lastKnown", json_number_or_null(group->last_known),
+                     "lastCheckpoint", json_number_or_null(group->last_checkpoint), "inFlight",
+                     (int)group->in_flight, "members", (int)group->connections_count, "total",
+                     (json_int_t)group->total, "perSecond", (json_int_t)group->per_second);
+}
+
+static json_t *group_settings_json(const kvs_group_settings *settings)
+{
+    return json_pack(
+        "{s:b, s:I, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b}", "resolveLinks",
+        (int)settings->resolve_links, "startFrom", (json_int_t)settings->start_from, "strategy",
+        settings->strategy, "messageTimeoutMs", (int)settings->message_timeout_ms, "retries",
+        (int)settings->retries_max, "members", (int)settings->subscribers_max, "liveBuffer",
+        (int)settings->live_buffer_count, "historyBuffer", (int)settings->history_buffer_count,
+        "readBatch", (int)settings->read_batch_count, "checkpointAfterMs",
+        (int)settings->checkpoint_after_ms, "checkpointMin", (int)settings->checkpoint_count_min,
+        "checkpointMax", (int)settings->checkpoint_count_max, "extraStatistics",
+        (int)settings->extra_statistics);
+}
+
+static json_t *group_connection_json(const kvs_group_connection *connection)
+{
+    return json_pack("{s:s, s:s, s:s, s:i, s:i, s:I, s:I}", "from", connection->from, "login",
+                     connection->login, "name", connection->name, "inFlight",
+                     (int)connection->in_flight, "availableSlots", (int)connection->available_slots,
+                     "total", (json_int_t)connection->total, "perSecond",
+                     (json_int_t)connection->per_second);
+}
+
+static json_t *group_info_json(const kvs_group_info *info)
+{
+    json_t *connections = json_array();
+    for (size_t i = 0; i < info->summary.connections_count; i++)
+        json_array_append_new(connections, group_connection_json(&info->connections[i]));
+    json_t *object = group_summary_json(&info->summary);
+    json_t *more = json_pack("{s:I, s:i, s:i, s:i, s:o, s:o}", "parked", (json_int_t)info->parked,
+                             "outstanding", (int)info->outstanding, "toRetry",
+                             (int)info->retry_buffer, "toGive", (int)info->read_buffer, "settings",
+                             group_settings_json(&info->settings), "connections", connections);
+    if (more == NULL || json_object_update(object, more) != 0) {
+        json_decref(object);
+        object = NULL;
+    }
+    json_decref(more);
+    return object;
+}
+
+static int print_json(const struct client *client, json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    if (text == NULL)
+        return client_fail(client, "out of memory");
+    printf("%s\n", text);
+    free(text);
+    return 0;
+}
+
+static int list_groups(struct client *client, kvs_slice stream)
+{
+    void *pointer = NULL;
+    int status = events_connect(client);
+    if (status != 0)
+        return status;
+    kvs_future *future = kvs_events_list_groups(client->events, stream, NULL);
+    status = events_wait(client, future);
+    if (status == 0 && kvs_future_get_pointer(future, &pointer) == 0) {
+        const kvs_group_list *list = pointer;
+        for (size_t i = 0; i < list->count && status == 0; i++)
+            status = print_json(client, group_summary_json(&list->groups[i]));
+    }
+    kvs_future_free(future);
+    return status;
+}
+
+static int tell_group(struct client *client, kvs_slice stream, kvs_slice group)
+{
+    void *pointer = NULL;
+    int status = events_connect(client);
+    if (status != 0)
+        return status;
+    kvs_future *future = kvs_events_get_group(client->events, stream, group, NULL);
+    status = events_wait(client, future);
+    if (status == 0 && kvs_future_get_pointer(future, &pointer) == 0)
+        status = print_json(client, group_info_json(pointer));
+    kvs_future_free(future);
+    return status;
+}
+
+static int change_group(struct client *client, kvs_slice action, kvs_slice stream, kvs_slice group)
+{
     kvs_group_settings settings;
-    bool creates = is_word(action, "create"), updates = is_word(action, "update");
-    bool deletes = is_word(action, "delete"), replays = is_word(action, "replay");
-    if (!creates && !updates && !deletes && !replays)
-        return client_misuse(client, "groups takes create, update, delete or replay");
     int status = take_settings(client, &settings);
     if (status == 0)
         status = events_connect(client);
     if (status != 0)
         return status;
     kvs_events *events = client->events;
-    kvs_future *future = creates   ? kvs_events_create_group(events, stream, group, &settings, NULL)
-                         : updates ? kvs_events_update_group(events, stream, group, &settings, NULL)
-                         : deletes ? kvs_events_delete_group(events, stream, group, NULL)
-                                   : kvs_events_replay_parked(events, stream, group, NULL);
+    kvs_future *future =
+        is_word(action, "create") ? kvs_events_create_group(events, stream, group, &settings, NULL)
+        : is_word(action, "update")
+            ? kvs_events_update_group(events, stream, group, &settings, NULL)
+        : is_word(action, "delete") ? kvs_events_delete_group(events, stream, group, NULL)
+                                    : kvs_events_replay_parked(events, stream, group, NULL);
     return events_wait_and_free(client, future);
+}
+
+int command_events_groups(void *context)
+{
+    static const char *const actions[] = {"info", "create", "update", "delete", "replay"};
+    struct client *client = context;
+    kvs_slice action = client->operands[0];
+    size_t count = client->operands_count;
+    if (is_word(action, "list")) {
+        if (count > 2)
+            return client_misuse(client, "groups list takes one STREAM at most");
+        return list_groups(client, count > 1 ? client->operands[1] : (kvs_slice){0});
+    }
+    for (size_t i = 0; i < sizeof actions / sizeof actions[0]; i++) {
+        if (!is_word(action, actions[i]))
+            continue;
+        if (count < 3)
+            return client_misuse(client, "which? groups %s STREAM GROUP", actions[i]);
+        kvs_slice stream = client->operands[1], group = client->operands[2];
+        return i == 0 ? tell_group(client, stream, group)
+                      : change_group(client, action, stream, group);
+    }
+    return client_misuse(client, "groups takes list, info, create, update, delete or replay");
 }
 
 /* --- users -------------------------------------------------------------------------------------
@@ -178,13 +302,7 @@ static int print_user(const struct client *client, const kvs_user *user)
     json_t *object =
         json_pack("{s:s, s:s, s:o, s:b}", "login", user->login, "fullName", user->full_name,
                   "groups", groups, "disabled", (int)user->is_disabled);
-    char *text = json_dumps(object, JSON_COMPACT);
-    json_decref(object);
-    if (text == NULL)
-        return client_fail(client, "out of memory");
-    printf("%s\n", text);
-    free(text);
-    return 0;
+    return print_json(client, object);
 }
 
 static int list_users(struct client *client, const char *login)

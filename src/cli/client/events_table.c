@@ -162,14 +162,22 @@ static const struct arguments_command commands[] = {
      .options = metadata_options,
      .run = command_events_metadata},
     {.name = "groups",
-     .operands = "create|update|delete|replay STREAM GROUP",
-     .operands_min = 3,
+     .operands = "list [STREAM] | info|create|update|delete|replay STREAM GROUP",
+     .operands_min = 1,
      .operands_max = 3,
      .summary = "manage persistent subscription groups",
-     .description = "create and update set all settings; update keeps the group's place in the "
-                    "stream. replay gives parked events again, by HTTP (port 2113, or "
-                    "the URL's httpPort). Print nothing.",
+     .description =
+         "list prints a JSON object per group, of all streams or one: status, lastKnown (the "
+         "stream's last event), lastCheckpoint (all up to here is done), inFlight, members, total "
+         "and perSecond (events given). info prints one group in full: also parked, what waits to "
+         "be given, its settings and its connections. create and update set all settings; update "
+         "keeps the group's place in the stream. replay gives parked events again. These three "
+         "print nothing, nor does delete.\n"
+         "A server is asked for list, info and replay by HTTP (port 2113, or the URL's httpPort), "
+         "for want of a command in the TCP protocol.",
      .examples = "  kvs-client events groups create order-7 mailers --from start\n"
+                 "  kvs-client events groups list\n"
+                 "  kvs-client events groups info order-7 mailers\n"
                  "  kvs-client events groups replay order-7 mailers",
      .options = groups_options,
      .run = command_events_groups},

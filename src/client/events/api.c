@@ -37,6 +37,12 @@ static void set_results(kvs_future *future, struct events_call *call)
     case EVENTS_GET_USERS:
         future_set_pointer(future, call->users);
         break;
+    case EVENTS_LIST_GROUPS:
+        future_set_pointer(future, call->groups);
+        break;
+    case EVENTS_GET_GROUP:
+        future_set_pointer(future, call->group);
+        break;
     case EVENTS_SCAVENGE:
         future_set_value(future, slice_of_string(call->text));
         break;
@@ -269,6 +275,18 @@ kvs_future *kvs_events_replay_parked(kvs_events *events, kvs_slice stream, kvs_s
                                      const kvs_call_options *call)
 {
     return start_group_call(events, EVENTS_REPLAY_PARKED, stream, group, NULL, call);
+}
+
+kvs_future *kvs_events_list_groups(kvs_events *events, kvs_slice stream,
+                                   const kvs_call_options *call)
+{
+    return start_group_call(events, EVENTS_LIST_GROUPS, stream, (kvs_slice){0}, NULL, call);
+}
+
+kvs_future *kvs_events_get_group(kvs_events *events, kvs_slice stream, kvs_slice group,
+                                 const kvs_call_options *call)
+{
+    return start_group_call(events, EVENTS_GET_GROUP, stream, group, NULL, call);
 }
 
 kvs_future *kvs_events_scavenge(kvs_events *events, const kvs_call_options *call)

@@ -172,7 +172,9 @@ int check_request(const struct events_request *request, char why[CHECK_WHY_SIZE]
         request->kind == EVENTS_APPEND || request->kind == EVENTS_DELETE ||
         request->kind == EVENTS_TRANSACTION_START || request->kind == EVENTS_READ_EVENT ||
         request->kind == EVENTS_READ_STREAM ||
-        (request->kind >= EVENTS_CREATE_GROUP && request->kind <= EVENTS_REPLAY_PARKED);
+        (request->kind >= EVENTS_CREATE_GROUP && request->kind <= EVENTS_REPLAY_PARKED) ||
+        request->kind == EVENTS_GET_GROUP ||
+        (request->kind == EVENTS_LIST_GROUPS && request->stream.size > 0);
     if (has_stream)
         error = check_stream(request->stream, why);
     if (error != 0)
@@ -196,6 +198,7 @@ int check_request(const struct events_request *request, char why[CHECK_WHY_SIZE]
     case EVENTS_UPDATE_GROUP:
     case EVENTS_DELETE_GROUP:
     case EVENTS_REPLAY_PARKED:
+    case EVENTS_GET_GROUP:
         return check_group(request, why);
     default:
         return 0;

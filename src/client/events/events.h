@@ -34,6 +34,8 @@ enum events_kind {
     EVENTS_GET_USERS,
     EVENTS_SCAVENGE, /* gives text */
     EVENTS_PING,
+    EVENTS_LIST_GROUPS, /* stream, or none; gives groups */
+    EVENTS_GET_GROUP,   /* stream, group; gives group */
 };
 
 /* All borrowed for the call of `start`. */
@@ -68,7 +70,9 @@ struct events_call {
     struct batch batch;
     kvs_event_page page; /* but `events` and `count`, which are the batch's */
     char text[64];
-    kvs_user_list *users; /* one piece of memory */
+    kvs_user_list *users;   /* one piece of memory */
+    kvs_group_list *groups; /* these two are in the batch's arena */
+    kvs_group_info *group;
 };
 
 struct events_methods {

@@ -297,6 +297,17 @@ static void start_read(struct local_call *call, const struct events_request *req
 /* --- groups ------------------------------------------------------------------------------------
  */
 
+/* What an info call asked for. */
+static int take_infos(struct local_call *call)
+{
+    struct events_call *base = &call->base;
+    if (base->kind == EVENTS_LIST_GROUPS)
+        return local_group_list(&base->batch.arena, &call->group, &base->groups);
+    if (base->kind == EVENTS_GET_GROUP)
+        return local_group_info(&base->batch.arena, &call->group.infos[0], &base->group);
+    return 0;
+}
+
 static void call_on_group(struct task *task)
 {
     struct local_call *call = CONTAINER_OF(task, struct local_call, group.op.task);
@@ -308,6 +319,8 @@ static void call_on_group(struct task *task)
         [STREAM_GROUP_ACCESS_DENIED] = KVS_ERR_ACCESS_DENIED,
     };
     int error = call->group.op.error != 0 ? call->group.op.error : errors[call->group.outcome];
+    if (error == 0)
+        error = take_infos(call);
     const char *message = error == KVS_ERR_NOT_FOUND          ? "no such group"
                           : error == KVS_ERR_ALREADY_EXISTS   ? "the group exists"
                           : error == KVS_ERR_INVALID_ARGUMENT ? call->group.reason
@@ -341,10 +354,9 @@ static bool take_settings(const kvs_group_settings *from,
 static void start_group(struct local_call *call, const struct events_request *request)
 {
     static const enum stream_group_action actions[] = {
-        [EVENTS_CREATE_GROUP] = STREAM_GROUP_CREATE,
-        [EVENTS_UPDATE_GROUP] = STREAM_GROUP_UPDATE,
-        [EVENTS_DELETE_GROUP] = STREAM_GROUP_DELETE,
-        [EVENTS_REPLAY_PARKED] = STREAM_GROUP_REPLAY,
+        [EVENTS_CREATE_GROUP] = STREAM_GROUP_CREATE, [EVENTS_UPDATE_GROUP] = STREAM_GROUP_UPDATE,
+        [EVENTS_DELETE_GROUP] = STREAM_GROUP_DELETE, [EVENTS_REPLAY_PARKED] = STREAM_GROUP_REPLAY,
+        [EVENTS_LIST_GROUPS] = STREAM_GROUP_INFO,    [EVENTS_GET_GROUP] = STREAM_GROUP_INFO,
     };
     call->group = (struct stream_group_call){
         .op = {.task.run = call_on_group, .loop = call->local->base.loop},
@@ -511,6 +523,8 @@ static void local_start(kvs_events *events, struct events_call *base,
     case EVENTS_UPDATE_GROUP:
     case EVENTS_DELETE_GROUP:
     case EVENTS_REPLAY_PARKED:
+    case EVENTS_LIST_GROUPS:
+    case EVENTS_GET_GROUP:
         start_group(call, request);
         break;
     case EVENTS_CHANGE_USER:

@@ -4,6 +4,7 @@
 
 #include "base/list.h"
 #include "client/events/local.h"
+#include "stream/group.h"
 #include "stream/stream.h"
 
 #include <stdatomic.h>
@@ -42,6 +43,12 @@ int local_error_of(enum stream_outcome outcome);
 /* Adds an event of the streams to a batch; see batch_add. */
 int local_add_event(struct batch *batch, const struct stream_event *event, int32_t retry_count,
                     bool deep);
+
+/* Infos as users of the client see them, in the arena. 0 or NO_MEMORY. */
+int local_group_list(struct arena *arena, const struct stream_group_call *from,
+                     kvs_group_list **ret_list);
+int local_group_info(struct arena *arena, const struct stream_group_info *from,
+                     kvs_group_info **ret_info);
 
 int local_subscribe(kvs_events *events, const struct kvs_subscribe_options *options,
                     const struct kvs_subscription_handlers *handlers, void *arg,

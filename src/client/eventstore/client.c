@@ -3,11 +3,13 @@
 
 #include "base/mem.h"
 #include "client/eventstore/catch_up.h"
+#include "client/eventstore/groups.h"
 #include "client/eventstore/member.h"
 #include "net/tls.h"
 
 #include <stdio.h>
 
+#define ASK_WHY_SIZE 600u
 #define HTTP_PATH_SIZE (2u * 3 * KVS_STREAM_NAME_SIZE_MAX + 64)
 
 struct es_client {
@@ -21,7 +23,7 @@ struct es_client {
     void *on_connection_arg;
     uint16_t http_port;
     uint32_t timeout_ms;
-    struct list replays;
+    struct list asks; /* what goes by HTTP */
     bool closing;
     bool connection_closed;
 
@@ -31,7 +33,7 @@ struct es_client {
     void *opened_arg;
     void (*closed)(void *arg);
     void *closed_arg;
-    struct task replays_task; /* the end of those under way, when it closes */
+    struct task close_task;
 };
 
 static struct es_client *client_of(kvs_events *events)
@@ -87,7 +89,7 @@ static void client_free(struct es_client *client)
 
 static void client_finish_closing(struct es_client *client)
 {
-    if (!client->connection_closed || !list_empty(&client->replays))
+    if (!client->connection_closed || !list_empty(&client->asks))
         return;
     void (*closed)(void *) = client->closed;
     void *arg = client->closed_arg;
@@ -105,7 +107,7 @@ static void client_on_connection_closed(struct es_connection *connection)
 /* --- what goes by HTTP -------------------------------------------------------------------------
  */
 
-struct replay {
+struct ask {
     struct list node;
     struct es_client *client;
     struct es_call *call;
@@ -121,42 +123,90 @@ struct replay {
 /* The call that is the payload of a future, with what HTTP needs. */
 struct client_call {
     struct es_call es;
-    struct replay *replay;
+    struct ask *ask;
 };
 
-static void replay_end(struct replay *replay, int error, const char *why)
+static void ask_end(struct ask *ask, int error, const char *why)
 {
-    struct es_client *client = replay->client;
-    struct es_call *call = replay->call;
-    ((struct client_call *)call)->replay = NULL;
-    list_remove(&replay->node);
-    mem_free(replay->credentials);
-    http_call_deinit(&replay->http);
-    mem_free(replay);
+    struct es_client *client = ask->client;
+    struct es_call *call = ask->call;
+    ((struct client_call *)call)->ask = NULL;
+    list_remove(&ask->node);
+    mem_free(ask->credentials);
+    http_call_deinit(&ask->http);
+    mem_free(ask);
     events_call_fail(&call->base, error, "%s", why);
     if (client->closing)
         client_finish_closing(client);
 }
 
-static void replay_on_answer(struct http_call *http)
+/* There is no answer. */
+static int ask_failure(const struct ask *ask, char why[ASK_WHY_SIZE])
 {
-    struct replay *replay = http->arg;
-    char why[sizeof http->why + 64];
+    const struct http_call *http = &ask->http;
     int error = http->error;
-    snprintf(why, sizeof why, "%s", http->why);
-    if (error == 0 && http->status / 100 != 2) {
-        error = http->status == 401   ? KVS_ERR_ACCESS_DENIED
-                : http->status == 404 ? KVS_ERR_NOT_FOUND
-                                      : KVS_ERR_IO;
-        snprintf(why, sizeof why, "%s%s answered with HTTP status %d",
-                 http->status == 404   ? "no such group: "
-                 : http->status == 401 ? "the user may not do this: "
-                                       : "",
-                 http->link.name, http->status);
-    } else if (error == KVS_ERR_TIMEOUT || error == KVS_ERR_CONNECTION_LOST) {
-        error = KVS_ERR_OUTCOME_UNKNOWN;
+    bool is_write = events_kind_is_write(ask->call->base.kind);
+    if (error == KVS_ERR_CONNECT || error == KVS_ERR_PROTOCOL)
+        snprintf(why, ASK_WHY_SIZE,
+                 "%s; this goes by HTTP: is it served (kvs-server --http), and at this port "
+                 "(httpPort in the URL)?",
+                 http->why);
+    else
+        snprintf(why, ASK_WHY_SIZE, "%s", http->why);
+    bool is_unknown = error == KVS_ERR_TIMEOUT || error == KVS_ERR_CONNECTION_LOST;
+    return is_unknown && is_write ? KVS_ERR_OUTCOME_UNKNOWN : error;
+}
+
+static int ask_refusal(const struct ask *ask, char why[ASK_WHY_SIZE])
+{
+    const struct http_call *http = &ask->http;
+    const char *what = "";
+    int error = KVS_ERR_IO;
+    if (http->status == 401) {
+        error = KVS_ERR_ACCESS_DENIED;
+        what = http->login == NULL ? "this needs a login: " : "the user may not do this: ";
+    } else if (http->status == 404) {
+        error = KVS_ERR_NOT_FOUND;
+        what = ask->call->base.kind == EVENTS_LIST_GROUPS ? "it does not list groups: "
+                                                          : "no such group: ";
     }
-    replay_end(replay, error, why);
+    snprintf(why, ASK_WHY_SIZE, "%s%s answered with HTTP status %d", what, http->link.name,
+             http->status);
+    return error;
+}
+
+/* What it told of groups. */
+static int ask_result(struct ask *ask, char why[ASK_WHY_SIZE])
+{
+    struct events_call *call = &ask->call->base;
+    struct arena *arena = &call->batch.arena;
+    int error = 0;
+    if (call->kind == EVENTS_LIST_GROUPS)
+        error = groups_parse_list(ask->http.body, arena, &call->groups);
+    else if (call->kind == EVENTS_GET_GROUP)
+        error = groups_parse_info(ask->http.body, arena, &call->group);
+    if (error == KVS_ERR_PROTOCOL)
+        snprintf(why, ASK_WHY_SIZE, "%s: what it answered tells nothing of groups",
+                 ask->http.link.name);
+    return error;
+}
+
+static void ask_on_answer(struct http_call *http)
+{
+    struct ask *ask = http->arg;
+    char why[ASK_WHY_SIZE] = "";
+    int error;
+    bool answers = http->status / 100 == 2;
+    bool lists = ask->call->base.kind == EVENTS_LIST_GROUPS;
+    if (http->error != 0)
+        error = ask_failure(ask, why);
+    else if (answers || (lists && http->status == 404)) /* that is an empty list, of a stream */
+        error = ask_result(ask, why);
+    else
+        error = ask_refusal(ask, why);
+    if (error == KVS_ERR_PROTOCOL && http->error == 0 && !answers)
+        error = ask_refusal(ask, why);
+    ask_end(ask, error, why);
 }
 
 /* The HTTP port of the node that the connection goes to. */
@@ -173,22 +223,22 @@ static uint16_t client_http_port(const struct es_client *client)
     return client->http_port;
 }
 
-static void replay_on_start(struct task *task)
+static void ask_on_start(struct task *task)
 {
-    struct replay *replay = CONTAINER_OF(task, struct replay, task);
-    struct es_client *client = replay->client;
-    struct es_call *call = replay->call;
-    list_append(&client->replays, &replay->node);
+    struct ask *ask = CONTAINER_OF(task, struct ask, task);
+    struct es_client *client = ask->client;
+    struct es_call *call = ask->call;
+    list_append(&client->asks, &ask->node);
     call->arrived = true;
     if (call->cancelled || client->closing) {
-        replay_end(replay, call->cancelled ? KVS_ERR_CANCELLED : KVS_ERR_CLOSED, "");
+        ask_end(ask, call->cancelled ? KVS_ERR_CANCELLED : KVS_ERR_CLOSED, "");
         return;
     }
-    memcpy(replay->host, client->connection.link.host, sizeof replay->host);
-    replay->http.port = client_http_port(client);
-    replay->http.tls = client->tls;
-    replay->started = true;
-    http_call_start(&replay->http);
+    memcpy(ask->host, client->connection.link.host, sizeof ask->host);
+    ask->http.port = client_http_port(client);
+    ask->http.tls = client->tls;
+    ask->started = true;
+    http_call_start(&ask->http);
 }
 
 static char *put_encoded(char *at, kvs_slice text)
@@ -209,6 +259,24 @@ static char *put_encoded(char *at, kvs_slice text)
     return at;
 }
 
+/* STREAM and GROUP may be empty. */
+static void put_path(char *at, const struct events_request *request)
+{
+    at = stpcpy(at, "/subscriptions");
+    if (request->stream.size > 0) {
+        *at++ = '/';
+        at = put_encoded(at, request->stream);
+    }
+    if (request->group.size > 0) {
+        *at++ = '/';
+        at = put_encoded(at, request->group);
+    }
+    const char *what = request->kind == EVENTS_REPLAY_PARKED ? "/replayParked"
+                       : request->kind == EVENTS_GET_GROUP   ? "/info"
+                                                             : "";
+    stpcpy(at, what);
+}
+
 static char *login_as_strings(const struct es_login *login)
 {
     size_t login_size = login->credentials.login.size;
@@ -221,10 +289,10 @@ static char *login_as_strings(const struct es_login *login)
     return strings;
 }
 
-static void client_start_replay(struct es_client *client, struct client_call *call,
-                                const struct events_request *request)
+static void client_start_ask(struct es_client *client, struct client_call *call,
+                             const struct events_request *request)
 {
-    struct replay *replay = mem_zalloc(sizeof *replay);
+    struct ask *ask = mem_zalloc(sizeof *ask);
     struct es_login login = {0};
     int error = es_login_copy(&login, request->options.login, request->options.password);
     const struct es_login *by = login.memory != NULL ? &login : &client->login;
@@ -232,39 +300,33 @@ static void client_start_replay(struct es_client *client, struct client_call *ca
     bool has_login = by->memory != NULL;
     size_t login_size = by->credentials.login.size;
     es_login_deinit(&login);
-    if (replay == NULL || strings == NULL) {
-        mem_free(replay);
+    if (ask == NULL || strings == NULL) {
+        mem_free(ask);
         mem_free(strings);
         call->es.refused = KVS_ERR_NO_MEMORY;
         es_connection_submit(&call->es);
         return;
     }
-    static const char prefix[] = "/subscriptions/";
-    memcpy(replay->path, prefix, sizeof prefix);
-    char *at = replay->path + sizeof prefix - 1;
-    at = put_encoded(at, request->stream);
-    *at++ = '/';
-    at = put_encoded(at, request->group);
-    memcpy(at, "/replayParked", sizeof "/replayParked");
-    replay->client = client;
-    replay->call = &call->es;
-    replay->credentials = strings;
-    call->replay = replay;
-    replay->http = (struct http_call){
+    put_path(ask->path, request);
+    ask->client = client;
+    ask->call = &call->es;
+    ask->credentials = strings;
+    call->ask = ask;
+    ask->http = (struct http_call){
         .loop = client->base.loop,
         .pool = kvs_runtime_pool(client->base.runtime),
-        .host = replay->host,
-        .method = "POST",
-        .path = replay->path,
+        .host = ask->host,
+        .method = request->kind == EVENTS_REPLAY_PARKED ? "POST" : "GET",
+        .path = ask->path,
         .login = has_login ? strings : NULL,
         .password = strings + login_size + 1,
         .timeout_ms =
             request->options.timeout_ms != 0 ? request->options.timeout_ms : client->timeout_ms,
-        .done = replay_on_answer,
-        .arg = replay,
+        .done = ask_on_answer,
+        .arg = ask,
     };
-    replay->task.run = replay_on_start;
-    loop_post(client->base.loop, &replay->task);
+    ask->task.run = ask_on_start;
+    loop_post(client->base.loop, &ask->task);
 }
 
 /* --- methods -----------------------------------------------------------------------------------
@@ -276,8 +338,9 @@ static void client_start(kvs_events *events, struct events_call *base,
     struct es_client *client = client_of(events);
     struct client_call *call = CONTAINER_OF(base, struct client_call, es.base);
     es_call_prepare(&call->es, &client->connection, request);
-    if (request->kind == EVENTS_REPLAY_PARKED)
-        client_start_replay(client, call, request);
+    if (request->kind == EVENTS_REPLAY_PARKED || request->kind == EVENTS_LIST_GROUPS ||
+        request->kind == EVENTS_GET_GROUP)
+        client_start_ask(client, call, request);
     else
         es_connection_submit(&call->es);
 }
@@ -285,8 +348,8 @@ static void client_start(kvs_events *events, struct events_call *base,
 static void client_call_cancel(kvs_future *future)
 {
     struct client_call *call = future_payload(future);
-    if (call->replay != NULL && call->replay->started)
-        http_call_cancel(&call->replay->http);
+    if (call->ask != NULL && call->ask->started)
+        http_call_cancel(&call->ask->http);
     else
         es_call_cancel(&call->es);
 }
@@ -320,15 +383,15 @@ static int client_subscribe_group(kvs_events *events,
 
 static void client_on_close(struct task *task)
 {
-    struct es_client *client = CONTAINER_OF(task, struct es_client, replays_task);
+    struct es_client *client = CONTAINER_OF(task, struct es_client, close_task);
     client->closing = true;
     client->opened_told = true;
-    struct list *node = client->replays.next;
-    while (node != &client->replays) {
-        struct replay *replay = list_entry(node, struct replay, node);
+    struct list *node = client->asks.next;
+    while (node != &client->asks) {
+        struct ask *ask = list_entry(node, struct ask, node);
         node = node->next;
-        if (replay->started)
-            http_call_cancel(&replay->http);
+        if (ask->started)
+            http_call_cancel(&ask->http);
     }
     es_connection_close(&client->connection);
 }
@@ -338,8 +401,8 @@ static void client_close(kvs_events *events, void (*closed)(void *arg), void *ar
     struct es_client *client = client_of(events);
     client->closed = closed;
     client->closed_arg = arg;
-    client->replays_task.run = client_on_close;
-    loop_post(events->loop, &client->replays_task);
+    client->close_task.run = client_on_close;
+    loop_post(events->loop, &client->close_task);
 }
 
 static const struct events_methods client_methods = {
@@ -416,7 +479,7 @@ int es_client_new(kvs_runtime *runtime, struct loop *loop, const struct events_u
     client->timeout_ms = options->timeout_ms;
     client->opened = opened;
     client->opened_arg = arg;
-    list_init(&client->replays);
+    list_init(&client->asks);
     snprintf(client->name, sizeof client->name, "%s", options->connection_name);
     int error = es_login_copy(&client->login, options->login, options->password);
     if (error == 0)

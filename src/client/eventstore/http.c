@@ -178,8 +178,10 @@ static size_t http_on_bytes(struct link *link, kvs_slice in)
     if (call->finished)
         return in.size;
     char why[LINK_NAME_SIZE + 64];
-    snprintf(why, sizeof why, "%s: its answer is no HTTP that we know", link->name);
-    if (call->answer.size + in.size > HTTP_ANSWER_SIZE_MAX)
+    bool is_large = call->answer.size + in.size > HTTP_ANSWER_SIZE_MAX;
+    snprintf(why, sizeof why, "%s: its answer is %s", link->name,
+             is_large ? "over 16 MiB" : "no HTTP that we know");
+    if (is_large)
         http_finish(call, KVS_ERR_PROTOCOL, why);
     else if (buf_append_slice(&call->answer, in) != 0)
         http_finish(call, KVS_ERR_NO_MEMORY, kvs_error_text(KVS_ERR_NO_MEMORY));

@@ -1,6 +1,6 @@
 /*
  * client/eventstore/http.h: one HTTP/1.1 request and its answer, for the few things that the TCP
- * protocol has no command for: who is in a cluster, replaying what is parked.
+ * protocol has no command for: who is in a cluster, what groups do, replaying what is parked.
  *
  * 1. http_call_start connects (a link of its own), sends, and collects the answer;
  * 2. the connection is closed; then `done` is called, once, on the loop: the memory may be freed.
@@ -12,7 +12,7 @@
 
 #include "client/link.h"
 
-#define HTTP_ANSWER_SIZE_MAX (1024u * 1024)
+#define HTTP_ANSWER_SIZE_MAX (16u * 1024 * 1024)
 
 struct http_call {
     /* set before the start; texts are borrowed until then */

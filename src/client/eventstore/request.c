@@ -9,7 +9,7 @@ static_assert(KVS_EXPECT_EXISTS == ES_VERSION_STREAM_EXISTS, "the same numbers")
 
 const struct request_wire *request_wire_of(const struct events_request *request)
 {
-    static const struct request_wire wires[] = {
+    static const struct request_wire wires[EVENTS_GET_GROUP + 1] = {
         [EVENTS_APPEND] = {ES_WRITE_EVENTS, ES_WRITE_EVENTS_COMPLETED, true},
         [EVENTS_DELETE] = {ES_DELETE_STREAM, ES_DELETE_STREAM_COMPLETED, false},
         [EVENTS_TRANSACTION_START] = {ES_TRANSACTION_START, ES_TRANSACTION_START_COMPLETED, false},

@@ -761,6 +761,119 @@ static void test_what_was_parked_is_replayed(void **state)
     finish(&parked, 0);
 }
 
+/* What is told of them: by HTTP, so we ask until what happened over TCP has arrived. */
+static const kvs_group_info *info_of_told(kvs_future **future)
+{
+    *future = kvs_events_get_group(events, kvs_slice_of("told"), kvs_slice_of("g"), NULL);
+    return pointer_of(*future);
+}
+
+static bool is_listed(kvs_slice in_stream, const char *stream)
+{
+    kvs_future *future = kvs_events_list_groups(events, in_stream, NULL);
+    const kvs_group_list *list = pointer_of(future);
+    bool found = false;
+    for (size_t i = 0; i < list->count; i++)
+        found |= list->groups[i].stream.size == strlen(stream) &&
+                 memcmp(list->groups[i].stream.data, stream, strlen(stream)) == 0;
+    kvs_future_free(future);
+    return found;
+}
+
+static void expect_settings(const kvs_group_settings *told, const kvs_group_settings *expected)
+{
+    assert_int_equal(told->size, sizeof *told);
+    assert_int_equal(told->resolve_links, expected->resolve_links);
+    assert_int_equal(told->extra_statistics, expected->extra_statistics);
+    assert_int_equal(told->start_from, expected->start_from);
+    assert_int_equal(told->message_timeout_ms, expected->message_timeout_ms);
+    assert_int_equal(told->retries_max, expected->retries_max);
+    assert_int_equal(told->live_buffer_count, expected->live_buffer_count);
+    assert_int_equal(told->history_buffer_count, expected->history_buffer_count);
+    assert_int_equal(told->read_batch_count, expected->read_batch_count);
+    assert_int_equal(told->checkpoint_after_ms, expected->checkpoint_after_ms);
+    assert_int_equal(told->checkpoint_count_min, expected->checkpoint_count_min);
+    assert_int_equal(told->checkpoint_count_max, expected->checkpoint_count_max);
+    assert_int_equal(told->subscribers_max, expected->subscribers_max);
+    assert_string_equal(told->strategy, expected->strategy);
+}
+
+/* A member has five of twelve events; then all but the last two are done, one of them parked. */
+static void expect_progress(void)
+{
+    struct watcher watcher;
+    kvs_future *future;
+    fill("told", 12);
+    join(&watcher, "told", true);
+    await(&watcher, watcher.count == 5);
+    const kvs_group_info *info = info_of_told(&future);
+    assert_int_equal(info->summary.last_known, 11);
+    assert_int_equal(info->summary.total, 5);
+    assert_int_equal(info->summary.in_flight, 5);
+    assert_int_equal(info->outstanding, 5);
+    assert_int_equal(info->summary.connections_count, 1);
+    assert_int_equal(info->connections[0].total, 5);
+    assert_int_equal(info->connections[0].in_flight, 5);
+    assert_int_equal(info->connections[0].available_slots, 0);
+    kvs_future_free(future);
+
+    assert_int_equal(
+        kvs_subscription_nak(watcher.subscription, &watcher.ids[4], 1, KVS_NAK_PARK, "no"), 0);
+    assert_int_equal(kvs_subscription_ack(watcher.subscription, watcher.ids, 4), 0);
+    await(&watcher, watcher.count == 10);
+    assert_int_equal(kvs_subscription_ack(watcher.subscription, &watcher.ids[5], 5), 0);
+    await(&watcher, watcher.count == 12);
+    for (bool known = false; !known;) { /* eight are done, and then it is written */
+        info = info_of_told(&future);
+        known = info->parked == 1 && info->summary.last_checkpoint >= 7;
+        kvs_future_free(future);
+    }
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+}
+
+static void test_what_groups_are_doing_is_told(void **state)
+{
+    (void)state;
+    kvs_future *future;
+    kvs_slice stream = kvs_slice_of("told"), group = kvs_slice_of("g");
+    kvs_group_settings settings = {.size = sizeof settings,
+                                   .resolve_links = true,
+                                   .extra_statistics = true,
+                                   .message_timeout_ms = 600001,
+                                   .retries_max = 2,
+                                   .live_buffer_count = 103,
+                                   .history_buffer_count = 104,
+                                   .read_batch_count = 5,
+                                   .checkpoint_after_ms = 600006,
+                                   .checkpoint_count_min = 7,
+                                   .checkpoint_count_max = 8,
+                                   .subscribers_max = 9,
+                                   .strategy = "DispatchToSingle"};
+    if (!kind->has_groups)
+        skip();
+    expect_error(kvs_events_get_group(events, stream, group, NULL), KVS_ERR_NOT_FOUND);
+    expect_error(kvs_events_get_group(events, stream, (kvs_slice){0}, NULL),
+                 KVS_ERR_INVALID_ARGUMENT);
+    assert_false(is_listed(stream, "told"));
+    assert_false(is_listed((kvs_slice){0}, "told"));
+    expect_error(kvs_events_create_group(events, stream, group, &settings, NULL), 0);
+    assert_true(is_listed(stream, "told"));
+    assert_true(is_listed((kvs_slice){0}, "told"));
+    assert_false(is_listed(kvs_slice_of("other"), "told"));
+
+    const kvs_group_info *info = info_of_told(&future);
+    expect_settings(&info->settings, &settings);
+    assert_int_equal(info->summary.last_known, -1);
+    assert_int_equal(info->summary.last_checkpoint, -1);
+    assert_int_equal(info->summary.connections_count, 0);
+    kvs_future_free(future);
+
+    expect_progress();
+    expect_error(kvs_events_delete_group(events, stream, group, NULL), 0);
+    assert_false(is_listed(stream, "told"));
+}
+
 int events_contract_main(const struct events_kind *the_kind)
 {
     const struct CMUnitTest tests[] = {
@@ -788,6 +901,7 @@ int events_contract_main(const struct events_kind *the_kind)
         cmocka_unit_test(test_closing_drops),
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_what_was_parked_is_replayed),
+        cmocka_unit_test(test_what_groups_are_doing_is_told),
     };
     kind = the_kind;
     return cmocka_run_group_tests(tests, setup, teardown);

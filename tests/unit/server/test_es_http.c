@@ -1,4 +1,5 @@
-/* What the server of event streams does over HTTP beside its pages: replaying what is parked. */
+/* What the server of event streams does over HTTP beside its pages: telling of groups, replaying
+ * what is parked. */
 #include "unit/server/es_peer.h"
 #include "unit/server/server_fixture.h"
 
@@ -143,6 +144,62 @@ static void what_is_not_there_is_said(void **state)
     server_stop(server);
 }
 
+/* Whoever has logged in may look at groups. */
+static void groups_are_told_to_users(void **state)
+{
+    (void)state;
+    begin(false);
+    const char *const paths[] = {"/subscriptions", "/subscriptions/a%20b%2Fc",
+                                 "/subscriptions/a%20b%2Fc/g/info"};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        assert_answers("GET", paths[i], "Authorization: Basic " OPS, "200",
+                       "\"eventStreamId\":\"a b/c\",\"groupName\":\"g\"");
+        assert_answers("GET", paths[i], "", "401", "WWW-Authenticate: Basic");
+        assert_answers("GET", paths[i], "Authorization: Basic " WRONG, "401", "wrong login");
+        assert_answers("POST", paths[i], "Authorization: Basic " ADMIN, "405",
+                       "Allow: GET, HEAD\r\n");
+    }
+    server_stop(server);
+}
+
+static void groups_are_told_as_clients_expect(void **state)
+{
+    (void)state;
+    begin(true);
+    const char *const members[] = {
+        "\"config\":{\"resolveLinktos\":false,\"startFrom\":0,\"startPosition\":\"0\",",
+        "\"messageTimeoutMilliseconds\":0,\"extraStatistics\":false,\"maxRetryCount\":10,"
+        "\"liveBufferSize\":500,\"bufferSize\":500,\"readBatchSize\":20,"
+        "\"preferRoundRobin\":true,\"checkPointAfterMilliseconds\":0,\"minCheckPointCount\":10,"
+        "\"maxCheckPointCount\":1000,\"maxSubscriberCount\":0,"
+        "\"namedConsumerStrategy\":\"RoundRobin\"}",
+        "\"connections\":[]",
+        "\"lastProcessedEventNumber\":-1,\"lastCheckpointedEventPosition\":null,",
+        "\"lastKnownEventNumber\":-1,\"lastKnownEventPosition\":null,",
+        "\"averageItemsPerSecond\":0,\"totalItemsProcessed\":0,",
+        "\"countSinceLastMeasurement\":0",
+        "\"readBufferCount\":0",
+        "\"liveBufferCount\":0",
+        "\"retryBufferCount\":0",
+        "\"totalInFlightMessages\":0",
+        "\"outstandingMessagesCount\":0",
+        "\"parkedMessageCount\":0",
+        "/subscriptions/a%20b%2Fc/g/info\",\"rel\":\"detail\"}",
+        "/subscriptions/a%20b%2Fc/g/replayParked\",\"rel\":\"replayParked\"}",
+        "/streams/%24persistentsubscription-a%20b%2Fc%3A%3Ag-parked\"",
+        "\"getMessagesUri\":\"http://127.0.0.1:",
+    };
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
+        assert_answers("GET", "/subscriptions/a%20b%2Fc/g/info", "", "200", members[i]);
+    assert_answers("GET", "/subscriptions?embed=x", "", "200", "\"connectionCount\":0}]");
+    assert_answers("GET", "/subscriptions/none", "", "404", "\r\n\r\n[]\n");
+    assert_answers("GET", "/subscriptions/a%20b%2Fc/none/info", "", "404", "no such group");
+    const char *head = talk("HEAD /subscriptions HTTP/1.1\r\n\r\n");
+    assert_non_null(strstr(head, "HTTP/1.1 200 OK\r\n"));
+    assert_string_equal(strstr(head, "\r\n\r\n"), "\r\n\r\n");
+    server_stop(server);
+}
+
 /* Answers come in the order of their requests, though the first of them takes a while. */
 static void requests_wait_for_their_turn(void **state)
 {
@@ -245,6 +302,8 @@ int main(void)
         cmocka_unit_test(others_may_not),
         cmocka_unit_test(nobody_is_asked_when_insecure),
         cmocka_unit_test(what_is_not_there_is_said),
+        cmocka_unit_test(groups_are_told_to_users),
+        cmocka_unit_test(groups_are_told_as_clients_expect),
         cmocka_unit_test(requests_wait_for_their_turn),
         cmocka_unit_test(closing_while_asked),
         cmocka_unit_test(gossip_sends_clients_where_they_can_go),

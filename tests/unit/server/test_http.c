@@ -55,7 +55,12 @@ static void test_decodes_parts_of_paths(void **state)
     assert_slice_equal(one, "a /\xc3\xa4");
     assert_slice_equal(two, "x");
     assert_false(http_take_part(&path, &at, &none)); /* empty */
-    const kvs_slice bad[] = {B(""), B("a"), B("%/"), B("%2/"), B("%2g/"), B("%2/0")};
+    path = B("a/b%21");
+    assert_true(http_take_part(&path, &at, &one));
+    assert_true(http_take_part(&path, &at, &two)); /* up to the end */
+    assert_slice_equal(two, "b!");
+    assert_int_equal(path.size, 0);
+    const kvs_slice bad[] = {B(""), B("/"), B("%/"), B("%2/"), B("%2g/"), B("%2/0")};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         path = bad[i];
         at = memory;

@@ -95,6 +95,34 @@ static struct stream_group_info info_of(const char *stream)
     return info;
 }
 
+/* Who asks right after the open is answered when the group knows where it is. */
+static void test_info_of_what_is_loaded(void **state)
+{
+    (void)state;
+    append("loaded", 0, 3);
+    assert_int_equal(create("loaded", 0), STREAM_GROUP_OK);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+        struct stream_group_info info = info_of("loaded");
+        assert_string_not_equal(info.status, "NotReady");
+        assert_int_equal(info.last_known, 2);
+    }
+}
+
+static void test_info_is_for_users(void **state)
+{
+    (void)state;
+    static const struct stream_user nobody, somebody = {.login = {(const uint8_t *)"joe", 3}};
+    struct stream_group_call call = {.action = STREAM_GROUP_INFO, .user = &nobody};
+    call_wait(&call);
+    assert_int_equal(call.outcome, STREAM_GROUP_ACCESS_DENIED);
+    stream_group_call_release(&call);
+    call.user = &somebody;
+    call_wait(&call);
+    assert_int_equal(call.outcome, STREAM_GROUP_OK);
+    stream_group_call_release(&call);
+}
+
 /* --- consumers -------------------------------------------------------------------------------- */
 
 #define NO_ANSWER (-1)
@@ -670,6 +698,8 @@ static void test_nothing_is_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_info_of_what_is_loaded),
+        TEST(test_info_is_for_users),
         TEST(test_calls),
         TEST(test_from_the_begin_and_on),
         TEST(test_a_tick_while_it_is_made),
