@@ -1,6 +1,8 @@
 /* tests/crash/events_world.c: see the header. */
 #include "crash/events_world.h"
 
+#include "unit/client/events_patient.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +11,6 @@
 #include <unistd.h>
 
 #include "test.h"
-#include "times.h"
 
 void events_world_start_server(struct events_world *world)
 {
@@ -31,10 +32,7 @@ static void seed_choose(struct events_world *world)
 static void client_open(struct events_world *world, const char *url)
 {
     void *pointer = NULL;
-    const struct kvs_events_options options = {.size = sizeof options,
-                                               .timeout_ms = PATIENT_MS,
-                                               .connect_timeout_ms = PATIENT_MS,
-                                               .heartbeat_timeout_ms = PATIENT_MS};
+    const struct kvs_events_options options = events_patient();
     assert_int_equal(kvs_runtime_new(NULL, &world->runtime), 0);
     kvs_future *future = kvs_events_open(world->runtime, url, &options);
     if (kvs_future_wait(future, -1) != 0)

@@ -8,6 +8,7 @@
 #include "base/fault.h"
 #include "fault/outcome.h"
 #include "unit/client/es_script.h"
+#include "unit/client/events_patient.h"
 
 #include <kvs/events.h>
 #include <kvs/kvs.h>
@@ -16,7 +17,6 @@
 #include <unistd.h>
 
 #include "test.h"
-#include "times.h"
 
 #define LAST_NUMBER 30
 
@@ -65,7 +65,7 @@ static void script(struct scripted_server *self, unsigned number)
 static kvs_events *try_open(kvs_runtime *runtime)
 {
     void *events = NULL;
-    struct kvs_events_options options = {.size = sizeof options, .timeout_ms = PATIENT_MS};
+    const struct kvs_events_options options = events_patient();
     char url[100];
     snprintf(url, sizeof url, "esdb://a:b@127.0.0.1:%u", server.port);
     kvs_future *future = kvs_events_open(runtime, url, &options);

@@ -78,7 +78,7 @@ struct events_open {
     bool is_client;      /* of a server: can be given up */
     bool told;           /* how it went; all on the future's loop */
     int error;
-    char message[400];
+    char message[1200];
 };
 
 static void events_open_fail(struct events_open *open, int error)

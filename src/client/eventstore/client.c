@@ -28,6 +28,7 @@ struct es_client {
     bool connection_closed;
 
     unsigned first_failures;
+    char first_why[DISCOVER_WHY_SIZE]; /* of each of them */
     bool opened_told;
     void (*opened)(void *arg, int error, const char *why);
     void *opened_arg;
@@ -66,8 +67,10 @@ static void client_on_event(struct es_connection *connection,
         break;
     case KVS_CONNECTION_LOST:
         client->first_failures++;
+        if (!client->opened_told)
+            discover_add_why(client->first_why, event->why);
         if (is_final || client->first_failures >= client->url.nodes_count)
-            client_tell_opened(client, event->error, event->why);
+            client_tell_opened(client, event->error, client->first_why);
         break;
     case KVS_CONNECTION_CLOSED:
         client_tell_opened(client, event->error != 0 ? event->error : KVS_ERR_CLOSED, event->why);

@@ -12,6 +12,8 @@
 /* A node that is not ready or too busy is left alone for so long. */
 #define PAUSE_MS 100u
 #define CLIENT_VERSION 1
+/* Nothing for so long is worth a word when a call has got no answer. */
+#define SILENCE_MS 500u
 
 static void connection_close_on(struct es_connection *connection);
 
@@ -90,6 +92,8 @@ static void connection_on_give_up(struct operations *operations, struct operatio
 {
     struct es_connection *connection = CONTAINER_OF(operations, struct es_connection, operations);
     struct es_call *call = call_of(operation);
+    if (!was_sent && error == KVS_ERR_TIMEOUT && connection->ready)
+        why = "not sent in time: calls before it wait for their answers, or the server takes none";
     if (was_sent) {
         slots_give(&connection->slots, &call->owner);
         call->may_have_happened = true;
@@ -357,6 +361,7 @@ static void connection_on_connected(struct link *link)
     struct es_connection *connection = connection_of(link);
     const struct es_credentials *credentials = es_login_credentials(connection->config.login);
     slots_reset(&connection->slots);
+    connection->received_ms = loop_now_ms(connection->config.loop);
     connection->greeting_id = (struct es_id){0};
     kvs_event_id random = kvs_event_id_random();
     memcpy(connection->greeting_id.bytes, random.bytes, sizeof random.bytes);
@@ -469,6 +474,7 @@ static size_t connection_on_bytes(struct link *link, kvs_slice in)
 {
     struct es_connection *connection = connection_of(link);
     size_t taken = 0;
+    connection->received_ms = loop_now_ms(connection->config.loop);
     for (;;) {
         struct es_frame frame;
         size_t size = 0;
@@ -580,16 +586,32 @@ static bool connection_on_attempt(struct link *link)
 /* --- timers, the end of a turn -----------------------------------------------------------------
  */
 
+/* Is it the call that takes long, or is nobody there? */
+static void connection_describe_silence(const struct es_connection *connection, uint64_t now_ms,
+                                        char *why, size_t size)
+{
+    uint64_t silent_ms = now_ms - connection->received_ms;
+    if (silent_ms >= SILENCE_MS)
+        snprintf(why, size, "%s: no answer in time; nothing has come from it for %llu ms",
+                 connection->link.name, (unsigned long long)silent_ms);
+    else
+        snprintf(why, size, "%s: no answer in time, though the connection is alive",
+                 connection->link.name);
+}
+
 static void connection_on_deadline(uv_timer_t *timer)
 {
     struct es_connection *connection = timer->data;
+    uint64_t now_ms = loop_now_ms(connection->config.loop);
     char why[sizeof connection->trouble + 32];
     connection->deadline_armed_ms = UINT64_MAX;
     if (connection->trouble[0] != '\0')
         snprintf(why, sizeof why, "no connection in time: %s", connection->trouble);
+    else if (!connection->ready)
+        snprintf(why, sizeof why, "no connection in time");
     else
-        snprintf(why, sizeof why, "%s: no answer in time", connection->link.name);
-    operations_expire(&connection->operations, loop_now_ms(connection->config.loop), why);
+        connection_describe_silence(connection, now_ms, why, sizeof why);
+    operations_expire(&connection->operations, now_ms, why);
 }
 
 static void connection_arm_deadline(struct es_connection *connection)

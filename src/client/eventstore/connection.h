@@ -135,10 +135,11 @@ struct es_connection {
     struct task wake_task;
     struct task start_task;
     struct task close_task;
-    unsigned timers; /* not yet closed */
+    unsigned timers;      /* not yet closed */
+    uint64_t received_ms; /* when something came last, or the connection was made */
     uv_timer_t deadline_timer;
     uv_timer_t heartbeat_timer;
-    char trouble[LINK_NAME_SIZE + 160]; /* the last failure; "" when it is ready */
+    char trouble[DISCOVER_WHY_SIZE + 64]; /* the last failure; "" when it is ready */
 };
 
 /* Starts on its loop; from any thread. */

@@ -46,6 +46,7 @@ static void discover_begin_round(struct discover *discover)
     discover->candidates_count = count;
     discover->candidates_next = 0;
     discover->rounds++;
+    discover->why[0] = '\0';
     discover_shuffle(discover);
 }
 
@@ -69,6 +70,14 @@ static void discover_on_round_ended(struct discover *discover)
     link_not_found(link, discover->error, why);
 }
 
+void discover_add_why(char why[DISCOVER_WHY_SIZE], const char *more)
+{
+    size_t size = strlen(why);
+    int added = snprintf(why + size, DISCOVER_WHY_SIZE - size, "%s%s", size > 0 ? "; " : "", more);
+    if (added < 0 || (size_t)added >= DISCOVER_WHY_SIZE - size)
+        memcpy(why + DISCOVER_WHY_SIZE - sizeof "...", "...", sizeof "...");
+}
+
 static void discover_go(struct discover *discover, const struct gossip_node *node)
 {
     discover->tried = *node;
@@ -80,14 +89,16 @@ static bool discover_take_answer(struct discover *discover, const struct http_ca
 {
     const struct discover_config *config = discover->config;
     struct gossip heard;
+    char why[sizeof http->why + 64];
     if (http->error != 0 || http->status != 200 ||
         gossip_parse(http->body, config->is_tls, &heard) != 0) {
         discover->error = http->error != 0 ? http->error : KVS_ERR_PROTOCOL;
         if (http->error != 0)
-            snprintf(discover->why, sizeof discover->why, "%s", http->why);
+            snprintf(why, sizeof why, "%s", http->why);
         else
-            snprintf(discover->why, sizeof discover->why, "%s: no gossip (HTTP status %d)",
-                     http->link.name, http->status);
+            snprintf(why, sizeof why, "%s: no gossip (HTTP status %d)", http->link.name,
+                     http->status);
+        discover_add_why(discover->why, why);
         return false;
     }
     const struct gossip_member *member =
@@ -95,9 +106,9 @@ static bool discover_take_answer(struct discover *discover, const struct http_ca
                       &discover->rand);
     if (member == NULL) {
         discover->error = KVS_ERR_CONNECT;
-        snprintf(discover->why, sizeof discover->why,
-                 "%s knows no node that is up and serves TCP%s", http->link.name,
+        snprintf(why, sizeof why, "%s knows no node that is up and serves TCP%s", http->link.name,
                  config->is_tls ? " with TLS" : "");
+        discover_add_why(discover->why, why);
         return false;
     }
     discover->heard = heard;

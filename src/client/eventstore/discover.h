@@ -16,6 +16,7 @@
 #include "client/eventstore/http.h"
 
 #define DISCOVER_NODES_MAX 32u
+#define DISCOVER_WHY_SIZE 1024u
 
 struct discover_config {
     const struct gossip_node *nodes; /* kept by the owner; 1 to DISCOVER_NODES_MAX */
@@ -51,7 +52,7 @@ struct discover {
     struct http_call http;
     bool asking;
     bool closing;
-    char why[LINK_NAME_SIZE + 128];
+    char why[DISCOVER_WHY_SIZE]; /* of this round: each that was asked */
     int error;
     uv_timer_t timer;
     void (*closed)(struct discover *discover);
@@ -62,6 +63,9 @@ void discover_init(struct discover *discover, struct loop *loop, kvs_thread_pool
 
 /* In link_events.on_attempt, whose answer it gives. */
 bool discover_next(struct discover *discover, struct link *link);
+
+/* Adds what became of one more node; cut where there is no more room. */
+void discover_add_why(char why[DISCOVER_WHY_SIZE], const char *more);
 
 /* A node that is to be tried next. */
 void discover_prefer(struct discover *discover, const char *host, uint16_t port);

@@ -1,5 +1,6 @@
 /* events_contract.c: see the header. Each test uses streams of its own. */
 #include "events_contract.h"
+#include "events_patient.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -7,7 +8,6 @@
 #include <string.h>
 
 #include "test.h"
-#include "times.h"
 
 static const struct events_kind *kind;
 static kvs_runtime *runtime;
@@ -46,12 +46,7 @@ static int setup(void **state)
 {
     (void)state;
     assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
-    const struct kvs_events_options options = {.size = sizeof options,
-                                               .timeout_ms = PATIENT_MS,
-                                               .connect_timeout_ms = PATIENT_MS,
-                                               .attempt_timeout_ms = PATIENT_MS,
-                                               .heartbeat_timeout_ms = PATIENT_MS,
-                                               .gossip_timeout_ms = PATIENT_MS};
+    const struct kvs_events_options options = events_patient();
     bool is_remote = strncmp(kind->url, "esdb", 4) == 0;
     kvs_future *future = kvs_events_open(runtime, kind->url, is_remote ? &options : NULL);
     events = (kvs_events *)(uintptr_t)pointer_of(future);

@@ -3,6 +3,7 @@
  * that is lost at every point, another node, heartbeats, bytes that come one by one.
  */
 #include "es_script.h"
+#include "events_patient.h"
 
 #include <kvs/events.h>
 #include <kvs/kvs.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 
 #include "test.h"
-#include "times.h"
 
 static kvs_runtime *runtime;
 static struct scripted_server server;
@@ -54,12 +54,7 @@ static int open_url(const char *url, const struct kvs_events_options *options,
 
 static kvs_events *open_good(const char *rest, const struct kvs_events_options *options)
 {
-    static const struct kvs_events_options patient = {.size = sizeof patient,
-                                                      .timeout_ms = PATIENT_MS,
-                                                      .connect_timeout_ms = PATIENT_MS,
-                                                      .attempt_timeout_ms = PATIENT_MS,
-                                                      .heartbeat_timeout_ms = PATIENT_MS,
-                                                      .gossip_timeout_ms = PATIENT_MS};
+    const struct kvs_events_options patient = events_patient();
     kvs_events *events;
     char message[400];
     if (options == NULL)
@@ -620,6 +615,26 @@ static void test_deadlines_and_cancelling(void **state)
     scripted_server_stop(&server);
 }
 
+/* Who gets no answer is told whether anything comes at all. */
+static void test_silence_is_told(void **state)
+{
+    (void)state;
+    scripted_server_start(&server, script_greets);
+    kvs_events *events = open_good("", NULL);
+    const kvs_call_options soon = {.size = sizeof soon, .timeout_ms = 600};
+    kvs_future *read = kvs_events_read_event(events, kvs_slice_of("s"), 0, 0, &soon);
+    assert_int_equal(kvs_future_wait(read, -1), KVS_ERR_TIMEOUT);
+    char expected[100];
+    snprintf(expected, sizeof expected, "127.0.0.1:%u: no answer in time; nothing has come from",
+             server.port);
+    const char *why = kvs_future_error_message(read);
+    if (strstr(why, expected) != why)
+        fail_msg("%s", why);
+    kvs_future_free(read);
+    close_events(events);
+    scripted_server_stop(&server);
+}
+
 /* What comes after the first: an answer that came too late for its attempt is not the last. */
 static void script_answers_second_attempt(struct scripted_server *self, unsigned number)
 {
@@ -807,6 +822,7 @@ int main(void)
         cmocka_unit_test(test_a_lost_connection),
         cmocka_unit_test(test_a_refusal_when_sent_again),
         cmocka_unit_test(test_deadlines_and_cancelling),
+        cmocka_unit_test(test_silence_is_told),
         cmocka_unit_test(test_a_read_without_an_answer_is_asked_again),
         cmocka_unit_test(test_it_gives_up_when_it_is_told_to),
         cmocka_unit_test(test_credentials),

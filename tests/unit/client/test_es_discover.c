@@ -5,6 +5,7 @@
 #include "client/eventstore/gossip.h"
 #include "client/eventstore/http.h"
 #include "es_script.h"
+#include "events_patient.h"
 
 #include <kvs/events.h>
 #include <kvs/kvs.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 
 #include "test.h"
-#include "times.h"
 
 /* --- HTTP --------------------------------------------------------------------------------------
  */
@@ -160,12 +160,7 @@ static void test_a_cluster_is_found(void **state)
     /* Nobody listens on port 1. */
     snprintf(url, sizeof url, "esdb+discover://127.0.0.1:1,127.0.0.1:%u?discoveryInterval=5",
              seed.port);
-    const struct kvs_events_options options = {.size = sizeof options,
-                                               .timeout_ms = PATIENT_MS,
-                                               .connect_timeout_ms = PATIENT_MS,
-                                               .attempt_timeout_ms = PATIENT_MS,
-                                               .heartbeat_timeout_ms = PATIENT_MS,
-                                               .gossip_timeout_ms = PATIENT_MS};
+    const struct kvs_events_options options = events_patient();
     kvs_future *future = kvs_events_open(runtime, url, &options);
     assert_int_equal(kvs_future_wait(future, -1), 0);
     assert_int_equal(kvs_future_get_pointer(future, &events), 0);
@@ -190,9 +185,42 @@ static void test_a_cluster_that_is_not_there(void **state)
     assert_non_null(strstr(kvs_future_error_message(future), "no node of the cluster"));
     assert_non_null(strstr(kvs_future_error_message(future), "127.0.0.1:1"));
     kvs_future_free(future);
+    /* Each that was asked is named. */
+    future = kvs_events_open(runtime,
+                             "esdb+discover://127.0.0.1:1,127.0.0.1:2?maxDiscoverAttempts=1", NULL);
+    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_CONNECT);
+    assert_non_null(strstr(kvs_future_error_message(future), "127.0.0.1:1: cannot connect"));
+    assert_non_null(strstr(kvs_future_error_message(future), "127.0.0.1:2: cannot connect"));
+    kvs_future_free(future);
     /* Given up in the middle. */
     kvs_future_free(
         kvs_events_open(runtime, "esdb+discover://127.0.0.1:1?discoveryInterval=60000", NULL));
+}
+
+/* Of several hosts none is there, or they are something else: each is named, and why. */
+static void test_hosts_that_are_not_there(void **state)
+{
+    (void)state;
+    char url[1000] = "esdb://127.0.0.1:1,nowhere.invalid,127.0.0.1:2";
+    kvs_future *future = kvs_events_open(runtime, url, NULL);
+    assert_int_not_equal(kvs_future_wait(future, -1), 0);
+    const char *why = kvs_future_error_message(future);
+    const char *first = strstr(why, "127.0.0.1:1: cannot connect");
+    const char *second = strstr(why, "; nowhere.invalid:1113: cannot resolve");
+    const char *third = strstr(why, "; 127.0.0.1:2: cannot connect");
+    if (first != why || second < first || third < second)
+        fail_msg("%s", why);
+    kvs_future_free(future);
+    /* More than a message has room for. */
+    url[strlen("esdb://127.0.0.1:1")] = '\0';
+    for (int i = 0; i < 31; i++)
+        strcat(url, ",127.0.0.1:1");
+    future = kvs_events_open(runtime, url, NULL);
+    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_CONNECT);
+    why = kvs_future_error_message(future);
+    if (strlen(why) < 1000 || strcmp(why + strlen(why) - 3, "...") != 0)
+        fail_msg("%s", why);
+    kvs_future_free(future);
 }
 
 static int setup(void **state)
@@ -215,6 +243,7 @@ int main(void)
         cmocka_unit_test(test_which_node_is_taken),
         cmocka_unit_test(test_a_cluster_is_found),
         cmocka_unit_test(test_a_cluster_that_is_not_there),
+        cmocka_unit_test(test_hosts_that_are_not_there),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -4,6 +4,7 @@
  * ends of all kinds; groups with their acknowledgements.
  */
 #include "es_script.h"
+#include "events_patient.h"
 
 #include <kvs/events.h>
 #include <kvs/kvs.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 
 #include "test.h"
-#include "times.h"
 
 static kvs_runtime *runtime;
 static struct scripted_server server;
@@ -116,12 +116,7 @@ static int teardown(void **state)
 static void begin(script_fn *script)
 {
     scripted_server_start(&server, script);
-    const struct kvs_events_options options = {.size = sizeof options,
-                                               .timeout_ms = PATIENT_MS,
-                                               .connect_timeout_ms = PATIENT_MS,
-                                               .attempt_timeout_ms = PATIENT_MS,
-                                               .heartbeat_timeout_ms = PATIENT_MS,
-                                               .gossip_timeout_ms = PATIENT_MS};
+    const struct kvs_events_options options = events_patient();
     kvs_future *future = kvs_events_open(runtime, es_script_url(&server, ""), &options);
     void *pointer = NULL;
     assert_int_equal(kvs_future_wait(future, -1), 0);

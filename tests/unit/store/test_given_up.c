@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "test.h"
+#include "times.h"
 
 /* --- the disk ------------------------------------------------------------------------------- */
 
@@ -327,7 +328,7 @@ static void test_a_future_ends_by_its_deadline_or_is_cancelled(void **state)
         struct owned *owned = owned_new(fixture, kinds[i / 3].kind,
                                         timed        ? 5
                                         : i % 3 == 1 ? 0
-                                                     : 600000,
+                                                     : PATIENT_MS,
                                         &error);
         kvs_future *future = kvs_store_call(fixture->store, &owned->op);
         free(owned); /* inputs are copied */
@@ -395,7 +396,7 @@ static void note_done(kvs_op *op)
 static void test_results_arrive(void **state)
 {
     struct fixture *fixture = *state;
-    for (uint32_t timeout_ms = 0; timeout_ms <= 600000; timeout_ms += 600000) {
+    for (uint32_t timeout_ms = 0; timeout_ms <= PATIENT_MS; timeout_ms += PATIENT_MS) {
         for (unsigned i = 0; i < KINDS; i++) {
             int error;
             _Atomic int done = UNDER_WAY;
@@ -447,7 +448,7 @@ static void test_order(void **state)
     for (unsigned i = 0; i < OPS; i++) {
         bool is_read = i % 5 == 3;
         struct owned *owned = owned_new(fixture, is_read ? KVS_OP_GET : KVS_OP_SET,
-                                        i % 3 == 0 ? 0 : 600000, &errors[i]);
+                                        i % 3 == 0 ? 0 : PATIENT_MS, &errors[i]);
         char text[16];
         snprintf(text, sizeof text, "%u", i);
         owned->op.value = copy_text(owned, 100, text);
@@ -485,7 +486,7 @@ static void test_no_memory(void **state)
         bool fired = true;
         for (unsigned k = 1; fired; k++) {
             int error;
-            struct owned *owned = owned_new(fixture, kinds[i].kind, 600000, &error);
+            struct owned *owned = owned_new(fixture, kinds[i].kind, PATIENT_MS, &error);
             fault_arm(FAULT_ALLOC, k, false);
             kvs_store_submit(fixture->store, &owned->op);
             int outcome = await_done(&error);
@@ -669,7 +670,7 @@ static void test_event_streams(void **state)
         if (call >= GROUP && i % 3 != (call == GROUP ? 0 : 1))
             continue;     /* the first may be done, or go on */
         if (i % 3 == 2) { /* a disk that answers */
-            int error = wait_and_free(start_call(fixture->events, call, name, 600000));
+            int error = wait_and_free(start_call(fixture->events, call, name, PATIENT_MS));
             assert_int_equal(error, 0);
             continue;
         }
@@ -800,7 +801,7 @@ static void test_the_time_of_transactions(void **state)
         const struct kvs_store_options store_options = {.size = sizeof store_options,
                                                         .cache_size_bytes = 1,
                                                         .segment_size_bytes = SEGMENT_SIZE,
-                                                        .timeout_ms = by_client ? 3 : 600000};
+                                                        .timeout_ms = by_client ? 3 : PATIENT_MS};
         const struct kvs_txn_options options = {
             .size = sizeof options,
             .timeout_ms = by_client ? 0 : 3,
