@@ -1,10 +1,13 @@
 /*
  * server/eventstore_login.c: who asks.
  *
- * 1. Credentials that are those of the connection's last login, which is not older than a second,
- *    have its outcome: clients that send them with every package cost one login a second.
- * 2. Others are asked for: the frame stays where it is, nothing more is read meanwhile; when the
- *    answer is there the connection is looked at again, and finds it by rule 1.
+ * 1. Credentials that are those of the connection's last login have its outcome, as long as no user
+ *    was changed since: clients that send them with every package cost one login.
+ * 2. A frame without credentials has the outcome of the last Authenticate, in the same way: who is
+ *    disabled, deleted, or has another password is refused from then on, also on a connection that
+ *    was there before. What he has subscribed to goes on.
+ * 3. Otherwise they are asked for: the frame stays where it is, nothing more is read meanwhile;
+ *    when the answer is there the connection is looked at again, and finds it by the rules above.
  *
  * Failures: no memory, or storage that cannot be read: the request fails, and is not refused.
  */
@@ -13,16 +16,17 @@
 #include "base/mem.h"
 
 #include <kvs/error.h>
-
-#define LOGIN_LASTS_MS 1000u
+#include <openssl/crypto.h>
 
 struct es_login {
     struct stream_user_call call;
     struct es_connection *connection;
+    unsigned refs;
     struct es_user *user; /* NULL: refused, or not known yet */
     bool done;
+    bool is_new; /* nobody has been told yet */
     int error;
-    uint64_t done_ms;
+    uint64_t users_version;    /* before it was asked for */
     kvs_slice login, password; /* of text */
     uint8_t text[];
 };
@@ -68,24 +72,43 @@ void es_user_unref(struct es_user *user)
 
 bool es_login_is_pending(const struct es_connection *connection)
 {
-    return connection->login != NULL && !connection->login->done;
+    return (connection->login != NULL && !connection->login->done) ||
+           (connection->own != NULL && !connection->own->done);
 }
 
-void es_login_forget(struct es_connection *connection)
+static void login_unref(struct es_login *login)
 {
-    if (connection->login == NULL)
+    if (login == NULL || --login->refs > 0)
         return;
-    es_user_unref(connection->login->user);
-    mem_free(connection->login);
-    connection->login = NULL;
+    es_user_unref(login->user);
+    OPENSSL_cleanse(login->text, login->login.size + login->password.size);
+    mem_free(login);
+}
+
+void es_login_own(struct es_connection *connection)
+{
+    struct es_login *login = connection->login; /* NULL: nobody is asked */
+    if (login != NULL)
+        login->refs++;
+    login_unref(connection->own);
+    connection->own = login;
+}
+
+void es_logins_forget(struct es_connection *connection)
+{
+    login_unref(connection->login);
+    login_unref(connection->own);
+    connection->login = connection->own = NULL;
 }
 
 static void on_login(struct task *task)
 {
     struct es_login *login = CONTAINER_OF(task, struct es_login, call.op.task);
     struct es_connection *connection = login->connection;
+    es_user_unref(login->user);
+    login->user = NULL;
     login->done = true;
-    login->done_ms = loop_now_ms(connection->at->loop);
+    login->is_new = true;
     login->error = login->call.op.error;
     if (login->error == 0 && login->call.outcome == STREAM_USER_OK) {
         login->user = user_new(&login->call.user);
@@ -96,39 +119,46 @@ static void on_login(struct task *task)
     connection_unref(&connection->base);
 }
 
+static void login_start(struct es_connection *connection, struct es_login *login)
+{
+    struct streams *streams = connection->at->service->streams;
+    login->done = false;
+    login->users_version = streams_users_version(streams);
+    login->call = (struct stream_user_call){
+        .op = {.task.run = on_login, .loop = connection->at->loop},
+        .action = STREAM_USER_LOGIN,
+        .login = login->login,
+        .password = login->password,
+    };
+    connection_ref(&connection->base);
+    streams_user_call(streams, &login->call);
+}
+
 static int ask(struct es_connection *connection, const struct es_credentials *credentials)
 {
     size_t size = credentials->login.size + credentials->password.size;
-    struct es_login *login = mem_alloc(sizeof *login + size);
+    struct es_login *login = mem_zalloc(sizeof *login + size);
     if (login == NULL)
         return KVS_ERR_NO_MEMORY;
-    memset(login, 0, sizeof *login);
     uint8_t *at = login->text;
+    login->refs = 1;
     login->connection = connection;
     login->login = put(&at, credentials->login);
     login->password = put(&at, credentials->password);
-    login->call.action = STREAM_USER_LOGIN;
-    login->call.login = login->login;
-    login->call.password = login->password;
-    login->call.op.loop = connection->at->loop;
-    login->call.op.task.run = on_login;
-    es_login_forget(connection);
+    login_unref(connection->login);
     connection->login = login;
-    connection_ref(&connection->base);
-    streams_user_call(connection->at->service->streams, &login->call);
+    login_start(connection, login);
     return 0;
 }
 
-/* What is known of these credentials. */
-static enum es_who recall(struct es_connection *connection,
-                          const struct es_credentials *credentials, struct es_user **ret_user,
-                          int *ret_error)
+/* What is known of this login. */
+static enum es_who recall(struct es_connection *connection, struct es_login *login,
+                          struct es_user **ret_user, int *ret_error)
 {
-    const struct es_login *login = connection->login;
-    if (login == NULL || !slice_equal(login->login, credentials->login) ||
-        !slice_equal(login->password, credentials->password))
-        return ES_WHO_LATER;
-    if (loop_now_ms(connection->at->loop) - login->done_ms > LOGIN_LASTS_MS)
+    uint64_t version = streams_users_version(connection->at->service->streams);
+    bool holds = login->is_new || (login->error == 0 && login->users_version == version);
+    login->is_new = false; /* the frame that it was asked for is answered by it in any case */
+    if (!holds)
         return ES_WHO_LATER;
     if (login->error != 0) {
         *ret_error = login->error;
@@ -138,23 +168,43 @@ static enum es_who recall(struct es_connection *connection,
     return login->user != NULL ? ES_WHO_KNOWN : ES_WHO_REFUSED;
 }
 
+static bool login_is_of(const struct es_login *login, const struct es_credentials *credentials)
+{
+    return login != NULL && slice_equal(login->login, credentials->login) &&
+           slice_equal(login->password, credentials->password);
+}
+
+/* A frame without credentials is that of who has authenticated the connection, as long as he may
+ * log in so. */
+static enum es_who own_asks(struct es_connection *connection, struct es_user **ret_user,
+                            int *ret_error)
+{
+    if (connection->own == NULL)
+        return ES_WHO_KNOWN;
+    enum es_who who = recall(connection, connection->own, ret_user, ret_error);
+    if (who == ES_WHO_LATER)
+        login_start(connection, connection->own);
+    return who;
+}
+
 enum es_who es_who_asks(struct es_connection *connection, const struct es_frame *frame,
                         struct es_user **ret_user, int *ret_error)
 {
     *ret_user = NULL;
     if (connection->at->service->options.insecure)
         return ES_WHO_KNOWN;
-    if (!frame->has_credentials) {
-        *ret_user = connection->user;
-        return connection->refused || frame->command == ES_AUTHENTICATE ? ES_WHO_REFUSED
-                                                                        : ES_WHO_KNOWN;
-    }
+    if (!frame->has_credentials)
+        return connection->refused || frame->command == ES_AUTHENTICATE
+                   ? ES_WHO_REFUSED
+                   : own_asks(connection, ret_user, ret_error);
     const struct es_credentials *credentials = &frame->credentials;
     if (credentials->login.size == 0 || credentials->token.size > 0)
         return ES_WHO_REFUSED;
-    enum es_who who = recall(connection, credentials, ret_user, ret_error);
-    if (who != ES_WHO_LATER)
-        return who;
+    if (login_is_of(connection->login, credentials)) {
+        enum es_who who = recall(connection, connection->login, ret_user, ret_error);
+        if (who != ES_WHO_LATER)
+            return who;
+    }
     *ret_error = ask(connection, credentials);
     return *ret_error == 0 ? ES_WHO_LATER : ES_WHO_FAILED;
 }

@@ -26,7 +26,7 @@ struct es_connection {
     uint64_t taken;         /* bytes of whole frames, since the connection began */
     uint64_t received;      /* bytes in all */
     uint64_t written;       /* bytes that the peer's side had taken at the last tick */
-    struct es_user *user;   /* of Authenticate; NULL: anonymous */
+    struct es_login *own;   /* of Authenticate, for frames without credentials; NULL: anonymous */
     bool refused;           /* the last Authenticate failed */
     bool ended;             /* the peer sends no more */
     struct es_login *login; /* of the last credentials: under way, or what came of it */
@@ -156,7 +156,9 @@ enum es_who {
 enum es_who es_who_asks(struct es_connection *connection, const struct es_frame *frame,
                         struct es_user **ret_user, int *ret_error);
 bool es_login_is_pending(const struct es_connection *connection);
-void es_login_forget(struct es_connection *connection);
+/* The last credentials, which were right, are the connection's own from now on. */
+void es_login_own(struct es_connection *connection);
+void es_logins_forget(struct es_connection *connection);
 
 static inline struct es_user *es_user_ref(struct es_user *user)
 {

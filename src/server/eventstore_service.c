@@ -182,8 +182,7 @@ static void take_identify(const struct es_call *call)
 static void take_authenticate(const struct es_call *call)
 {
     struct es_connection *connection = call->connection;
-    es_user_unref(connection->user);
-    connection->user = es_user_ref(call->user);
+    es_login_own(connection);
     connection->refused = false;
     answer_bytes(connection, ES_AUTHENTICATED, &call->frame->correlation, slice_make(NULL, 0));
 }
@@ -440,8 +439,7 @@ static void free_connection(struct connection *base)
 {
     struct es_connection *connection = of(base);
     assert(connection->in_flight == 0);
-    es_login_forget(connection);
-    es_user_unref(connection->user);
+    es_logins_forget(connection);
     mem_free(connection->name);
     mem_free(connection);
 }

@@ -196,6 +196,7 @@ int batch_append(struct batch *batch, struct head *head, const struct stream_new
     }
     recent_add(&sequencer->recent, head->settings.id, event->id, number, position);
     sequencer->next_position++;
+    batch->changes_users |= name_is_about_user(head_name(head));
     batch->last_position = position;
     batch->size += size;
     batch->events_count++;

@@ -54,7 +54,8 @@ struct batch {
     size_t size;
     uint32_t events_count;
     uint32_t writes_count;
-    bool changes_acls; /* to these, when it is done */
+    bool changes_users; /* something is written about one of them */
+    bool changes_acls;  /* to these, when it is done */
     struct default_acls acls;
     struct task completed;
     int error;

@@ -306,7 +306,9 @@ static void replay_on_truncated(struct task *task)
 
 static void replay_truncate(struct group *group)
 {
-    int size = snprintf(group->replay_text, sizeof group->replay_text, "{\"$tb\":%" PRId64 "}",
+    int size = snprintf(group->replay_text, sizeof group->replay_text,
+                        "{\"$tb\":%" PRId64 ",\"$acl\":{\"$r\":\"$admins\",\"$w\":\"$admins\","
+                        "\"$d\":\"$admins\",\"$mr\":\"$admins\",\"$mw\":\"$admins\"}}",
                         group->replay_to + 1);
     group->replay_metadata = (struct stream_new_event){
         .type = slice_of_string(METADATA_TYPE),

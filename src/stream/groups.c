@@ -20,7 +20,10 @@
 #include <stdio.h>
 
 #define CONFIG_TYPE "PersistentConfig1"
-#define CHECKPOINT_METADATA "{\"$maxCount\":2}"
+/* As EventStoreDB writes it. */
+#define CHECKPOINT_METADATA                                                                \
+    "{\"$maxCount\":2,\"$acl\":{\"$r\":\"$admins\",\"$w\":\"$admins\",\"$d\":\"$admins\"," \
+    "\"$mr\":\"$all\",\"$mw\":\"$admins\"}}"
 
 struct group *groups_find(struct groups *groups, kvs_slice stream, kvs_slice name)
 {

@@ -131,7 +131,7 @@ struct group {
     struct stream_read replay_read;    /* of a link, or of what it leads to */
     struct stream_write replay_write;
     struct stream_new_event replay_metadata;
-    char replay_text[48];
+    char replay_text[128];
     bool replaying, replay_again;
     bool replay_busy;      /* the read, or the write, is under way */
     int64_t replay_cursor; /* the next link, ... */

@@ -76,6 +76,8 @@ struct link_target {
     struct reader *reader;
     struct stream_event *event;
     const struct visible *visible;
+    kvs_slice name;
+    int64_t number;
 };
 
 static bool target_parse(kvs_slice data, int64_t *ret_number, kvs_slice *ret_name)
@@ -96,8 +98,7 @@ static bool target_parse(kvs_slice data, int64_t *ret_number, kvs_slice *ret_nam
 
 static bool target_is_visible(const struct visible *visible, int64_t number)
 {
-    return visible->state == STREAM_OK && !visible->settings.derived && number >= visible->min &&
-           number <= visible->last;
+    return visible->state == STREAM_OK && number >= visible->min && number <= visible->last;
 }
 
 static int target_found(void *arg, const struct stream_record *record, uint64_t stream_id)
@@ -107,6 +108,14 @@ static int target_found(void *arg, const struct stream_record *record, uint64_t 
     struct reader *reader = target->reader;
     if (record->created_100ns < target->visible->created_min)
         return KVS_ERR_NOT_FOUND;
+    struct stream_event element = {.event = *record};
+    if (target->visible->settings.derived) { /* what it leads to is a link itself, or a reference */
+        int error =
+            link_make(reader, &element, target->name, target->visible->settings.id, target->number);
+        if (error != 0)
+            return error;
+        record = element.has_link ? &element.link : &element.event;
+    }
     size_t size = record_bytes(record);
     bool first = target->event == reader->read->events;
     if (!first && reader->size + size > reader->size_max)
@@ -142,7 +151,11 @@ static int link_follow(struct reader *reader, struct target_cache *cache,
         error = cache_find(reader, cache, name);
     if (error != 0 || !target_is_visible(&cache->visible, number))
         return error;
-    struct link_target target = {.reader = reader, .event = event, .visible = &cache->visible};
+    struct link_target target = {.reader = reader,
+                                 .event = event,
+                                 .visible = &cache->visible,
+                                 .name = name,
+                                 .number = number};
     error = lookup_position(reader->view, cache->visible.settings.id, number, &position);
     if (error == 0)
         error = lookup_event_at(reader->view, position, target_found, &target);

@@ -243,6 +243,9 @@ static void batch_is_safe(struct streams *streams, struct batch *batch)
         atomic_store_explicit(&streams->last_position, batch->last_position, memory_order_release);
         stream_stat_add(&streams->stat_events, batch->events_count);
     }
+    /* release: who sees the version finds the change in a view begun after that. */
+    if (batch->changes_users)
+        atomic_fetch_add_explicit(&streams->users_version, 1, memory_order_release);
     if (batch->changes_acls)
         acls_install(streams, batch);
     stream_stat_add(&streams->stat_batches, 1);

@@ -92,6 +92,15 @@ static inline bool name_is(kvs_slice name, const char *text)
     return slice_equal(name, slice_of_string(text));
 }
 
+#define USER_PREFIX "$user-"
+
+/* A user's stream, or the metadata of it, which deletes him. */
+static inline bool name_is_about_user(kvs_slice name)
+{
+    return name_is_system(name) &&
+           (name_begins_with(name, USER_PREFIX) || name_begins_with(name, "$$" USER_PREFIX));
+}
+
 #define BY_CORRELATION_PREFIX "$bc-"
 #define REFERENCES_PREFIX "$category-" /* its elements are no links, but name streams */
 

@@ -83,6 +83,7 @@ struct streams {
     struct stream_tidy tidy;
     struct groups *groups;
     struct users *users;
+    _Atomic uint64_t users_version;
 
     void (*closed)(void *arg);
     void *closed_arg;

@@ -22,7 +22,6 @@
 
 #include <stdio.h>
 
-#define USER_PREFIX "$user-"
 #define USERS_STREAM "$users"
 #define NOTICES_STREAM "$users-password-notifications"
 #define USER_METADATA "{\"$acl\":{\"$w\":\"$admins\",\"$d\":\"$admins\",\"$mw\":\"$admins\"}}"
@@ -72,6 +71,12 @@ void users_free(struct users *users)
         mem_free(users->logins[i].groups);
     pthread_mutex_destroy(&users->lock);
     mem_free(users);
+}
+
+uint64_t streams_users_version(struct streams *streams)
+{
+    /* acquire: pairs with the release in sequencer.c. */
+    return atomic_load_explicit(&streams->users_version, memory_order_acquire);
 }
 
 static void login_remember(struct users *users, const uint8_t *digest, int64_t number,

@@ -79,6 +79,10 @@ struct stream_user_call {
 void streams_user_call(struct streams *streams, struct stream_user_call *call);
 void stream_user_call_release(struct stream_user_call *call);
 
+/* Another number after each change of a user that was acknowledged: what a login gave holds as long
+ * as the number is that from before it. Any thread. */
+uint64_t streams_users_version(struct streams *streams);
+
 /* Who still has the password that everybody knows: "admin", "ops", "admin and ops", or NULL.
  * Blocking. */
 const char *streams_default_password_blocking(struct streams *streams);

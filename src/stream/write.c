@@ -177,6 +177,12 @@ static struct stream_new_event event_make(struct streams *streams, const char *t
     return event;
 }
 
+/* What an event of a metastream says; nothing, if it is not marked as JSON. */
+static kvs_slice metadata_of(const struct stream_new_event *event)
+{
+    return event->is_json ? event->data : (kvs_slice){0};
+}
+
 /* Second step: the last event of `meta` says `json`: so does the record of its stream from now
  * on. */
 static int metadata_apply(struct streams *streams, struct head *meta, struct head *base,
@@ -216,10 +222,10 @@ static int metadata_moved(struct streams *streams, struct head *base, struct hea
 {
     struct stream_record last;
     int error = sequencer_event(streams, meta, base->settings.metadata_last, false, &last);
-    if (error == KVS_ERR_NOT_FOUND)
-        last.data = (kvs_slice){0};
-    else if (error != 0)
+    if (error != 0 && error != KVS_ERR_NOT_FOUND)
         return error;
+    if (error != 0 || !last.is_json)
+        last.data = (kvs_slice){0};
     return metadata_with_truncate_before(last.data, base->last + 1, ret_json);
 }
 
@@ -269,11 +275,11 @@ static int events_append(struct streams *streams, struct stream_write *write,
         return error;
     write->last_number = head->last;
     write->position = streams->sequencer.next_position - 1;
-    kvs_slice last = events[count - 1].data;
+    const struct stream_new_event *last = &events[count - 1];
     if (target->is_meta)
-        error = metadata_apply(streams, head, target->base, last);
+        error = metadata_apply(streams, head, target->base, metadata_of(last));
     else
-        error = settings_stream_changed(streams, head, last);
+        error = settings_stream_changed(streams, head, last->data);
     if (error == 0 && meta != NULL)
         error = metadata_append(streams, meta, target->base, json);
     return error;
@@ -285,7 +291,7 @@ static int recreation_load(struct streams *streams, const struct write_target *t
                            struct head **ret_meta, struct buf *ret_json)
 {
     struct head *base = target->base;
-    kvs_slice last = events[count - 1].data;
+    kvs_slice last = metadata_of(&events[count - 1]);
     if (!head_soft_deleted(base) || (target->is_meta && metadata_has_truncate_before(last)))
         return 0;
     int error = metastream_head(streams, base, ret_meta);

@@ -2,6 +2,8 @@
 #include "unit/server/es_peer.h"
 #include "unit/server/server_fixture.h"
 
+#include <stdio.h>
+
 #include "test.h"
 
 #define S(text) slice_of_string(text)
@@ -314,6 +316,97 @@ static void logins(void **state)
     end();
 }
 
+/* --- users that change under a connection ---- */
+
+/* What the last event of $user-ops says, as text. */
+static void read_ops(struct es_peer *admin, char text[1000])
+{
+    struct es_read_event_completed completed;
+    const struct es_read_event read = {.event_stream_id = S("$user-ops"), .event_number = -1};
+    struct es_id id = es_peer_ask(admin, ES_READ_EVENT, &read);
+    es_peer_expect(admin, ES_READ_EVENT_COMPLETED, &id, &completed);
+    assert_int_equal(completed.result, ES_READ_EVENT_SUCCESS);
+    kvs_slice data = completed.event.event.data;
+    assert_true(data.size < 1000);
+    memcpy(text, data.data, data.size);
+    text[data.size] = '\0';
+}
+
+/* Another last event. */
+static void write_ops(struct es_peer *admin, const char *text)
+{
+    assert_int_equal(es_peer_write(admin, "$user-ops", ES_VERSION_ANY, 1, slice_of_string(text)),
+                     ES_SUCCESS);
+}
+
+static void expect_asked(uint8_t answer)
+{
+    const struct es_read_event read = {.event_stream_id = S("s")};
+    struct es_id id = es_peer_ask(&peer, ES_READ_EVENT, &read);
+    es_peer_expect(&peer, answer, &id, NULL);
+    id = es_peer_ask_as(&peer, ES_READ_EVENT, "ops", "changeit", &read);
+    es_peer_expect(&peer, answer, &id, NULL);
+}
+
+static void replace(char *text, const char *from, const char *to)
+{
+    char *at = strstr(text, from);
+    char rest[1000];
+    assert_non_null(at);
+    snprintf(rest, sizeof rest, "%s%s", to, at + strlen(from));
+    snprintf(at, 1000 - (size_t)(at - text), "%s", rest);
+}
+
+/* Who was authenticated has the rights that he has now. */
+static void a_connection_has_its_users_rights(void **state)
+{
+    (void)state;
+    char as_it_was[1000], text[1000];
+    struct es_peer admin;
+    begin(false);
+    es_peer_connect(&admin, kvs_server_eventstore_address(server));
+    struct es_id id = es_peer_ask_as(&admin, ES_AUTHENTICATE, "admin", "changeit", NULL);
+    es_peer_expect(&admin, ES_AUTHENTICATED, &id, NULL);
+    id = es_peer_ask_as(&peer, ES_AUTHENTICATE, "ops", "changeit", NULL);
+    es_peer_expect(&peer, ES_AUTHENTICATED, &id, NULL);
+    expect_asked(ES_READ_EVENT_COMPLETED);
+    read_ops(&admin, as_it_was);
+    memcpy(text, as_it_was, sizeof text);
+    replace(text, "\"Disabled\":false", "\"Disabled\":true");
+    for (int i = 0; i < 3; i++) {
+        write_ops(&admin, text);
+        expect_asked(ES_NOT_AUTHENTICATED);
+        write_ops(&admin, as_it_was);
+        expect_asked(ES_READ_EVENT_COMPLETED);
+    }
+    /* Another password. */
+    memcpy(text, as_it_was, sizeof text);
+    replace(text, "\"Salt\":\"", "\"Salt\":\"AAAA");
+    write_ops(&admin, text);
+    expect_asked(ES_NOT_AUTHENTICATED);
+    /* Other rights. */
+    memcpy(text, as_it_was, sizeof text);
+    replace(text, "$ops", "$admins");
+    write_ops(&admin, text);
+    const struct es_read_all_events all = {.max_count = 1};
+    struct es_read_all_events_completed page;
+    id = es_peer_ask(&peer, ES_READ_ALL_FORWARD, &all);
+    es_peer_expect(&peer, ES_READ_ALL_FORWARD_COMPLETED, &id, &page);
+    assert_int_equal(page.result, ES_READ_ALL_SUCCESS);
+    write_ops(&admin, as_it_was);
+    id = es_peer_ask(&peer, ES_READ_ALL_FORWARD, &all);
+    es_peer_expect(&peer, ES_READ_ALL_FORWARD_COMPLETED, &id, &page);
+    assert_int_equal(page.result, ES_READ_ALL_ACCESS_DENIED);
+    /* Deleted. */
+    const struct es_delete_stream delete = {.event_stream_id = S("$user-ops"),
+                                            .expected_version = ES_VERSION_ANY};
+    id = es_peer_ask(&admin, ES_DELETE_STREAM, &delete);
+    es_peer_expect(&admin, ES_DELETE_STREAM_COMPLETED, &id, NULL);
+    expect_asked(ES_NOT_AUTHENTICATED);
+    es_peer_close(&admin);
+    end();
+}
+
 /* Each request has credentials of its own, all are sent at once: answers come in order. */
 static void logins_do_not_overtake(void **state)
 {
@@ -618,6 +711,7 @@ int main(void)
         cmocka_unit_test(transactions),
         cmocka_unit_test(logins),
         cmocka_unit_test(logins_do_not_overtake),
+        cmocka_unit_test(a_connection_has_its_users_rights),
         cmocka_unit_test(strangers_may_not),
         cmocka_unit_test(subscriptions_begin_exactly),
         cmocka_unit_test(the_log_can_be_subscribed_to),

@@ -109,6 +109,44 @@ static void test_info_of_what_is_loaded(void **state)
     }
 }
 
+static void expect_metadata(const char *metastream, const char *expected)
+{
+    struct stream_read read = {.kind = STREAM_READ_EVENT,
+                               .stream = slice_of_string(metastream),
+                               .from = STREAM_END,
+                               .count = 1};
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    assert_int_equal(read.events_count, 1);
+    assert_true(slice_equal(read.events[0].event.data, slice_of_string(expected)));
+    stream_read_release(&read);
+}
+
+/* A group's streams are the administrators', whatever $settings gives others. */
+static void test_rights_of_its_streams(void **state)
+{
+    (void)state;
+    static const struct stream_user joe = {.login = {(const uint8_t *)"joe", 3}};
+    struct stream_new_event settings = event_of(
+        1, "settings", "{\"$systemStreamAcl\":{\"$r\":\"$all\",\"$w\":\"$all\",\"$mr\":\"$all\"}}");
+    struct stream_write write = {
+        .stream = S("$settings"), .expected_version = STREAM_ANY, .events = &settings, .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(create("a", 0), STREAM_GROUP_OK);
+    expect_metadata("$$$persistentsubscription-a::g-checkpoint",
+                    "{\"$maxCount\":2,\"$acl\":{\"$r\":\"$admins\",\"$w\":\"$admins\",\"$d\":"
+                    "\"$admins\",\"$mr\":\"$all\",\"$mw\":\"$admins\"}}");
+    struct stream_read read = {.kind = STREAM_READ_INFO,
+                               .stream = S("$persistentsubscription-a::g-checkpoint"),
+                               .user = &joe};
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    assert_int_equal(read.outcome, STREAM_ACCESS_DENIED);
+    stream_read_release(&read);
+    read.stream = S("$persistentsubscription-other");
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    assert_int_equal(read.outcome, STREAM_NOT_FOUND);
+    stream_read_release(&read);
+}
+
 static void test_info_is_for_users(void **state)
 {
     (void)state;
@@ -546,6 +584,9 @@ static void test_replay(void **state)
     wait_count(consumer, 4);
     while (info_of("a").parked != 0)
         ;
+    expect_metadata("$$$persistentsubscription-a::g-parked",
+                    "{\"$tb\":10,\"$acl\":{\"$r\":\"$admins\",\"$w\":\"$admins\",\"$d\":"
+                    "\"$admins\",\"$mr\":\"$admins\",\"$mw\":\"$admins\"}}");
     replay(0);
     append("a", 100, 1);
     wait_count(consumer, 5);
@@ -700,6 +741,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_info_of_what_is_loaded),
         TEST(test_info_is_for_users),
+        TEST(test_rights_of_its_streams),
         TEST(test_calls),
         TEST(test_from_the_begin_and_on),
         TEST(test_a_tick_while_it_is_made),

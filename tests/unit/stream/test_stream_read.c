@@ -431,6 +431,41 @@ static void test_links(void **state)
     stream_read_release(&read);
 }
 
+/* An element of a derived stream is an event like others: a link to it leads to it, which is a link
+ * itself, and no further. */
+static void test_links_to_derived_streams(void **state)
+{
+    (void)state;
+    append("order-1", 1, 3);
+    append_link("order-2", 10, "2@order-1");
+    static const char *const links[] = {"1@$ce-order", "3@$ce-order", "0@$streams",
+                                        "2@$et-T",     "4@$ce-order", "0@$ce-none"};
+    static const char *const expected[] = {"1@order-1", "2@order-1", "0@order-1", "2@order-1"};
+    for (unsigned i = 0; i < sizeof links / sizeof links[0]; i++)
+        append_link("links", 20 + i, links[i]);
+    struct stream_read read = {.kind = STREAM_READ_FORWARD,
+                               .stream = S("links"),
+                               .count = 10,
+                               .flags = STREAM_READ_RESOLVE_LINKS};
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        read_wait(&read);
+        assert_int_equal(read.events_count, 6);
+        for (unsigned i = 0; i < 4; i++) {
+            const struct stream_event *event = &read.events[i];
+            assert_true(event->has_link && event->has_event);
+            assert_true(slice_equal(event->link.data, slice_of_string(links[i])));
+            assert_slice_equal(event->event.type, "$>");
+            assert_true(slice_equal(event->event.data, slice_of_string(expected[i])));
+            assert_true(
+                slice_equal(event->event.stream, slice_of_string(strchr(links[i], '@') + 1)));
+            assert_int_equal(event->event.number, links[i][0] - '0');
+        }
+        assert_false(read.events[4].has_event || read.events[5].has_event);
+        stream_read_release(&read);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+}
+
 static void test_derived(void **state)
 {
     append("order-1", 1, 2);
@@ -669,6 +704,7 @@ int main(void)
         TEST(test_filter_of_much_work),
         TEST(test_filter_of_many_prefixes),
         TEST(test_links),
+        TEST(test_links_to_derived_streams),
         TEST(test_derived),
         TEST(test_derived_links),
         TEST(test_more_derived),

@@ -392,11 +392,45 @@ static void test_runs_grow(void **state)
     assert_int_equal(append("even", SHARED / 2 - 1, 5000, 1), STREAM_OK);
 }
 
+/* Metadata that is not marked as JSON says nothing, as in EventStoreDB; it is what was written last
+ * all the same. */
+static void test_metadata_that_is_no_json(void **state)
+{
+    (void)state;
+    append("a", STREAM_ANY, 1, 3);
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$maxCount\":2}"), STREAM_OK);
+    struct stream_new_event event = event_of(900, "$metadata", "{\"$maxCount\":1}");
+    struct stream_write write = {
+        .stream = S("$$a"), .expected_version = STREAM_ANY, .events = &event, .count = 1};
+    event.is_json = false;
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(write.outcome, STREAM_OK);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        struct stream_read read;
+        assert_int_equal(read_forward_wait(&fixture, "a", 0, 10, &read), 0);
+        assert_int_equal(read.events_count, 3);
+        stream_read_release(&read);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+    /* It brings a deleted stream back, though its $tb is none. */
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
+    event = event_of(901, "$metadata", "{\"$tb\":1}");
+    event.is_json = false;
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    append("a", STREAM_ANY, 10, 1);
+    struct stream_read read;
+    assert_int_equal(read_forward_wait(&fixture, "a", 0, 10, &read), 0);
+    assert_int_equal(read.events_count, 1);
+    assert_int_equal(read.events[0].event.number, 3);
+    stream_read_release(&read);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_metadata_that_is_no_json),
         TEST(test_numbers_and_positions),
         TEST(test_no_events),
         TEST(test_expected_exactly),
