@@ -1,4 +1,4 @@
-/* events_patient.h: the options of a client of event streams whose time-outs a test is not about. */
+/* events_patient.h: options of a client of event streams whose time-outs a test is not about. */
 #ifndef TESTS_UNIT_CLIENT_EVENTS_PATIENT_H
 #define TESTS_UNIT_CLIENT_EVENTS_PATIENT_H
 
