@@ -3,9 +3,10 @@
  *
  * 1. Credentials that are those of the connection's last login have its outcome, as long as no user
  *    was changed since: clients that send them with every package cost one login.
- * 2. A frame without credentials has the outcome of the last Authenticate, in the same way: who is
- *    disabled, deleted, or has another password is refused from then on, also on a connection that
- *    was there before. What he has subscribed to goes on.
+ * 2. A frame without credentials is of the user of the last Authenticate, with the rights that he
+ *    has now: when users were changed he is looked up again, without his password, so who changes
+ *    his own goes on. Who is disabled or deleted is refused from then on. What he has subscribed to
+ *    goes on.
  * 3. Otherwise they are asked for: the frame stays where it is, nothing more is read meanwhile;
  *    when the answer is there the connection is looked at again, and finds it by the rules above.
  *
@@ -101,17 +102,32 @@ void es_logins_forget(struct es_connection *connection)
     connection->login = connection->own = NULL;
 }
 
+/* Of a login or of details; false: refused. */
+static bool user_of_call(const struct stream_user_call *call, struct stream_user *ret_user)
+{
+    if (call->outcome != STREAM_USER_OK)
+        return false;
+    *ret_user = call->user;
+    if (call->action == STREAM_USER_LOGIN)
+        return true;
+    const struct stream_user_details *details = call->details;
+    *ret_user = (struct stream_user){
+        .login = details->login, .groups = details->groups, .groups_count = details->groups_count};
+    return !details->disabled;
+}
+
 static void on_login(struct task *task)
 {
     struct es_login *login = CONTAINER_OF(task, struct es_login, call.op.task);
     struct es_connection *connection = login->connection;
+    struct stream_user user;
     es_user_unref(login->user);
     login->user = NULL;
     login->done = true;
     login->is_new = true;
     login->error = login->call.op.error;
-    if (login->error == 0 && login->call.outcome == STREAM_USER_OK) {
-        login->user = user_new(&login->call.user);
+    if (login->error == 0 && user_of_call(&login->call, &user)) {
+        login->user = user_new(&user);
         login->error = login->user == NULL ? KVS_ERR_NO_MEMORY : 0;
     }
     stream_user_call_release(&login->call);
@@ -119,14 +135,16 @@ static void on_login(struct task *task)
     connection_unref(&connection->base);
 }
 
-static void login_start(struct es_connection *connection, struct es_login *login)
+/* Details are asked for of who has shown his password before. */
+static void login_start(struct es_connection *connection, struct es_login *login,
+                        enum stream_user_action action)
 {
     struct streams *streams = connection->at->service->streams;
     login->done = false;
     login->users_version = streams_users_version(streams);
     login->call = (struct stream_user_call){
         .op = {.task.run = on_login, .loop = connection->at->loop},
-        .action = STREAM_USER_LOGIN,
+        .action = action,
         .login = login->login,
         .password = login->password,
     };
@@ -147,7 +165,7 @@ static int ask(struct es_connection *connection, const struct es_credentials *cr
     login->password = put(&at, credentials->password);
     login_unref(connection->login);
     connection->login = login;
-    login_start(connection, login);
+    login_start(connection, login, STREAM_USER_LOGIN);
     return 0;
 }
 
@@ -174,17 +192,22 @@ static bool login_is_of(const struct es_login *login, const struct es_credential
            slice_equal(login->password, credentials->password);
 }
 
-/* A frame without credentials is that of who has authenticated the connection, as long as he may
- * log in so. */
+/* A frame without credentials is that of who has authenticated the connection, as long as he is
+ * there. */
 static enum es_who own_asks(struct es_connection *connection, struct es_user **ret_user,
                             int *ret_error)
 {
     if (connection->own == NULL)
         return ES_WHO_KNOWN;
     enum es_who who = recall(connection, connection->own, ret_user, ret_error);
-    if (who == ES_WHO_LATER)
-        login_start(connection, connection->own);
-    return who;
+    if (who != ES_WHO_LATER)
+        return who;
+    if (connection->login == connection->own) { /* what comes now says nothing of the password */
+        login_unref(connection->login);
+        connection->login = NULL;
+    }
+    login_start(connection, connection->own, STREAM_USER_DETAILS);
+    return ES_WHO_LATER;
 }
 
 enum es_who es_who_asks(struct es_connection *connection, const struct es_frame *frame,

@@ -139,7 +139,7 @@ def test_pages_that_are_not_there(directory):
                 urllib.request.urlopen(f"http://{address}/", timeout=SECONDS_MAX)
                 raise AssertionError("there is a page")
             except urllib.error.HTTPError as error:
-                assert error.code == 404 and f"GET {page}\n" in error.read().decode()
+                assert error.code == 404 and f"GET, HEAD {page}\n" in error.read().decode()
         assert server.stop() == 0
 
 
