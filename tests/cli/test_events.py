@@ -2,6 +2,7 @@
 """kvs-client events, on event streams in a directory: exact outputs and exit statuses."""
 import json
 import re
+import signal
 import subprocess
 
 from harness import CLIENT, SECONDS_MAX, environment, one_line, run, tap
@@ -82,6 +83,30 @@ def test_reading_forwards_and_backwards(directory):
     behind = f'{some[4]["commit"]}/{some[4]["prepare"]}'
     on = streams.lines("read", "$all", "--from", behind, "--stream-regex", "^s$", "--limit", "2")
     assert [event["data"] for event in on] == [4, 5], on
+
+
+def test_json_stays_as_it_is(directory):
+    streams = Streams(directory)
+    data = '{"price": 0.1,"big":12345678901234567890123,"c":1E3,"s":"\\u00e9\\u0000/","a":[ ]}'
+    streams.ok("append", "s", stdin=f'{{"type":"t","data":{data},"metadata":[0.10]}}\n'.encode())
+    streams.ok("append", "s", "--type", "t", "--data", data.replace(",", ",\n"))
+    first, second = streams.ok("read", "s").decode().splitlines()
+    assert f'"data":{data},"metadata":[0.10]' in first, first
+    assert '"data":' + data.replace(",", ", ") in second, second
+    # What was read can be appended elsewhere.
+    streams.ok("append", "t", stdin=(first + "\n" + second + "\n").encode())
+    assert f'"data":{data}' in streams.ok("read", "t").decode()
+
+
+def test_following_ends_with_its_reader(directory):
+    streams = Streams(directory)
+    streams.ok("append", "s", stdin=numbered(3))
+    process = subprocess.Popen([CLIENT, "events", "follow", "s", "--url", streams.url],
+                               stdout=subprocess.PIPE, env=environment())
+    tap.kill_at_exit(process)
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(SECONDS_MAX) == -signal.SIGPIPE
 
 
 def test_follow(directory):
@@ -181,6 +206,13 @@ def test_lines_that_make_no_sense(directory):
                        (b'{"type":"t","data":1,"bytes":"x"}', "two ways"),
                        (b'{"type":"t","bytes64":"?"}', "base64")):
         assert said in streams.fails("append", "s", stdin=line), line
+    # What stands before such a line is appended, nothing behind it is, however they arrive.
+    done = run(CLIENT, "events", "append", "t", "--url", streams.url,
+               stdin=b'{"type":"a"}\n{"type":"b"}\n{"type":}\n{"type":"c"}\n')
+    assert done.status == 1 and "line 3" in one_line(done.err), done
+    assert json.loads(done.out)["last"] == 1, done
+    assert [event["type"] for event in streams.lines("read", "t")] == ["a", "b"]
+    assert '"Data"' in streams.fails("append", "s", stdin=b'{"type":"t","Data":1}')
     for arguments in (["append"], ["reed", "s"], ["read", "s", "--from", "x"],
                       ["append", "s", "--expect", "x"], ["append", "s", "--data", "1"],
                       ["append", "s", "--type", "t", "--data", "x"], ["groups", "make", "s", "g"],

@@ -43,6 +43,7 @@ struct events_input {
 /* Returns 0, or INVALID_ARGUMENT with what is wrong. */
 int events_parse(kvs_slice line, struct events_input *ret_input, char why[160]);
 void events_input_deinit(struct events_input *input);
+bool events_is_json(kvs_slice text);
 
 int command_events_append(void *client);
 int command_events_read(void *client);

@@ -4,8 +4,9 @@
  * 1. what is there to be read is read, at most READ_SIZE at once;
  * 2. its whole lines become appends of at most --batch events, each all or none;
  * 3. each append prints a line that says which numbers the events got.
- * So lines that come slowly are appended as they come. With an expected version, the first append
- * expects it, each later one the number of the last event before it.
+ * So lines that come slowly are appended as they come; what stands before a line that is no event
+ * is, too, and nothing behind it. With an expected version, the first append expects it, each later
+ * one the number of the last event before it.
  */
 #include "base/mem.h"
 #include "cli/client/events.h"
@@ -13,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -73,8 +73,14 @@ static int appender_add(struct appender *appender, kvs_slice line)
     if (line.size == 0 || (line.size == 1 && line.data[0] == '\r'))
         return 0;
     struct events_input *input = &appender->inputs[appender->count];
-    if (events_parse(line, input, why) != 0)
-        return client_fail(appender->client, "line %" PRIu64 ": %s", appender->line_number, why);
+    if (events_parse(line, input, why) != 0) { /* what stands before it is appended */
+        int status = appender_flush(appender);
+        return status != 0
+                   ? status
+                   : client_fail(appender->client,
+                                 "line %" PRIu64 ": %s; this and what follows is not appended",
+                                 appender->line_number, why);
+    }
     size_t size = line.size + 128;
     if (appender->count > 0 && appender->size + size > KVS_APPEND_SIZE_MAX / 2) {
         struct events_input kept = *input;
@@ -181,10 +187,7 @@ static int check_one(const struct client *client)
         return client_misuse(client, "--type makes one event; there is no file to read then");
     if (options->data.data == NULL)
         return 0;
-    json_t *parsed =
-        json_loadb((const char *)options->data.data, options->data.size, JSON_DECODE_ANY, NULL);
-    json_decref(parsed);
-    return parsed != NULL ? 0 : client_misuse(client, "--data is no JSON");
+    return events_is_json(options->data) ? 0 : client_misuse(client, "--data is no JSON");
 }
 
 int command_events_append(void *context)

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "cli/client/encoding.h"
 #include "cli/client/events.h"
+#include "stream/json_scan.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -10,18 +11,27 @@
 /* --- out ---------------------------------------------------------------------------------------
  */
 
-/* JSON on one line: as it is, or dumped again when it has several. False: it is none. */
+/* Numbers are not looked at: they stay as they are written, however large. */
+#define JSON_FLAGS (JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL)
+
+bool events_is_json(kvs_slice text)
+{
+    json_t *parsed = json_loadb((const char *)text.data, text.size, JSON_FLAGS, NULL);
+    json_decref(parsed);
+    return parsed != NULL;
+}
+
+/* JSON on one line: the ends of lines in it stand between its parts, as blanks do. False: it is
+ * none. */
 static bool one_line(kvs_slice json, struct buf *ret_text)
 {
-    json_t *parsed = json_loadb((const char *)json.data, json.size, JSON_DECODE_ANY, NULL);
-    bool has_newline = json.size > 0 && (memchr(json.data, '\n', json.size) != NULL ||
-                                         memchr(json.data, '\r', json.size) != NULL);
-    char *dumped = has_newline ? json_dumps(parsed, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-    bool ok = parsed != NULL && (!has_newline || dumped != NULL) &&
-              buf_append_slice(ret_text, dumped != NULL ? slice_of_string(dumped) : json) == 0;
-    json_decref(parsed);
-    free(dumped);
-    return ok;
+    if (!events_is_json(json) || buf_append_slice(ret_text, json) != 0)
+        return false;
+    for (size_t i = 0; i < ret_text->size; i++) {
+        if (ret_text->data[i] == '\n' || ret_text->data[i] == '\r')
+            ret_text->data[i] = ' ';
+    }
+    return true;
 }
 
 /* "NAME":JSON, or "OTHER":"text", or "OTHER64":"base64". */
@@ -99,12 +109,34 @@ static int refuse(char why[160], const char *text)
     return KVS_ERR_INVALID_ARGUMENT;
 }
 
-static int take_json(json_t *value, struct buf *ret_bytes)
+/* A value as it stands in the line. */
+static int take_json(kvs_slice line, const char *name, struct buf *ret_bytes)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-    int error = text != NULL ? buf_append(ret_bytes, text, strlen(text)) : KVS_ERR_NO_MEMORY;
-    free(text);
-    return error;
+    kvs_slice value;
+    bool found = json_scan_object(line, &name, 1, &value) && value.size > 0;
+    return found ? buf_append_slice(ret_bytes, value) : KVS_ERR_INVALID_ARGUMENT;
+}
+
+/* What was not meant to be left out would be: a name that nobody knows is a mistake. */
+static int check_names(json_t *object, char why[160])
+{
+    static const char *const names[] = {"stream",  "stream64", "number",        "type",
+                                        "id",      "created",  "data",          "bytes",
+                                        "bytes64", "metadata", "metadataBytes", "metadataBytes64",
+                                        "link",    "commit",   "prepare",       "retries"};
+    const char *name;
+    json_t *value;
+    json_object_foreach(object, name, value)
+    {
+        bool known = false;
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+            known |= strcmp(names[i], name) == 0;
+        if (!known) {
+            snprintf(why, 160, "an event has no \"%.60s\"", name);
+            return KVS_ERR_INVALID_ARGUMENT;
+        }
+    }
+    return 0;
 }
 
 static kvs_slice string_of(json_t *value)
@@ -113,8 +145,8 @@ static kvs_slice string_of(json_t *value)
 }
 
 /* NAME, OTHER or OTHER64, whichever is there. */
-static int take_content(json_t *object, const char *const names[3], struct buf *ret_bytes,
-                        bool *ret_is_json, char why[160])
+static int take_content(json_t *object, kvs_slice line, const char *const names[3],
+                        struct buf *ret_bytes, bool *ret_is_json, char why[160])
 {
     json_t *json = json_object_get(object, names[0]);
     json_t *text = json_object_get(object, names[1]);
@@ -123,7 +155,9 @@ static int take_content(json_t *object, const char *const names[3], struct buf *
         return refuse(why, "the same is given in two ways");
     if (json != NULL) {
         *ret_is_json = true;
-        return take_json(json, ret_bytes);
+        int error = take_json(line, names[0], ret_bytes);
+        return error == KVS_ERR_INVALID_ARGUMENT ? refuse(why, "JSON that is not understood")
+                                                 : error;
     }
     if ((text != NULL && !json_is_string(text)) || (base64 != NULL && !json_is_string(base64)))
         return refuse(why, "bytes are given as a string");
@@ -135,7 +169,7 @@ static int take_content(json_t *object, const char *const names[3], struct buf *
     return error == KVS_ERR_INVALID_ARGUMENT ? refuse(why, "this is no base64") : error;
 }
 
-static int take_object(json_t *object, struct events_input *input, char why[160])
+static int take_object(json_t *object, kvs_slice line, struct events_input *input, char why[160])
 {
     static const char *const data[] = {"data", "bytes", "bytes64"};
     static const char *const metadata[] = {"metadata", "metadataBytes", "metadataBytes64"};
@@ -146,11 +180,13 @@ static int take_object(json_t *object, struct events_input *input, char why[160]
         return refuse(why, "an event is an object with a \"type\", a string");
     if (id != NULL && kvs_event_id_parse(json_string_value(id), &input->event.id) != 0)
         return refuse(why, "\"id\" is no UUID");
-    int error = buf_append_slice(&input->type, string_of(type));
+    int error = check_names(object, why);
     if (error == 0)
-        error = take_content(object, data, &input->data, &input->event.is_json, why);
+        error = buf_append_slice(&input->type, string_of(type));
     if (error == 0)
-        error = take_content(object, metadata, &input->metadata, &metadata_is_json, why);
+        error = take_content(object, line, data, &input->data, &input->event.is_json, why);
+    if (error == 0)
+        error = take_content(object, line, metadata, &input->metadata, &metadata_is_json, why);
     return error;
 }
 
@@ -158,10 +194,10 @@ int events_parse(kvs_slice line, struct events_input *ret_input, char why[160])
 {
     json_error_t wrong;
     struct events_input input = {0};
-    json_t *object = json_loadb((const char *)line.data, line.size, 0, &wrong);
+    json_t *object = json_loadb((const char *)line.data, line.size, JSON_FLAGS, &wrong);
     if (object == NULL)
         return refuse(why, wrong.text);
-    int error = take_object(object, &input, why);
+    int error = take_object(object, line, &input, why);
     json_decref(object);
     if (error != 0) {
         events_input_deinit(&input);

@@ -10,7 +10,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define PAGE_COUNT 512u
 #define ACK_IDS_MAX 256u
@@ -176,15 +181,24 @@ int command_events_read(void *context)
 struct follower {
     struct client *client;
     kvs_subscription *subscription;
-    sem_t wake;
+    int wake; /* an eventfd */
     pthread_mutex_t lock;
     const kvs_resolved_event *events; /* of the batch that is kept; NULL: none */
     size_t count;
     bool acknowledges;
+    bool output_gone;
     bool dropped;
     int error;
     char why[300];
 };
+
+/* It cannot fail: nobody lets the count overflow. */
+static void follower_wake(struct follower *follower)
+{
+    const uint64_t one = 1;
+    ssize_t written = write(follower->wake, &one, sizeof one);
+    (void)written;
+}
 
 static bool follower_on_events(kvs_subscription *subscription, const kvs_resolved_event *events,
                                size_t count, void *arg)
@@ -195,7 +209,7 @@ static bool follower_on_events(kvs_subscription *subscription, const kvs_resolve
     follower->events = events;
     follower->count = count;
     pthread_mutex_unlock(&follower->lock);
-    sem_post(&follower->wake);
+    follower_wake(follower);
     return false;
 }
 
@@ -209,11 +223,29 @@ static void follower_on_dropped(kvs_subscription *subscription, int error, const
     follower->error = error;
     snprintf(follower->why, sizeof follower->why, "%s", why);
     pthread_mutex_unlock(&follower->lock);
-    sem_post(&follower->wake);
+    follower_wake(follower);
 }
 
 static const struct kvs_subscription_handlers follower_handlers = {
     .on_events = follower_on_events, .on_dropped = follower_on_dropped};
+
+/* Sleeps until something happens. Who reads our output may go while there is nothing to write: that
+ * ends the program, as writing would. */
+static void follower_sleep(struct follower *follower)
+{
+    struct pollfd files[] = {{.fd = follower->wake, .events = POLLIN},
+                             {.fd = follower->output_gone ? -1 : STDOUT_FILENO}};
+    uint64_t count;
+    if (poll(files, 2, -1) < 0)
+        return; /* interrupted */
+    if ((files[1].revents & POLLERR) != 0) {
+        follower->output_gone = true;
+        signal(SIGPIPE, SIG_DFL);
+        raise(SIGPIPE);
+    }
+    ssize_t got = files[0].revents != 0 ? read(follower->wake, &count, sizeof count) : 0;
+    (void)got;
+}
 
 /* Waits for a batch. False: it was dropped. */
 static bool follower_next(struct follower *follower, const kvs_resolved_event **ret_events,
@@ -228,8 +260,7 @@ static bool follower_next(struct follower *follower, const kvs_resolved_event **
         pthread_mutex_unlock(&follower->lock);
         if (*ret_events != NULL || dropped)
             return *ret_events != NULL;
-        while (sem_wait(&follower->wake) != 0 && errno == EINTR)
-            ;
+        follower_sleep(follower);
     }
 }
 
@@ -283,16 +314,18 @@ static int follower_run(struct follower *follower, uint64_t left)
     return status;
 }
 
-static void follower_init(struct follower *follower, struct client *client)
+static int follower_init(struct follower *follower, struct client *client)
 {
-    *follower = (struct follower){.client = client};
-    sem_init(&follower->wake, 0, 0);
+    *follower = (struct follower){.client = client, .wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (follower->wake < 0)
+        return client_fail(client, "cannot start: %s", strerror(errno));
     pthread_mutex_init(&follower->lock, NULL);
+    return 0;
 }
 
 static void follower_deinit(struct follower *follower)
 {
-    sem_destroy(&follower->wake);
+    close(follower->wake);
     pthread_mutex_destroy(&follower->lock);
 }
 
@@ -383,7 +416,9 @@ int command_events_follow(void *context)
         status = take_follow_from(client, &options);
     if (status != 0)
         return status;
-    follower_init(&follower, client);
+    status = follower_init(&follower, client);
+    if (status != 0)
+        return status;
     int error = kvs_events_subscribe(client->events, &options, &follower_handlers, &follower,
                                      &follower.subscription);
     status = error != 0 ? client_fail_operation(client, error, "") : follower_run(&follower, left);
@@ -409,7 +444,9 @@ int command_events_subscribe(void *context)
     if (status != 0)
         return status;
     uint64_t left = client->options.limit != 0 ? client->options.limit : UINT64_MAX;
-    follower_init(&follower, client);
+    status = follower_init(&follower, client);
+    if (status != 0)
+        return status;
     follower.acknowledges = true;
     int error = kvs_events_subscribe_group(client->events, &options, &follower_handlers, &follower,
                                            &follower.subscription);

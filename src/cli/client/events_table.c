@@ -97,7 +97,9 @@ static const struct arguments_command commands[] = {
      .description =
          "Reads events from FILE or standard input and appends them as they come; each append is "
          "all or none, and prints the numbers and the position of its events. A line needs a "
-         "type; data, metadata and id may be there. The same id twice is written once. With "
+         "type; data, metadata and id may be there, and JSON is kept as it is written. A line that "
+         "is no event ends it: what stands before it is appended, nothing behind it. The same id "
+         "twice is written once. With "
          "--expect, each further append expects what the one before it wrote.\n" EVENT_TEXT,
      .examples = "  echo '{\"type\":\"placed\",\"data\":{\"id\":7}}' | kvs-client events append "
                  "order-7\n"
