@@ -3,7 +3,9 @@
 
 #ifdef KVS_FAULTS
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 /* Relaxed everywhere: a test arms before the work begins and reads after its threads are joined. */
 static struct {
@@ -47,6 +49,50 @@ uint64_t fault_hits(enum fault_kind kind)
 uint64_t fault_fired(void)
 {
     return atomic_load_explicit(&fired, memory_order_relaxed);
+}
+
+static struct {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_there;
+    uint64_t steps; /* left; UINT64_MAX: all */
+} gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void gate_change(bool is_there, uint64_t steps)
+{
+    pthread_mutex_lock(&gate.mutex);
+    gate.is_there = is_there;
+    gate.steps = steps;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.mutex);
+}
+
+void fault_gate_set(uint64_t steps)
+{
+    gate_change(true, steps);
+}
+
+void fault_gate_remove(void)
+{
+    gate_change(false, UINT64_MAX);
+}
+
+bool fault_gate_is_there(void)
+{
+    pthread_mutex_lock(&gate.mutex);
+    bool is_there = gate.is_there;
+    pthread_mutex_unlock(&gate.mutex);
+    return is_there || getenv("KVS_TEST_GATE") != NULL;
+}
+
+void fault_gate_pass(void)
+{
+    pthread_mutex_lock(&gate.mutex);
+    while (gate.is_there && gate.steps == 0)
+        pthread_cond_wait(&gate.changed, &gate.mutex);
+    if (gate.is_there && gate.steps != UINT64_MAX)
+        gate.steps--;
+    pthread_mutex_unlock(&gate.mutex);
 }
 
 #endif

@@ -42,12 +42,32 @@ uint64_t fault_hits(enum fault_kind kind);
 /* Times that a hit was made to fail since the last reset. */
 uint64_t fault_fired(void);
 
+/*
+ * The gate that work in the background passes step by step, where a test wants to see it half done:
+ * loading (engine/log/loading.h), which then never ends before the open. Lets so many steps pass,
+ * counted from now; the next ones wait. UINT64_MAX: all pass, but the gate is there, as it is for
+ * all of a program's life with KVS_TEST_GATE in the environment.
+ */
+void fault_gate_set(uint64_t steps);
+void fault_gate_remove(void);
+bool fault_gate_is_there(void);
+void fault_gate_pass(void);
+
 #else
 
 static inline bool fault_hit(enum fault_kind kind)
 {
     (void)kind;
     return false;
+}
+
+static inline bool fault_gate_is_there(void)
+{
+    return false;
+}
+
+static inline void fault_gate_pass(void)
+{
 }
 
 #endif

@@ -19,6 +19,7 @@ struct engine_stats {
     uint64_t compactions;     /* segments compacted since open */
     uint64_t compacted_bytes; /* given back since open */
     bool compacting;          /* at this moment */
+    bool loading;             /* the index is not there yet: nor are keys, live_bytes */
     bool failed;              /* STORAGE_FAILED */
 };
 

@@ -2,9 +2,7 @@
  * tests/fuzz/fuzz_log_hint.c: any bytes as a hint, as they are and with their checksums set right.
  * What is believed can be read to its end, and a seek finds each of its keys.
  */
-#include "base/bytes.h"
-#include "base/checksum.h"
-#include "engine/log/hint.h"
+#include "unit/engine/hint_sums.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -54,9 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (buf_append(&bytes, data, size) != 0)
         abort();
-    put_u64(bytes.data + 128,
-            checksum_long(bytes.data + HINT_HEADER_SIZE, size - HINT_HEADER_SIZE));
-    put_u32(bytes.data + 140, checksum(bytes.data, 140));
+    hint_sum(&bytes);
     try_take(&bytes);
     buf_deinit(&bytes);
     return 0;

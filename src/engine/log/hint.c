@@ -10,7 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const uint8_t hint_magic[8] = {'K', 'V', 'S', 'H', 'I', 'N', 'T', '1'};
+/* The last byte is the revision: '1' has one checksum for all, and none for blocks. */
+static const uint8_t hint_magic[7] = {'K', 'V', 'S', 'H', 'I', 'N', 'T'};
+#define REVISION '2'
+#define REVISION_OLD '1'
+#define RESTART_SIZE_OLD 8u
 
 void hint_deinit(struct hint *hint)
 {
@@ -24,6 +28,7 @@ void hint_header_encode(uint8_t out[HINT_HEADER_SIZE], const struct hint *hint)
 {
     memset(out, 0, HINT_HEADER_SIZE);
     memcpy(out, hint_magic, sizeof hint_magic);
+    out[7] = REVISION;
     put_u32(out + 8, hint->binding.segment);
     put_u32(out + 12, hint->binding.size);
     put_u32(out + 16, hint->binding.header_checksum);
@@ -37,8 +42,7 @@ void hint_header_encode(uint8_t out[HINT_HEADER_SIZE], const struct hint *hint)
     put_u32(out + 60, hint_restarts(hint));
     for (unsigned i = 0; i < HINT_FAMILIES; i++)
         put_u32(out + 64 + (size_t)4 * i, hint->counts[i]);
-    const uint8_t *body = hint->bytes.data + HINT_HEADER_SIZE;
-    put_u64(out + 128, checksum_long(body, hint->bytes.size - HINT_HEADER_SIZE));
+    put_u64(out + 128, checksum_long(hint->ranges.data, hint->ranges.size + hint->restarts.size));
     put_u32(out + 140, checksum(out, 140));
 }
 
@@ -50,12 +54,27 @@ void hint_slices_set(struct hint *hint, size_t items, size_t ranges, size_t rest
     hint->restarts = slice_make(body + items + ranges, restarts);
 }
 
+/* The revision, or 0. */
+static uint8_t header_revision(const uint8_t *p)
+{
+    bool is_ours = memcmp(p, hint_magic, sizeof hint_magic) == 0 &&
+                   (p[7] == REVISION || p[7] == REVISION_OLD) &&
+                   get_u32(p + 140) == checksum(p, 140);
+    return is_ours ? p[7] : 0;
+}
+
+uint32_t hint_items_size(const uint8_t header[HINT_HEADER_SIZE])
+{
+    return header_revision(header) == REVISION ? get_u32(header + 52) : 0;
+}
+
 static bool header_decode(const struct buf *bytes, struct hint *hint)
 {
     const uint8_t *p = bytes->data;
-    if (bytes->size < HINT_HEADER_SIZE || memcmp(p, hint_magic, sizeof hint_magic) != 0 ||
-        get_u32(p + 140) != checksum(p, 140))
+    uint8_t revision = bytes->size >= HINT_HEADER_SIZE ? header_revision(p) : 0;
+    if (revision == 0)
         return false;
+    hint->restart_size = revision == REVISION ? HINT_RESTART_SIZE : RESTART_SIZE_OLD;
     hint->binding =
         (struct hint_binding){get_u32(p + 8), get_u32(p + 12), get_u32(p + 16), get_u32(p + 20)};
     hint->sequence_last = get_u64(p + 24);
@@ -64,7 +83,7 @@ static bool header_decode(const struct buf *bytes, struct hint *hint)
     hint->key_size_max = get_u32(p + 48);
     uint64_t items = get_u32(p + 52);
     uint64_t ranges = get_u32(p + 56);
-    uint64_t restarts = (uint64_t)get_u32(p + 60) * 8;
+    uint64_t restarts = (uint64_t)get_u32(p + 60) * hint->restart_size;
     uint64_t count = 0;
     for (unsigned i = 0; i < HINT_FAMILIES; i++)
         count += hint->counts[i] = get_u32(p + 64 + (size_t)4 * i);
@@ -72,12 +91,10 @@ static bool header_decode(const struct buf *bytes, struct hint *hint)
         hint->key_size_max > UINT16_MAX || hint->sequence_last > SEQUENCE_MAX)
         return false;
     hint->count = (uint32_t)count;
-    const uint8_t *body = p + HINT_HEADER_SIZE;
-    if (get_u64(p + 128) != checksum_long(body, bytes->size - HINT_HEADER_SIZE))
-        return false;
     hint->bytes = *bytes;
     hint_slices_set(hint, items, ranges, restarts);
-    return true;
+    const uint8_t *summed = revision == REVISION ? hint->ranges.data : hint->items.data;
+    return get_u64(p + 128) == checksum_long(summed, (size_t)(p + bytes->size - summed));
 }
 
 static bool binding_is(const struct hint_binding *a, const struct hint_binding *b)
@@ -99,12 +116,57 @@ static bool ranges_are_valid(const struct hint *hint)
     return true;
 }
 
-static bool items_are_valid(struct hint *hint)
+static uint32_t restart_at(const struct hint *hint, uint32_t restart)
 {
+    return get_u32(hint->restarts.data + (size_t)hint->restart_size * restart);
+}
+
+/* How many items are before it. */
+static uint32_t restart_count(const struct hint *hint, uint32_t restart)
+{
+    return get_u32(hint->restarts.data + (size_t)hint->restart_size * restart + 4);
+}
+
+/* Where each family's items must begin a block follows from their numbers. */
+static bool restarts_are_valid(const struct hint *hint)
+{
+    uint32_t restarts = hint_restarts(hint);
+    uint32_t restart = 0;
+    uint32_t before = 0;
+    for (unsigned family = 0; family < HINT_FAMILIES; family++) {
+        for (uint32_t i = 0; i < hint->counts[family]; i += HINT_RESTART_EVERY, restart++) {
+            if (restart >= restarts || restart_count(hint, restart) != before + i ||
+                restart_at(hint, restart) >= hint->items.size ||
+                (restart == 0 && restart_at(hint, restart) != 0) ||
+                (restart > 0 && restart_at(hint, restart) <= restart_at(hint, restart - 1)))
+                return false;
+        }
+        before += hint->counts[family];
+    }
+    return restart == restarts && (restarts > 0 || hint->items.size == 0);
+}
+
+static bool blocks_are_right(const struct hint *hint)
+{
+    if (hint_is_old(hint)) /* one checksum for all has been right */
+        return true;
+    for (uint32_t i = 0; i < hint_restarts(hint); i++) {
+        struct hint_block block = hint_block(hint, i);
+        if (!hint_block_is_right(hint, i, slice_make(hint->items.data + block.at, block.size)))
+            return false;
+    }
+    return true;
+}
+
+bool hint_check_items(struct hint *hint)
+{
+    if (!blocks_are_right(hint))
+        return false;
     struct hint_cursor cursor;
     if (hint_cursor_init(&cursor, hint) != 0)
         return false;
     uint32_t offset = UINT32_MAX;
+    hint->runs = 0;
     while (hint_cursor_next(&cursor)) {
         hint->runs += cursor.item.offset < offset;
         offset = cursor.item.offset;
@@ -115,15 +177,72 @@ static bool items_are_valid(struct hint *hint)
     return valid;
 }
 
-bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint)
+static bool frame_is_valid(const struct buf *bytes, const struct hint_binding *expected,
+                           struct hint *hint)
+{
+    return header_decode(bytes, hint) && binding_is(&hint->binding, expected) &&
+           ranges_are_valid(hint) && restarts_are_valid(hint);
+}
+
+bool hint_take_frame(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint)
 {
     struct hint hint = {0};
-    if (!header_decode(bytes, &hint) || !binding_is(&hint.binding, expected) ||
-        !ranges_are_valid(&hint) || !items_are_valid(&hint))
+    if (!frame_is_valid(bytes, expected, &hint))
         return false;
     *bytes = BUF_INIT;
     *ret_hint = hint;
     return true;
+}
+
+bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint)
+{
+    struct hint hint = {0};
+    if (!frame_is_valid(bytes, expected, &hint) || !hint_check_items(&hint))
+        return false;
+    *bytes = BUF_INIT;
+    *ret_hint = hint;
+    return true;
+}
+
+bool hint_is_old(const struct hint *hint)
+{
+    return hint->restart_size == RESTART_SIZE_OLD;
+}
+
+bool hint_is_same(const struct hint *a, const struct hint *b)
+{
+    return binding_is(&a->binding, &b->binding) && a->sequence_last == b->sequence_last &&
+           a->set_sequence_min == b->set_sequence_min &&
+           a->tombstone_bytes == b->tombstone_bytes && a->key_size_max == b->key_size_max &&
+           memcmp(a->counts, b->counts, sizeof a->counts) == 0 && slice_equal(a->items, b->items) &&
+           slice_equal(a->ranges, b->ranges);
+}
+
+/* --- blocks ----------------------------------------------------------------------------------- */
+
+struct hint_block hint_block(const struct hint *hint, uint32_t restart)
+{
+    bool is_last = restart + 1 == hint_restarts(hint);
+    uint32_t at = restart_at(hint, restart);
+    uint32_t end = is_last ? (uint32_t)hint->items.size : restart_at(hint, restart + 1);
+    uint32_t count = is_last ? hint->count : restart_count(hint, restart + 1);
+    return (struct hint_block){at, end - at, count - restart_count(hint, restart)};
+}
+
+bool hint_block_is_right(const struct hint *hint, uint32_t restart, kvs_slice bytes)
+{
+    const uint8_t *p = hint->restarts.data + (size_t)hint->restart_size * restart;
+    return get_u32(p + 8) == checksum(bytes.data, bytes.size);
+}
+
+void hint_family_restarts(const struct hint *hint, unsigned family, uint32_t *ret_from,
+                          uint32_t *ret_to)
+{
+    uint32_t from = 0;
+    for (unsigned i = 0; i < family; i++)
+        from += hint_count_restarts(hint->counts[i]);
+    *ret_from = from;
+    *ret_to = from + hint_count_restarts(hint->counts[family]);
 }
 
 /* Runs of 32 records and more are read from front to back as well as longer ones: 1,000,000 values
@@ -143,7 +262,8 @@ bool hint_is_scattered(const struct hint *hint)
 
 int hint_cursor_init(struct hint_cursor *cursor, const struct hint *hint)
 {
-    *cursor = (struct hint_cursor){.hint = hint, .family_end = hint->counts[0]};
+    *cursor = (struct hint_cursor){
+        .hint = hint, .window = hint->items, .family_end = hint->counts[0]};
     cursor->key = mem_alloc((size_t)hint->key_size_max + 1);
     return cursor->key != NULL ? 0 : KVS_ERR_NO_MEMORY;
 }
@@ -179,8 +299,8 @@ struct item_head {
 static bool item_head_decode(const struct hint_cursor *cursor, struct item_head *head,
                              struct hint_item *item)
 {
-    kvs_slice bytes = cursor->hint->items;
-    size_t at = cursor->at;
+    kvs_slice bytes = cursor->window;
+    size_t at = cursor->at - cursor->window_at;
     if (at >= bytes.size)
         return false;
     uint8_t control = bytes.data[at++];
@@ -210,7 +330,7 @@ static bool item_head_decode(const struct hint_cursor *cursor, struct item_head 
         return false;
     item->offset = (uint32_t)unit * RECORD_ALIGNMENT;
     item->expires_at_ms = expires ? get_u64(bytes.data + at) : 0;
-    head->at = at + (expires ? 8u : 0u);
+    head->at = at + (expires ? 8u : 0u) + cursor->window_at;
     return !expires || item->expires_at_ms != 0;
 }
 
@@ -219,21 +339,22 @@ static bool restart_is_right(struct hint_cursor *cursor, const struct item_head 
     const struct hint *hint = cursor->hint;
     if (!head->has_sizes || head->shared != 0 || cursor->restart >= hint_restarts(hint))
         return false;
-    const uint8_t *p = hint->restarts.data + (size_t)8 * cursor->restart++;
-    return get_u32(p) == cursor->at && get_u32(p + 4) == cursor->next;
+    uint32_t restart = cursor->restart++;
+    return restart_at(hint, restart) == cursor->at && restart_count(hint, restart) == cursor->next;
 }
 
 /* Keys grow: with all shared bytes told, the first one that is not decides. */
 static bool key_take(struct hint_cursor *cursor, const struct item_head *head, bool is_first)
 {
     struct hint_item *item = &cursor->item;
-    kvs_slice bytes = cursor->hint->items;
+    kvs_slice bytes = cursor->window;
+    size_t at = head->at - cursor->window_at;
     uint32_t shared = head->shared;
     if (head->key_size == 0 || head->key_size > cursor->hint->key_size_max ||
         shared >= head->key_size || shared > item->key.size ||
-        head->key_size - shared > bytes.size - head->at)
+        head->key_size - shared > bytes.size - at)
         return false;
-    kvs_slice rest = slice_make(bytes.data + head->at, head->key_size - shared);
+    kvs_slice rest = slice_make(bytes.data + at, head->key_size - shared);
     kvs_slice before = slice_make(cursor->key + shared, item->key.size - shared);
     if (!is_first && slice_compare(before, rest) >= 0)
         return false;
@@ -277,9 +398,8 @@ bool hint_cursor_next(struct hint_cursor *cursor)
 bool hint_cursor_restart(struct hint_cursor *cursor, uint32_t restart)
 {
     const struct hint *hint = cursor->hint;
-    const uint8_t *p = hint->restarts.data + (size_t)8 * restart;
-    cursor->at = get_u32(p);
-    cursor->next = get_u32(p + 4);
+    cursor->at = restart_at(hint, restart);
+    cursor->next = restart_count(hint, restart);
     cursor->restart = restart;
     cursor->family = 0;
     cursor->family_end = hint->counts[0];
@@ -287,6 +407,13 @@ bool hint_cursor_restart(struct hint_cursor *cursor, uint32_t restart)
     while (cursor->family_end <= cursor->next && cursor->family + 1 < HINT_FAMILIES)
         cursor->family_end += hint->counts[++cursor->family];
     return hint_cursor_next(cursor);
+}
+
+bool hint_cursor_enter(struct hint_cursor *cursor, uint32_t restart, kvs_slice block)
+{
+    cursor->window = block;
+    cursor->window_at = restart_at(cursor->hint, restart);
+    return hint_cursor_restart(cursor, restart);
 }
 
 static bool item_is_less(const struct hint_item *item, unsigned family, kvs_slice key)

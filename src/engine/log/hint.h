@@ -3,6 +3,9 @@
  *
  * The same bytes whether they were read from a hint's file or made from the records of a segment
  * that has none: so a start has one way to go on with both. Pure functions over memory.
+ *
+ * A hint can be taken in two steps: all but its items, which is little, and then these; between the
+ * two, single blocks of items can be checked and searched.
  */
 #ifndef ENGINE_LOG_HINT_H
 #define ENGINE_LOG_HINT_H
@@ -14,6 +17,7 @@
 #define HINT_NAME_SIZE 20 /* "0000000001.hint.new" and NUL */
 #define HINT_FAMILIES 16u
 #define HINT_RESTART_EVERY 256u
+#define HINT_RESTART_SIZE 12u
 
 /* What ties a hint to its segment. */
 struct hint_binding {
@@ -31,11 +35,13 @@ struct hint {
     uint32_t key_size_max;
     uint32_t counts[HINT_FAMILIES]; /* items of each family */
     uint32_t count;                 /* of all */
-    uint32_t runs;    /* of records that stand in the segment in the order of their keys */
+    uint32_t runs;    /* of records that stand in the segment in the order of their keys; known
+                         when the items are checked */
     kvs_slice items;  /* these three are parts of `bytes` */
     kvs_slice ranges; /* records of range removals */
     kvs_slice restarts;
-    struct buf bytes; /* header and all, as in the file */
+    uint32_t restart_size; /* bytes of each */
+    struct buf bytes;      /* header and all, as in the file */
 };
 
 void hint_deinit(struct hint *hint);
@@ -47,6 +53,20 @@ int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint);
 /* Takes the bytes of a file; every rule of the format is checked. False leaves them to the
  * caller. */
 bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
+
+/* The first step: checks all but the items, whose bytes need not be there yet. How many these are,
+ * behind the header, is told by hint_items_size: 0 for a header that is none, and for an old one,
+ * which has one checksum for all. */
+uint32_t hint_items_size(const uint8_t header[HINT_HEADER_SIZE]);
+bool hint_take_frame(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
+/* The second: the items have come. False: they do not count. */
+bool hint_check_items(struct hint *hint);
+
+/* Of the revision before, which is to be made anew? */
+bool hint_is_old(const struct hint *hint);
+
+/* Do two hints say the same of their segments? */
+bool hint_is_same(const struct hint *a, const struct hint *b);
 
 /* Do neighbours among the keys lie anywhere in the segment, and would it be worth while to write
  * its records in the order of their keys? */
@@ -65,6 +85,8 @@ struct hint_item {
 
 struct hint_cursor {
     const struct hint *hint;
+    kvs_slice window;    /* the items that are there, ... */
+    size_t window_at;    /* ... and where they begin in hint->items */
     size_t at;           /* in hint->items */
     uint32_t next;       /* index of the item there */
     uint32_t family_end; /* index of the first item behind this family */
@@ -86,8 +108,30 @@ bool hint_cursor_seek(struct hint_cursor *cursor, unsigned family, kvs_slice key
 bool hint_cursor_restart(struct hint_cursor *cursor, uint32_t restart);
 static inline uint32_t hint_restarts(const struct hint *hint)
 {
-    return (uint32_t)(hint->restarts.size / 8);
+    return (uint32_t)(hint->restarts.size / hint->restart_size);
 }
+
+/* --- blocks: the items from one restart to the next ------------------------------------------- */
+
+struct hint_block {
+    uint32_t at; /* in hint->items */
+    uint32_t size;
+    uint32_t count; /* of items */
+};
+
+static inline uint32_t hint_count_restarts(uint32_t count)
+{
+    return count / HINT_RESTART_EVERY + (count % HINT_RESTART_EVERY != 0);
+}
+
+struct hint_block hint_block(const struct hint *hint, uint32_t restart);
+/* Are these the bytes of the block? Not of an old hint. */
+bool hint_block_is_right(const struct hint *hint, uint32_t restart, kvs_slice bytes);
+/* The restarts of a family: from *ret_from up to, and without, *ret_to. */
+void hint_family_restarts(const struct hint *hint, unsigned family, uint32_t *ret_from,
+                          uint32_t *ret_to);
+/* To the item of a restart, whose block alone is there. */
+bool hint_cursor_enter(struct hint_cursor *cursor, uint32_t restart, kvs_slice block);
 
 /* "0000000001.hint", for `is_new` with ".new" behind. */
 void hint_name_format(uint32_t segment, bool is_new, char out[HINT_NAME_SIZE]);

@@ -7,6 +7,7 @@
  * Failure: the memory of what was gathered is freed; nothing else was touched.
  */
 #include "base/bytes.h"
+#include "base/checksum.h"
 #include "base/mem.h"
 #include "engine/log/hint_format.h"
 #include "engine/log/hint_sort.h"
@@ -127,7 +128,10 @@ static int restart_add(struct build *build)
     if (at > UINT32_MAX)
         return KVS_ERR_TOO_LARGE;
     int error = buf_append_u32(&build->restarts, (uint32_t)at);
-    return error != 0 ? error : buf_append_u32(&build->restarts, hint->count);
+    if (error == 0)
+        error = buf_append_u32(&build->restarts, hint->count);
+    /* Filled in at the end: the block's checksum. */
+    return error != 0 ? error : buf_append_u32(&build->restarts, 0);
 }
 
 static size_t shared_size(kvs_slice a, kvs_slice b)
@@ -215,6 +219,16 @@ static int items_write(struct build *build)
     return error;
 }
 
+static void blocks_sum(struct hint *hint)
+{
+    uint8_t *restarts = hint->bytes.data + HINT_HEADER_SIZE + hint->items.size + hint->ranges.size;
+    for (uint32_t i = 0; i < hint_restarts(hint); i++) {
+        struct hint_block block = hint_block(hint, i);
+        put_u32(restarts + (size_t)HINT_RESTART_SIZE * i + 8,
+                checksum(hint->items.data + block.at, block.size));
+    }
+}
+
 static int hint_finish(struct build *build)
 {
     struct hint *hint = build->hint;
@@ -229,6 +243,7 @@ static int hint_finish(struct build *build)
     if (error != 0)
         return error;
     hint_slices_set(hint, items, ranges, restarts);
+    blocks_sum(hint);
     hint_header_encode(hint->bytes.data, hint);
     return 0;
 }
@@ -239,7 +254,8 @@ int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint)
     struct hint hint = {.binding = {.segment = number,
                                     .size = (uint32_t)segment.size,
                                     .header_checksum = get_u32(segment.data + 28)},
-                        .set_sequence_min = UINT64_MAX};
+                        .set_sequence_min = UINT64_MAX,
+                        .restart_size = HINT_RESTART_SIZE};
     struct build build = {.segment = segment,
                           .hint = &hint,
                           .previous_family = HINT_FAMILIES,

@@ -43,24 +43,32 @@ static int binding_read(const struct segment *segment, uint64_t size,
     return 0;
 }
 
-static int bytes_read(int fd, uint64_t segment_size, struct buf *bytes)
+/* All but the items, for which there is room; *ret_items tells how many bytes these are. */
+static int frame_read(int fd, uint64_t segment_size, struct buf *bytes, size_t *ret_items)
 {
     uint64_t size;
     int error = file_size(fd, &size);
     if (error != 0)
         return error;
     /* An item takes less than its record, so this is more than any hint needs. */
-    if (size > 2 * segment_size + FILE_BLOCK_SIZE)
+    if (size > 2 * segment_size + FILE_BLOCK_SIZE || size < HINT_HEADER_SIZE)
         return KVS_ERR_CORRUPTION;
     error = buf_reserve(bytes, (size_t)size + 1);
-    if (error == 0 && size > 0)
-        error = file_read(fd, bytes->data, (size_t)size, 0);
+    if (error == 0)
+        error = file_read(fd, bytes->data, HINT_HEADER_SIZE, 0);
+    if (error != 0)
+        return error;
     bytes->size = (size_t)size;
-    return error;
+    size_t items = hint_items_size(bytes->data);
+    size_t at = HINT_HEADER_SIZE + items;
+    if (at > bytes->size)
+        return KVS_ERR_CORRUPTION;
+    *ret_items = items;
+    return at < bytes->size ? file_read(fd, bytes->data + at, bytes->size - at, at) : 0;
 }
 
-int hint_file_read(const struct log_engine *log, const struct segment *segment, uint64_t size,
-                   struct hint *ret_hint)
+int hint_file_open(const struct log_engine *log, const struct segment *segment, uint64_t size,
+                   struct hint *ret_hint, int *ret_fd)
 {
     char path[SEGMENT_PATH_SIZE];
     hint_file_path(log, segment->number, false, path, sizeof path);
@@ -72,11 +80,59 @@ int hint_file_read(const struct log_engine *log, const struct segment *segment, 
     if (error != 0)
         return error;
     struct buf bytes = BUF_INIT;
-    error = bytes_read(fd, size, &bytes);
-    close(fd);
-    if (error == 0 && !hint_take(&bytes, &binding, ret_hint))
+    size_t items = 0;
+    error = frame_read(fd, size, &bytes, &items);
+    bool is_whole = items == 0;
+    if (error == 0 && !(is_whole ? hint_take(&bytes, &binding, ret_hint)
+                                 : hint_take_frame(&bytes, &binding, ret_hint)))
         error = KVS_ERR_CORRUPTION;
     buf_deinit(&bytes);
+    if (error != 0 || is_whole)
+        close(fd);
+    if (error == 0)
+        *ret_fd = is_whole ? -1 : fd;
+    return error;
+}
+
+int hint_file_read_items(int fd, struct hint *hint)
+{
+    int error = file_read(fd, hint->bytes.data + HINT_HEADER_SIZE, hint->items.size,
+                          HINT_HEADER_SIZE);
+    return error == 0 && !hint_check_items(hint) ? KVS_ERR_CORRUPTION : error;
+}
+
+int hint_file_read_block(int fd, const struct hint *hint, uint32_t restart, bool may_block,
+                         struct buf *block)
+{
+    struct hint_block place = hint_block(hint, restart);
+    uint64_t at = HINT_HEADER_SIZE + (uint64_t)place.at;
+    buf_clear(block);
+    int error = buf_reserve(block, place.size);
+    if (error == 0)
+        error = may_block ? file_read(fd, block->data, place.size, at)
+                          : file_read_now(fd, block->data, place.size, at);
+    if (error != 0)
+        return error;
+    block->size = place.size;
+    return hint_block_is_right(hint, restart, buf_slice(block)) ? 0 : KVS_ERR_CORRUPTION;
+}
+
+int hint_file_read(const struct log_engine *log, const struct segment *segment, uint64_t size,
+                   struct hint *ret_hint)
+{
+    struct hint hint;
+    int fd;
+    int error = hint_file_open(log, segment, size, &hint, &fd);
+    if (error != 0)
+        return error;
+    if (fd >= 0) {
+        error = hint_file_read_items(fd, &hint);
+        close(fd);
+    }
+    if (error != 0)
+        hint_deinit(&hint);
+    else
+        *ret_hint = hint;
     return error;
 }
 

@@ -3,7 +3,8 @@
  * parts.
  *
  * Open: 1. the directory is made if need be, locked, and checked to be ours; 2. the log is read
- * (recovery.c); 3. the writer and the compaction threads start.
+ * (recovery.c); 3. the writer and the compaction threads start. The index may come later
+ * (loading.h).
  * Read: enter an epoch, take the version, find the entry, give a pointer to the value in the
  * segment's memory; if that segment is not in memory, read its file: at once if the system has the
  * bytes, else only in a view that may block.
@@ -19,6 +20,7 @@
 #include "base/mem.h"
 #include "engine/directory.h"
 #include "engine/file.h"
+#include "engine/log/loading.h"
 #include "engine/pool_read.h"
 #include "engine/ring_read.h"
 #include "runtime/thread_pool.h"
@@ -46,7 +48,7 @@ struct read_buffer {
 
 /* engine_view.state, by its meaning. */
 struct log_view {
-    const struct version *version;
+    const struct version *version; /* NULL: the index was not there yet */
     struct read_buffer *buffers;
     uintptr_t epoch_slot;
     uint64_t wall_ms; /* when it first looked at the clock; 0: not yet */
@@ -66,9 +68,19 @@ static int log_view_begin(struct engine *engine, const struct engine_snapshot *s
     mine->buffers = NULL;
     mine->wall_ms = 0;
     mine->epoch_slot = epoch_enter(&log->epoch);
-    mine->version = snapshot != NULL ? &snapshot->version
-                                     : atomic_load_explicit(&log->version, memory_order_seq_cst);
+    mine->version = atomic_load_explicit(&log->version, memory_order_seq_cst);
+    if (snapshot != NULL && mine->version != NULL)
+        mine->version = &snapshot->version;
     return 0;
+}
+
+/* Has a view that was begun before the index was there see it. */
+static inline int view_ready(struct engine_view *view)
+{
+    struct log_view *mine = view_of(view);
+    if (mine->version != NULL)
+        return 0;
+    return loading_wait(log_of(view->engine), view->may_block, &mine->version);
 }
 
 static void buffers_free(struct log_view *view)
@@ -236,8 +248,35 @@ static const struct entry *entry_find(struct engine_view *view, unsigned family,
 }
 
 static int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value,
+                   struct engine_pin *ret_pin);
+
+/* While the index is being made; where that does not do, waits for it. */
+static int early_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value,
+                     struct engine_pin *ret_pin)
+{
+    struct log_engine *log = log_of(view->engine);
+    /* seq_cst: see epoch.c, as for the version. */
+    struct loading *loading = atomic_load_explicit(&log->loading, memory_order_seq_cst);
+    struct entry *entry;
+    int error = loading != NULL ? loading_find(loading, family, key, view->may_block, &entry)
+                                : ENGINE_WOULD_BLOCK;
+    if (error == 0) {
+        error = entry_is_over(view, entry) ? KVS_ERR_NOT_FOUND
+                                           : value_get(view, entry, ret_value, ret_pin);
+        mem_free(entry);
+        return error;
+    }
+    if (error != ENGINE_WOULD_BLOCK)
+        return error;
+    error = view_ready(view);
+    return error != 0 ? error : log_get(view, family, key, ret_value, ret_pin);
+}
+
+static int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice *ret_value,
                    struct engine_pin *ret_pin)
 {
+    if (view_of(view)->version == NULL)
+        return early_get(view, family, key, ret_value, ret_pin);
     const struct entry *entry = entry_find(view, family, key);
     return entry != NULL ? value_get(view, entry, ret_value, ret_pin) : KVS_ERR_NOT_FOUND;
 }
@@ -246,6 +285,12 @@ static void log_get_many(struct engine_view *view, unsigned family, const kvs_sl
                          unsigned count, kvs_slice *ret_values, int *ret_errors,
                          struct engine_pin *ret_pins)
 {
+    if (view_of(view)->version == NULL) {
+        for (unsigned i = 0; i < count; i++)
+            ret_errors[i] = log_get(view, family, keys[i], &ret_values[i],
+                                    ret_pins != NULL ? &ret_pins[i] : NULL);
+        return;
+    }
     const struct node *root = view_of(view)->version->families[family].root;
     struct entry *entries[TREE_FIND_MANY_MAX];
     while (count > 0) {
@@ -268,6 +313,9 @@ static void log_get_many(struct engine_view *view, unsigned family, const kvs_sl
 static int log_expiry(struct engine_view *view, unsigned family, kvs_slice key,
                       uint64_t *ret_expires_at_ms)
 {
+    int error = view_ready(view);
+    if (error != 0)
+        return error;
     const struct entry *entry = entry_find(view, family, key);
     if (entry == NULL)
         return KVS_ERR_NOT_FOUND;
@@ -469,8 +517,10 @@ static int log_scan(struct engine_view *view, const struct engine_range *range,
                     engine_scan_fn *each, void *arg)
 {
     struct range_walk walk;
+    int error = view_ready(view);
+    if (error != 0)
+        return error;
     walk_begin(&walk, view, range);
-    int error = 0;
     for (int i; error == 0 && (i = walk_next(&walk)) >= 0;)
         error = walk_give(&walk, (unsigned)i, view, each, arg);
     return error;
@@ -479,6 +529,9 @@ static int log_scan(struct engine_view *view, const struct engine_range *range,
 static int log_count(struct engine_view *view, const struct engine_range *range,
                      uint64_t *ret_count)
 {
+    int error = view_ready(view);
+    if (error != 0)
+        return error;
     const struct tree_root *tree = &view_of(view)->version->families[range->family];
     if (range->start.size == 0 && range->end.size == 0 && tree->expiring_keys == 0) {
         *ret_count = tree->keys;
@@ -499,6 +552,8 @@ static int log_count(struct engine_view *view, const struct engine_range *range,
 static void log_read(struct engine *engine, struct engine_read *read)
 {
     struct log_engine *log = log_of(engine);
+    if (!read->again && loading_park(log, read))
+        return;
     if (log->ring != NULL && read->again)
         ring_read_submit(log->ring, read);
     else
@@ -515,7 +570,9 @@ static int log_snapshot_take(struct engine *engine, struct engine_snapshot **ret
         return KVS_ERR_NO_MEMORY;
     snapshot->log = log;
     pthread_mutex_lock(&log->snapshots_mutex);
-    snapshot->version = *atomic_load_explicit(&log->version, memory_order_seq_cst);
+    const struct version *version = atomic_load_explicit(&log->version, memory_order_seq_cst);
+    if (version != NULL) /* else it gets the first one when that is there */
+        snapshot->version = *version;
     snapshot->older = log->snapshots;
     if (snapshot->older != NULL)
         snapshot->older->newer = snapshot;
@@ -558,7 +615,11 @@ static void control_run(struct task *task)
     struct engine_control *control =
         (struct engine_control *)(void *)((char *)request - offsetof(struct engine_control, state));
     struct log_engine *log = request->log;
-    if (control->kind == ENGINE_CONTROL_SYNC) {
+    if (log->load_error != 0) {
+        struct completions completions = COMPLETIONS_INIT;
+        completions_add(&completions, &control->op, log->load_error);
+        completions_flush(&completions);
+    } else if (control->kind == ENGINE_CONTROL_SYNC) {
         writer_sync(log, control);
     } else if (control->kind == ENGINE_CONTROL_COMPACT) {
         writer_compact(log, control);
@@ -582,9 +643,10 @@ static void log_stats(struct engine *engine, struct engine_stats *ret_stats)
     struct log_engine *log = log_of(engine);
     struct engine_view view;
     log_view_begin(engine, NULL, &view);
+    const struct version *version = view_of(&view)->version;
     uint64_t keys = 0;
-    for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++)
-        keys += view_of(&view)->version->families[i].keys;
+    for (unsigned i = 0; version != NULL && i < ENGINE_FAMILY_COUNT; i++)
+        keys += version->families[i].keys;
     view.engine = engine;
     log_view_end(&view);
     *ret_stats = (struct engine_stats){
@@ -601,6 +663,8 @@ static void log_stats(struct engine *engine, struct engine_stats *ret_stats)
         .compactions = stat_get(&log->stat_compactions),
         .compacted_bytes = stat_get(&log->stat_compacted_bytes),
         .compacting = stat_get(&log->stat_compacting) != 0,
+        /* relaxed: a figure. */
+        .loading = atomic_load_explicit(&log->loaded, memory_order_relaxed) == 0,
         .failed = atomic_load_explicit(&log->failed, memory_order_relaxed),
     };
 }
@@ -633,9 +697,11 @@ void log_engine_free(struct log_engine *log)
         struct limbo *next = limbo->next;
         pointer_vector_deinit(&limbo->objects);
         segment_memory_unref(limbo->memory);
+        loading_free(limbo->loading);
         mem_free(limbo); /* its segment is still in its slot */
         limbo = next;
     }
+    loading_free(atomic_load_explicit(&log->loading, memory_order_relaxed));
     segments_free_all(log);
     for (unsigned i = 0; i < log->spares_count; i++)
         segment_memory_unref(log->spares[i]);
@@ -663,6 +729,7 @@ void log_engine_free(struct log_engine *log)
 static int log_close_blocking(struct engine *engine)
 {
     struct log_engine *log = log_of(engine);
+    atomic_store_explicit(&log->closing, true, memory_order_relaxed);
     ring_reads_free(log->ring);
     compaction_stop(log);
     int error = writer_stop(log);
@@ -745,17 +812,17 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     return 0;
 }
 
-/* The first version that readers see: what recovery found. */
-static int version_first(struct log_engine *log)
+/* The index, if that is little work; else the writer's thread begins with it. */
+static int index_first(struct log_engine *log)
 {
-    struct version *version = slab_alloc(&log->slab, sizeof *version);
-    if (version == NULL)
-        return KVS_ERR_NO_MEMORY;
-    *version = log->working;
-    atomic_store_explicit(&log->version, version, memory_order_seq_cst);
     for (struct segment *at = log->oldest; at != NULL; at = at->next)
         segment_fix(at);
-    return 0;
+    segments_count(log);
+    if (!loading_is_small(atomic_load_explicit(&log->loading, memory_order_relaxed)))
+        return 0;
+    int error = loading_run(log);
+    version_reclaim_all(log);
+    return error;
 }
 
 /* auto: the pool, which was measured to be as fast with enough threads; docs/architecture.md. */
@@ -789,13 +856,11 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
     if (error == 0)
         error = recovery_run(log, ret_message);
     if (error == 0)
-        error = version_first(log);
+        error = index_first(log);
     if (error == 0)
         error = kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, 1, &log->background_pool);
-    if (error == 0) {
-        segments_count(log);
+    if (error == 0)
         error = writer_start(log);
-    }
     if (error == 0)
         error = ring_start(log, options->file_io, ret_message);
     if (error == 0)

@@ -6,7 +6,8 @@
  *   apply.c        a batch or a move into the newest segment and the working trees
  *   version.c      publishing, and when memory that readers could see is freed
  *   segments.c     the list of files: rolling, caching, preparing space, removing
- *   recovery.c     reading the log when opening; merge.c makes the index of what it read
+ *   recovery.c     reading the log when opening
+ *   loading.c      making the index of what was read, after the open; merge.c does it
  *   compaction.c   emptying segments in the background; pace.c keeps it out of the way
  *   upkeep.c       what else there is to do for sealed segments: hints, and filling the cache
  *
@@ -58,6 +59,7 @@ struct limbo {
     struct pointer_vector objects;
     struct segment *segment; /* emptied, to be closed; or NULL */
     uint8_t *memory;         /* of a segment, to be given back; or NULL */
+    struct loading *loading; /* over; or NULL */
 };
 
 /* A sync in the background, of all that was written when it began. */
@@ -91,6 +93,8 @@ struct preparation {
     uint64_t to;   /* and up to where */
 };
 
+struct loading;
+
 struct log_engine {
     struct engine engine;
     kvs_thread_pool *pool;   /* for reads */
@@ -107,12 +111,20 @@ struct log_engine {
 
     /* readers */
     struct epoch epoch;
-    _Atomic(struct version *) version;
+    _Atomic(struct version *) version; /* NULL: the index is not there yet */
     _Atomic(struct segment *) *slots; /* SEGMENT_SLOTS of them */
 
     /* the list of snapshots, and the change of the current version */
     pthread_mutex_t snapshots_mutex;
     struct engine_snapshot *snapshots; /* newest first */
+
+    /* until the index is there: see loading.h */
+    _Atomic(struct loading *) loading; /* NULL from then on */
+    _Atomic uint32_t loaded;           /* 0, then 1; slept on */
+    struct version first;              /* what was loaded, ... */
+    int load_error;                    /* ... or why not; both valid when `loaded` */
+    struct task_list parked;           /* struct engine_read; under snapshots_mutex */
+    _Atomic bool closing;              /* it need not be loaded any more */
 
     /* to the writer */
     struct mailbox writes;       /* struct engine_write */
@@ -266,10 +278,12 @@ void version_wait_readers(struct log_engine *log);
 /* Later, when no reader can see it: closes the segment, gives the memory's reference back. */
 void version_defer_segment(struct log_engine *log, struct segment *segment);
 void version_defer_memory(struct log_engine *log, uint8_t *memory);
+void version_defer_loading(struct log_engine *log, struct loading *loading);
 
 /* --- recovery.c ------------------------------------------------------------------------------- */
 
-/* Reads the log of the directory into the working trees. Blocking; before the threads start. */
+/* Reads the log of the directory, as far as that is needed to know where it ends; the rest is left
+ * to log->loading. Blocking; before the threads start. */
 int recovery_run(struct log_engine *log, struct engine_message *message);
 
 /* --- checkpoint.c ----------------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ struct part {
 struct merge {
     const struct merge_input *inputs;
     size_t count;
+    const _Atomic bool *cancelled;
     struct range_list ranges;
     struct bound bounds[TEAM_MAX];
     struct part parts[TEAM_MAX];
@@ -118,15 +119,28 @@ static int item_decide(struct part *part)
     return tree_run_add(&part->runs[item->family], entry);
 }
 
+/* Looked at once for so many items. */
+#define CANCEL_EVERY 4096u
+
+static bool is_cancelled(const struct part *part, uint32_t nth)
+{
+    /* relaxed: a wish. */
+    return nth % CANCEL_EVERY == 0 &&
+           atomic_load_explicit(part->merge->cancelled, memory_order_relaxed);
+}
+
 static int part_run(struct part *part)
 {
     struct tournament *tournament = &part->tournament;
+    uint32_t nth = 0;
     int error = part->from != NULL
                     ? tournament_begin_at(tournament, part->from->family, part->from->key)
                     : tournament_begin(tournament);
     while (error == 0 && !tournament->is_bad && !tournament_has_ended(tournament) &&
            !is_behind(part, tournament_item(tournament))) {
-        if (!tournament_is_older(tournament))
+        if (is_cancelled(part, nth++))
+            error = KVS_ERR_CANCELLED;
+        else if (!tournament_is_older(tournament))
             error = item_decide(part);
         tournament_next(tournament);
     }
@@ -207,15 +221,9 @@ static int bounds_find(struct merge *merge, unsigned parts)
 static int ranges_gather(struct merge *merge)
 {
     for (size_t i = 0; i < merge->count; i++) {
-        const struct hint *hint = merge->inputs[i].hint;
-        kvs_slice rest = hint->ranges;
-        struct record record;
-        for (size_t size; (size = record_parse(rest, &record)) > 0;
-             rest = slice_make(rest.data + size, rest.size - size)) {
-            int error = range_list_add(&merge->ranges, &record);
-            if (error != 0)
-                return error;
-        }
+        int error = range_list_add_all(&merge->ranges, merge->inputs[i].hint->ranges);
+        if (error != 0)
+            return error;
     }
     range_list_sort(&merge->ranges);
     return 0;
@@ -267,6 +275,7 @@ int merge_run(struct log_engine *log, const struct merge_input *inputs, size_t c
         return KVS_ERR_NO_MEMORY;
     merge->inputs = inputs;
     merge->count = count;
+    merge->cancelled = &log->closing;
     uint64_t items = 0;
     for (size_t i = 0; i < count; i++)
         items += inputs[i].hint->count;

@@ -23,6 +23,18 @@ int range_list_add(struct range_list *list, const struct record *record)
     return 0;
 }
 
+int range_list_add_all(struct range_list *list, kvs_slice records)
+{
+    struct record record;
+    for (size_t size; (size = record_parse(records, &record)) > 0;
+         records = slice_make(records.data + size, records.size - size)) {
+        int error = range_list_add(list, &record);
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
 static int range_compare(const void *a, const void *b)
 {
     const struct range_removal *x = a;

@@ -32,6 +32,8 @@ struct range_sweep {
 
 /* Notes a record of a range removal. NO_MEMORY. */
 int range_list_add(struct range_list *list, const struct record *record);
+/* All records of a hint's range removals. NO_MEMORY. */
+int range_list_add_all(struct range_list *list, kvs_slice records);
 /* When all are in: before the first sweep. */
 void range_list_sort(struct range_list *list);
 void range_list_deinit(struct range_list *list);

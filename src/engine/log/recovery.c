@@ -2,12 +2,13 @@
  * engine/log/recovery.c: reading the log when a directory is opened; docs/format/log.md is the
  * contract.
  *
- *   1. list the files; 2. load each segment, some at a time: its hint, or, where there is none that
- *      counts, its records up to the first place that cannot be read, listed as a hint lists them;
+ *   1. list the files; 2. load each segment, some at a time: its hint, but for its items, or, where
+ *      there is none that counts, its records up to the first place that cannot be read, listed as a
+ *      hint lists them;
  *   3. in the log's order: at the first place that cannot be read, look behind it for a mark that
  *      says it was durable: then the data is damaged and opening fails; else cut the log there;
- *   4. merge the lists of keys into the index (merge.c);
- *   5. go on with the newest segment if it has no seal, else begin one.
+ *   4. go on with the newest segment if it has no seal, else begin one;
+ *   5. leave the lists of keys to loading.c, which makes the index of them.
  *
  * Failure: every error ends the opening, with the file named; nothing was changed unless the cut
  * began. A hint that cannot be read is no error. Thread: the one that opens and some helpers (step
@@ -17,10 +18,11 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "engine/file.h"
 #include "engine/log/hint_file.h"
-#include "engine/log/merge.h"
+#include "engine/log/loading.h"
 #include "engine/log/team.h"
 
 #include <dirent.h>
@@ -28,6 +30,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define BYTES_PER_HAND (8u * 1024 * 1024)
 
@@ -44,6 +47,7 @@ struct load {
     bool rest_is_clean; /* behind segment->size there are only zeros */
     uint64_t header_sequence;
     struct hint hint;
+    int hint_fd; /* its items have not been read; or -1 */
     int error;
     const char *what;
 };
@@ -54,7 +58,9 @@ struct recovery {
     struct log_files files;
     struct load *loads;
     size_t count;
-    _Atomic size_t next_load; /* relaxed: the threads are joined before any result is used */
+    /* relaxed: the threads are joined before any result is used */
+    _Atomic size_t next_load;
+    _Atomic uint64_t items_read; /* of hints, by now */
     size_t merged;            /* loads before this one count */
     bool stopped;             /* at `bad` */
     struct place bad;         /* the first place that cannot be read */
@@ -233,6 +239,7 @@ static int loads_begin(struct recovery *recovery)
         struct load *load = &recovery->loads[i];
         uint32_t number = numbers->items[i];
         const char *what;
+        load->hint_fd = -1;
         int error = recovery_segment_open(recovery->log, number, O_RDWR, &load->segment,
                                           &load->file_size, &what);
         if (error != 0)
@@ -307,18 +314,50 @@ static void load_records(struct load *load)
         memory_free(segment);
 }
 
+static void load_hint_forget(struct load *load)
+{
+    if (load->hint_fd >= 0)
+        close(load->hint_fd);
+    load->hint_fd = -1;
+    hint_deinit(&load->hint);
+}
+
+/* Few items are read at once: what is wrong with them is then told by the open. */
+static int load_items(struct recovery *recovery, struct load *load)
+{
+    uint64_t items = atomic_fetch_add_explicit(&recovery->items_read, load->hint.count,
+                                               memory_order_relaxed);
+    if (load->hint_fd < 0 || fault_gate_is_there() ||
+        items + load->hint.count > LOADING_SMALL_ITEMS)
+        return 0;
+    int error = hint_file_read_items(load->hint_fd, &load->hint);
+    close(load->hint_fd);
+    load->hint_fd = -1;
+    return error;
+}
+
+static bool load_hint(struct recovery *recovery, struct load *load)
+{
+    struct segment *segment = load->segment;
+    if (segment->hint != SEGMENT_HINT_BAD ||
+        hint_file_open(recovery->log, segment, load->file_size, &load->hint, &load->hint_fd) != 0)
+        return false;
+    if (load_items(recovery, load) == 0)
+        return true;
+    load_hint_forget(load);
+    return false;
+}
+
 static void load_one(struct recovery *recovery, struct load *load)
 {
     struct segment *segment = load->segment;
-    bool has_hint = segment->hint == SEGMENT_HINT_BAD &&
-                    hint_file_read(recovery->log, segment, load->file_size, &load->hint) == 0;
-    if (!has_hint) {
+    if (!load_hint(recovery, load)) {
         load_records(load);
         return;
     }
-    segment->hint = SEGMENT_HINT_THERE;
+    if (!hint_is_old(&load->hint))
+        segment->hint = SEGMENT_HINT_THERE;
     segment->hint_size = load->hint.bytes.size;
-    segment->is_scattered = hint_is_scattered(&load->hint);
     segment->size = (uint32_t)load->file_size;
     load->header_is_valid = true;
     load->sealed = true;
@@ -409,7 +448,6 @@ static int load_consider(struct recovery *recovery, struct load *load, bool last
     segment->state = load->sealed ? SEGMENT_SEALED : SEGMENT_ACTIVE;
     segment->accounts.tombstone_bytes = load->hint.tombstone_bytes;
     segment->accounts.set_sequence_min = load->hint.set_sequence_min;
-    segment->accounts.batch_bytes = hint_is_scattered(&load->hint) ? segment->size : 0;
     if (load->header_sequence > log->working.sequence + 1)
         log->working.sequence = load->header_sequence - 1;
     if (load->hint.sequence_last > log->working.sequence)
@@ -494,17 +532,18 @@ static int log_end(struct recovery *recovery)
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
-static int index_make(struct recovery *recovery)
+/* Those behind `merged` do not count. */
+static int index_leave(struct recovery *recovery)
 {
-    struct merge_input *inputs = mem_zalloc((recovery->merged + 1) * sizeof *inputs);
-    if (inputs == NULL)
+    struct loading *loading = loading_new(recovery->merged);
+    if (loading == NULL)
         return KVS_ERR_NO_MEMORY;
-    for (size_t i = 0; i < recovery->merged; i++)
-        inputs[i] = (struct merge_input){.hint = &recovery->loads[i].hint,
-                                         .segment = recovery->loads[i].segment};
-    int error = merge_run(recovery->log, inputs, recovery->merged);
-    mem_free(inputs);
-    return error;
+    for (size_t i = 0; i < recovery->merged; i++) {
+        struct load *load = &recovery->loads[i];
+        loading_add(loading, load->segment, &load->hint, load->hint_fd);
+        load->hint_fd = -1;
+    }
+    return loading_begin(loading, recovery->log);
 }
 
 /* Files that are of no use: an error costs nobody anything, and the next start tries again. */
@@ -544,8 +583,6 @@ static int log_read(struct recovery *recovery)
         error = load_consider(recovery, &recovery->loads[i], i + 1 == recovery->count);
     if (error == 0)
         error = log_end(recovery);
-    if (error == 0)
-        error = index_make(recovery);
     return error;
 }
 
@@ -568,16 +605,15 @@ static int log_continue(struct recovery *recovery)
 int recovery_run(struct log_engine *log, struct engine_message *message)
 {
     struct recovery recovery = {.log = log, .message = message};
-    log->tree.birth = 1;
-    log->tree.undoable = false;
     int error = log_read(&recovery);
     if (error == 0)
         error = log_continue(&recovery);
+    if (error == 0)
+        error = index_leave(&recovery);
     segments_evict(log);
     version_reclaim_all(log);
-    log->tree.undoable = true;
     for (size_t i = 0; i < recovery.count; i++)
-        hint_deinit(&recovery.loads[i].hint);
+        load_hint_forget(&recovery.loads[i]);
     mem_free(recovery.loads);
     log_files_deinit(&recovery.files);
     return error;

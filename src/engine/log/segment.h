@@ -32,7 +32,7 @@ enum segment_state {
 enum segment_hint {
     SEGMENT_HINT_NONE,   /* no file; to be made when the segment is sealed and on the disk */
     SEGMENT_HINT_THERE,  /* made, or read and believed */
-    SEGMENT_HINT_BAD,    /* a file that is not believed: to be made anew */
+    SEGMENT_HINT_BAD,    /* a file that is not believed, or old: to be made anew */
     SEGMENT_HINT_FAILED, /* could not be made: not tried again before the next start */
 };
 

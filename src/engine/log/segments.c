@@ -310,7 +310,7 @@ static void preparation_stop(struct preparation *preparation)
     pthread_mutex_unlock(&preparation->mutex);
 }
 
-static int segment_seal(struct log_engine *log, struct segment *segment)
+int segment_seal(struct log_engine *log, struct segment *segment)
 {
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
     record_seal_encode(memory + segment->size, segment->number, log->working.sequence);

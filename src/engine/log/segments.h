@@ -43,6 +43,8 @@ void segment_bury(struct log_engine *log, struct segment *segment);
 void segment_destroy(struct log_engine *log, struct segment *segment);
 /* Seals the newest and begins another with room for `size` bytes of records. */
 int segments_roll(struct log_engine *log, uint64_t size);
+/* Writes the seal behind the newest one's records; its size is left to the caller. */
+int segment_seal(struct log_engine *log, struct segment *segment);
 /* Begins a new segment: file, header, memory. */
 int segments_begin(struct log_engine *log, uint64_t size);
 /* Takes over the reference to a segment's memory, which no reader finds any more: to be used again,

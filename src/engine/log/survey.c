@@ -318,7 +318,7 @@ static void hint_survey(struct survey *survey, const struct segment *segment, kv
         return;
     }
     if (hint_build(slice_make(bytes.data, segment->size), segment->number, &made) == 0) {
-        if (!slice_equal(buf_slice(&made.bytes), buf_slice(&hint.bytes)))
+        if (!hint_is_same(&made, &hint))
             told->hint(told, segment->number, true);
         hint_deinit(&made);
     }

@@ -127,10 +127,16 @@ struct node *tree_node_new(struct tree_writer *writer, uint8_t level)
 struct entry *tree_entry_new(struct tree_writer *writer, kvs_slice key, uint64_t expires_at_ms,
                              uint32_t value_size, uint64_t birth, uint64_t location)
 {
-    size_t size = sizeof(struct entry) + (expires_at_ms != 0 ? 8u : 0u) + key.size;
-    struct entry *entry = object_new(writer, size, TREE_ENTRY);
+    struct entry *entry = object_new(writer, tree_entry_size(key, expires_at_ms), TREE_ENTRY);
     if (entry == NULL)
         return NULL;
+    tree_entry_init(entry, key, expires_at_ms, value_size, birth, location);
+    return entry;
+}
+
+void tree_entry_init(struct entry *entry, kvs_slice key, uint64_t expires_at_ms,
+                     uint32_t value_size, uint64_t birth, uint64_t location)
+{
     entry->birth = birth;
     atomic_init(&entry->location, location);
     entry->value_size = value_size;
@@ -140,7 +146,6 @@ struct entry *tree_entry_new(struct tree_writer *writer, kvs_slice key, uint64_t
         memcpy(entry->data, &expires_at_ms, sizeof expires_at_ms);
     if (key.size > 0)
         memcpy(entry->data + (entry->expires ? 8 : 0), key.data, key.size);
-    return entry;
 }
 
 /* The shortest key k with left < k <= right. */

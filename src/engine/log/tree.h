@@ -107,6 +107,14 @@ static inline size_t entry_bytes(const struct entry *entry)
     return sizeof *entry + (entry->expires ? 8u : 0u) + entry->key_size;
 }
 
+/* An entry in memory of the caller's, of tree_entry_size. */
+static inline size_t tree_entry_size(kvs_slice key, uint64_t expires_at_ms)
+{
+    return sizeof(struct entry) + (expires_at_ms != 0 ? 8u : 0u) + key.size;
+}
+void tree_entry_init(struct entry *entry, kvs_slice key, uint64_t expires_at_ms,
+                     uint32_t value_size, uint64_t birth, uint64_t location);
+
 /* A new entry noted as born; NULL when there is no memory. */
 struct entry *tree_entry_new(struct tree_writer *writer, kvs_slice key, uint64_t expires_at_ms,
                              uint32_t value_size, uint64_t birth, uint64_t location);

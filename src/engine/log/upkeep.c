@@ -7,6 +7,8 @@
  * that is not, as long as the cache has room for it and for one to come; 2. the compaction thread
  * reads and checks it; 3. the writer shows the bytes to readers. Once for each segment.
  *
+ * Closing: hints that are still missing are made.
+ *
  * Failure: without its hint, a segment is read at the next start. Bytes that are damaged do not get
  * into the cache: it is told in the log, and whoever reads the record is told, too.
  */
@@ -87,6 +89,23 @@ int upkeep_read_checked(const struct log_engine *log, const struct segment *segm
     return error != 0 ? error : records_check(log, segment, bytes);
 }
 
+int upkeep_list(const struct log_engine *log, const struct segment *segment, struct hint *ret_hint)
+{
+    /* The writer keeps the memory of a segment that is here: no epoch is needed. */
+    const uint8_t *bytes = atomic_load_explicit(&segment->memory, memory_order_acquire);
+    uint8_t *copy = NULL;
+    int error = 0;
+    if (bytes == NULL) {
+        copy = segment_memory_new(segment->size);
+        error = copy != NULL ? upkeep_read_checked(log, segment, copy) : KVS_ERR_NO_MEMORY;
+        bytes = copy;
+    }
+    if (error == 0)
+        error = hint_build(slice_make(bytes, segment->size), segment->number, ret_hint);
+    segment_memory_unref(copy);
+    return error;
+}
+
 /* Behind the seal may be blocks that were set aside and not used; that of a crashed store also has
  * zeros there that were prepared for more. */
 static int file_end_cut(const struct segment *segment)
@@ -104,27 +123,32 @@ static int file_end_cut(const struct segment *segment)
 
 int upkeep_hint(struct log_engine *log, struct segment *segment)
 {
-    /* The writer keeps the memory of a segment that is here: no epoch is needed. */
-    const uint8_t *bytes = atomic_load_explicit(&segment->memory, memory_order_acquire);
-    uint8_t *copy = NULL;
-    int error = 0;
-    if (bytes == NULL) {
-        copy = segment_memory_new(segment->size);
-        error = copy != NULL ? upkeep_read_checked(log, segment, copy) : KVS_ERR_NO_MEMORY;
-        bytes = copy;
-    }
     struct hint hint = {0};
+    int error = upkeep_list(log, segment, &hint);
     if (error == 0)
         error = file_end_cut(segment);
-    if (error == 0)
-        error = hint_build(slice_make(bytes, segment->size), segment->number, &hint);
     if (error == 0)
         error = hint_file_write(log, &hint);
     log->compaction.hint_size = error == 0 ? hint.bytes.size : 0;
     log->compaction.is_scattered = error == 0 && hint_is_scattered(&hint);
     hint_deinit(&hint);
-    segment_memory_unref(copy);
     return error;
+}
+
+/* Of a full segment, each takes about 0.1 s. More are missing only where it was loaded faster than
+ * the thread could follow. */
+#define CLOSING_HINTS_MAX 8u
+
+void upkeep_close(struct log_engine *log)
+{
+    unsigned count = 0;
+    for (struct segment *at = log->oldest; at != NULL && count < CLOSING_HINTS_MAX; at = at->next) {
+        if (at->state != SEGMENT_SEALED || at->stuck || at->hint != SEGMENT_HINT_NONE ||
+            at->number >= log->synced_segment)
+            continue;
+        (void)upkeep_hint(log, at); /* the next start reads the segment instead */
+        count++;
+    }
 }
 
 int upkeep_warm(struct log_engine *log, struct segment *segment)

@@ -16,6 +16,7 @@
 #include "engine/log/log_engine.h"
 
 #include "base/mem.h"
+#include "engine/log/loading.h"
 
 #include <assert.h>
 #include <sched.h>
@@ -183,6 +184,7 @@ static void limbo_free(struct log_engine *log, struct limbo *limbo)
     pointer_vector_deinit(&limbo->objects);
     if (limbo->segment != NULL)
         segment_bury(log, limbo->segment);
+    loading_free(limbo->loading);
     segments_give_memory(log, limbo->memory);
     mem_free(limbo);
 }
@@ -224,6 +226,17 @@ void version_defer_segment(struct log_engine *log, struct segment *segment)
     struct limbo *limbo = limbo_append(log);
     if (limbo != NULL) /* else it stays in its slot until the engine is closed */
         limbo->segment = segment;
+}
+
+void version_defer_loading(struct log_engine *log, struct loading *loading)
+{
+    struct limbo *limbo = limbo_append(log);
+    if (limbo == NULL) {
+        version_wait_readers(log); /* likewise rare */
+        loading_free(loading);
+        return;
+    }
+    limbo->loading = loading;
 }
 
 void version_wait_readers(struct log_engine *log)

@@ -28,6 +28,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/file.h"
+#include "engine/log/loading.h"
+#include "engine/log/upkeep.h"
 #include "runtime/futex.h"
 #include "runtime/thread_pool.h"
 
@@ -71,7 +73,8 @@ static void writer_leave(struct log_engine *log)
 /* Is it little, and may its ops complete on the way? */
 static bool caller_may_write(const struct log_engine *log, const struct task_list *writes)
 {
-    if (!log->callers_write)
+    /* acquire: pairs with the release in loading_end: the index is there. */
+    if (!log->callers_write || atomic_load_explicit(&log->loaded, memory_order_acquire) == 0)
         return false;
     uint64_t size = 0;
     for (const struct task *task = writes->first; task != NULL; task = task->next) {
@@ -321,7 +324,8 @@ static void group_add(struct log_engine *log, struct op *op, int error, uint32_t
 
 static void writer_add_write(struct log_engine *log, struct engine_write *write)
 {
-    int error = group_reserve(log, apply_write_size(write));
+    int error = log->load_error != 0 ? log->load_error
+                                     : group_reserve(log, apply_write_size(write));
     if (error != 0) {
         write->op.error = error;
         task_list_push(&log->group, &write->op.task);
@@ -534,6 +538,8 @@ static uint64_t writer_rest_until(struct log_engine *log)
 
 static void compaction_look(struct log_engine *log)
 {
+    if (log->load_error != 0)
+        return;
     if (log->groups_until_compaction == 0 || --log->groups_until_compaction == 0)
         compaction_consider(log);
     else if (log->upkeep_due)
@@ -576,9 +582,17 @@ static void caller_turn(struct log_engine *log)
 static void *writer_thread(void *arg)
 {
     struct log_engine *log = arg;
-    writing_lock(log);
+    writing_lock(log); /* nobody writes before the index is there */
+    int error = loading_run(log);
+    if (error != 0 && error != KVS_ERR_CANCELLED) {
+        atomic_store_explicit(&log->failed, true, memory_order_relaxed);
+        log_error("%s: the index cannot be made (%s); the store answers nothing until it is opened "
+                  "again",
+                  log->directory, kvs_error_text(error));
+    }
     log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
-    upkeep_consider(log); /* what the last run has left to do */
+    if (error == 0)
+        upkeep_consider(log); /* what the last run has left to do */
     pthread_mutex_unlock(&log->writing);
     while (!log->stopping) {
         writing_lock(log);
@@ -642,11 +656,34 @@ static int closing_mark_write(struct log_engine *log)
     if (newest->size == SEGMENT_HEADER_SIZE ||
         newest->size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE > newest->capacity)
         return 0;
-    uint8_t mark[RECORD_MARK_SIZE];
+    uint8_t *mark = atomic_load_explicit(&newest->memory, memory_order_relaxed) + newest->size;
     record_mark_encode(mark, newest->number, log->working.sequence, log->synced_segment,
                        log->synced_offset);
-    int error = file_write(newest->fd, mark, sizeof mark, newest->size);
+    int error = file_write(newest->fd, mark, RECORD_MARK_SIZE, newest->size);
+    newest->size += RECORD_MARK_SIZE;
     return error != 0 ? error : file_sync(newest->fd);
+}
+
+/* A start reads the newest segment, unless it is sealed and has a hint. */
+#define CLOSING_SEAL_PART 16u /* of a segment's size, which is read in 8 ms */
+
+static bool closing_seals(const struct log_engine *log)
+{
+    return log->load_error == 0 && log->newest->size > log->segment_size / CLOSING_SEAL_PART;
+}
+
+static int closing_seal(struct log_engine *log)
+{
+    struct segment *newest = log->newest;
+    int error = segment_seal(log, newest);
+    if (error == 0)
+        error = file_sync(newest->fd);
+    if (error != 0)
+        return error;
+    newest->size += RECORD_SEAL_SIZE;
+    newest->state = SEGMENT_SEALED;
+    log->synced_segment = newest->number + 1;
+    return 0;
 }
 
 /* The thread is gone: finish its work here. */
@@ -654,15 +691,20 @@ static int writer_final_sync(struct log_engine *log)
 {
     segments_wait_prepared(log);
     if (has_failed(log))
-        return KVS_ERR_STORAGE_FAILED;
+        return log->load_error != 0 ? log->load_error : KVS_ERR_STORAGE_FAILED;
+    bool seals = closing_seals(log);
     int error = file_truncate(log->newest->fd, log->newest->size);
-    if (error == 0 && log->sync != KVS_SYNC_NEVER) {
+    if (error == 0 && (seals || log->sync != KVS_SYNC_NEVER)) {
         error = unsynced_sync(log);
         if (error == 0)
             error = closing_mark_write(log);
     }
+    if (error == 0 && seals)
+        error = closing_seal(log);
     if (error != 0)
         engine_fail(log, "closing", error);
+    else
+        upkeep_close(log);
     return error;
 }
 

@@ -2,14 +2,13 @@
  * tests/unit/engine/test_log_hint.c: hints say what their segments say, and nothing that was
  * changed is believed.
  */
-#include "base/bytes.h"
-#include "base/checksum.h"
 #include "base/rand.h"
 #include "engine/log/format.h"
 #include "engine/log/hint.h"
 #include "engine/log/hint_sort.h"
 #include "engine/log/range_sweep.h"
 #include "test.h"
+#include "unit/engine/hint_sums.h"
 #include "unit/engine/log_pages.h"
 
 #include <stdio.h>
@@ -172,6 +171,64 @@ static bool take(const struct hint *made, struct hint *ret_hint)
     return taken;
 }
 
+/* The revision before says the same. */
+static void assert_old_is_taken(const struct hint *made, const struct model *model)
+{
+    struct buf bytes;
+    struct hint taken;
+    OK(hint_old(made, &bytes));
+    assert_int_equal(hint_items_size(bytes.data), 0);
+    assert_true(hint_take(&bytes, &made->binding, &taken));
+    assert_true(hint_is_old(&taken) && !hint_is_old(made));
+    assert_true(hint_is_same(made, &taken));
+    assert_says(&taken, model);
+    hint_deinit(&taken);
+}
+
+/* Without its items, of which each block comes alone. */
+static void assert_blocks(const struct hint *made, const struct model *model)
+{
+    struct buf bytes = BUF_INIT;
+    struct hint frame;
+    struct hint_cursor cursor;
+    OK(buf_append_slice(&bytes, buf_slice(&made->bytes)));
+    assert_int_equal(hint_items_size(bytes.data), made->items.size);
+    memset(bytes.data + HINT_HEADER_SIZE, 0xa5, made->items.size);
+    assert_true(hint_take_frame(&bytes, &made->binding, &frame));
+    OK(hint_cursor_init(&cursor, &frame));
+    uint32_t restart = 0;
+    for (unsigned family = 0; family < HINT_FAMILIES; family++) {
+        uint32_t from;
+        uint32_t to;
+        hint_family_restarts(&frame, family, &from, &to);
+        assert_int_equal(from, restart);
+        uint32_t left = made->counts[family];
+        for (; restart < to; restart++) {
+            struct hint_block block = hint_block(&frame, restart);
+            uint8_t *copy = malloc(block.size);
+            memcpy(copy, made->items.data + block.at, block.size);
+            kvs_slice alone = slice_make(copy, block.size);
+            assert_true(hint_block_is_right(&frame, restart, alone));
+            assert_true(hint_cursor_enter(&cursor, restart, alone));
+            for (uint32_t i = 1; i < block.count; i++)
+                assert_true(hint_cursor_next(&cursor));
+            assert_int_equal(cursor.item.family, family);
+            left -= block.count;
+            copy[block.size - 1] ^= 1;
+            assert_false(hint_block_is_right(&frame, restart, alone));
+            free(copy);
+        }
+        assert_int_equal(left, 0);
+    }
+    assert_int_equal(restart, hint_restarts(&frame));
+    assert_false(hint_check_items(&frame) && frame.count > 0);
+    memcpy(frame.bytes.data + HINT_HEADER_SIZE, made->items.data, made->items.size);
+    assert_true(hint_check_items(&frame));
+    assert_says(&frame, model);
+    hint_cursor_deinit(&cursor);
+    hint_deinit(&frame);
+}
+
 static void test_says_what_the_segment_says(void **state)
 {
     static const char *const heads[] = {"", "k", "a head of more than eight bytes/",
@@ -194,7 +251,10 @@ static void test_says_what_the_segment_says(void **state)
         assert_int_equal(taken.tombstone_bytes, made.tombstone_bytes);
         assert_int_equal(taken.runs, made.runs);
         assert_int_equal(hint_is_scattered(&made), n >= 4); /* 20,000 keys in any order */
+        assert_true(hint_is_same(&made, &taken));
         hint_deinit(&taken);
+        assert_old_is_taken(&made, model);
+        assert_blocks(&made, model);
         hint_deinit(&made);
         buf_deinit(&page);
     }
@@ -326,9 +386,7 @@ static void test_bytes_that_nobody_wrote(void **state)
         OK(buf_append_slice(&bytes, buf_slice(&made.bytes)));
         size_t at = (size_t)rand_below(&rand, bytes.size - 48) + 48;
         bytes.data[at] = (uint8_t)rand_u64(&rand);
-        put_u64(bytes.data + 128,
-                checksum_long(bytes.data + HINT_HEADER_SIZE, bytes.size - HINT_HEADER_SIZE));
-        put_u32(bytes.data + 140, checksum(bytes.data, 140));
+        hint_sum(&bytes);
         bool taken = hint_take(&bytes, &made.binding, &hint);
         believed += taken;
         if (taken)
