@@ -360,8 +360,7 @@ static int read_stats(kvs_op *op, struct engine *engine)
         (json_int_t)stats.segments, "snapshots", (json_int_t)stats.snapshots, "writes",
         (json_int_t)stats.writes, "groups", (json_int_t)stats.groups, "syncs",
         (json_int_t)stats.syncs, "compactions", (json_int_t)stats.compactions, "compacted_bytes",
-        (json_int_t)stats.compacted_bytes, "loading",
-        stats.loading, "failed", stats.failed);
+        (json_int_t)stats.compacted_bytes, "loading", stats.loading, "failed", stats.failed);
     if (json == NULL)
         return KVS_ERR_NO_MEMORY;
     size_t size = json_dumpb(json, NULL, 0, JSON_COMPACT);

@@ -212,8 +212,8 @@ bool hint_is_old(const struct hint *hint)
 bool hint_is_same(const struct hint *a, const struct hint *b)
 {
     return binding_is(&a->binding, &b->binding) && a->sequence_last == b->sequence_last &&
-           a->set_sequence_min == b->set_sequence_min &&
-           a->tombstone_bytes == b->tombstone_bytes && a->key_size_max == b->key_size_max &&
+           a->set_sequence_min == b->set_sequence_min && a->tombstone_bytes == b->tombstone_bytes &&
+           a->key_size_max == b->key_size_max &&
            memcmp(a->counts, b->counts, sizeof a->counts) == 0 && slice_equal(a->items, b->items) &&
            slice_equal(a->ranges, b->ranges);
 }
@@ -262,8 +262,8 @@ bool hint_is_scattered(const struct hint *hint)
 
 int hint_cursor_init(struct hint_cursor *cursor, const struct hint *hint)
 {
-    *cursor = (struct hint_cursor){
-        .hint = hint, .window = hint->items, .family_end = hint->counts[0]};
+    *cursor =
+        (struct hint_cursor){.hint = hint, .window = hint->items, .family_end = hint->counts[0]};
     cursor->key = mem_alloc((size_t)hint->key_size_max + 1);
     return cursor->key != NULL ? 0 : KVS_ERR_NO_MEMORY;
 }

@@ -96,8 +96,8 @@ int hint_file_open(const struct log_engine *log, const struct segment *segment, 
 
 int hint_file_read_items(int fd, struct hint *hint)
 {
-    int error = file_read(fd, hint->bytes.data + HINT_HEADER_SIZE, hint->items.size,
-                          HINT_HEADER_SIZE);
+    int error =
+        file_read(fd, hint->bytes.data + HINT_HEADER_SIZE, hint->items.size, HINT_HEADER_SIZE);
     return error == 0 && !hint_check_items(hint) ? KVS_ERR_CORRUPTION : error;
 }
 

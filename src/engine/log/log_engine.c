@@ -615,11 +615,7 @@ static void control_run(struct task *task)
     struct engine_control *control =
         (struct engine_control *)(void *)((char *)request - offsetof(struct engine_control, state));
     struct log_engine *log = request->log;
-    if (log->load_error != 0) {
-        struct completions completions = COMPLETIONS_INIT;
-        completions_add(&completions, &control->op, log->load_error);
-        completions_flush(&completions);
-    } else if (control->kind == ENGINE_CONTROL_SYNC) {
+    if (control->kind == ENGINE_CONTROL_SYNC) {
         writer_sync(log, control);
     } else if (control->kind == ENGINE_CONTROL_COMPACT) {
         writer_compact(log, control);

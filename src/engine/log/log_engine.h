@@ -112,7 +112,7 @@ struct log_engine {
     /* readers */
     struct epoch epoch;
     _Atomic(struct version *) version; /* NULL: the index is not there yet */
-    _Atomic(struct segment *) *slots; /* SEGMENT_SLOTS of them */
+    _Atomic(struct segment *) *slots;  /* SEGMENT_SLOTS of them */
 
     /* the list of snapshots, and the change of the current version */
     pthread_mutex_t snapshots_mutex;

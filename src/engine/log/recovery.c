@@ -61,10 +61,10 @@ struct recovery {
     /* relaxed: the threads are joined before any result is used */
     _Atomic size_t next_load;
     _Atomic uint64_t items_read; /* of hints, by now */
-    size_t merged;            /* loads before this one count */
-    bool stopped;             /* at `bad` */
-    struct place bad;         /* the first place that cannot be read */
-    struct place durable;     /* the furthest that a mark behind it says was on the disk */
+    size_t merged;               /* loads before this one count */
+    bool stopped;                /* at `bad` */
+    struct place bad;            /* the first place that cannot be read */
+    struct place durable;        /* the furthest that a mark behind it says was on the disk */
     uint64_t cut_bytes;
 };
 
@@ -325,8 +325,8 @@ static void load_hint_forget(struct load *load)
 /* Few items are read at once: what is wrong with them is then told by the open. */
 static int load_items(struct recovery *recovery, struct load *load)
 {
-    uint64_t items = atomic_fetch_add_explicit(&recovery->items_read, load->hint.count,
-                                               memory_order_relaxed);
+    uint64_t items =
+        atomic_fetch_add_explicit(&recovery->items_read, load->hint.count, memory_order_relaxed);
     if (load->hint_fd < 0 || fault_gate_is_there() ||
         items + load->hint.count > LOADING_SMALL_ITEMS)
         return 0;

@@ -324,8 +324,7 @@ static void group_add(struct log_engine *log, struct op *op, int error, uint32_t
 
 static void writer_add_write(struct log_engine *log, struct engine_write *write)
 {
-    int error = log->load_error != 0 ? log->load_error
-                                     : group_reserve(log, apply_write_size(write));
+    int error = group_reserve(log, apply_write_size(write));
     if (error != 0) {
         write->op.error = error;
         task_list_push(&log->group, &write->op.task);
@@ -586,8 +585,8 @@ static void *writer_thread(void *arg)
     int error = loading_run(log);
     if (error != 0 && error != KVS_ERR_CANCELLED) {
         atomic_store_explicit(&log->failed, true, memory_order_relaxed);
-        log_error("%s: the index cannot be made (%s); the store answers nothing until it is opened "
-                  "again",
+        log_error("%s: the index cannot be made (%s); nothing can be read or written until the "
+                  "store is opened again",
                   log->directory, kvs_error_text(error));
     }
     log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
@@ -691,7 +690,7 @@ static int writer_final_sync(struct log_engine *log)
 {
     segments_wait_prepared(log);
     if (has_failed(log))
-        return log->load_error != 0 ? log->load_error : KVS_ERR_STORAGE_FAILED;
+        return KVS_ERR_STORAGE_FAILED;
     bool seals = closing_seals(log);
     int error = file_truncate(log->newest->fd, log->newest->size);
     if (error == 0 && (seals || log->sync != KVS_SYNC_NEVER)) {
