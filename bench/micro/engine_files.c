@@ -4,7 +4,7 @@
  *   engine_files fill ENGINE DIR KEYS VALUE_SIZE SYNC [kill]
  *       sets KEYS keys of 16 bytes in random order; then closes, or ends as by kill -9
  *   engine_files open ENGINE DIR KEYS
- *       opens it; prints the time, the memory, and what gets cost then
+ *       opens it; prints the time, what gets cost while it loads and then, and the memory
  *   engine_files churn ENGINE DIR KEYS VALUE_SIZE SYNC SECONDS
  *       overwrites random keys of a filled store for so long, one set after the other, each timed;
  *       then asks for a compaction. Prints percentiles of the sets that ran while compaction
@@ -170,6 +170,33 @@ static void get_often(struct engine *engine, uint64_t keys, unsigned count, cons
     printf("%s: %.0f gets/s, %llu missing\n", what, count / seconds, (unsigned long long)missing);
 }
 
+/* A store may be open before all of it is in memory. */
+static void get_while_loading(struct engine *engine, uint64_t keys, uint64_t opened_us)
+{
+    struct rand rand = rand_seed(4);
+    struct engine_stats stats;
+    uint64_t count = 0;
+    uint64_t longest_us = 0;
+    do {
+        struct engine_view view;
+        uint8_t key[KEY_SIZE];
+        kvs_slice value;
+        uint64_t begun_us = now_us();
+        key_make(key, rand_below(&rand, keys));
+        engine_view_begin(engine, NULL, true, &view);
+        int error = engine_get(&view, 0, slice_make(key, KEY_SIZE), &value);
+        engine_view_end(&view);
+        uint64_t took_us = now_us() - begun_us;
+        if (count++ == 0)
+            printf("first get: %llu us%s\n", (unsigned long long)took_us,
+                   error != 0 ? ", and it failed" : "");
+        longest_us = took_us > longest_us ? took_us : longest_us;
+        engine_stats(engine, &stats);
+    } while (stats.loading);
+    printf("loaded %.3f s after the open; %llu gets meanwhile, the longest %llu us\n",
+           seconds_since(opened_us), (unsigned long long)count, (unsigned long long)longest_us);
+}
+
 /* --- churn ------------------------------------------------------------------------------------ */
 
 struct latencies {
@@ -282,6 +309,7 @@ int main(int argc, char **argv)
             raise(SIGKILL);
         }
     } else if (strcmp(command, "open") == 0) {
+        get_while_loading(engine, keys, now_us());
         stats_print(engine);
         get_often(engine, keys, GETS / 10, "at once");
         sleep(3); /* what goes on in the background */

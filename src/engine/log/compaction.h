@@ -1,4 +1,5 @@
-/* engine/log/compaction.h: what the writer and the compaction thread hand each other. */
+/* engine/log/compaction.h: the compaction thread, and what the writer hands it and gets from
+ * it. */
 #ifndef ENGINE_LOG_COMPACTION_H
 #define ENGINE_LOG_COMPACTION_H
 
@@ -10,6 +11,7 @@
 #define COMPACTION_VICTIMS_MAX 32u
 
 struct log_engine;
+struct engine_control;
 
 /* A segment to be emptied. The writer fills it in, then it is the thread's. */
 struct victim {
@@ -71,5 +73,17 @@ struct compaction {
     int error;
     struct pace pace; /* the thread's own */
 };
+
+int compaction_start(struct log_engine *log);
+void compaction_stop(struct log_engine *log);
+/* The writer: `control` completes when the segments of now have no garbage to speak of. */
+void writer_compact(struct log_engine *log, struct engine_control *control);
+/* The writer: hands the next segment that something is to be done for to the compaction thread, if
+ * that is idle. */
+void compaction_consider(struct log_engine *log);
+void upkeep_consider(struct log_engine *log); /* but none to be emptied */
+bool compaction_is_stopping(struct log_engine *log);
+/* The writer: hands over an emptied segment that nobody can see any more. */
+void compaction_bury(struct log_engine *log, struct segment *segment);
 
 #endif

@@ -291,18 +291,4 @@ int recovery_run(struct log_engine *log, struct engine_message *message);
 /* On the writer's thread: `control` completes when the copy is made. */
 void writer_checkpoint(struct log_engine *log, struct engine_control *control);
 
-/* --- compaction.c ----------------------------------------------------------------------------- */
-
-int compaction_start(struct log_engine *log);
-void compaction_stop(struct log_engine *log);
-/* The writer: `control` completes when the segments of now have no garbage to speak of. */
-void writer_compact(struct log_engine *log, struct engine_control *control);
-/* The writer: hands the next segment that something is to be done for to the compaction thread, if
- * that is idle. */
-void compaction_consider(struct log_engine *log);
-void upkeep_consider(struct log_engine *log); /* but none to be emptied */
-bool compaction_is_stopping(struct log_engine *log);
-/* The writer: hands over an emptied segment that nobody can see any more. */
-void compaction_bury(struct log_engine *log, struct segment *segment);
-
 #endif

@@ -5,8 +5,8 @@
  *   2. each thread merges the lists within its part: of one key the item of the newest segment
  *      counts; what is left goes, in order, into the leaves of trees (tree_build.h);
  *   3. the leaves of all parts are put under one root for each family.
- * Failure: NO_MEMORY; CANCELLED when the engine is closing; what was made is freed with the engine's
- * slab. Thread: the one that opens, or the writer's (loading.h).
+ * Failure: NO_MEMORY; CANCELLED when the engine is closing; what was made is freed with the
+ * engine's slab. Thread: the one that opens, or the writer's (loading.h).
  */
 #ifndef ENGINE_LOG_MERGE_H
 #define ENGINE_LOG_MERGE_H

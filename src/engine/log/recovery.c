@@ -3,8 +3,8 @@
  * contract.
  *
  *   1. list the files; 2. load each segment, some at a time: its hint, but for its items, or, where
- *      there is none that counts, its records up to the first place that cannot be read, listed as a
- *      hint lists them;
+ *      there is none that counts, its records up to the first place that cannot be read, listed as
+ *      a hint lists them;
  *   3. in the log's order: at the first place that cannot be read, look behind it for a mark that
  *      says it was durable: then the data is damaged and opening fails; else cut the log there;
  *   4. go on with the newest segment if it has no seal, else begin one;
