@@ -21,9 +21,8 @@
  * A key whose time to live has ended is not there any more: for views begun after that (also on
  * older snapshots), for conditions and for counts. Setting a key anew sets its end anew.
  *
- * An engine may be open before all of it is in memory: then reads that may not block answer
- * ENGINE_WOULD_BLOCK, and everything else takes as long as that does. If it cannot be brought there
- * (CORRUPTION, NO_MEMORY, IO), all reads end in that error, and all writes in STORAGE_FAILED.
+ * An engine may be open while it still loads: then reads answer ENGINE_WOULD_BLOCK, or take as long
+ * as that does, as all else. If it fails, all reads end in its error, all writes in STORAGE_FAILED.
  *
  * After a write to the file or a sync failed, the engine refuses all writes with STORAGE_FAILED
  * until it is opened again; reads go on. NO_SPACE is not such a failure: the batch is refused, and
