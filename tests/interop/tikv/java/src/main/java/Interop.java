@@ -430,6 +430,9 @@ public final class Interop {
         configuration.setTimeout(10_000);
         configuration.setRawKVWriteTimeoutInMS(10_000);
         configuration.setRawKVReadTimeoutInMS(10_000);
+        configuration.setRawKVBatchWriteTimeoutInMS(10_000);
+        configuration.setRawKVBatchReadTimeoutInMS(10_000);
+        configuration.setRawKVScanTimeoutInMS(10_000);
         // The warm-up puts the empty key. kvs has none, so with API V1 it lasts as long as a write may.
         configuration.setWarmUpEnable(command.equals("list"));
         configuration.setApiVersion(
