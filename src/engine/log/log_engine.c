@@ -854,7 +854,8 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
     if (error == 0)
         error = index_first(log);
     if (error == 0)
-        error = kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, 1, &log->background_pool);
+        error = kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, BACKGROUND_THREADS,
+                                    &log->background_pool);
     if (error == 0)
         error = writer_start(log);
     if (error == 0)

@@ -30,6 +30,7 @@
 #define SEGMENT_PATH_SIZE 4096u
 #define LOG_ENGINE_NAME "kvs"
 #define SEGMENT_SPARES 4u
+#define BACKGROUND_THREADS 3u /* zeros are only written where data is synced by the writer */
 
 struct tree_root {
     struct node *root;
@@ -99,8 +100,9 @@ struct log_engine {
     struct engine engine;
     kvs_thread_pool *pool;   /* for reads */
     struct ring_reads *ring; /* for reads that can run again; NULL: they go to the pool, too */
-    /* One thread, for syncs and preparations. Not the pool of all, whose jobs may wait for writes
-     * and syncs: then these would wait for each other. */
+    /* For syncs of data and of directory entries, zeros and memory ahead: one job of each at a time,
+     * so none of them waits for another. Not the pool of all, whose jobs may wait for writes and
+     * syncs: then these would wait for each other. */
     kvs_thread_pool *background_pool;
     char *directory;
     int lock_fd;
@@ -172,6 +174,7 @@ struct log_engine {
     struct background_sync background;
     struct preparation preparation;
     struct faulting faulting;
+    struct entry_sync entry_sync;
     struct task_list compact_waiting; /* ops of struct engine_control */
     uint32_t compact_below;           /* for them: all segments before this one that have garbage */
     struct task stop_request;

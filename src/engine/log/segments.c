@@ -322,6 +322,47 @@ int segment_seal(struct log_engine *log, struct segment *segment)
     return error;
 }
 
+/* --- directory entries ------------------------------------------------------------------------ */
+
+static void directory_job(struct task *task)
+{
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, entry_sync.job);
+    struct entry_sync *entry_sync = &log->entry_sync;
+    int error = file_sync_directory(log->directory);
+    pthread_mutex_lock(&log->preparation.mutex);
+    entry_sync->is_running = false;
+    entry_sync->error = error;
+    pthread_cond_broadcast(&log->preparation.changed);
+    pthread_mutex_unlock(&log->preparation.mutex);
+}
+
+/* The newest one's, in the background. Once for each segment. */
+static void entry_sync_start(struct log_engine *log)
+{
+    struct entry_sync *entry_sync = &log->entry_sync;
+    if (log->newest->number <= log->directory_synced)
+        return;
+    entry_sync->segment = log->newest->number;
+    entry_sync->is_running = true; /* no one else looks until the job is there */
+    entry_sync->job.run = directory_job;
+    pool_submit_task(log->background_pool, &entry_sync->job);
+}
+
+/* Waits for what has been started. */
+static int entry_sync_finish(struct log_engine *log)
+{
+    struct entry_sync *entry_sync = &log->entry_sync;
+    pthread_mutex_lock(&log->preparation.mutex);
+    while (entry_sync->is_running)
+        pthread_cond_wait(&log->preparation.changed, &log->preparation.mutex);
+    int error = entry_sync->error;
+    entry_sync->error = 0;
+    pthread_mutex_unlock(&log->preparation.mutex);
+    if (error == 0 && entry_sync->segment > log->directory_synced)
+        log->directory_synced = entry_sync->segment;
+    return error;
+}
+
 /* The next segment is begun before this one is sealed: if there is no room for it, this one goes
  * on. A crash between the two leaves a newest segment with only a header and one before without
  * seal: see recovery.c. */
@@ -329,15 +370,16 @@ int segments_roll(struct log_engine *log, uint64_t size)
 {
     struct segment *full = log->newest;
     preparation_stop(&log->preparation);
-    int error = 0;
     /* Were the next one's directory entry to survive a power cut and this one's not, this one would
-     * pass for compacted. Mostly a background sync has been here before. */
-    if (full->number > log->directory_synced)
+     * pass for compacted. */
+    int error = entry_sync_finish(log);
+    if (error == 0 && full->number > log->directory_synced) {
         error = file_sync_directory(log->directory);
-    if (error == 0) {
-        log->directory_synced = full->number;
-        error = segments_begin(log, size);
+        if (error == 0)
+            log->directory_synced = full->number;
     }
+    if (error == 0)
+        error = segments_begin(log, size);
     if (error != 0)
         return error;
     error = segment_seal(log, full);
@@ -355,6 +397,7 @@ int segments_roll(struct log_engine *log, uint64_t size)
         log->synced_segment = log->newest->number;
         log->synced_offset = 0;
     }
+    entry_sync_start(log);
     segments_evict(log);
     segments_count(log);
     log->upkeep_due = true; /* the full one needs a hint */
@@ -506,7 +549,7 @@ void segments_wait_prepared(struct log_engine *log)
     struct preparation *preparation = &log->preparation;
     pthread_mutex_lock(&preparation->mutex);
     preparation->to = 0;
-    while (preparation->is_running || log->faulting.is_running)
+    while (preparation->is_running || log->faulting.is_running || log->entry_sync.is_running)
         pthread_cond_wait(&preparation->changed, &preparation->mutex);
     pthread_mutex_unlock(&preparation->mutex);
 }

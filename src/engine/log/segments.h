@@ -23,6 +23,15 @@ struct faulting {
     uint32_t to;      /* and up to where it has been done */
 };
 
+/* The newest segment's directory entry goes to the disk in the background, so that the one to come
+ * need not wait for it. */
+struct entry_sync {
+    struct task job;
+    uint32_t segment; /* the writer's */
+    bool is_running;  /* guarded by preparation.mutex, */
+    int error;        /* and so is this: of the last one, until it is told */
+};
+
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
 /* A segment's bookkeeping in a slot of its own, appended to the list; no file yet. */
 int segments_add(struct log_engine *log, uint32_t number, struct segment **ret_segment);
@@ -58,7 +67,7 @@ void segments_prepare(struct log_engine *log);
 void segments_claim(struct log_engine *log, uint64_t end);
 /* Has pages of memory made that the writer comes to next, in the background. */
 void segments_fault_ahead(struct log_engine *log);
-/* Neither runs any more. */
+/* Waits for all that is done in the background, but for syncs of what was written. */
 void segments_wait_prepared(struct log_engine *log);
 /* Removes the file of an emptied segment, and its hint. */
 int segments_remove_file(struct log_engine *log, struct segment *segment);
