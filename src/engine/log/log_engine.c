@@ -700,7 +700,7 @@ void log_engine_free(struct log_engine *log)
     loading_free(atomic_load_explicit(&log->loading, memory_order_relaxed));
     segments_free_all(log);
     for (unsigned i = 0; i < log->spares_count; i++)
-        segment_memory_unref(log->spares[i]);
+        segment_memory_unref(log->spares[i].memory);
     segment_memory_unref(log->compaction.memory);
     slab_deinit(&log->slab);
     pointer_vector_deinit(&log->tree.born);

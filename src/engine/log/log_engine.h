@@ -156,7 +156,7 @@ struct log_engine {
     uint32_t marked_offset;
     uint64_t sync_due_ms; /* 0: nothing to sync by time */
     uint64_t cached_bytes;
-    uint8_t *spares[SEGMENT_SPARES]; /* memory for segments to come */
+    struct spare spares[SEGMENT_SPARES];
     unsigned spares_count;
     uint64_t group_wall_ms;           /* the time that batches of this group see */
     uint32_t group_offset;            /* where the group begins in the newest segment, ... */

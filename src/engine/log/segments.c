@@ -18,6 +18,7 @@
  */
 #include "engine/log/log_engine.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -27,6 +28,7 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -38,9 +40,12 @@
 
 #define RESERVE_FREE 8u /* of free space, a segment's blocks may be this part */
 
+#define FAULT_STEP (2u * 1024 * 1024) /* in one call: others wait for it who map memory */
 #define FAULT_AHEAD_MIN (1024u * 1024)
-#define FAULT_AHEAD_MAX (2u * 1024 * 1024)
-#define NEXT_PART 16u /* of a segment is used when memory for the next one is made */
+#define FAULT_AHEAD_SLOW FAULT_STEP
+#define FAULT_AHEAD_MAX (16u * 1024 * 1024)
+#define FAULT_AHEAD_MS 20u /* of what was written at last, between those two */
+#define NEXT_PART 16u      /* of a segment is used when memory for the next one is made */
 
 static uint64_t block_end(uint64_t offset)
 {
@@ -253,7 +258,8 @@ void segments_give_memory(struct log_engine *log, uint8_t *memory)
     if (memory != NULL && log->sync != KVS_SYNC_ALWAYS && log->spares_count < SEGMENT_SPARES &&
         spares_fit(log, log->spares_count + 1) &&
         segment_memory_is_alone(memory, log->segment_size))
-        log->spares[log->spares_count++] = memory;
+        log->spares[log->spares_count++] =
+            (struct spare){.memory = memory, .made = segment_memory_fixed(memory)};
     else
         segment_memory_unref(memory);
 }
@@ -264,9 +270,11 @@ static uint8_t *memory_take(struct log_engine *log, uint32_t capacity)
         return segment_memory_new(capacity);
     if (fault_hit(FAULT_ALLOC)) /* as often as without spares */
         return NULL;
-    uint8_t *memory = log->spares[--log->spares_count];
-    segment_memory_renew(memory);
-    return memory;
+    const struct spare *spare = &log->spares[--log->spares_count];
+    segment_memory_renew(spare->memory);
+    log->faulting.segment = log->next_number;
+    log->faulting.to = spare->made;
+    return spare->memory;
 }
 
 int segments_begin(struct log_engine *log, uint64_t size)
@@ -407,7 +415,7 @@ int segments_roll(struct log_engine *log, uint64_t size)
 void segments_evict(struct log_engine *log)
 {
     while (log->spares_count > 0 && !spares_fit(log, log->spares_count))
-        segment_memory_unref(log->spares[--log->spares_count]);
+        segment_memory_unref(log->spares[--log->spares_count].memory);
     struct segment *segment = log->oldest;
     while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
         if (!segment->is_victim)
@@ -577,58 +585,93 @@ void segments_claim(struct log_engine *log, uint64_t end)
 static void fault_job(struct task *task)
 {
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, faulting.job);
-    segment_memory_fault(log->faulting.from, log->faulting.size);
-    segment_memory_unref(log->faulting.reference);
+    const struct faulting *faulting = &log->faulting;
+    for (size_t at = 0; at < faulting->size; at += FAULT_STEP) {
+        size_t left = faulting->size - at;
+        segment_memory_fault(faulting->from + at, left < FAULT_STEP ? left : FAULT_STEP);
+        sched_yield(); /* who waits for this processor is before us */
+    }
+    segment_memory_unref(faulting->reference);
     pthread_mutex_lock(&log->preparation.mutex);
     log->faulting.is_running = false;
     pthread_cond_broadcast(&log->preparation.changed);
     pthread_mutex_unlock(&log->preparation.mutex);
 }
 
-/* The next part of the newest segment's memory, as much as has been used: young ones stay small. */
+/* How far ahead: young segments and slow stores stay small. */
+static void ahead_measure(struct log_engine *log, uint32_t written)
+{
+    struct faulting *faulting = &log->faulting;
+    uint64_t now_ms = clock_coarse_ms();
+    uint64_t elapsed_ms = now_ms - faulting->since_ms;
+    faulting->written += written;
+    if (elapsed_ms < FAULT_AHEAD_MS)
+        return;
+    uint64_t ahead = faulting->written * FAULT_AHEAD_MS / elapsed_ms;
+    faulting->ahead = ahead > FAULT_AHEAD_MAX    ? FAULT_AHEAD_MAX
+                      : ahead < FAULT_AHEAD_SLOW ? FAULT_AHEAD_SLOW
+                                                 : (uint32_t)ahead;
+    faulting->since_ms = now_ms;
+    faulting->written = 0;
+}
+
+static void fault_part(struct faulting *faulting, uint8_t *memory, uint32_t from, uint32_t to)
+{
+    segment_memory_ref(memory);
+    faulting->reference = memory;
+    faulting->from = memory + from;
+    faulting->size = to - from;
+}
+
+/* The next part of the newest segment's memory, as much as has been used at most. */
 static bool fault_segment(struct log_engine *log)
 {
     struct faulting *faulting = &log->faulting;
     struct segment *segment = log->newest;
-    uint32_t ahead = segment->size < FAULT_AHEAD_MAX ? segment->size : FAULT_AHEAD_MAX;
+    uint32_t ahead = segment->size < faulting->ahead ? segment->size : faulting->ahead;
     uint32_t done = faulting->segment == segment->number ? faulting->to : 0;
     uint32_t from = done > segment->size ? done : segment->size;
-    if (ahead < FAULT_AHEAD_MIN || from - segment->size > ahead / 2 || from == segment->capacity)
+    if (ahead < FAULT_AHEAD_MIN || from - segment->size > ahead / 2 || from >= segment->capacity)
         return false;
-    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
     uint32_t size = ahead < segment->capacity - from ? ahead : segment->capacity - from;
-    segment_memory_ref(memory);
-    faulting->reference = memory;
-    faulting->from = memory + from;
-    faulting->size = size;
     faulting->segment = segment->number;
     faulting->to = from + size;
+    fault_part(faulting, atomic_load_explicit(&segment->memory, memory_order_relaxed), from,
+               faulting->to);
     return true;
 }
 
 /* Memory for the segment to come, and the first pages of it: when a request for a compaction or a
- * full segment needs them, sets wait (measured: 0.3 to 3 ms for a huge page). */
+ * full segment needs them, sets wait (measured: 0.3 to 3 ms for a huge page). More of them when
+ * this one's end is near. */
 static bool fault_next(struct log_engine *log)
 {
     struct faulting *faulting = &log->faulting;
     const struct segment *newest = log->newest;
-    if (log->spares_count > 0 || !spares_fit(log, 1) || newest->size < FAULT_AHEAD_MIN ||
-        newest->size < log->segment_size / NEXT_PART)
+    if (newest->size < FAULT_AHEAD_MIN || newest->size < log->segment_size / NEXT_PART)
         return false;
-    uint8_t *memory = segment_memory_new(log->segment_size);
-    if (memory == NULL)
+    if (log->spares_count == 0) {
+        uint8_t *memory = spares_fit(log, 1) ? segment_memory_new(log->segment_size) : NULL;
+        if (memory == NULL)
+            return false;
+        log->spares[log->spares_count++] = (struct spare){.memory = memory};
+    }
+    struct spare *spare = &log->spares[log->spares_count - 1];
+    uint32_t left = newest->capacity - newest->size;
+    uint32_t to = left < faulting->ahead ? faulting->ahead - left : 0;
+    to = to < FAULT_STEP ? FAULT_STEP : to;
+    to = to < log->segment_size ? to : log->segment_size;
+    if (spare->made >= to - to / 4)
         return false;
-    log->spares[log->spares_count++] = memory;
-    segment_memory_ref(memory);
-    faulting->reference = memory;
-    faulting->from = memory;
-    faulting->size = log->segment_size < FAULT_AHEAD_MAX ? log->segment_size : FAULT_AHEAD_MAX;
+    fault_part(faulting, spare->memory, spare->made, to);
+    spare->made = to;
     return true;
 }
 
-void segments_fault_ahead(struct log_engine *log)
+void segments_fault_ahead(struct log_engine *log, uint32_t written)
 {
     struct faulting *faulting = &log->faulting;
+    ahead_measure(log, written);
     pthread_mutex_lock(&log->preparation.mutex);
     bool is_running = faulting->is_running;
     pthread_mutex_unlock(&log->preparation.mutex);

@@ -11,6 +11,12 @@
 
 struct log_engine;
 
+/* Memory of a segment to come. */
+struct spare {
+    uint8_t *memory;
+    uint32_t made; /* bytes of it that have their pages */
+};
+
 /* Memory that the writer comes to next is cleared by the system in the background: its pages are
  * there when they are written. */
 struct faulting {
@@ -21,6 +27,9 @@ struct faulting {
     size_t size;
     uint32_t segment; /* the writer's: number of the segment, */
     uint32_t to;      /* and up to where it has been done */
+    uint32_t ahead;   /* how far ahead of the end, by what was */
+    uint64_t written; /* since then */
+    uint64_t since_ms;
 };
 
 /* The newest segment's directory entry goes to the disk in the background, so that the one to come
@@ -65,8 +74,9 @@ void segments_evict(struct log_engine *log);
 void segments_prepare(struct log_engine *log);
 /* Before writing the newest up to `end`: waits for zeros that are being written there. */
 void segments_claim(struct log_engine *log, uint64_t end);
-/* Has pages of memory made that the writer comes to next, in the background. */
-void segments_fault_ahead(struct log_engine *log);
+/* After a group of so many bytes: has pages of memory made that the writer comes to next, in the
+ * background. */
+void segments_fault_ahead(struct log_engine *log, uint32_t written);
 /* Waits for all that is done in the background, but for syncs of what was written. */
 void segments_wait_prepared(struct log_engine *log);
 /* Removes the file of an emptied segment, and its hint. */

@@ -279,7 +279,7 @@ void writer_commit(struct log_engine *log)
     stat_set(&log->stat_index_bytes, log->slab.used_bytes);
     group_complete(log, 0);
     segments_prepare(log);
-    segments_fault_ahead(log);
+    segments_fault_ahead(log, size);
 }
 
 /* Makes room for `size` bytes of records in the newest segment and has a group begun. */
