@@ -100,9 +100,9 @@ struct log_engine {
     struct engine engine;
     kvs_thread_pool *pool;   /* for reads */
     struct ring_reads *ring; /* for reads that can run again; NULL: they go to the pool, too */
-    /* For syncs of data and of directory entries, zeros and memory ahead: one job of each at a time,
-     * so none of them waits for another. Not the pool of all, whose jobs may wait for writes and
-     * syncs: then these would wait for each other. */
+    /* For syncs of data and of directory entries, zeros and memory ahead: one job of each at a
+     * time, so none of them waits for another. Not the pool of all, whose jobs may wait for writes
+     * and syncs: then these would wait for each other. */
     kvs_thread_pool *background_pool;
     char *directory;
     int lock_fd;
