@@ -61,7 +61,9 @@ def test_expectations(directory):
     streams.ok("append", "s", "--type", "one", "--expect", "none")
     streams.ok("append", "s", "--type", "two", "--data", '{"a":"b"}', "--expect", "0")
     said = streams.fails("append", "s", "--type", "three", "--expect", "0")
-    assert "expected version" in said, said
+    assert "expected version: its last event has the number 1" in said, said
+    said = streams.fails("delete", "missing")
+    assert "expected version: it has no events" in said, said
     assert "no such stream" in streams.fails("read", "missing")
     # Each append of several expects what the one before it wrote.
     results = streams.lines("append", "s", "--expect", "1", "--batch", "2", stdin=numbered(5))

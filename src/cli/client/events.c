@@ -1,6 +1,7 @@
 /* cli/client/events.c: see the header. Main thread. */
 #include "cli/client/events.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define URL_DEFAULT "esdb://127.0.0.1:1113"
@@ -97,8 +98,20 @@ int events_connect(struct client *client)
 int events_wait(const struct client *client, kvs_future *future)
 {
     int error = kvs_future_wait(future, -1);
+    int64_t last = INT64_MIN; /* not told */
+    char why[128];
     if (error == 0)
         return 0;
+    if (error == KVS_ERR_WRONG_EXPECTED_VERSION)
+        kvs_future_get_number(future, &last);
+    if (last != INT64_MIN) {
+        const char *text = kvs_error_text(error);
+        if (last >= 0)
+            snprintf(why, sizeof why, "%s: its last event has the number %" PRId64, text, last);
+        else
+            snprintf(why, sizeof why, "%s: it has no events", text);
+        return client_fail_operation(client, error, why);
+    }
     return client_fail_operation(client, error, kvs_future_error_message(future));
 }
 

@@ -173,8 +173,8 @@ static const struct arguments_command commands[] = {
          "stream's last event), lastCheckpoint (all up to here is done), inFlight, members, total "
          "and perSecond (events given). info prints one group in full: also parked, what waits to "
          "be given, its settings and its connections. create and update set all settings; update "
-         "keeps the group's place in the stream. replay gives parked events again. These three "
-         "print nothing, nor does delete.\n"
+         "keeps the group's place in the stream. replay gives parked events again. These, and "
+         "delete, print nothing.\n"
          "A server is asked for list, info and replay by HTTP (port 2113, or the URL's httpPort), "
          "for want of a command in the TCP protocol.",
      .examples = "  kvs-client events groups create order-7 mailers --from start\n"
