@@ -7,6 +7,15 @@
 
 /* --- members ---------------------------------------------------------------------------------- */
 
+static json_t *tree_of(kvs_slice json, int *ret_error)
+{
+    json_error_t reason;
+    json_t *tree = json_loadb((const char *)json.data, json.size, 0, &reason);
+    bool no_memory = tree == NULL && json_error_code(&reason) == json_error_out_of_memory;
+    *ret_error = tree != NULL ? 0 : no_memory ? KVS_ERR_NO_MEMORY : KVS_ERR_PROTOCOL;
+    return tree;
+}
+
 static bool take_text(const json_t *object, const char *name, struct arena *arena,
                       const char **ret_text)
 {
@@ -101,8 +110,10 @@ static int list_of(const json_t *json, struct arena *arena, kvs_group_list **ret
 
 int groups_parse_list(kvs_slice json, struct arena *arena, kvs_group_list **ret_list)
 {
-    json_t *parsed = json_loadb((const char *)json.data, json.size, 0, NULL);
-    int error = list_of(parsed, arena, ret_list);
+    int error;
+    json_t *parsed = tree_of(json, &error);
+    if (error == 0)
+        error = list_of(parsed, arena, ret_list);
     json_decref(parsed);
     return error;
 }
@@ -181,8 +192,10 @@ static int info_of(const json_t *json, struct arena *arena, kvs_group_info **ret
 
 int groups_parse_info(kvs_slice json, struct arena *arena, kvs_group_info **ret_info)
 {
-    json_t *parsed = json_loadb((const char *)json.data, json.size, 0, NULL);
-    int error = info_of(parsed, arena, ret_info);
+    int error;
+    json_t *parsed = tree_of(json, &error);
+    if (error == 0)
+        error = info_of(parsed, arena, ret_info);
     json_decref(parsed);
     return error;
 }

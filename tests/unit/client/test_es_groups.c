@@ -1,6 +1,7 @@
 /* What servers tell of groups by HTTP: texts as EventStoreDB 5 and 21 write them, and others. */
 #include "client/eventstore/groups.h"
 
+#include "base/fault.h"
 #include "test.h"
 
 #define S(text) slice_of_string(text)
@@ -119,12 +120,38 @@ static void test_others(void **state)
     arena_deinit(&arena);
 }
 
+#ifdef KVS_FAULTS
+
+static void test_without_memory(void **state)
+{
+    (void)state;
+    int error = KVS_ERR_NO_MEMORY;
+    for (uint64_t k = 1; error != 0; k++) {
+        struct arena arena = {0};
+        kvs_group_list *list;
+        kvs_group_info *info;
+        fault_arm(FAULT_ALLOC, k, true);
+        error = groups_parse_list(S(new_list), &arena, &list);
+        if (error == 0)
+            error = groups_parse_info(S(old_info), &arena, &info);
+        bool fired = fault_fired() > 0;
+        fault_reset();
+        assert_int_equal(error, fired ? KVS_ERR_NO_MEMORY : 0);
+        arena_deinit(&arena);
+    }
+}
+
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_details),
         cmocka_unit_test(test_others),
+#ifdef KVS_FAULTS
+        cmocka_unit_test(test_without_memory),
+#endif
     };
     return cmocka_run_group_tests_name("client/eventstore groups", tests, NULL, NULL);
 }
