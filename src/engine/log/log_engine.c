@@ -715,6 +715,7 @@ void log_engine_free(struct log_engine *log)
     if (log->lock_fd >= 0)
         close(log->lock_fd); /* which unlocks */
     kvs_thread_pool_unref(log->background_pool);
+    kvs_thread_pool_unref(log->urgent_pool);
     kvs_thread_pool_unref(log->pool);
     if (log->slots != NULL)
         munmap((void *)log->slots, SLOTS_SIZE);
@@ -854,8 +855,10 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
     if (error == 0)
         error = index_first(log);
     if (error == 0)
-        error = kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, BACKGROUND_THREADS,
-                                    &log->background_pool);
+        error = kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, 1, &log->background_pool);
+    if (error == 0)
+        error =
+            kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, URGENT_THREADS, &log->urgent_pool);
     if (error == 0)
         error = writer_start(log);
     if (error == 0)

@@ -30,7 +30,7 @@
 #define SEGMENT_PATH_SIZE 4096u
 #define LOG_ENGINE_NAME "kvs"
 #define SEGMENT_SPARES 4u
-#define BACKGROUND_THREADS 3u /* zeros are only written where data is synced by the writer */
+#define URGENT_THREADS 2u /* syncs of directory entries, memory ahead of fast writes */
 
 struct tree_root {
     struct node *root;
@@ -100,10 +100,10 @@ struct log_engine {
     struct engine engine;
     kvs_thread_pool *pool;   /* for reads */
     struct ring_reads *ring; /* for reads that can run again; NULL: they go to the pool, too */
-    /* For syncs of data and of directory entries, zeros and memory ahead: one job of each at a
-     * time, so none of them waits for another. Not the pool of all, whose jobs may wait for writes
+    /* One thread, for syncs and preparations. Not the pool of all, whose jobs may wait for writes
      * and syncs: then these would wait for each other. */
     kvs_thread_pool *background_pool;
+    kvs_thread_pool *urgent_pool; /* one thread each for what must not wait for a sync of data */
     char *directory;
     int lock_fd;
     enum kvs_sync sync;

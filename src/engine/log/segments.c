@@ -353,7 +353,7 @@ static void entry_sync_start(struct log_engine *log)
     entry_sync->segment = log->newest->number;
     entry_sync->is_running = true; /* no one else looks until the job is there */
     entry_sync->job.run = directory_job;
-    pool_submit_task(log->background_pool, &entry_sync->job);
+    pool_submit_task(log->urgent_pool, &entry_sync->job);
 }
 
 /* Waits for what has been started. */
@@ -685,5 +685,6 @@ void segments_fault_ahead(struct log_engine *log, uint32_t written)
     }
     faulting->is_running = true; /* no one else looks until the job is there */
     faulting->job.run = fault_job;
-    pool_submit_task(log->background_pool, &faulting->job);
+    bool is_urgent = faulting->ahead > FAULT_AHEAD_SLOW;
+    pool_submit_task(is_urgent ? log->urgent_pool : log->background_pool, &faulting->job);
 }
