@@ -151,9 +151,17 @@ static void join_group(void)
                                                         .stream = stream_in(&stream, "load"),
                                                         .group = kvs_slice_of(group.bytes),
                                                         .in_flight = 50};
-    done(kvs_events_create_group(client_events(), options.stream, options.group, &settings, NULL));
-    int error = kvs_events_subscribe_group(client_events(), &options, &handlers, (void *)&of_group,
-                                           &subscription);
+    int error = KVS_ERR_OUTCOME_UNKNOWN; /* the server may be killed as soon as we begin */
+    while (error == KVS_ERR_OUTCOME_UNKNOWN) {
+        kvs_future *made = kvs_events_create_group(client_events(), options.stream, options.group,
+                                                   &settings, NULL);
+        error = kvs_future_wait(made, -1);
+        if (error != 0 && error != KVS_ERR_OUTCOME_UNKNOWN && error != KVS_ERR_ALREADY_EXISTS)
+            fail("%s", kvs_future_error_message(made));
+        kvs_future_free(made);
+    }
+    error = kvs_events_subscribe_group(client_events(), &options, &handlers, (void *)&of_group,
+                                       &subscription);
     CHECK(error == 0, "%s", kvs_error_text(error));
 }
 
