@@ -68,7 +68,7 @@ typedef struct kvs_store kvs_store;
 enum kvs_sync {
     KVS_SYNC_ALWAYS = 0,   /* when it is synced to the disk: survives a power cut (default) */
     KVS_SYNC_INTERVAL = 1, /* when the system has it: survives a kill -9; synced every second */
-    KVS_SYNC_NEVER = 2,    /* as interval, but synced only when the system likes */
+    KVS_SYNC_NEVER = 2,    /* as interval, but synced only when it is closed */
 };
 
 /* How does a read wait that has to wait for a file? */

@@ -5,8 +5,8 @@
  *    was changed since: clients that send them with every package cost one login.
  * 2. A frame without credentials is of the user of the last Authenticate, with the rights that he
  *    has now: when users were changed he is looked up again, without his password, so who changes
- *    his own goes on. Who is disabled or deleted is refused from then on. What he has subscribed to
- *    goes on.
+ *    his own goes on. Who is disabled is refused meanwhile, who is deleted from then on, also when
+ *    there is another user of his name. What he has subscribed to goes on.
  * 3. Otherwise they are asked for: the frame stays where it is, nothing more is read meanwhile;
  *    when the answer is there the connection is looked at again, and finds it by the rules above.
  *
@@ -112,7 +112,7 @@ static bool user_of_call(const struct stream_user_call *call, struct stream_user
         return true;
     const struct stream_user_details *details = call->details;
     *ret_user = (struct stream_user){
-        .login = details->login, .groups = details->groups, .groups_count = details->groups_count};
+        .login = call->login, .groups = details->groups, .groups_count = details->groups_count};
     return !details->disabled;
 }
 
@@ -130,6 +130,9 @@ static void on_login(struct task *task)
         login->user = user_new(&user);
         login->error = login->user == NULL ? KVS_ERR_NO_MEMORY : 0;
     }
+    /* Another user of this name is not he. */
+    if (login->error == 0 && login->call.outcome == STREAM_USER_NOT_FOUND)
+        connection->refused = true;
     stream_user_call_release(&login->call);
     connection_check(&connection->base);
     connection_unref(&connection->base);

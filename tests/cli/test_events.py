@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 
 from harness import CLIENT, SECONDS_MAX, environment, one_line, run, tap
@@ -108,6 +109,14 @@ def test_following_ends_with_its_reader(directory):
     tap.kill_at_exit(process)
     assert process.stdout.readline()
     process.stdout.close()
+    assert process.wait(SECONDS_MAX) == -signal.SIGPIPE
+    ours, its = socket.socketpair()  # as Node.js gives its children
+    process = subprocess.Popen([CLIENT, "events", "follow", "s", "--url", streams.url],
+                               stdout=its, env=environment())
+    tap.kill_at_exit(process)
+    its.close()
+    assert ours.recv(1)
+    ours.close()
     assert process.wait(SECONDS_MAX) == -signal.SIGPIPE
 
 

@@ -238,7 +238,7 @@ static void follower_sleep(struct follower *follower)
     uint64_t count;
     if (poll(files, 2, -1) < 0)
         return; /* interrupted */
-    if ((files[1].revents & POLLERR) != 0) {
+    if ((files[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
         follower->output_gone = true;
         signal(SIGPIPE, SIG_DFL);
         raise(SIGPIPE);

@@ -6,6 +6,8 @@
 
 #include <kvs/error.h>
 
+#include <stdio.h>
+
 void pd_safe_point_raise(struct pd_safe_point *safe_point, uint64_t ts)
 {
     /* relaxed: a number by itself */
@@ -53,7 +55,6 @@ static void on_done(struct pd_request *request, int error, kvs_slice reply, cons
     struct pd_safe_point *safe_point = CONTAINER_OF(request, struct pd_safe_point, request);
     uint64_t now_ms = loop_now_ms(safe_point->pd->loop);
     uint64_t ts = 0;
-    (void)why;
     safe_point->asks = false;
     if (error == KVS_ERR_UNSUPPORTED) {
         safe_point->is_none = safe_point->is_old;
@@ -66,6 +67,8 @@ static void on_done(struct pd_request *request, int error, kvs_slice reply, cons
         safe_point->due_ms = now_ms + SAFE_POINT_EVERY_MS;
     } else {
         safe_point->due_ms = now_ms + SAFE_POINT_AGAIN_MS;
+        snprintf(safe_point->why, sizeof safe_point->why, "%.150s",
+                 error != 0 && why != NULL ? why : "an answer that says nothing");
     }
     pd_request_deinit(request);
     if (pd_safe_point_is_known(safe_point, now_ms))
@@ -126,6 +129,7 @@ void pd_safe_point_start(struct pd_safe_point *safe_point, uint32_t keyspace_id)
 {
     safe_point->keyspace_id = keyspace_id;
     safe_point->due_ms = 0;
+    snprintf(safe_point->why, sizeof safe_point->why, "no answer");
 }
 
 void pd_safe_point_stop(struct pd_safe_point *safe_point)

@@ -34,6 +34,7 @@ struct pd_safe_point {
     bool is_none;            /* nor a safe point */
     uint64_t due_ms;         /* of the next question */
     uint64_t known_until_ms; /* 0: nothing is known */
+    char why[160];           /* the last question failed; "no answer": none has been answered yet */
 };
 
 /* Zeroed, with pd, value and told set. Asks from the next turn on. */

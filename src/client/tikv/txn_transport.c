@@ -322,6 +322,10 @@ static void give_up(struct tikv_call *tikv_call, int error)
     if (!list_empty(&tikv_call->node) && !tikv_call->is_held)
         return; /* it has ended */
     list_remove(&tikv_call->node);
+    if (error == KVS_ERR_TIMEOUT && tikv_call->is_held)
+        snprintf(call->why, sizeof call->why,
+                 "PD does not tell the safe point of garbage collection: %.95s",
+                 transport_of(call->transport)->safe_point.why);
     tikv_call->is_held = false;
     if (cluster_call_cancel(&tikv_call->base))
         tikv_call->base.maybe_done = true;

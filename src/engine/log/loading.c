@@ -15,6 +15,10 @@
 
 #define BYTES_PER_HAND (1024u * 1024)
 
+/* What a loop may go through for one key; more of them are for the pool. */
+#define LOOP_SOURCES_MAX 64u
+#define LOOP_RANGES_MAX 1024u
+
 /* A segment and what is known of its keys. */
 struct source {
     struct segment *segment;
@@ -369,6 +373,9 @@ int loading_find(struct loading *loading, unsigned family, kvs_slice key, bool m
                  struct entry **ret_entry)
 {
     int error = KVS_ERR_NOT_FOUND;
+    if (!may_block &&
+        (loading->count > LOOP_SOURCES_MAX || loading->ranges.count > LOOP_RANGES_MAX))
+        return ENGINE_WOULD_BLOCK;
     for (size_t i = loading->count; i-- > 0 && error == KVS_ERR_NOT_FOUND;) {
         struct search search = {.may_block = may_block, .family = family, .key = key};
         error = search_init(&search, &loading->sources[i]);

@@ -16,7 +16,7 @@
  * Failure: a hint whose items do not count is replaced by one made from its segment's records. If
  * these are damaged, or memory does not suffice, the engine has failed: all reads that wait, and
  * all later ones, end in log->load_error, all writes in STORAGE_FAILED. Closing ends it early, as
- * an error that nobody sees.
+ * an error that nobody sees; but what was submitted before completes first, when it is over.
  */
 #ifndef ENGINE_LOG_LOADING_H
 #define ENGINE_LOG_LOADING_H

@@ -286,9 +286,11 @@ static void log_get_many(struct engine_view *view, unsigned family, const kvs_sl
                          struct engine_pin *ret_pins)
 {
     if (view_of(view)->version == NULL) {
-        for (unsigned i = 0; i < count; i++)
-            ret_errors[i] = log_get(view, family, keys[i], &ret_values[i],
-                                    ret_pins != NULL ? &ret_pins[i] : NULL);
+        for (unsigned i = 0; i < count; i++) /* a loop must not look for many so slowly */
+            ret_errors[i] = i < TREE_FIND_MANY_MAX || view->may_block
+                                ? log_get(view, family, keys[i], &ret_values[i],
+                                          ret_pins != NULL ? &ret_pins[i] : NULL)
+                                : ENGINE_WOULD_BLOCK;
         return;
     }
     const struct node *root = view_of(view)->version->families[family].root;
@@ -868,6 +870,7 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
     if (error != 0) {
         if (ret_message->text[0] == '\0')
             engine_directory_fail(ret_message, error, directory, "cannot be opened");
+        atomic_store_explicit(&log->closing, true, memory_order_relaxed);
         ring_reads_free(log->ring);
         (void)writer_stop(log);
         log_engine_free(log);

@@ -322,13 +322,19 @@ static void load_hint_forget(struct load *load)
     hint_deinit(&load->hint);
 }
 
+/* Others need descriptors, too. */
+static bool is_high(int fd)
+{
+    return fd > sysconf(_SC_OPEN_MAX) / 2;
+}
+
 /* Few items are read at once: what is wrong with them is then told by the open. */
 static int load_items(struct recovery *recovery, struct load *load)
 {
     uint64_t items =
         atomic_fetch_add_explicit(&recovery->items_read, load->hint.count, memory_order_relaxed);
-    if (load->hint_fd < 0 || fault_gate_is_there() ||
-        items + load->hint.count > LOADING_SMALL_ITEMS)
+    bool are_few = items + load->hint.count <= LOADING_SMALL_ITEMS && !fault_gate_is_there();
+    if (load->hint_fd < 0 || (!are_few && !is_high(load->hint_fd)))
         return 0;
     int error = hint_file_read_items(load->hint_fd, &load->hint);
     close(load->hint_fd);

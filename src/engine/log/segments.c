@@ -356,19 +356,17 @@ static void entry_sync_start(struct log_engine *log)
     pool_submit_task(log->urgent_pool, &entry_sync->job);
 }
 
-/* Waits for what has been started. */
-static int entry_sync_finish(struct log_engine *log)
+/* Waits for what has been started. One that failed has done nothing: the writer tries it again. */
+static void entry_sync_finish(struct log_engine *log)
 {
     struct entry_sync *entry_sync = &log->entry_sync;
     pthread_mutex_lock(&log->preparation.mutex);
     while (entry_sync->is_running)
         pthread_cond_wait(&log->preparation.changed, &log->preparation.mutex);
-    int error = entry_sync->error;
-    entry_sync->error = 0;
+    bool is_done = entry_sync->error == 0;
     pthread_mutex_unlock(&log->preparation.mutex);
-    if (error == 0 && entry_sync->segment > log->directory_synced)
+    if (is_done && entry_sync->segment > log->directory_synced)
         log->directory_synced = entry_sync->segment;
-    return error;
 }
 
 /* The next segment is begun before this one is sealed: if there is no room for it, this one goes
@@ -380,8 +378,9 @@ int segments_roll(struct log_engine *log, uint64_t size)
     preparation_stop(&log->preparation);
     /* Were the next one's directory entry to survive a power cut and this one's not, this one would
      * pass for compacted. */
-    int error = entry_sync_finish(log);
-    if (error == 0 && full->number > log->directory_synced) {
+    entry_sync_finish(log);
+    int error = 0;
+    if (full->number > log->directory_synced) {
         error = file_sync_directory(log->directory);
         if (error == 0)
             log->directory_synced = full->number;

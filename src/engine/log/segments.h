@@ -38,7 +38,7 @@ struct entry_sync {
     struct task job;
     uint32_t segment; /* the writer's */
     bool is_running;  /* guarded by preparation.mutex, */
-    int error;        /* and so is this: of the last one, until it is told */
+    int error;        /* and so is this: of the last one */
 };
 
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);

@@ -404,6 +404,9 @@ static void a_connection_has_its_users_rights(void **state)
     id = es_peer_ask(&admin, ES_DELETE_STREAM, &delete);
     es_peer_expect(&admin, ES_DELETE_STREAM_COMPLETED, &id, NULL);
     expect_asked(ES_NOT_AUTHENTICATED, ES_NOT_AUTHENTICATED);
+    /* Another one of his name is not he. */
+    write_ops(&admin, as_it_was);
+    expect_asked(ES_NOT_AUTHENTICATED, ES_READ_EVENT_COMPLETED);
     es_peer_close(&admin);
     end();
 }
