@@ -237,6 +237,8 @@ static unsigned pick(struct log_engine *log, struct segment *victims[COMPACTION_
         unsigned count = pick_requested(log, wall_ms, victims);
         if (count > 0)
             return count;
+        if (stat_get(&log->stat_writes) == log->compact_writes) /* who asks wants it small */
+            segments_unreserve(log);
         compact_waiting_complete(log, 0);
     }
     victims[0] = pick_background(log, wall_ms, log->synced_segment);
@@ -299,6 +301,7 @@ void writer_compact(struct log_engine *log, struct engine_control *control)
         return;
     }
     log->compact_below = log->newest->number;
+    log->compact_writes = stat_get(&log->stat_writes);
     task_list_push(&log->compact_waiting, &control->op.task);
     if (log->synced_segment < log->compact_below)
         writer_sync(log, NULL);

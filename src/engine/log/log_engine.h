@@ -177,6 +177,7 @@ struct log_engine {
     struct entry_sync entry_sync;
     struct task_list compact_waiting; /* ops of struct engine_control */
     uint32_t compact_below;           /* for them: all segments before this one that have garbage */
+    uint64_t compact_writes;          /* of the engine, when the last of them came */
     struct task stop_request;
     bool stopping;
     unsigned groups_until_compaction; /* the next look for a segment to empty */

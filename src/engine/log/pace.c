@@ -32,8 +32,8 @@
 #define NICE 5
 #define REST_NS_MAX (20u * 1000 * 1000)
 #define MOVE_SIZE_ALONE (64u * 1024)
-#define MOVE_SIZE_BESIDE (16u * 1024) /* a set waits for one move at most: 0.1 ms instead of 0.4 */
-#define OUT_STEP (512u * 1024)        /* written out at a time */
+#define MOVE_SIZE_BESIDE (4u * 1024) /* a set waits for one move at most */
+#define OUT_STEP (512u * 1024)       /* written out at a time */
 #define OUT_BEHIND (64u * 1024) /* of the newest segment, whose last blocks are still changed */
 #define FREE_STEPS 16u          /* to give a segment back in, ... */
 #define FREE_STEP_MIN (1u * 1024 * 1024) /* ... of what is worth a step, ... */

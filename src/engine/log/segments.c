@@ -218,6 +218,13 @@ static void segment_reserve(struct log_engine *log, struct segment *segment)
         file_reserve(segment->fd, segment->capacity);
 }
 
+void segments_unreserve(struct log_engine *log)
+{
+    struct segment *newest = log->newest;
+    if (newest->is_reserved && file_truncate(newest->fd, newest->size) == 0)
+        newest->is_reserved = false; /* else it stays as it is */
+}
+
 static int segment_create_file(struct log_engine *log, struct segment *segment)
 {
     char path[SEGMENT_PATH_SIZE];

@@ -74,6 +74,8 @@ void segments_evict(struct log_engine *log);
 void segments_prepare(struct log_engine *log);
 /* Before writing the newest up to `end`: waits for zeros that are being written there. */
 void segments_claim(struct log_engine *log, uint64_t end);
+/* Gives back the blocks that were set aside for the newest, when nobody writes. */
+void segments_unreserve(struct log_engine *log);
 /* After a group of so many bytes: has pages of memory made that the writer comes to next, in the
  * background. */
 void segments_fault_ahead(struct log_engine *log, uint32_t written);
