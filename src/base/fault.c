@@ -55,7 +55,8 @@ static struct {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool is_there;
-    uint64_t steps; /* left; UINT64_MAX: all */
+    uint64_t steps;   /* left; UINT64_MAX: all */
+    unsigned waiting; /* threads */
 } gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static void gate_change(bool is_there, uint64_t steps)
@@ -85,11 +86,21 @@ bool fault_gate_is_there(void)
     return is_there || getenv("KVS_TEST_GATE") != NULL;
 }
 
+bool fault_gate_holds(void)
+{
+    pthread_mutex_lock(&gate.mutex);
+    bool holds = gate.is_there && gate.steps == 0 && gate.waiting > 0;
+    pthread_mutex_unlock(&gate.mutex);
+    return holds;
+}
+
 void fault_gate_pass(void)
 {
     pthread_mutex_lock(&gate.mutex);
+    gate.waiting++;
     while (gate.is_there && gate.steps == 0)
         pthread_cond_wait(&gate.changed, &gate.mutex);
+    gate.waiting--;
     if (gate.is_there && gate.steps != UINT64_MAX)
         gate.steps--;
     pthread_mutex_unlock(&gate.mutex);

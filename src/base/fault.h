@@ -51,6 +51,7 @@ uint64_t fault_fired(void);
 void fault_gate_set(uint64_t steps);
 void fault_gate_remove(void);
 bool fault_gate_is_there(void);
+bool fault_gate_holds(void); /* somebody waits there, and goes on waiting */
 void fault_gate_pass(void);
 
 #else

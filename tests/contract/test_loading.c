@@ -502,7 +502,9 @@ static void test_close_meanwhile(void **state)
         check_many(&world);
         engine_snapshot_release(world.fixture.engine, snapshot);
         struct log_engine *log = CONTAINER_OF(world.fixture.engine, struct log_engine, engine);
-        bool is_held = is_loading(&world);
+        while (is_loading(&world) && !fault_gate_holds())
+            sched_yield();
+        bool is_held = is_loading(&world); /* otherwise the close may be over at any time */
         pthread_t thread;
         void *closed;
         assert_int_equal(pthread_create(&thread, NULL, close_run, &world), 0);
