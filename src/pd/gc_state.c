@@ -97,34 +97,59 @@ static void remove_barrier(struct gc_values *values, struct gc_barrier *barrier)
 
 /* --- the actions --- */
 
+/* How far the transaction safe point may go. */
+static uint64_t held_at(struct gc_values *values, uint64_t target)
+{
+    const struct gc_barrier *low = lowest(values, false);
+    uint64_t held = low != NULL && low->ts < target ? low->ts : target;
+    return held > values->txn_safe_point ? held : values->txn_safe_point;
+}
+
+/* From whom knows nothing of the transaction safe point: that one goes first. */
 static void update(struct gc_change *change, struct gc_values *values)
 {
     change->before = values->gc_safe_point;
-    if (change->ts > values->gc_safe_point)
-        values->gc_safe_point = change->ts;
-    if (values->txn_safe_point < values->gc_safe_point)
-        values->txn_safe_point = values->gc_safe_point;
+    if (change->ts > values->txn_safe_point)
+        values->txn_safe_point = held_at(values, change->ts);
+    uint64_t target = change->ts < values->txn_safe_point ? change->ts : values->txn_safe_point;
+    if (target > values->gc_safe_point)
+        values->gc_safe_point = target;
     change->after = values->gc_safe_point;
+}
+
+/* The collector's service, which is always there and never behind the transaction safe point. */
+static struct gc_barrier worker_of(struct gc_values *values)
+{
+    const struct gc_barrier *stored = find(values, slice_of_string(GC_WORKER_ID), true);
+    struct gc_barrier worker = {.ends_ms = GC_NEVER_ENDS,
+                                .service = true,
+                                .id_size = sizeof(GC_WORKER_ID) - 1,
+                                .id = GC_WORKER_ID};
+    if (stored != NULL)
+        worker = *stored;
+    if (worker.ts < values->txn_safe_point)
+        worker.ts = values->txn_safe_point;
+    return worker;
 }
 
 static void update_service(struct gc_change *change, struct gc_values *values)
 {
     bool is_worker = slice_equal(change->id, slice_of_string(GC_WORKER_ID));
-    struct gc_barrier *worker = find(values, slice_of_string(GC_WORKER_ID), true);
-    const struct gc_barrier *low = lowest(values, true);
-    uint64_t least = worker != NULL && low != NULL ? low->ts : 0;
+    struct gc_barrier worker = worker_of(values);
     struct gc_barrier *mine = find(values, change->id, true);
+    /* What a service is to keep may be gone below the transaction safe point. */
+    uint64_t least = is_worker ? worker.ts : values->txn_safe_point;
     if (change->ttl_s <= 0 && mine != NULL && !is_worker)
         remove_barrier(values, mine);
-    else if (change->ttl_s > 0 && change->ts >= least)
-        put(change, values, true);
+    else if (change->ttl_s > 0 && change->ts >= least && put(change, values, true) != NULL &&
+             is_worker)
+        values->txn_safe_point = held_at(values, change->ts);
     change->found = true;
-    change->barrier = (struct gc_barrier){.ends_ms = GC_NEVER_ENDS,
-                                          .service = true,
-                                          .id_size = sizeof(GC_WORKER_ID) - 1,
-                                          .id = GC_WORKER_ID};
-    if (find(values, slice_of_string(GC_WORKER_ID), true) != NULL)
-        change->barrier = *lowest(values, true);
+    change->barrier = worker_of(values);
+    const struct gc_barrier *low = lowest(values, true);
+    if (low != NULL && low->ts < change->barrier.ts &&
+        !slice_equal(slice_make(low->id, low->id_size), slice_of_string(GC_WORKER_ID)))
+        change->barrier = *low;
 }
 
 static void advance_txn(struct gc_change *change, struct gc_values *values)
@@ -135,15 +160,11 @@ static void advance_txn(struct gc_change *change, struct gc_values *values)
         return;
     }
     const struct gc_barrier *low = lowest(values, false);
-    uint64_t target = change->ts;
-    if (low != NULL && low->ts < target) {
+    if (low != NULL && low->ts < change->ts) {
         change->found = true;
         change->barrier = *low;
-        target = low->ts;
     }
-    if (target > values->txn_safe_point)
-        values->txn_safe_point = target;
-    change->after = values->txn_safe_point;
+    change->after = values->txn_safe_point = held_at(values, change->ts);
 }
 
 static void advance_gc(struct gc_change *change, struct gc_values *values)

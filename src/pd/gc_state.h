@@ -19,7 +19,8 @@
 #define GC_BARRIERS_MAX 256u
 #define GC_BARRIER_ID_SIZE_MAX 128u
 #define GC_NEVER_ENDS UINT64_MAX
-#define GC_WORKER_ID "gc_worker" /* the service that is always there, at 0 when it said nothing */
+/* The service that is always there: at the transaction safe point when it said nothing. */
+#define GC_WORKER_ID "gc_worker"
 
 struct gc_barrier {
     uint64_t ts;
@@ -38,8 +39,10 @@ struct gc_values {
 };
 
 enum gc_action {
-    GC_UPDATE,         /* ts: the GC safe point becomes at least this */
-    GC_UPDATE_SERVICE, /* id, ts, ttl_s; 0 or less removes it */
+    GC_UPDATE,         /* ts: the GC safe point becomes at least this, if nothing holds it back; the
+                          transaction safe point goes before it */
+    GC_UPDATE_SERVICE, /* id, ts, ttl_s; 0 or less removes it. GC_WORKER_ID: moves the transaction
+                          safe point, too; any other: not below that */
     GC_ADVANCE_TXN,    /* ts */
     GC_ADVANCE_GC,     /* ts */
     GC_SET_BARRIER,    /* id, ts, ttl_s */

@@ -133,6 +133,48 @@ static void test_barriers_hold_back(void **state)
     assert_int_equal(act(setup, GC_ADVANCE_TXN, "", 200, 0).after, 200);
 }
 
+/* Whoever knows the GC safe point only is held back, too; and never takes it back. */
+static void test_barriers_hold_old_clients_back(void **state)
+{
+    struct setup *setup = *state;
+    assert_null(act(setup, GC_SET_BARRIER, "backup", 150, 3600).refused);
+    assert_int_equal(act(setup, GC_UPDATE, "", 200, 0).after, 150);
+    assert_points(setup, 150, 150);
+    assert_int_equal(act(setup, GC_UPDATE, "", 140, 0).after, 150);
+    act(setup, GC_DELETE_BARRIER, "backup", 0, 0);
+    assert_int_equal(act(setup, GC_UPDATE_SERVICE, "br", 180, 3600).barrier.ts, 150);
+    assert_int_equal(act(setup, GC_UPDATE, "", 200, 0).after, 180);
+    assert_null(act(setup, GC_ADVANCE_TXN, "", 180, 0).refused);
+    act(setup, GC_UPDATE_SERVICE, "br", 0, 0);
+    act(setup, GC_ADVANCE_TXN, "", 300, 0);
+    assert_int_equal(act(setup, GC_UPDATE, "", 190, 0).after, 190);
+    assert_points(setup, 300, 190);
+}
+
+/* What it is to keep may be gone: it has to be told so. */
+static void test_services_stay_above_the_safe_point(void **state)
+{
+    struct setup *setup = *state;
+    act(setup, GC_ADVANCE_TXN, "", 200, 0);
+    struct gc_change change = act(setup, GC_UPDATE_SERVICE, "br", 150, 60);
+    assert_lowest(&change, GC_WORKER_ID, 200);
+    assert_int_equal(act(setup, GC_ADVANCE_TXN, "", 210, 0).after, 210); /* it is not there */
+    change = act(setup, GC_UPDATE_SERVICE, "br", 250, 60);
+    assert_lowest(&change, GC_WORKER_ID, 210);
+    /* the collector of old clients moves it, as far as it may */
+    change = act(setup, GC_UPDATE_SERVICE, GC_WORKER_ID, 230, INT64_MAX);
+    assert_lowest(&change, GC_WORKER_ID, 230);
+    assert_points(setup, 230, 0);
+    change = act(setup, GC_UPDATE_SERVICE, GC_WORKER_ID, 300, INT64_MAX);
+    assert_lowest(&change, "br", 250);
+    assert_points(setup, 250, 0);
+    change = act(setup, GC_UPDATE_SERVICE, GC_WORKER_ID, 220, INT64_MAX); /* not back */
+    assert_points(setup, 250, 0);
+    act(setup, GC_UPDATE_SERVICE, "br", 0, 0);
+    change = act(setup, GC_UPDATE_SERVICE, "late", 240, 60);
+    assert_lowest(&change, GC_WORKER_ID, 300);
+}
+
 static void test_services_tell_the_lowest(void **state)
 {
     struct setup *setup = *state;
@@ -183,6 +225,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_safe_points_go_forward, setup_each, teardown_each),
         cmocka_unit_test_setup_teardown(test_barriers_hold_back, setup_each, teardown_each),
+        cmocka_unit_test_setup_teardown(test_barriers_hold_old_clients_back, setup_each,
+                                        teardown_each),
+        cmocka_unit_test_setup_teardown(test_services_stay_above_the_safe_point, setup_each,
+                                        teardown_each),
         cmocka_unit_test_setup_teardown(test_services_tell_the_lowest, setup_each, teardown_each),
         cmocka_unit_test_setup_teardown(test_barriers_are_bounded, setup_each, teardown_each),
     };

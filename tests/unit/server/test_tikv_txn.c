@@ -392,6 +392,55 @@ static void test_old_versions_are_removed(void **state)
     expect_get("k299", 600, "3");
 }
 
+/* The safe point of the next round that is over. */
+static uint64_t next_done(uint64_t last)
+{
+    uint64_t done;
+    while ((done = atomic_load(&node->gc.done_safe_point)) == last) /* bounded by the test's time */
+        expect_get("a", 300, NULL);
+    return done;
+}
+
+/* A committed transaction left a lock behind, and whoever moved the safe point does not know of it:
+ * the record that tells of the commit, at its primary, is the only one there is. */
+static void test_locks_keep_their_commits(void **state)
+{
+    (void)state;
+    enum { OTHERS = 300 }; /* more than one page */
+    char key[16];
+    put("e", "old", 100);
+    for (unsigned i = 0; i < OTHERS; i++) {
+        snprintf(key, sizeof key, "b%03u", i);
+        prewrite(key, "left", key, 220);
+    }
+    prewrite("e", "both", "e", 200);
+    prewrite("f", "both", "e", 200);
+    FREE(commit_one("e", 200, 201));
+    put("e", "new", 250);
+    node_set_safe_point(node, TS(300));
+    assert_int_equal(next_done(0), TS(200) - 1);
+    assert_int_equal(writes_of("e"), 3);
+    REQUEST(CheckTxnStatusRequest, check, CHECK_TXN_STATUS_REQUEST);
+    check.primary_key = bytes_of("e");
+    check.lock_ts = TS(200);
+    check.current_ts = TS(700);
+    check.rollback_if_not_exist = true;
+    Kvrpcpb__CheckTxnStatusResponse *status =
+        CALL("KvCheckTxnStatus", check, check_txn_status_response);
+    assert_int_equal(status->commit_version, TS(201));
+    FREE(status);
+    FREE(commit_one("f", 200, 201));
+    assert_int_equal(next_done(TS(200) - 1), TS(220) - 1);
+    for (unsigned i = 0; i < OTHERS; i++) {
+        snprintf(key, sizeof key, "b%03u", i);
+        FREE(commit_one(key, 220, 221));
+    }
+    assert_int_equal(next_done(TS(220) - 1), TS(300));
+    assert_int_equal(writes_of("e"), 1);
+    expect_get("f", 300, "both");
+    expect_get("e", 300, "new");
+}
+
 static void test_what_is_only_answered(void **state)
 {
     (void)state;
@@ -593,6 +642,7 @@ int main(void)
         TEST(test_ranges_that_go),
         TEST(test_versions_of_a_key),
         TEST(test_old_versions_are_removed),
+        TEST(test_locks_keep_their_commits),
         TEST(test_what_is_only_answered),
         TEST(test_lock_observer),
         TEST(test_limits),
