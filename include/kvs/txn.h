@@ -218,14 +218,18 @@ int kvs_future_get_txn_conflict(const kvs_future *future, kvs_txn_conflict *ret_
 /* --- housekeeping: it takes its time; kvs_future_timeout gives it less ------------------------ */
 
 /*
- * Gives up what only reads before `safe_point` can see: ends all older transactions' locks, then
- * has old versions removed: a TiKV cluster does so by itself, later; in process it is done when the
- * future is ready. The number is the safe point that holds (another one's may be higher; another
- * one's reads may hold it back). Whoever keeps data in TiKV without TiDB has to call it now and
- * then. One that is still to come: INVALID_ARGUMENT. Reads, locks and commits of snapshots and
+ * Gives up what only reads before `safe_point` can see: has nobody begin below it any more, ends
+ * all older transactions' locks, then has old versions removed: a TiKV cluster does so by itself,
+ * later; in process it is done when the future is ready. The number is the safe point that holds:
+ * another one's may be higher; a barrier or service safe point of PD (a backup's, say) holds it
+ * back. Whoever keeps data in TiKV without TiDB has to call it now and then. One that is still to
+ * come: INVALID_ARGUMENT; PD refuses: IO, with its words. Reads, locks and commits of snapshots and
  * transactions that are older end in TXN_TOO_OLD from then on: in process all, of a cluster those
- * of this client. Other clients of a cluster hear of it within ten seconds (this one of theirs);
- * what is removed until then they may miss without an error: end such transactions before.
+ * of this client, also when the locks could not be ended. Other clients of a cluster hear of it
+ * within ten seconds (this one of theirs); what is removed until then they may miss without an
+ * error: end such transactions before. A client ends the locks of its own keyspace: where several
+ * share PD's safe points, kvs_txn_cleanup_locks in the others comes first (kvs-server keeps what a
+ * lock needs, TiKV does not).
  */
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point);
 /* Ends the locks of dead transactions that began at or before `timestamp`, as a read that meets

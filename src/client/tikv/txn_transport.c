@@ -14,6 +14,7 @@
 #include "client/tikv/cluster_parts.h"
 #include "client/tikv/pd_safe_point.h"
 #include "client/tikv/pd_tso.h"
+#include "client/tikv/txn_chores.h"
 #include "client/tikv/txn_wire.h"
 #include "proto/tikv/key.h"
 
@@ -34,6 +35,7 @@ struct tikv_transport {
     struct tikv_cluster cluster;
     struct pd_tso tso;
     struct pd_safe_point safe_point;
+    struct tikv_chores chores;
     struct heap deadlines;
     struct list ended; /* struct tikv_call: done is due */
     struct list held;  /* struct tikv_call: a read that waits for the safe point */
@@ -353,195 +355,19 @@ static void tikv_timestamp(struct txn_timestamp *request)
 /* --- chores -------------------------------------------------------------------------------------
  */
 
-struct chore_question {
-    struct pd_request request;
-    struct txn_chore *chore;
-};
-
-static_assert(sizeof(struct chore_question) <= sizeof((struct txn_chore *)0)->extra,
-              "no allocation for a question");
-
-static int ask_pd(struct txn_chore *chore, const char *path, const ProtobufCMessage *message,
-                  void (*done)(struct pd_request *request, int error, kvs_slice reply,
-                               const char *why))
+static void tikv_gc_begin(struct txn_chore *chore)
 {
-    struct tikv_transport *transport = transport_of(chore->transport);
-    struct chore_question *question = (void *)chore->extra;
-    *question = (struct chore_question){
-        .request = {.path = slice_of_string(path), .done = done},
-        .chore = chore,
-    };
-    int error = pack_message(&question->request.body, message);
-    if (error == 0)
-        pd_request_send(&transport->cluster.pd, &question->request);
-    return error;
-}
-
-static void gc_on_done(struct pd_request *request, int error, kvs_slice reply, const char *why)
-{
-    struct chore_question *question = CONTAINER_OF(request, struct chore_question, request);
-    struct txn_chore *chore = question->chore;
-    Pdpb__UpdateGCSafePointResponse *response = NULL;
-    if (error == 0) {
-        response = pdpb__update_gcsafe_point_response__unpack(NULL, reply.size, reply.data);
-        error = response != NULL ? 0 : KVS_ERR_PROTOCOL;
-        why = "PD sent what cannot be read";
-    }
-    if (response != NULL) {
-        chore->safe_point = response->new_safe_point;
-        pd_safe_point_raise(&transport_of(chore->transport)->safe_point, chore->safe_point);
-    }
-    if (response != NULL)
-        pdpb__update_gcsafe_point_response__free_unpacked(response, NULL);
-    snprintf(chore->why, sizeof chore->why, "%s", why);
-    pd_request_deinit(request);
-    chore->done(chore, error, chore->why);
+    tikv_chores_gc_begin(&transport_of(chore->transport)->chores, chore);
 }
 
 static void tikv_gc(struct txn_chore *chore)
 {
-    Pdpb__RequestHeader header = PDPB__REQUEST_HEADER__INIT;
-    Pdpb__UpdateGCSafePointRequest message = PDPB__UPDATE_GCSAFE_POINT_REQUEST__INIT;
-    header.cluster_id = transport_of(chore->transport)->cluster.pd.members.cluster_id;
-    message.header = &header;
-    message.safe_point = chore->safe_point;
-    int error = ask_pd(chore, "/pdpb.PD/UpdateGCSafePoint", &message.base, gc_on_done);
-    if (error != 0)
-        chore->done(chore, error, "no memory for a question to PD");
-}
-
-/* One store that is to destroy the range. */
-struct destroy_part {
-    struct cluster_call base;
-    struct txn_chore *chore;
-    char message[MESSAGE_SIZE];
-};
-
-static void destroy_end(struct destroy_part *part, int error, const char *why)
-{
-    struct txn_chore *chore = part->chore;
-    if (error != 0 && chore->error == 0) {
-        chore->error = error;
-        snprintf(chore->why, sizeof chore->why, "%s", why);
-    }
-    mem_free(part);
-    if (--chore->pending == 0)
-        chore->done(chore, chore->error, chore->why);
-}
-
-static int destroy_write(struct cluster_call *base, const struct call_place *place,
-                         struct buf *message, bool as_command)
-{
-    const struct destroy_part *part = CONTAINER_OF(base, struct destroy_part, base);
-    const struct tikv_cluster *cluster = base->cluster;
-    Kvrpcpb__Context context = KVRPCPB__CONTEXT__INIT;
-    Kvrpcpb__UnsafeDestroyRangeRequest request = KVRPCPB__UNSAFE_DESTROY_RANGE_REQUEST__INIT;
-    kvs_slice prefix = tikv_cluster_prefix(cluster);
-    kvs_slice bounds[2] = {part->chore->start, part->chore->end};
-    struct buf full[2] = {BUF_INIT, BUF_INIT};
-    (void)place;
-    (void)as_command; /* it goes alone */
-    int error = 0;
-    for (unsigned i = 0; i < 2 && error == 0; i++) {
-        error = buf_append_slice(&full[i], prefix);
-        if (error == 0)
-            error = buf_append_slice(&full[i], bounds[i]);
-    }
-    context.cluster_id = cluster->pd.members.cluster_id;
-    context.api_version = cluster->is_v2 ? KVRPCPB__APIVERSION__V2 : KVRPCPB__APIVERSION__V1;
-    context.keyspace_id = cluster->is_v2 ? cluster->keyspace_id : 0;
-    request.context = &context;
-    request.start_key = (ProtobufCBinaryData){.len = full[0].size, .data = full[0].data};
-    request.end_key = (ProtobufCBinaryData){.len = full[1].size, .data = full[1].data};
-    if (error == 0)
-        error = pack_message(message, &request.base);
-    buf_deinit(&full[0]);
-    buf_deinit(&full[1]);
-    return error;
-}
-
-static void destroy_on_answer(struct cluster_call *base, kvs_slice body)
-{
-    struct destroy_part *part = CONTAINER_OF(base, struct destroy_part, base);
-    Kvrpcpb__UnsafeDestroyRangeResponse *response =
-        kvrpcpb__unsafe_destroy_range_response__unpack(NULL, body.size, body.data);
-    char why[TXN_WHY_SIZE] = "a store sent what cannot be read";
-    int error = response != NULL ? 0 : KVS_ERR_PROTOCOL;
-    if (response != NULL && response->error != NULL && response->error[0] != '\0') {
-        error = KVS_ERR_IO;
-        snprintf(why, sizeof why, "%s", response->error);
-    }
-    if (response != NULL)
-        kvrpcpb__unsafe_destroy_range_response__free_unpacked(response, NULL);
-    cluster_call_end(base);
-    destroy_end(part, error, why);
-}
-
-static void destroy_on_failed(struct cluster_call *base, int error, const char *why)
-{
-    char text[TXN_WHY_SIZE];
-    snprintf(text, sizeof text, "%s", why);
-    destroy_end(CONTAINER_OF(base, struct destroy_part, base), error, text);
-}
-
-static const struct cluster_call_methods destroy_methods = {
-    .write = destroy_write,
-    .on_answer = destroy_on_answer,
-    .on_failed = destroy_on_failed,
-};
-
-static void destroy_start(struct txn_chore *chore, uint64_t store_id)
-{
-    struct destroy_part *part = mem_zalloc(sizeof *part);
-    if (part == NULL) {
-        chore->error = KVS_ERR_NO_MEMORY;
-        return;
-    }
-    part->chore = chore;
-    part->base.cluster = &transport_of(chore->transport)->cluster;
-    part->base.methods = &destroy_methods;
-    part->base.message = part->message;
-    part->base.path = slice_of_string("/tikvpb.Tikv/UnsafeDestroyRange");
-    part->base.deadline_ms = chore->deadline_ms;
-    part->base.to_store = store_id;
-    chore->pending++;
-    cluster_call_start(&part->base);
-}
-
-static void stores_on_done(struct pd_request *request, int error, kvs_slice reply, const char *why)
-{
-    struct chore_question *question = CONTAINER_OF(request, struct chore_question, request);
-    struct txn_chore *chore = question->chore;
-    Pdpb__GetAllStoresResponse *response = NULL;
-    if (error == 0) {
-        response = pdpb__get_all_stores_response__unpack(NULL, reply.size, reply.data);
-        error = response != NULL ? 0 : KVS_ERR_PROTOCOL;
-        why = "PD sent what cannot be read";
-    }
-    chore->error = error;
-    chore->pending = 1;
-    snprintf(chore->why, sizeof chore->why, "%s", why);
-    for (size_t i = 0; error == 0 && i < response->n_stores; i++) {
-        if (response->stores[i]->state != METAPB__STORE_STATE__Tombstone)
-            destroy_start(chore, response->stores[i]->id);
-    }
-    if (response != NULL)
-        pdpb__get_all_stores_response__free_unpacked(response, NULL);
-    pd_request_deinit(request);
-    if (--chore->pending == 0)
-        chore->done(chore, chore->error, chore->why);
+    tikv_chores_gc_end(&transport_of(chore->transport)->chores, chore);
 }
 
 static void tikv_destroy_range(struct txn_chore *chore)
 {
-    Pdpb__RequestHeader header = PDPB__REQUEST_HEADER__INIT;
-    Pdpb__GetAllStoresRequest message = PDPB__GET_ALL_STORES_REQUEST__INIT;
-    header.cluster_id = transport_of(chore->transport)->cluster.pd.members.cluster_id;
-    message.header = &header;
-    message.exclude_tombstone_stores = true;
-    int error = ask_pd(chore, "/pdpb.PD/GetAllStores", &message.base, stores_on_done);
-    if (error != 0)
-        chore->done(chore, error, "no memory for a question to PD");
+    tikv_chores_destroy_range(&transport_of(chore->transport)->chores, chore);
 }
 
 /* --- turns --------------------------------------------------------------------------------------
@@ -568,6 +394,7 @@ static void tikv_run(struct txn_transport *base, uint64_t now_ms)
     while ((first = heap_first(&transport->deadlines)) != NULL && first->key <= now_ms)
         give_up(CONTAINER_OF(first, struct tikv_call, deadline), KVS_ERR_TIMEOUT);
     run_ended(transport);
+    tikv_chores_run(&transport->chores, now_ms);
     pd_safe_point_run(&transport->safe_point, now_ms);
     pd_tso_run(&transport->tso, now_ms);
     tikv_cluster_run(&transport->cluster, now_ms);
@@ -579,6 +406,7 @@ static uint64_t tikv_timer(const struct txn_transport *base)
     uint64_t due_ms = tikv_cluster_timer(&transport->cluster);
     uint64_t tso_ms = pd_tso_timer(&transport->tso);
     uint64_t safe_point_ms = pd_safe_point_timer(&transport->safe_point);
+    uint64_t chores_ms = tikv_chores_timer(&transport->chores);
     const struct heap_node *first = heap_first(&transport->deadlines);
     if (!list_empty(&transport->ended))
         return 0;
@@ -586,6 +414,8 @@ static uint64_t tikv_timer(const struct txn_transport *base)
         due_ms = tso_ms;
     if (safe_point_ms < due_ms)
         due_ms = safe_point_ms;
+    if (chores_ms < due_ms)
+        due_ms = chores_ms;
     return first != NULL && first->key < due_ms ? first->key : due_ms;
 }
 
@@ -618,6 +448,8 @@ static void tikv_open(struct txn_transport *base)
     tikv_cluster_init(&transport->cluster, base->loop, transport->pool, transport->tls_context,
                       transport->connect_timeout_ms, &tikv_events);
     pd_tso_init(&transport->tso, &transport->cluster.pd, transport->timeout_ms);
+    tikv_chores_init(&transport->chores, &transport->cluster, &transport->safe_point,
+                     transport->timeout_ms);
     list_init(&transport->ended);
     list_init(&transport->held);
     transport->safe_point.pd = &transport->cluster.pd;
@@ -649,6 +481,7 @@ static const struct txn_transport_methods tikv_methods = {
     .start = tikv_start,
     .cancel = tikv_cancel,
     .timestamp = tikv_timestamp,
+    .gc_begin = tikv_gc_begin,
     .gc = tikv_gc,
     .destroy_range = tikv_destroy_range,
     .open = tikv_open,

@@ -3,9 +3,10 @@
  * locks, gc, destroying a range.
  *
  * Cleaning up: the range is walked, part by part; each page of locks goes to the resolver; those
- * that stay are looked at again after a while. Gc: that for everything, by force, then the
- * transport's part. One that is given up while it waits for the time or for the transport is ready
- * at once, and what it waits for goes on without it. Thread: the shard's loop.
+ * that stay are looked at again after a while. Gc: the transport sees to it that nobody begins
+ * below the safe point any more; that for everything, by force; then the transport has old versions
+ * removed. One that is given up while it waits for the time or for the transport is ready at once,
+ * and what it waits for goes on without it. Thread: the shard's loop.
  */
 #include "base/buf.h"
 #include "base/mem.h"
@@ -192,23 +193,26 @@ static void on_transport_done(struct txn_chore *at_transport, int error, const c
         chore_succeed(chore, at_transport->safe_point);
 }
 
+static void set_transport(struct chore *chore,
+                          void (*done)(struct txn_chore *chore, int error, const char *why))
+{
+    chore->at_transport = (struct txn_chore){
+        .transport = chore->shard->transport,
+        .done = done,
+        .deadline_ms = shard_now_ms(chore->shard) + CHORE_TIMEOUT_MS,
+        .owner = chore,
+    };
+}
+
 static void cleanup_over(struct chore *chore)
 {
     if (!chore->is_gc) {
         chore_succeed(chore, chore->ended);
         return;
     }
-    struct txn_transport *transport = chore->shard->transport;
-    chore->at_transport = (struct txn_chore){
-        .transport = transport,
-        .done = on_transport_done,
-        .safe_point = chore->timestamp,
-        .deadline_ms = shard_now_ms(chore->shard) + CHORE_TIMEOUT_MS,
-        .owner = chore,
-    };
-    list_init(&chore->at_transport.parts);
+    chore->at_transport.done = on_transport_done;
     chore->waits = true;
-    transport->methods->gc(&chore->at_transport);
+    chore->shard->transport->methods->gc(&chore->at_transport);
 }
 
 static void on_timer(struct txn_timer *timer)
@@ -367,6 +371,33 @@ kvs_future *kvs_txn_cleanup_locks(kvs_txn_client *client, kvs_slice start, kvs_s
 
 #define NOT_PAST "a safe point is a past timestamp"
 
+static void on_gc_begun(struct txn_chore *at_transport, int error, const char *why)
+{
+    struct chore *chore = at_transport->owner;
+    if (!chore_is_wanted(chore))
+        return;
+    chore->timestamp = at_transport->safe_point;
+    if (error == 0 && chore->cancelled)
+        error = KVS_ERR_CANCELLED;
+    if (error != 0)
+        chore_end(chore, error, why);
+    else
+        cleanup_begin(chore);
+}
+
+static void gc_at_transport(struct chore *chore)
+{
+    struct txn_transport *transport = chore->shard->transport;
+    set_transport(chore, on_gc_begun);
+    chore->at_transport.safe_point = chore->timestamp;
+    if (transport->methods->gc_begin == NULL) {
+        cleanup_begin(chore);
+        return;
+    }
+    chore->waits = true;
+    transport->methods->gc_begin(&chore->at_transport);
+}
+
 static void gc_on_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct chore *chore = CONTAINER_OF(time, struct chore, time);
@@ -377,7 +408,7 @@ static void gc_on_time(struct txn_timestamp *time, int error, const char *why)
     else if (chore->timestamp > time->ts)
         chore_end(chore, KVS_ERR_INVALID_ARGUMENT, NOT_PAST);
     else
-        cleanup_begin(chore);
+        gc_at_transport(chore);
 }
 
 /* What is to come has to see the versions that are newest then. */
@@ -404,18 +435,11 @@ kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point)
 
 static void destroy_begin(struct chore *chore)
 {
-    struct txn_transport *transport = chore->shard->transport;
-    chore->at_transport = (struct txn_chore){
-        .transport = transport,
-        .done = on_transport_done,
-        .start = chore->start,
-        .end = chore->end,
-        .deadline_ms = shard_now_ms(chore->shard) + CHORE_TIMEOUT_MS,
-        .owner = chore,
-    };
-    list_init(&chore->at_transport.parts);
+    set_transport(chore, on_transport_done);
+    chore->at_transport.start = chore->start;
+    chore->at_transport.end = chore->end;
     chore->waits = true;
-    transport->methods->destroy_range(&chore->at_transport);
+    chore->shard->transport->methods->destroy_range(&chore->at_transport);
 }
 
 kvs_future *kvs_txn_unsafe_destroy_range(kvs_txn_client *client, kvs_slice start, kvs_slice end)

@@ -441,8 +441,8 @@ static void job_on_alive(struct resolve_job *job, const struct txn_check_status 
 
 static void job_on_no_txn(struct resolve_job *job)
 {
-    bool is_expired =
-        job->is_dead || job->lock.ttl_ms == 0 || lock_is_expired(&job->lock, job->now_ts);
+    bool is_expired = job->is_dead || job_ends_living(job) || job->lock.ttl_ms == 0 ||
+                      lock_is_expired(&job->lock, job->now_ts);
     if (!is_expired) {
         job_end_alive(job, NOT_FOUND_WAIT_MS);
     } else if (job->lock.type == TXN_OP_PESSIMISTIC_LOCK) {

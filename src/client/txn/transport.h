@@ -100,7 +100,6 @@ struct txn_chore {
     uint64_t safe_point; /* gc: what holds in the end */
     uint64_t deadline_ms;
     void *owner;
-    struct list parts;
     unsigned pending;
     int error;
     char why[TXN_WHY_SIZE];
@@ -119,6 +118,9 @@ struct txn_transport_methods {
     /* May be NULL: not below any timestamp that was given to anybody by now. */
     uint64_t (*given)(struct txn_transport *transport);
     void (*timestamp)(struct txn_timestamp *request);
+    /* May be NULL. Nobody who asks for it begins below chore->safe_point any more; it becomes
+     * lower where somebody holds it back. Then gc, for the same chore. */
+    void (*gc_begin)(struct txn_chore *chore);
     void (*gc)(struct txn_chore *chore);
     void (*destroy_range)(struct txn_chore *chore);
     /* Once: `opened` is called when calls can be made, or not. */

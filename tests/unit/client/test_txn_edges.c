@@ -7,6 +7,9 @@
 
 #include "base/rand.h"
 #include "contract/engine_fixture.h"
+#include "pdpb.pb-c.h"
+#include "proto/grpc/status.h"
+#include "unit/server/grpc_peer.h"
 
 #include "test.h"
 
@@ -156,6 +159,122 @@ static void test_others_learn_of_the_safe_point(void **state)
     txn_world_close(other);
 }
 
+/* --- what holds it back -------------------------------------------------------------------------
+ */
+
+#define PD "/pdpb.PD/"
+
+static void *ask_pd(struct grpc_peer *peer, const char *path, const ProtobufCMessage *request,
+                    const ProtobufCMessageDescriptor *type)
+{
+    void *reply;
+    assert_int_equal(grpc_peer_ask(peer, path, request, type, &reply, NULL), GRPC_OK);
+    return reply;
+}
+
+static void set_barrier(struct grpc_peer *peer, uint64_t ts)
+{
+    Pdpb__SetGCBarrierRequest request = PDPB__SET_GCBARRIER_REQUEST__INIT;
+    request.barrier_id = (char *)(uintptr_t) "backup";
+    request.barrier_ts = ts;
+    request.ttl_seconds = 3600;
+    Pdpb__SetGCBarrierResponse *reply =
+        ask_pd(peer, PD "SetGCBarrier", &request.base, &pdpb__set_gcbarrier_response__descriptor);
+    assert_null(reply->header->error);
+    pdpb__set_gcbarrier_response__free_unpacked(reply, NULL);
+}
+
+static void delete_barrier(struct grpc_peer *peer)
+{
+    Pdpb__DeleteGCBarrierRequest request = PDPB__DELETE_GCBARRIER_REQUEST__INIT;
+    request.barrier_id = (char *)(uintptr_t) "backup";
+    Pdpb__DeleteGCBarrierResponse *reply = ask_pd(peer, PD "DeleteGCBarrier", &request.base,
+                                                  &pdpb__delete_gcbarrier_response__descriptor);
+    assert_null(reply->header->error);
+    pdpb__delete_gcbarrier_response__free_unpacked(reply, NULL);
+}
+
+static void expect_points(struct grpc_peer *peer, uint64_t txn, uint64_t gc)
+{
+    Pdpb__GetGCStateRequest request = PDPB__GET_GCSTATE_REQUEST__INIT;
+    Pdpb__GetGCStateResponse *reply =
+        ask_pd(peer, PD "GetGCState", &request.base, &pdpb__get_gcstate_response__descriptor);
+    assert_int_equal(reply->gc_state->txn_safe_point, txn);
+    assert_int_equal(reply->gc_state->gc_safe_point, gc);
+    pdpb__get_gcstate_response__free_unpacked(reply, NULL);
+}
+
+/* A backup reads as of its time: collection goes as far as that, and so do the locks it ends. */
+static void test_a_barrier_holds_gc_back(void **state)
+{
+    (void)state;
+    static const char *const first[] = {"a=1", "b=1"};
+    static const char *const second[] = {"a=2"};
+    struct grpc_peer peer;
+    grpc_peer_open(&peer, kvs_server_pd_address(world.server));
+    put_all(world.client, first, 2);
+    uint64_t before = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    uint64_t backup = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    const struct ghost ghost = {
+        .start_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client)),
+        .primary = "c",
+        .ttl_ms = 600000,
+    };
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "c", "x"), 0);
+    put_all(world.client, second, 1);
+    set_barrier(&peer, backup);
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    assert_int_equal(wait_number(kvs_txn_gc(world.client, now)), (int64_t)backup);
+    expect_points(&peer, backup, backup);
+    expect_reads(before, KVS_ERR_TXN_TOO_OLD);
+    expect_reads(backup, 0);
+    assert_int_not_equal(lock_life_ms(world.client, "c", ghost.start_ts), 0);
+    assert_int_equal(wait_number(kvs_txn_gc(world.client, before)), (int64_t)backup);
+    delete_barrier(&peer);
+    assert_int_equal(wait_number(kvs_txn_gc(world.client, now)), (int64_t)now);
+    expect_points(&peer, now, now);
+    expect_reads(backup, KVS_ERR_TXN_TOO_OLD);
+    assert_int_equal(lock_life_ms(world.client, "c", ghost.start_ts), 0);
+    grpc_peer_close(&peer);
+}
+
+/* Another one collects, too, and has only come to what nobody begins below. */
+static void test_gc_beside_another(void **state)
+{
+    (void)state;
+    struct grpc_peer peer;
+    grpc_peer_open(&peer, kvs_server_pd_address(world.server));
+    uint64_t before = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    Pdpb__AdvanceTxnSafePointRequest request = PDPB__ADVANCE_TXN_SAFE_POINT_REQUEST__INIT;
+    request.target = now;
+    Pdpb__AdvanceTxnSafePointResponse *reply =
+        ask_pd(&peer, PD "AdvanceTxnSafePoint", &request.base,
+               &pdpb__advance_txn_safe_point_response__descriptor);
+    assert_int_equal(reply->new_txn_safe_point, now);
+    pdpb__advance_txn_safe_point_response__free_unpacked(reply, NULL);
+    assert_int_equal(wait_number(kvs_txn_gc(world.client, before)), (int64_t)before);
+    expect_points(&peer, now, before);
+    grpc_peer_close(&peer);
+}
+
+/* Its primary was never written: nobody waits for the end of the lock's life. */
+static void test_gc_ends_locks_without_a_primary(void **state)
+{
+    (void)state;
+    const struct ghost ghost = {
+        .start_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client)),
+        .primary = "a",
+        .ttl_ms = 24u * 3600 * 1000,
+    };
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "x"), 0);
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    kvs_future *gc = kvs_future_timeout(kvs_txn_gc(world.client, now), 60000);
+    assert_int_equal(wait_number(gc), (int64_t)now);
+    world_expect("b", NULL);
+    assert_int_not_equal(ghost_prewrite(world.client, &ghost, "a", "x"), 0); /* too late */
+}
+
 /* Also an asynchronous commit: its other locks decide about it, of which one is not there. */
 static void test_gc_ends_the_living(void **state)
 {
@@ -294,7 +413,9 @@ static void test_scans_at_random(void **state)
 #define TESTS(engine)                                               \
     WORLD_TEST(test_inserts_of_locked_keys, engine),                \
         WORLD_TEST(test_commits_do_not_follow_reads_ahead, engine), \
-        WORLD_TEST(test_gc_ends_the_living, engine), WORLD_TEST(test_scans_at_random, engine)
+        WORLD_TEST(test_gc_ends_the_living, engine),                \
+        WORLD_TEST(test_gc_ends_locks_without_a_primary, engine),   \
+        WORLD_TEST(test_scans_at_random, engine)
 
 int main(void)
 {
@@ -304,6 +425,8 @@ int main(void)
                                        WORLD_TEST(test_older_than_the_safe_point, memory),
                                        WORLD_TEST(test_older_than_the_safe_point, log),
                                        WORLD_TEST(test_older_than_the_safe_point, tikv),
-                                       WORLD_TEST(test_others_learn_of_the_safe_point, tikv)};
+                                       WORLD_TEST(test_others_learn_of_the_safe_point, tikv),
+                                       WORLD_TEST(test_a_barrier_holds_gc_back, tikv),
+                                       WORLD_TEST(test_gc_beside_another, tikv)};
     return cmocka_run_group_tests_name("txn-edges", tests, NULL, NULL);
 }
