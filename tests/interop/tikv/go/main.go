@@ -23,7 +23,7 @@ import (
 
 const (
 	sharedCount    = 300
-	callSecondsMax = 40
+	callSecondsMax = 300 // a bound on what hangs, also on a busy machine
 	mib            = 1024 * 1024
 )
 
@@ -192,19 +192,21 @@ func (t *test) timesToLive(ctx context.Context) {
 	ttl := func(name string) *uint64 { return got(t.client.GetKeyTTL(ctx, t.key(name))) }
 	value := []byte("v")
 	must(t.client.Put(ctx, t.key("ttl/for-ever"), value))
+	began := time.Now()
 	must(t.client.PutWithTTL(ctx, t.key("ttl/long"), value, 100))
 	check(*ttl("ttl/for-ever") == 0, "a key without an end has one")
 	check(ttl("ttl/missing") == nil, "a missing key has an end")
 	left := *ttl("ttl/long")
-	check(left >= 90 && left <= 100, "100 s became %d", left)
+	passed := uint64(time.Since(began).Seconds())
+	check(left <= 100 && left+passed >= 98, "100 s became %d after %d", left, passed)
 	keys := [][]byte{t.key("ttl/short"), t.key("ttl/other")}
-	must(t.client.BatchPutWithTTL(ctx, keys, [][]byte{value, value}, []uint64{1, 100}))
-	started := time.Now()
+	began = time.Now() // before it is asked for: from the answer on it lives for what is left
+	must(t.client.BatchPutWithTTL(ctx, keys, [][]byte{value, value}, []uint64{2, 100}))
 	for got(t.client.Get(ctx, keys[0])) != nil {
-		check(time.Since(started) < 10*time.Second, "1 s has not passed after 10 s")
+		check(time.Since(began) < callSecondsMax*time.Second, "2 s do not pass")
 		time.Sleep(50 * time.Millisecond)
 	}
-	check(time.Since(started) > 400*time.Millisecond, "gone after %v", time.Since(started))
+	check(time.Since(began) >= time.Second, "gone after %v", time.Since(began))
 	from, to := t.bounds("ttl")
 	check(len(t.scan(ctx, from, to, 10).keys) == 3, "the scan does not have three keys")
 	must(t.client.Put(ctx, t.key("ttl/long"), value))

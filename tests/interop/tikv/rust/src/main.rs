@@ -10,7 +10,7 @@ use tikv_client::{ColumnFamily, Config, Key, KvPair, RawClient};
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 const SHARED_COUNT: usize = 300;
-const CALL_SECONDS_MAX: u64 = 40;
+const CALL_SECONDS_MAX: u64 = 300; // a bound on what hangs, also on a busy machine
 const MIB: usize = 1024 * 1024;
 
 macro_rules! check {
@@ -153,20 +153,21 @@ async fn delete_range(t: &Test) -> Outcome {
 
 async fn times_to_live(t: &Test) -> Outcome {
     t.client.put(t.key("ttl/for-ever"), "v").await?;
+    let began = Instant::now();
     t.client.put_with_ttl(t.key("ttl/long"), "v", 100).await?;
     let ttl = |name: &str| t.client.get_key_ttl_secs(t.key(name));
     check!(ttl("ttl/for-ever").await? == Some(0), "a key without an end has one");
     check!(ttl("ttl/missing").await?.is_none(), "a missing key has an end");
     let left = ttl("ttl/long").await?;
-    check!(matches!(left, Some(90..=100)), "100 s became {left:?}");
+    let least = 98u64.saturating_sub(began.elapsed().as_secs());
+    check!(left.is_some_and(|left| left >= least && left <= 100), "100 s became {left:?}");
     let short = [t.key("ttl/short"), t.key("ttl/other")];
-    t.client.batch_put_with_ttl(short.clone().map(|key| (key, "v")), [1, 100]).await?;
-    let started = Instant::now();
+    let began = Instant::now(); // before it is asked for: from the answer on it lives for what is left
+    t.client.batch_put_with_ttl(short.clone().map(|key| (key, "v")), [2, 100]).await?;
     while t.client.get(short[0].clone()).await?.is_some() {
-        check!(started.elapsed().as_secs() < 10, "1 s has not passed after 10 s");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    check!(started.elapsed().as_millis() > 400, "gone after {:?}", started.elapsed());
+    check!(began.elapsed().as_secs() >= 1, "gone after {:?}", began.elapsed());
     check!(t.client.scan(t.range("ttl"), 10).await?.len() == 3, "the scan does not have three keys");
     t.client.put(t.key("ttl/long"), "v").await?;
     check!(ttl("ttl/long").await? == Some(0), "a put without an end keeps the old one");

@@ -24,7 +24,7 @@ import org.tikv.txn.TwoPhaseCommitter;
  */
 final class Txns {
     private static final int CRASH_KEYS = 10;
-    private static final int BACK_OFF_MS = 20_000;
+    private static final int BACK_OFF_MS = 60_000;
     private static final int CONFLICT_MS = 300; // a prewrite in a conflict is tried for so long, in vain
     private static final int LOCK_MS = 2000;
 
