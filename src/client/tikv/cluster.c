@@ -373,7 +373,11 @@ int cluster_call_write(struct cluster_call *call, struct buf *message, bool as_c
     };
     int error = call->methods->write(call, &place, message, as_command);
     if (error != 0) {
-        cluster_call_fail(call, error, "no memory for a request"); /* the call may be gone now */
+        char why[MESSAGE_SIZE] = "no memory for a request";
+        if (error != KVS_ERR_NO_MEMORY) /* of who writes it, or why it is tried again */
+            snprintf(why, sizeof why, "%s",
+                     call->message[0] != '\0' ? call->message : kvs_error_text(error));
+        cluster_call_fail(call, error, why); /* the call may be gone now */
         return error;
     }
     call->lookups = 0;

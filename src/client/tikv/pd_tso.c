@@ -30,6 +30,7 @@ static void tso_ask_again(struct pd_tso *tso)
     list_move(&again, &tso->waiting);
     list_move(&tso->waiting, &again);
     tso->messages = 0;
+    tso->given_up = 0;
 }
 
 static void tso_on_end(struct channel_stream *stream, const struct unary_result *result)
@@ -43,7 +44,9 @@ static void tso_on_end(struct channel_stream *stream, const struct unary_result 
 /* Hands out `count` timestamps, of which `last` is the last. */
 static void tso_give(struct pd_tso *tso, uint32_t count, uint64_t last)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    uint32_t given_up = tso->given_up < count ? tso->given_up : count;
+    tso->given_up -= given_up;
+    for (uint32_t i = given_up; i < count; i++) {
         struct txn_timestamp *request = first_of(&tso->sent);
         list_remove(&request->node);
         request->ts = last - (count - 1) + i;
@@ -71,6 +74,7 @@ static bool tso_take(struct pd_tso *tso, kvs_slice message)
     if (!good)
         return false;
     uint32_t count = tso->counts[0];
+    tso->silent_since_ms = loop_now_ms(tso->pd->loop);
     tso->messages--;
     for (unsigned i = 0; i < tso->messages; i++)
         tso->counts[i] = tso->counts[i + 1];
@@ -115,7 +119,7 @@ static int tso_pack(struct pd_tso *tso, uint32_t count)
     return pack_message(&tso->message, &message.base);
 }
 
-static void tso_send(struct pd_tso *tso)
+static void tso_send(struct pd_tso *tso, uint64_t now_ms)
 {
     uint32_t count = 0;
     for (struct list *at = tso->waiting.next; at != &tso->waiting && count < COUNT_MAX;
@@ -124,6 +128,8 @@ static void tso_send(struct pd_tso *tso)
     if (tso_start_stream(tso) != 0 || tso_pack(tso, count) != 0 ||
         grpc_call_send(tso->stream.call, buf_slice(&tso->message)) != 0)
         return; /* no memory, or the peer is going: they wait */
+    if (tso->messages == 0)
+        tso->silent_since_ms = now_ms;
     tso->counts[tso->messages++] = count;
     for (uint32_t i = 0; i < count; i++) {
         struct txn_timestamp *request = first_of(&tso->waiting);
@@ -133,29 +139,52 @@ static void tso_send(struct pd_tso *tso)
     }
 }
 
-static void tso_expire(struct pd_tso *tso, uint64_t now_ms)
+/* The number of those whose time is over. */
+static uint32_t tso_expire(struct pd_tso *tso, struct list *list, uint64_t now_ms)
 {
     struct txn_timestamp *request;
-    while ((request = first_of(&tso->waiting)) != NULL && *deadline_of(request) <= now_ms) {
+    uint32_t count = 0;
+    for (; (request = first_of(list)) != NULL && *deadline_of(request) <= now_ms; count++) {
         const char *trouble = tso->pd->trouble;
         list_remove(&request->node);
         request->done(request, KVS_ERR_TIMEOUT,
                       trouble[0] != '\0' ? trouble : "PD does not answer");
     }
+    return count;
+}
+
+/* Its connection lives, but it says nothing: maybe another one leads. */
+static void tso_give_up_stream(struct pd_tso *tso)
+{
+    grpc_call_cancel(tso->stream.call);
+    tso->stream.call = NULL;
+    tso_ask_again(tso);
+    pd_client_on_refused(tso->pd, "PD does not answer questions for the time");
 }
 
 void pd_tso_run(struct pd_tso *tso, uint64_t now_ms)
 {
-    tso_expire(tso, now_ms);
+    tso->given_up += tso_expire(tso, &tso->sent, now_ms);
+    tso_expire(tso, &tso->waiting, now_ms);
+    if (tso->messages > 0 && now_ms >= tso->silent_since_ms + PD_TSO_SILENCE_MS) {
+        tso_give_up_stream(tso);
+        return; /* the search for the leader begins in this turn */
+    }
     if (tso->pd->state == PD_READY && !list_empty(&tso->waiting) &&
         tso->messages < PD_TSO_MESSAGES_MAX)
-        tso_send(tso);
+        tso_send(tso, now_ms);
 }
 
 uint64_t pd_tso_timer(const struct pd_tso *tso)
 {
-    struct txn_timestamp *request = first_of(&tso->waiting);
-    return request != NULL ? *deadline_of(request) : UINT64_MAX;
+    const struct list *lists[] = {&tso->sent, &tso->waiting};
+    uint64_t due_ms = tso->messages > 0 ? tso->silent_since_ms + PD_TSO_SILENCE_MS : UINT64_MAX;
+    for (unsigned i = 0; i < 2; i++) {
+        struct txn_timestamp *request = first_of(lists[i]);
+        if (request != NULL && *deadline_of(request) < due_ms)
+            due_ms = *deadline_of(request);
+    }
+    return due_ms;
 }
 
 /* --- life ---------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@
  *   2. pd_tso_run: when PD's leader is there, all that wait become one message that asks for as
  *      many timestamps; at most MESSAGES_MAX are under way, what comes meanwhile gathers;
  *   3. an answer names the last one of its message; each request gets its own.
- * Failures: the stream ends (PD's leader moves, a connection breaks): those who were not answered
- * ask again, before the others. Whoever waits longer than his time: TIMEOUT, and what PD's trouble
- * is. Thread: the loop's.
+ * Failures: the stream ends (PD's leader moves, a connection breaks), or says nothing for
+ * PD_TSO_SILENCE_MS, whatever its connection does: those who were not answered ask again, before
+ * the others. Whoever waits longer than his time, asked or not: TIMEOUT, and what PD's trouble is.
+ * Thread: the loop's.
  */
 #ifndef CLIENT_TIKV_PD_TSO_H
 #define CLIENT_TIKV_PD_TSO_H
@@ -16,6 +17,7 @@
 #include "client/txn/transport.h"
 
 #define PD_TSO_MESSAGES_MAX 2u
+#define PD_TSO_SILENCE_MS 10000u
 
 struct pd_tso {
     struct pd_client *pd;
@@ -24,6 +26,8 @@ struct pd_tso {
     struct list sent;
     uint32_t counts[PD_TSO_MESSAGES_MAX]; /* of the messages under way, the oldest first */
     unsigned messages;
+    uint32_t given_up;        /* of those that were sent, the first: what is answered is nobody's */
+    uint64_t silent_since_ms; /* with messages under way: the last sign, or the first message */
     uint32_t timeout_ms;
     struct buf message;
     bool closing;

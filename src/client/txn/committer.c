@@ -481,7 +481,8 @@ void commit_cancel(struct txn_request *op)
         /* What was sent may still commit; it goes on without its future. */
         snprintf(committer->why, sizeof committer->why, "cancelled when it was under way");
         committer_tell(committer, KVS_ERR_OUTCOME_UNKNOWN);
-    } else if (committer->asks_time || committer->has_resolver || committer->pending > 0) {
+    } else if (committer->asks_time || committer->has_resolver || committer->timer_runs ||
+               committer->pending > 0) {
         /* When what it waits for comes, what was written is taken back. */
         committer_note_error(committer, KVS_ERR_CANCELLED, "cancelled");
         committer_tell(committer, committer->error);

@@ -328,7 +328,10 @@ static void on_timer(struct txn_timer *timer)
 {
     struct committer *committer = CONTAINER_OF(timer, struct committer, timer);
     committer->timer_runs = false;
-    prewrite_parked(committer);
+    if (committer->error != 0) /* given up meanwhile */
+        committer_round_end(committer);
+    else
+        prewrite_parked(committer);
 }
 
 static void on_resolved(struct resolver *resolver, int error)

@@ -127,7 +127,11 @@ static void test_older_than_the_safe_point(void **state)
     expect_reads(KVS_TXN_TS_LATEST, 0);
     assert_int_equal(wait_free(kvs_txn_get(reads, text("a"))), KVS_ERR_TXN_TOO_OLD);
     assert_int_equal(wait_free(kvs_txn_commit(writes)), KVS_ERR_TXN_TOO_OLD);
-    assert_int_equal(wait_free(kvs_txn_put(locks, text("a"), text("old"))), KVS_ERR_TXN_TOO_OLD);
+    kvs_future *lock = kvs_txn_put(locks, text("a"), text("old"));
+    kvs_future_wait(lock, -1);
+    assert_int_equal(kvs_future_error(lock), KVS_ERR_TXN_TOO_OLD);
+    assert_null(strstr(kvs_future_error_message(lock), "memory"));
+    kvs_future_free(lock);
     assert_true(kvs_error_retry_txn(KVS_ERR_TXN_TOO_OLD));
     kvs_txn_free(reads);
     kvs_txn_free(writes);

@@ -8,6 +8,7 @@
 #include "unit/client/txn_world.h"
 
 #include "client/tikv/txn_wire.h"
+#include "client/txn/committer.h"
 #include "client/txn/txn_parts.h"
 
 #include <stdatomic.h>
@@ -327,6 +328,54 @@ static void test_run(void **state)
     assert_int_equal(atomic_exchange(&calls, 0), 1);
 }
 
+static bool ended_at_once; /* the loop's, until the visit is over */
+
+/* Between two attempts to get past a lock: as if its future was cancelled then. */
+static void cancel_between(struct visit *visit)
+{
+    struct list *at = visit->txn->running.next;
+    if (at == &visit->txn->running)
+        return;
+    struct txn_request *op = list_entry(at, struct txn_request, node);
+    struct committer *committer = op->committer;
+    if (committer == NULL || !committer->timer_runs)
+        return;
+    op->cancelled = true;
+    commit_cancel(op);
+    ended_at_once = committer->op == NULL;
+    shard_timer_stop(visit->txn->shard, &committer->timer);
+    committer->timer.fire(&committer->timer);
+    visit->runs = true;
+}
+
+/* A commit that waits for another's lock is given up: it does not go on when that is gone. */
+static void test_cancelled_between(void **state)
+{
+    (void)state;
+    const struct ghost ghost = {
+        .start_ts = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client)),
+        .primary = "b",
+        .ttl_ms = 600000,
+    };
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "x"), 0);
+    kvs_txn *txn = begin(TWO_PHASES, false);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("a"), text("new"))), 0);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("new"))), 0);
+    kvs_future *commit = kvs_txn_commit(txn);
+    while (!visit_loop(cancel_between, txn)) {
+    }
+    assert_true(ended_at_once);
+    assert_int_equal(wait_free(commit), KVS_ERR_CANCELLED);
+    unsigned prewrites = sent(TXN_PREWRITE);
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    assert_int_equal(ghost_commit(world.client, &ghost, "b", now), 0);
+    kvs_txn_free(txn);
+    assert_int_equal(sent(TXN_PREWRITE), prewrites);
+    char value[64];
+    assert_int_equal(get_now(world.client, "a", value), 0);
+    assert_string_equal(value, "old");
+}
+
 /* --- heartbeats --- */
 
 static void test_heartbeat(void **state)
@@ -464,6 +513,7 @@ int main(void)
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_definite),
         TEST(test_pushed),
+        TEST(test_cancelled_between),
         TEST(test_background_is_lost),
         TEST(test_lock_lost),
         TEST(test_run),

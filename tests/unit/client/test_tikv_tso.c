@@ -1,0 +1,175 @@
+/*
+ * client/tikv/pd_tso.c: whose timestamp is whose, also when some do not wait any more; and a stream
+ * on which PD says nothing, though its connection lives.
+ */
+#include "client/tikv/pd_tso.h"
+
+#include "client/tikv/cluster_parts.h"
+#include "txn/command.h"
+
+#include <kvs/error.h>
+
+#include "test.h"
+
+#define TIMEOUT_MS 5000u
+
+struct asked {
+    struct txn_timestamp request;
+    unsigned done;
+    int error;
+    uint64_t ts;
+};
+
+static struct {
+    uv_loop_t uv;
+    struct loop loop;
+    struct pd_client pd;
+    struct pd_channel channel;
+    struct pd_tso tso;
+    uint64_t now_ms;
+} world;
+
+static int begin(void **state)
+{
+    (void)state;
+    static const struct grpc_events events;
+    memset(&world, 0, sizeof world);
+    assert_int_equal(uv_loop_init(&world.uv), 0);
+    world.loop.uv = &world.uv;
+    world.now_ms = loop_now_ms(&world.loop);
+    const struct grpc_config config = {.events = &events};
+    assert_int_equal(grpc_conn_new_client(&config, world.now_ms, &world.channel.channel.grpc), 0);
+    world.channel.channel.ready = true;
+    world.pd.loop = &world.loop;
+    world.pd.channel = &world.channel;
+    world.pd.state = PD_READY;
+    pd_tso_init(&world.tso, &world.pd, TIMEOUT_MS);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    pd_tso_deinit(&world.tso);
+    grpc_conn_free(world.channel.channel.grpc);
+    assert_int_equal(uv_loop_close(&world.uv), 0);
+    return 0;
+}
+
+static void on_done(struct txn_timestamp *request, int error, const char *why)
+{
+    struct asked *asked = CONTAINER_OF(request, struct asked, request);
+    (void)why;
+    asked->done++;
+    asked->error = error;
+    asked->ts = request->ts;
+}
+
+/* Asked in a message of its own. */
+static void ask(struct asked *asked)
+{
+    *asked = (struct asked){.request = {.done = on_done}};
+    list_init(&asked->request.node);
+    pd_tso_ask(&world.tso, &asked->request);
+    pd_tso_run(&world.tso, world.now_ms);
+}
+
+static void answer(uint32_t count, uint64_t physical)
+{
+    Pdpb__Timestamp timestamp = PDPB__TIMESTAMP__INIT;
+    Pdpb__TsoResponse response = PDPB__TSO_RESPONSE__INIT;
+    struct buf bytes = {0};
+    timestamp.physical = (int64_t)physical;
+    timestamp.logical = 7;
+    response.count = count;
+    response.timestamp = &timestamp;
+    assert_int_equal(pack_message(&bytes, &response.base), 0);
+    world.tso.stream.on_message(&world.tso.stream, buf_slice(&bytes));
+    buf_deinit(&bytes);
+}
+
+static void expect(const struct asked *asked, int error, uint64_t ts)
+{
+    assert_int_equal(asked->done, 1);
+    assert_int_equal(asked->error, error);
+    if (error == 0)
+        assert_int_equal(asked->ts, ts);
+}
+
+/* The answer to whoever does not wait any more is nobody's. */
+static void test_who_gives_up_is_left_out(void **state)
+{
+    (void)state;
+    struct asked brief, patient[3];
+    ask(&brief);
+    world.tso.timeout_ms = 2 * TIMEOUT_MS;
+    ask(&patient[0]);
+    ask(&patient[1]); /* gathers: two messages are under way */
+    assert_int_equal(world.tso.messages, 2);
+    assert_int_equal(pd_tso_timer(&world.tso), world.now_ms + TIMEOUT_MS);
+    pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS - 1);
+    assert_int_equal(brief.done, 0);
+    pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS);
+    expect(&brief, KVS_ERR_TIMEOUT, 0);
+    answer(1, 100);
+    assert_int_equal(patient[0].done, 0);
+    answer(1, 200);
+    expect(&patient[0], 0, txn_ts_make(200, 7));
+    pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS);
+    ask(&patient[2]);
+    answer(1, 300);
+    expect(&patient[1], 0, txn_ts_make(300, 7));
+    answer(1, 400);
+    expect(&patient[2], 0, txn_ts_make(400, 7));
+    expect(&brief, KVS_ERR_TIMEOUT, 0);
+    assert_false(world.pd.refused);
+}
+
+/* Of one message the first only. */
+static void test_a_part_of_a_message(void **state)
+{
+    (void)state;
+    struct asked first = {.request = {.done = on_done}};
+    struct asked second = {.request = {.done = on_done}};
+    pd_tso_ask(&world.tso, &first.request);
+    world.tso.timeout_ms = 2 * TIMEOUT_MS;
+    pd_tso_ask(&world.tso, &second.request);
+    pd_tso_run(&world.tso, world.now_ms);
+    assert_int_equal(world.tso.messages, 1);
+    pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS);
+    expect(&first, KVS_ERR_TIMEOUT, 0);
+    answer(2, 100);
+    expect(&second, 0, txn_ts_make(100, 7));
+    assert_int_equal(first.done, 1);
+}
+
+static void test_silence(void **state)
+{
+    (void)state;
+    struct asked asked;
+    world.tso.timeout_ms = 3 * PD_TSO_SILENCE_MS;
+    ask(&asked);
+    assert_int_equal(pd_tso_timer(&world.tso), world.now_ms + PD_TSO_SILENCE_MS);
+    pd_tso_run(&world.tso, world.now_ms + PD_TSO_SILENCE_MS - 1);
+    assert_false(world.pd.refused);
+    assert_non_null(world.tso.stream.call);
+    pd_tso_run(&world.tso, world.now_ms + PD_TSO_SILENCE_MS);
+    assert_true(world.pd.refused); /* the leader is looked for */
+    assert_null(world.tso.stream.call);
+    assert_int_equal(asked.done, 0);
+    pd_tso_run(&world.tso, world.now_ms + PD_TSO_SILENCE_MS); /* another one, or the same */
+    assert_int_equal(world.tso.messages, 1);
+    answer(1, 100);
+    expect(&asked, 0, txn_ts_make(100, 7));
+    assert_int_equal(pd_tso_timer(&world.tso), UINT64_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_who_gives_up_is_left_out, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_part_of_a_message, begin, end),
+        cmocka_unit_test_setup_teardown(test_silence, begin, end),
+    };
+    return cmocka_run_group_tests_name("tikv-tso", tests, NULL, NULL);
+}
