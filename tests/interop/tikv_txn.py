@@ -71,6 +71,19 @@ def crashes(results, programs, pd):
                     results.result(f"{victim.name}, killed {stage}", f"it said {line!r}")
 
 
+def too_old(results, programs, server):
+    """Our client collects garbage: client-go begins nothing below what PD tells it then."""
+    reader = next((program for program in programs if program.name == "go"), None)
+    if reader is None:
+        results.skip("kvs, garbage collection", "the Go client (the newer) is what asks PD how far it is")
+        return
+    for ours in tikv.programs_of(results, ["kvs"]):
+        lines = ours.run(results, "garbage collection", "txn-gc", server.pd, "v1", "txn-gc/")
+        before = next((line.split()[1] for line in lines if line.startswith("before ")), None)
+        if before is not None:
+            reader.run(results, "older than the safe point of kvs", "txn-too-old", server.pd, "v1", "txn-gc/", before)
+
+
 def metric(server, name):
     with urllib.request.urlopen(f"http://{server.status}/metrics") as page:
         for line in page.read().decode().splitlines():
@@ -151,6 +164,7 @@ def run(results, arguments, directory):
         crosswise(results, programs, server.pd)
         crashes(results, programs, server.pd)
         collected(results, programs, server)
+        too_old(results, programs, server)
         history(results, programs, server, directory, int(os.environ.get("KVS_TEST_SEED", time.time_ns() % 10**6)))
         status = server.stop()
         results.result("server, ends", None if status == 0 else f"exit status {status}")

@@ -9,6 +9,8 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -526,6 +528,22 @@ func (t *txnTest) gc(ctx context.Context) {
 	t.checkValue(ctx, "gc/b", "locked")
 }
 
+// Another client has collected garbage: nothing is read as of before, and what was committed since is. The
+// store does not refuse such a read; this client does when it hears of PD's transaction safe point.
+func (t *txnTest) tooOld(ctx context.Context, before string) {
+	old := t.txns.GetSnapshot(got(strconv.ParseUint(before, 10, 64)))
+	for {
+		_, err := old.Get(ctx, t.key("gc"))
+		if err != nil && strings.Contains(err.Error(), "GC") {
+			break
+		}
+		check(ctx.Err() == nil, "it is still read: %v", err)
+		time.Sleep(50 * time.Millisecond)
+		old = t.txns.GetSnapshot(got(strconv.ParseUint(before, 10, 64))) // without what that one has read
+	}
+	t.checkValue(ctx, "gc", "new")
+}
+
 func (t *txnTest) listTxn() {
 	var wait sync.WaitGroup
 	wait.Add(1)
@@ -674,6 +692,8 @@ func runTxn(command, pd, space, prefix, stage string, workers, seconds int) {
 		t.run(command, func(context.Context) { t.crash(context.Background(), stage) })
 	case "txn-after":
 		t.run(command, func(ctx context.Context) { t.after(ctx, stage) })
+	case "txn-too-old":
+		t.run(command, func(ctx context.Context) { t.tooOld(ctx, stage) })
 	case "txn-history-begin":
 		t.run(command, t.historyBegin)
 	case "txn-history":

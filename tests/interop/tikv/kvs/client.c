@@ -28,6 +28,7 @@ enum {
 static struct {
     kvs_runtime *runtime;
     kvs_store *store;
+    const char *pd;
     const char *space;
     const char *prefix;
     bool failed;
@@ -721,6 +722,38 @@ static void load(void)
     printf("# %d puts, each read again; %d calls failed meanwhile\n", puts, errors);
 }
 
+/* --- garbage collection -------------------------------------------------------------------------
+ */
+
+static void put_in_txn(kvs_txn_client *client, const char *value)
+{
+    kvs_txn *txn = kvs_txn_begin(client, NULL);
+    CHECK(txn != NULL, "no memory");
+    done(kvs_txn_put(txn, KEY("gc"), kvs_slice_of(value)));
+    done(kvs_txn_commit(txn));
+    kvs_txn_free(txn);
+}
+
+/* Tells a time from which on another client cannot read any more, and may. */
+static void collect_garbage(void)
+{
+    char url[TEXT_MAX];
+    void *opened = NULL;
+    snprintf(url, sizeof url, "tikv://%s", test.pd);
+    kvs_future *future = must(kvs_txn_client_open(test.runtime, url, NULL));
+    kvs_future_get_pointer(future, &opened);
+    kvs_future_free(future);
+    kvs_txn_client *client = opened;
+    put_in_txn(client, "old");
+    uint64_t before = (uint64_t)number_of(kvs_txn_current_timestamp(client));
+    put_in_txn(client, "new");
+    uint64_t now = (uint64_t)number_of(kvs_txn_current_timestamp(client));
+    uint64_t safe_point = (uint64_t)number_of(kvs_txn_gc(client, now));
+    CHECK(safe_point == now, "the safe point is %llu", (unsigned long long)safe_point);
+    printf("before %llu\n", (unsigned long long)before);
+    done(kvs_txn_client_close(client));
+}
+
 /* --- the program --------------------------------------------------------------------------------
  */
 
@@ -751,11 +784,15 @@ int main(int count, char **words)
     static const struct {
         const char *name;
         void (*body)(void);
-    } commands[] = {{"write", write_shared}, {"read", read_shared}, {"load", load}};
+    } commands[] = {{"write", write_shared},
+                    {"read", read_shared},
+                    {"load", load},
+                    {"txn-gc", collect_garbage}};
     if (count < 5) {
-        fprintf(stderr, "usage: client list|write|read|load PD v1|v2|v1-regions PREFIX\n");
+        fprintf(stderr, "usage: client list|write|read|load|txn-gc PD v1|v2|v1-regions PREFIX\n");
         return 2;
     }
+    test.pd = words[2];
     test.space = words[3];
     test.prefix = words[4];
     load_asked.workers = count > 5 ? atoi(words[5]) : 16;
