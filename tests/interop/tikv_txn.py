@@ -20,7 +20,7 @@ STAGES = {  # where a client dies -> what others find afterwards
 }
 FLUSHERS = ("go",)
 CANNOT = {("rust", "committing"), ("python", "prewritten"), ("python", "committing"), ("java", "locked")}
-GC_SECONDS_MAX = 30
+GC_SECONDS_MAX = 300
 HISTORIANS = "rust", "go", "go-2.0.7"
 HISTORY_SECONDS = 30
 HISTORY_CLIENTS = 4  # at once, each with four workers
