@@ -12,6 +12,10 @@
  * wait. On a host's loop all posts take the mailbox: the host's own prepare handles may run after
  * ours.
  *
+ * The list and the mailbox are one queue: a post to the list first puts there what the mailbox
+ * holds, and the wake-up runs the list before what it finds in the mailbox. So an answer that is
+ * known at once does not overtake one that came from another thread before it.
+ *
  * The sender touches the loop after its task may have run, and the task may be the one that lets
  * the loop's owner free it. So senders are counted, and the end waits for the last one to be out.
  *
@@ -39,21 +43,33 @@ static void tasks_run(struct task_list *list)
         task->run(task);
 }
 
+/* What others have posted goes behind what is there. An empty mailbox costs one relaxed load, which
+ * is enough: a push that happened before, by whatever chain of threads, is seen. */
+static void loop_take_mail(struct loop *loop)
+{
+    struct task_list mail = mailbox_take(&loop->mailbox);
+    task_list_splice(&loop->posted, &mail);
+}
+
+static void loop_run_posted(struct loop *loop)
+{
+    struct task_list list = loop->posted;
+    loop->posted = (struct task_list){0};
+    tasks_run(&list);
+}
+
 static void loop_on_wake(uv_async_t *handle)
 {
     struct loop *loop = handle->data;
-    struct task_list list = mailbox_take(&loop->mailbox);
-    tasks_run(&list);
+    loop_take_mail(loop);
+    loop_run_posted(loop);
 }
 
 static void loop_on_turn_end(uv_prepare_t *handle)
 {
     struct loop *loop = handle->data;
-    for (int i = 0; i < ROUNDS_MAX && loop->posted.first != NULL; i++) {
-        struct task_list list = loop->posted;
-        loop->posted = (struct task_list){0};
-        tasks_run(&list);
-    }
+    for (int i = 0; i < ROUNDS_MAX && loop->posted.first != NULL; i++)
+        loop_run_posted(loop);
     for (struct loop_hook *hook = loop->hooks; hook != NULL; hook = loop->next_hook) {
         loop->next_hook = hook->next;
         hook->run(hook);
@@ -226,6 +242,7 @@ void loop_post(struct loop *loop, struct task *task)
 void loop_post_list(struct loop *loop, struct task_list *list)
 {
     if (!loop->hosted && loop_is_current(loop)) {
+        loop_take_mail(loop);
         task_list_splice(&loop->posted, list);
         return;
     }

@@ -4,7 +4,8 @@
  * One turn of a loop:
  *   1. libuv waits for sockets, timers and the mailbox's wake-up, and runs their callbacks; the
  *      wake-up drains the mailbox: the run function of each task is called;
- *   2. the tasks that the loop's own thread posted during the turn run, and those that they post;
+ *   2. the tasks that the loop's own thread posted during the turn run, and those that they post,
+ *      each behind what others posted before it;
  *   3. the end-of-turn hooks run, in order of registration: here batches gathered during the turn
  *      are handed to the engine and replies are written; then libuv waits again.
  * What step 3 posts, or step 2 without end, runs in the next turn, which then does not wait.
@@ -39,7 +40,7 @@ struct loop {
     uv_prepare_t turn_end;
     struct mailbox mailbox;
     atomic_uint senders;     /* threads inside loop_post: the loop is not freed under them */
-    struct task_list posted; /* by the loop's own thread in this turn */
+    struct task_list posted; /* in this turn: by the own thread, and by others before */
     struct loop_hook *hooks;
     struct loop_hook *next_hook; /* the one to run next, while hooks run */
     pthread_t thread;
@@ -74,8 +75,9 @@ bool loop_is_ready(const struct loop *loop);
 void loop_deinit(struct loop *loop);
 void loop_deinit_hosted(struct loop *loop, void (*on_closed)(struct loop *loop));
 
-/* Runs task->run on the loop's thread, soon, never inside this call. Tasks of one thread run in the
- * order in which they were posted. Any thread. */
+/* Runs task->run on the loop's thread, soon, never inside this call. Tasks run in the order in
+ * which they were posted: those of one thread, and those of several where one post happened before
+ * the other. Any thread. */
 void loop_post(struct loop *loop, struct task *task);
 /* The same for a chain, with one wake-up; the list is empty afterwards. */
 void loop_post_list(struct loop *loop, struct task_list *list);

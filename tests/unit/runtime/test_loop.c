@@ -1,6 +1,7 @@
 /*
  * runtime/loop.c: tasks from many threads arrive once and in order per thread, tasks of the loop's
- * own thread run before it waits, hooks, and the end of a loop under a sender.
+ * own thread run before it waits and in one order with others', hooks, and the end of a loop under
+ * a sender.
  */
 #include "runtime/loop.h"
 
@@ -8,6 +9,8 @@
 #include "runtime/thread.h"
 
 #include <semaphore.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -71,7 +74,7 @@ static struct {
     char text[1200];
     size_t length;
     struct loop loop;
-    struct task a, b, c;
+    struct task a, b, c, d, mail;
     struct loop_hook first, second, third;
 } story;
 
@@ -107,7 +110,7 @@ static unsigned endless_runs;
 
 static void endless_run(struct task *task)
 {
-    if (++endless_runs < 1000)
+    if (++endless_runs < 2000)
         loop_post(&story.loop, task);
 }
 
@@ -155,10 +158,107 @@ static void test_order_within_turns(void **state)
     endless.run = endless_run;
     loop_post(&story.loop, &endless);
     loop_turn(&story.loop, true);
-    assert_true(endless_runs < 1000);
-    while (endless_runs < 1000)
+    assert_true(endless_runs < 2000);
+    while (endless_runs < 2000)
         loop_turn(&story.loop, false);
     assert_false(loop_is_current(&story.loop));
+    loop_deinit(&story.loop);
+}
+
+/* --- posts of the loop's own thread, and of others --- */
+
+static void run_d(struct task *task)
+{
+    (void)task;
+    tell('d');
+}
+
+static void *post_story(void *task)
+{
+    loop_post(&story.loop, task);
+    return NULL;
+}
+
+/* Returns when another thread has posted it. */
+static void post_from_another_thread(struct task *task)
+{
+    pthread_t thread;
+    assert_int_equal(thread_start(&thread, "other", post_story, task), 0);
+    pthread_join(thread, NULL);
+}
+
+static void run_mail(struct task *task)
+{
+    (void)task;
+    tell('m');
+}
+
+/* While it runs another thread posts d, then its own posts c. */
+static void run_and_post_two(struct task *task)
+{
+    (void)task;
+    tell('a');
+    post_from_another_thread(&story.d);
+    loop_post(&story.loop, &story.c);
+}
+
+static void begin_story(void)
+{
+    memset(&story, 0, sizeof story);
+    story.c.run = run_c;
+    story.d.run = run_d;
+    assert_int_equal(loop_init(&story.loop, 0), 0);
+    loop_turn(&story.loop, false);
+}
+
+static void test_own_posts_overtake_no_others(void **state)
+{
+    (void)state;
+    begin_story();
+    story.a.run = run_and_post_two;
+    loop_post(&story.loop, &story.a);
+    while (story.length < 3)
+        loop_turn(&story.loop, true);
+    assert_string_equal(story.text, "adc");
+    /* The wake-up that came with d finds nothing, and that is all. */
+    loop_turn(&story.loop, false);
+    assert_string_equal(story.text, "adc");
+    assert_false(loop_is_ready(&story.loop));
+    loop_deinit(&story.loop);
+}
+
+/* A socket's callback in the midst of a turn, whose wake-up is still to come: its own thread posts
+ * c, then another one d. */
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status, (void)events;
+    tell('r');
+    uv_poll_stop(poll);
+    loop_post(&story.loop, &story.c);
+    post_from_another_thread(&story.d);
+}
+
+static void test_others_posts_overtake_no_own(void **state)
+{
+    (void)state;
+    int ends[2];
+    uv_poll_t poll;
+    begin_story();
+    story.mail.run = run_mail;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(uv_poll_init(story.loop.uv, &poll, ends[0]), 0);
+    uv_poll_start(&poll, UV_READABLE, on_readable);
+    loop_turn(&story.loop, false); /* epoll knows of both from now on */
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    post_from_another_thread(&story.mail);
+    while (story.length < 4)
+        loop_turn(&story.loop, true);
+    /* Of the pipe and the wake-up either may be the first that the system tells of. */
+    assert_string_equal(story.text + 2, "cd");
+    uv_close((uv_handle_t *)&poll, NULL);
+    loop_turn(&story.loop, false);
+    close(ends[0]);
+    close(ends[1]);
     loop_deinit(&story.loop);
 }
 
@@ -247,6 +347,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tasks_of_many_threads),
         cmocka_unit_test(test_order_within_turns),
+        cmocka_unit_test(test_own_posts_overtake_no_others),
+        cmocka_unit_test(test_others_posts_overtake_no_own),
         cmocka_unit_test(test_posts_of_a_hook_wake_the_loop),
         cmocka_unit_test(test_end_under_a_sender),
         cmocka_unit_test(test_hosted_closes_with_the_host),
