@@ -6,7 +6,7 @@
  * 2. A frame without credentials is of the user of the last Authenticate, with the rights that he
  *    has now: when users were changed he is looked up again, without his password, so who changes
  *    his own goes on. Who is disabled is refused meanwhile, who is deleted from then on, also when
- *    there is another user of his name. What he has subscribed to goes on.
+ *    there is another user of his name by now. What he has subscribed to goes on.
  * 3. Otherwise they are asked for: the frame stays where it is, nothing more is read meanwhile;
  *    when the answer is there the connection is looked at again, and finds it by the rules above.
  *
@@ -28,6 +28,7 @@ struct es_login {
     bool is_new; /* nobody has been told yet */
     int error;
     uint64_t users_version;    /* before it was asked for */
+    uint64_t seen;             /* of his history: another user of his name has another one */
     kvs_slice login, password; /* of text */
     uint8_t text[];
 };
@@ -126,6 +127,8 @@ static void on_login(struct task *task)
     login->done = true;
     login->is_new = true;
     login->error = login->call.op.error;
+    if (login->call.seen > 0)
+        login->seen = login->call.seen;
     if (login->error == 0 && user_of_call(&login->call, &user)) {
         login->user = user_new(&user);
         login->error = login->user == NULL ? KVS_ERR_NO_MEMORY : 0;
@@ -150,6 +153,7 @@ static void login_start(struct es_connection *connection, struct es_login *login
         .action = action,
         .login = login->login,
         .password = login->password,
+        .seen_before = login->seen,
     };
     connection_ref(&connection->base);
     streams_user_call(streams, &login->call);

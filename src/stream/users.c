@@ -12,6 +12,9 @@
  *   4. the call completes.
  * A login that was found right is remembered by a digest with a secret of this process, together
  * with the number of the user's last event: it counts as long as that is the last.
+ *
+ * Who was deleted and made again goes on in the same stream, as another user. He shows by an event
+ * $UserCreated, or by a truncation, behind the last event that was seen of the one before him.
  */
 #include "stream/users.h"
 #include "stream/json_text.h"
@@ -23,6 +26,7 @@
 #include <stdio.h>
 
 #define USERS_STREAM "$users"
+#define CREATED_TYPE "$UserCreated"
 #define NOTICES_STREAM "$users-password-notifications"
 #define USER_METADATA "{\"$acl\":{\"$w\":\"$admins\",\"$d\":\"$admins\",\"$mw\":\"$admins\"}}"
 #define GROUPS_PER_USER_MAX 256u
@@ -141,8 +145,10 @@ static int user_stream_name(struct arena *arena, const char *prefix, kvs_slice l
 /* --- a user as it is stored ------------------------------------------------------------------- */
 
 struct stored_user {
-    int64_t last; /* number of the last event; -1: no such user, nor ever */
-    bool there;   /* it has not been deleted */
+    uint64_t stream_id;
+    int64_t last;            /* number of the last event; -1: no such user, nor ever */
+    int64_t truncate_before; /* of the stream */
+    bool there;              /* it has not been deleted */
     json_t *json;
     int64_t created_100ns;
 };
@@ -190,11 +196,42 @@ static int stored_find(struct engine_view *view, kvs_slice stream, struct stored
     if (error != 0 || ret_stored->last < 0 || ret_stored->last == STREAM_NUMBER_DELETED ||
         settings_soft_deleted(&settings))
         return error;
+    ret_stored->stream_id = settings.id;
+    ret_stored->truncate_before = settings.truncate_before;
     error = lookup_position(view, settings.id, ret_stored->last, &position);
     if (error == 0)
         error = lookup_event_at(view, position, stored_each, ret_stored);
     ret_stored->there = error == 0 && json_is_object(ret_stored->json);
     return error == KVS_ERR_NOT_FOUND ? 0 : error;
+}
+
+static int made_each(void *arg, const struct stream_record *record, uint64_t stream_id)
+{
+    (void)stream_id;
+    bool *made = arg;
+    *made = name_is(record->type, CREATED_TYPE);
+    return 0;
+}
+
+/* Is he another one than he whose first `seen` events were looked at before? What was removed since
+ * may have said so. */
+static int stored_is_another(struct engine_view *view, const struct stored_user *stored,
+                             uint64_t seen, bool *ret_another)
+{
+    bool made = stored->last + 1 < (int64_t)seen || stored->truncate_before >= (int64_t)seen;
+    int error = 0;
+    for (int64_t number = (int64_t)seen; number <= stored->last && !made && error == 0; number++) {
+        int64_t position = 0;
+        error = lookup_position(view, stored->stream_id, number, &position);
+        if (error == 0)
+            error = lookup_event_at(view, position, made_each, &made);
+        if (error == KVS_ERR_NOT_FOUND) {
+            made = true;
+            error = 0;
+        }
+    }
+    *ret_another = made;
+    return error;
 }
 
 static uint32_t stored_groups(struct stream_user_call *call, const json_t *json,
@@ -262,6 +299,7 @@ static int action_login(struct stream_user_call *call, const struct stored_user 
     if (error != 0)
         return error;
     call->outcome = STREAM_USER_OK;
+    call->seen = (uint64_t)stored->last + 1;
     uint8_t digest[LOGIN_DIGEST_SIZE];
     struct users *users = call->streams->users;
     if (login_digest(users->secret, call->login, call->password, digest) == 0)
@@ -333,7 +371,7 @@ static int action_create(struct stream_user_call *call, const struct stored_user
     if (error == 0)
         error = json_set_password(json, call->password);
     if (error == 0)
-        return event_prepare(call, "$UserCreated", json);
+        return event_prepare(call, CREATED_TYPE, json);
     json_decref(json);
     return error;
 }
@@ -444,12 +482,21 @@ static int action_details_of_all(struct stream_user_call *call, struct engine_vi
     return error;
 }
 
-static int action_details(struct stream_user_call *call, const struct stored_user *stored)
+static int action_details(struct stream_user_call *call, struct engine_view *view,
+                          const struct stored_user *stored)
 {
-    if (stored->there)
-        return details_fill(call, stored);
-    call->outcome = STREAM_USER_NOT_FOUND;
-    return 0;
+    bool another = false;
+    int error = 0;
+    if (stored->there && call->seen_before > 0)
+        error = stored_is_another(view, stored, call->seen_before, &another);
+    if (error != 0)
+        return error;
+    if (!stored->there || another) {
+        call->outcome = STREAM_USER_NOT_FOUND;
+        return 0;
+    }
+    call->seen = (uint64_t)stored->last + 1;
+    return details_fill(call, stored);
 }
 
 /* --- step 1 ----------------------------------------------------------------------------------- */
@@ -464,10 +511,12 @@ static void user_call_reset(struct stream_user_call *call)
     call->user = (struct stream_user){.groups_count = 0};
     call->details = NULL;
     call->details_count = 0;
+    call->seen = 0;
     call->default_password = false;
 }
 
-static int action_run(struct stream_user_call *call, const struct stored_user *stored)
+static int action_run(struct stream_user_call *call, struct engine_view *view,
+                      const struct stored_user *stored)
 {
     switch (call->action) {
     case STREAM_USER_LOGIN:
@@ -475,7 +524,7 @@ static int action_run(struct stream_user_call *call, const struct stored_user *s
     case STREAM_USER_CREATE:
         return action_create(call, stored);
     case STREAM_USER_DETAILS:
-        return action_details(call, stored);
+        return action_details(call, view, stored);
     default:
         return action_on_existing(call, stored);
     }
@@ -493,7 +542,7 @@ static int user_run(struct engine_read *read, struct engine_view *view)
         return error;
     error = stored_find(view, step_of(call)->stream, &stored);
     if (error == 0)
-        error = action_run(call, &stored);
+        error = action_run(call, view, &stored);
     call->write.expected_version = stored.last;
     json_decref(stored.json);
     return error;
@@ -637,6 +686,7 @@ static bool login_answer(struct stream_user_call *call)
     bool found =
         usable && known->number == last && memcmp(known->digest, digest, sizeof digest) == 0;
     if (found) {
+        call->seen = (uint64_t)last + 1;
         call->user.groups_count = known->groups_count;
         found =
             call_copy_groups(call, known->groups, known->groups_count, &call->user.groups) == 0 &&

@@ -58,6 +58,8 @@ struct stream_user_call {
     kvs_slice full_name;
     const kvs_slice *groups;
     uint32_t groups_count;
+    uint64_t seen_before; /* details of one: `seen` of an earlier call; 0: of none. NOT_FOUND, when
+                             he was deleted since and another one has his name */
     const struct stream_user *by; /* who asks: an admin, or for details and change password the
                                      user; NULL: nobody checks */
 
@@ -67,6 +69,7 @@ struct stream_user_call {
     bool default_password; /* login: it is still the one that everybody knows */
     struct stream_user_details *details;
     uint32_t details_count;
+    uint64_t seen; /* login, details of one: how far his history was looked at */
 
     /* the streams' own */
     struct arena arena;

@@ -339,6 +339,14 @@ static void write_ops(struct es_peer *admin, const char *text)
                      ES_SUCCESS);
 }
 
+static void delete_ops(struct es_peer *admin)
+{
+    const struct es_delete_stream delete = {.event_stream_id = S("$user-ops"),
+                                            .expected_version = ES_VERSION_ANY};
+    struct es_id id = es_peer_ask(admin, ES_DELETE_STREAM, &delete);
+    es_peer_expect(admin, ES_DELETE_STREAM_COMPLETED, &id, NULL);
+}
+
 /* What is answered to a frame of the connection's user, and to one with his old password. */
 static void expect_asked(uint8_t bare, uint8_t with_password)
 {
@@ -399,14 +407,35 @@ static void a_connection_has_its_users_rights(void **state)
     es_peer_expect(&peer, ES_READ_ALL_FORWARD_COMPLETED, &id, &page);
     assert_int_equal(page.result, ES_READ_ALL_ACCESS_DENIED);
     /* Deleted. */
-    const struct es_delete_stream delete = {.event_stream_id = S("$user-ops"),
-                                            .expected_version = ES_VERSION_ANY};
-    id = es_peer_ask(&admin, ES_DELETE_STREAM, &delete);
-    es_peer_expect(&admin, ES_DELETE_STREAM_COMPLETED, &id, NULL);
+    delete_ops(&admin);
     expect_asked(ES_NOT_AUTHENTICATED, ES_NOT_AUTHENTICATED);
     /* Another one of his name is not he. */
     write_ops(&admin, as_it_was);
     expect_asked(ES_NOT_AUTHENTICATED, ES_READ_EVENT_COMPLETED);
+    es_peer_close(&admin);
+    end();
+}
+
+/* Nothing is asked between the end of one user and the begin of another one of his name. */
+static void another_user_of_the_name_is_not_he(void **state)
+{
+    (void)state;
+    char as_it_was[1000];
+    struct es_peer admin;
+    begin(false);
+    es_peer_connect(&admin, kvs_server_eventstore_address(server));
+    struct es_id id = es_peer_ask_as(&admin, ES_AUTHENTICATE, "admin", "changeit", NULL);
+    es_peer_expect(&admin, ES_AUTHENTICATED, &id, NULL);
+    read_ops(&admin, as_it_was);
+    for (int i = 0; i < 3; i++) {
+        id = es_peer_ask_as(&peer, ES_AUTHENTICATE, "ops", "changeit", NULL);
+        es_peer_expect(&peer, ES_AUTHENTICATED, &id, NULL);
+        write_ops(&admin, as_it_was); /* a change of him */
+        expect_asked(ES_READ_EVENT_COMPLETED, ES_READ_EVENT_COMPLETED);
+        delete_ops(&admin);
+        write_ops(&admin, as_it_was);
+        expect_asked(ES_NOT_AUTHENTICATED, ES_READ_EVENT_COMPLETED);
+    }
     es_peer_close(&admin);
     end();
 }
@@ -714,6 +743,7 @@ int main(void)
         cmocka_unit_test(filtered_reads),
         cmocka_unit_test(transactions),
         cmocka_unit_test(logins),
+        cmocka_unit_test(another_user_of_the_name_is_not_he),
         cmocka_unit_test(logins_do_not_overtake),
         cmocka_unit_test(a_connection_has_its_users_rights),
         cmocka_unit_test(strangers_may_not),

@@ -143,6 +143,64 @@ static void test_life_of_a_user(void **state)
     assert_int_equal(login("joe", "new"), STREAM_USER_WRONG);
 }
 
+/* How far joe's history was looked at; 0: he is not there, or another one. */
+static uint64_t seen(enum stream_user_action action, const char *password, uint64_t before)
+{
+    struct stream_user_call call = {.action = action,
+                                    .login = S("joe"),
+                                    .password = slice_of_string(password),
+                                    .seen_before = before};
+    int outcome = call_wait(&call);
+    assert_true(outcome == STREAM_USER_OK || outcome == STREAM_USER_NOT_FOUND);
+    assert_true((outcome == STREAM_USER_OK) == (call.seen > 0));
+    stream_user_call_release(&call);
+    return call.seen;
+}
+
+static uint64_t seen_again(uint64_t before)
+{
+    return seen(STREAM_USER_DETAILS, "", before);
+}
+
+/* Who is made again is another one, however it is done, also where his stream shows all of him who
+ * was there before; who is changed is not. */
+static void test_made_again(void **state)
+{
+    (void)state;
+    assert_int_equal(create("joe", "pw", NULL), STREAM_USER_OK);
+    for (unsigned i = 0; i < 2; i++) /* hashed, remembered */
+        assert_int_equal(seen(STREAM_USER_LOGIN, "pw", 0), 1);
+    assert_int_equal(seen_again(1), 1);
+    assert_int_equal(simple(STREAM_USER_RESET_PASSWORD, "joe", "", "new"), STREAM_USER_OK);
+    assert_int_equal(simple(STREAM_USER_DISABLE, "joe", "", ""), STREAM_USER_OK);
+    assert_int_equal(simple(STREAM_USER_ENABLE, "joe", "", ""), STREAM_USER_OK);
+    assert_int_equal(seen_again(1), 4);
+    assert_int_equal(seen_again(4), 4);
+    assert_int_equal(seen_again(5), 0);
+
+    assert_int_equal(simple(STREAM_USER_DELETE, "joe", "", ""), STREAM_USER_OK);
+    assert_int_equal(seen_again(4), 0);
+    assert_int_equal(create("joe", "new", NULL), STREAM_USER_OK);
+    assert_int_equal(simple(STREAM_USER_RESET_PASSWORD, "joe", "", "pw"), STREAM_USER_OK);
+    for (uint64_t before = 1; before <= 4; before++)
+        assert_int_equal(seen_again(before), 0);
+    assert_int_equal(seen_again(0), 6);
+    assert_int_equal(seen_again(5), 6);
+    assert_int_equal(seen(STREAM_USER_LOGIN, "pw", 0), 6);
+
+    /* Written by a client that has another word for it. */
+    struct stream_new_event event = event_of(1, "made", "{\"LoginName\":\"joe\"}");
+    struct stream_write written = {.kind = STREAM_WRITE_APPEND,
+                                   .stream = S("$user-joe"),
+                                   .expected_version = STREAM_ANY,
+                                   .events = &event,
+                                   .count = 1};
+    assert_int_equal(simple(STREAM_USER_DELETE, "joe", "", ""), STREAM_USER_OK);
+    assert_int_equal(write_event_wait(&fixture, &written), 0);
+    assert_int_equal(seen_again(6), 0);
+    assert_int_equal(seen_again(0), 7);
+}
+
 static void test_who_may(void **state)
 {
     (void)state;
@@ -244,8 +302,13 @@ static void test_users_that_clients_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),         TEST(test_life_of_a_user), TEST(test_who_may),
-        TEST(test_streams_of_users), TEST(test_known_hash),     TEST(test_users_that_clients_write),
+        TEST(test_defaults),
+        TEST(test_life_of_a_user),
+        TEST(test_made_again),
+        TEST(test_who_may),
+        TEST(test_streams_of_users),
+        TEST(test_known_hash),
+        TEST(test_users_that_clients_write),
     };
     return stream_tests_run("stream-users", tests, sizeof tests / sizeof tests[0]);
 }
