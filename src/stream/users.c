@@ -23,12 +23,13 @@
 
 #include "base/mem.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define USERS_STREAM "$users"
 #define CREATED_TYPE "$UserCreated"
 #define NOTICES_STREAM "$users-password-notifications"
-#define USER_METADATA "{\"$acl\":{\"$w\":\"$admins\",\"$d\":\"$admins\",\"$mw\":\"$admins\"}}"
+#define USER_ACL "\"$acl\":{\"$w\":\"$admins\",\"$d\":\"$admins\",\"$mw\":\"$admins\"}"
 #define GROUPS_PER_USER_MAX 256u
 #define LOGINS_MAX 256u
 #define TRIES_MAX 5
@@ -621,6 +622,19 @@ static bool user_notice_of_password(struct stream_user_call *call)
     return error == 0 && user_notice(call, "$PasswordChanged", true, data);
 }
 
+/* The rights of a new user's stream, which goes on hiding what was there before him. */
+static bool user_notice_of_rights(struct stream_user_call *call)
+{
+    char text[160];
+    kvs_slice data;
+    int size =
+        snprintf(text, sizeof text, "{\"$tb\":%" PRId64 "," USER_ACL "}", call->write.first_number);
+    if (call->write.first_number <= 0)
+        size = snprintf(text, sizeof text, "{" USER_ACL "}");
+    return call_copy(call, slice_make(text, (size_t)size), &data) == 0 &&
+           user_notice(call, METADATA_TYPE, true, data);
+}
+
 static void user_next(struct stream_user_call *call)
 {
     struct user_step *step = step_of(call);
@@ -628,7 +642,7 @@ static void user_next(struct stream_user_call *call)
     step->step++;
     if (call->action == STREAM_USER_CREATE && step->step == 2 &&
         user_stream_name(&call->arena, "$$" USER_PREFIX, call->login, &stream) == 0 &&
-        user_notice(call, METADATA_TYPE, true, slice_of_string(USER_METADATA)))
+        user_notice_of_rights(call))
         user_write(call, STREAM_WRITE_APPEND, stream, STREAM_ANY);
     else if (call->action == STREAM_USER_CREATE && step->step <= 3 &&
              user_notice(call, "$User", false, call->login)) {

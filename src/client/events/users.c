@@ -17,6 +17,7 @@
 
 #include "base/mem.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -28,8 +29,7 @@
 #define HASH_ROUNDS 1000
 #define USERS_MAX KVS_EVENTS_PAGE_MAX
 
-static const char rights[] =
-    "{\"$acl\":{\"$w\":\"$admins\",\"$d\":\"$admins\",\"$mw\":\"$admins\"}}";
+#define ACL "\"$acl\":{\"$w\":\"$admins\",\"$d\":\"$admins\",\"$mw\":\"$admins\"}"
 
 struct user_call {
     kvs_events *events;
@@ -167,6 +167,13 @@ static kvs_future *created_on_user(kvs_future *before, void *arg)
         return fail(call, KVS_ERR_ALREADY_EXISTS);
     if (error != 0)
         return before;
+    /* Of one who was deleted before the stream goes on, and goes on hiding what was there. */
+    char rights[160] = "{" ACL "}";
+    void *written = NULL;
+    kvs_future_get_pointer(before, &written);
+    int64_t first_number = ((const kvs_write_result *)written)->first_number;
+    if (first_number > 0)
+        snprintf(rights, sizeof rights, "{\"$tb\":%" PRId64 "," ACL "}", first_number);
     kvs_future *rights_set =
         compose_set_metadata(call->events, slice_of_string(call->stream), KVS_EXPECT_ANY,
                              slice_of_string(rights), &call->options);

@@ -418,6 +418,14 @@ static void test_users(void **state)
     kvs_future_free(future);
     expect_error(kvs_events_change_user(events, KVS_USER_DELETE, &joe, NULL), 0);
     expect_error(kvs_events_get_users(events, "joe", NULL), KVS_ERR_NOT_FOUND);
+    /* Another one of his name: nothing of the first is shown again. */
+    expect_error(kvs_events_change_user(events, KVS_USER_CREATE, &joe, NULL), 0);
+    future = kvs_events_read_stream(events, kvs_slice_of("$user-joe"), 0, 10, 0, NULL);
+    const kvs_event_page *page = pointer_of(future);
+    assert_int_equal(page->count, 1);
+    assert_int_equal(page->events[0].event->number, 4);
+    kvs_future_free(future);
+    expect_error(kvs_events_change_user(events, KVS_USER_DELETE, &joe, NULL), 0);
 }
 
 static void test_scavenging(void **state)

@@ -182,6 +182,11 @@ static void test_made_again(void **state)
     assert_int_equal(seen_again(4), 0);
     assert_int_equal(create("joe", "new", NULL), STREAM_USER_OK);
     assert_int_equal(simple(STREAM_USER_RESET_PASSWORD, "joe", "", "pw"), STREAM_USER_OK);
+    struct stream_read read;
+    assert_int_equal(read_forward_wait(&fixture, "$user-joe", 0, 10, &read), 0);
+    assert_int_equal(read.events_count, 2);
+    assert_int_equal(read.events[0].event.number, 4);
+    stream_read_release(&read);
     for (uint64_t before = 1; before <= 4; before++)
         assert_int_equal(seen_again(before), 0);
     assert_int_equal(seen_again(0), 6);
