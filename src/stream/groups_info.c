@@ -46,14 +46,14 @@ static const char *status_of(const struct group *group)
     return group->subscription.watching ? "Live" : "Behind";
 }
 
-/* The group has seen less than there is while its buffer is full. */
+/* The group has seen less than there is while its buffer is full; and begins, where it was told to,
+ * also behind the end. */
 static int64_t last_known_of(const struct group *group)
 {
     struct stream_read read = {.kind = STREAM_READ_INFO, .stream = group->stream};
     bool known = streams_read_answer(group->streams, &read) && read.op.error == 0 &&
                  read.last_number != STREAM_NUMBER_DELETED;
-    int64_t last =
-        known && read.last_number > group->last_known ? read.last_number : group->last_known;
+    int64_t last = known ? read.last_number : group->last_known;
     stream_read_release(&read);
     return last;
 }

@@ -94,6 +94,72 @@ static void write_users(struct call *call, struct writer *writer)
     }
 }
 
+static void write_text(struct writer *writer, const char *text)
+{
+    write_bytes(writer, kvs_slice_of(text != NULL ? text : ""));
+}
+
+static void write_group_summary(struct writer *writer, const kvs_group_summary *summary)
+{
+    write_bytes(writer, summary->stream);
+    write_bytes(writer, summary->group);
+    write_text(writer, summary->status);
+    write_number(writer, summary->last_known);
+    write_number(writer, summary->last_checkpoint);
+    write_number(writer, (int64_t)summary->total);
+    write_number(writer, (int64_t)summary->per_second);
+    write_number(writer, summary->connections_count);
+    write_number(writer, summary->in_flight);
+}
+
+/* How many, and each. */
+static void write_groups(struct call *call, struct writer *writer)
+{
+    const kvs_group_list *list = result_of(call);
+    write_number(writer, (int64_t)list->count);
+    for (size_t i = 0; i < list->count; i++)
+        write_group_summary(writer, &list->groups[i]);
+}
+
+static void write_group_settings(struct writer *writer, const kvs_group_settings *settings)
+{
+    write_boolean(writer, settings->resolve_links);
+    write_boolean(writer, settings->extra_statistics);
+    write_number(writer, settings->start_from);
+    write_number(writer, settings->message_timeout_ms);
+    write_number(writer, settings->retries_max);
+    write_number(writer, settings->live_buffer_count);
+    write_number(writer, settings->history_buffer_count);
+    write_number(writer, settings->read_batch_count);
+    write_number(writer, settings->checkpoint_after_ms);
+    write_number(writer, settings->checkpoint_count_min);
+    write_number(writer, settings->checkpoint_count_max);
+    write_number(writer, settings->subscribers_max);
+    write_text(writer, settings->strategy);
+}
+
+/* The summary, whose count of connections goes for those that come last. */
+static void write_group(struct call *call, struct writer *writer)
+{
+    const kvs_group_info *info = result_of(call);
+    write_group_summary(writer, &info->summary);
+    write_group_settings(writer, &info->settings);
+    write_number(writer, info->read_buffer);
+    write_number(writer, info->retry_buffer);
+    write_number(writer, info->outstanding);
+    write_number(writer, (int64_t)info->parked);
+    for (uint32_t i = 0; i < info->summary.connections_count; i++) {
+        const kvs_group_connection *connection = &info->connections[i];
+        write_text(writer, connection->from);
+        write_text(writer, connection->login);
+        write_text(writer, connection->name);
+        write_number(writer, (int64_t)connection->total);
+        write_number(writer, (int64_t)connection->per_second);
+        write_number(writer, connection->in_flight);
+        write_number(writer, connection->available_slots);
+    }
+}
+
 static void write_value(struct call *call, struct writer *writer)
 {
     kvs_slice value = {0};
@@ -386,11 +452,12 @@ typedef kvs_future *group_fn(kvs_events *events, kvs_slice stream, kvs_slice gro
                              const kvs_call_options *call);
 
 /* (id, client, stream, group, options) */
-static napi_value of_group(napi_env env, napi_callback_info info, group_fn *fn)
+static napi_value of_group(napi_env env, napi_callback_info info, group_fn *fn,
+                           call_write_fn *write)
 {
     struct request request;
     kvs_slice group, *slices[] = {&request.stream, &group};
-    if (!begin(&request, env, info, 4, write_none) ||
+    if (!begin(&request, env, info, 4, write) ||
         !call_take_bytes(request.call, &request.arguments, 2, 2, slices))
         return drop(&request);
     return submit(&request, fn(request.events, request.stream, group, &request.options));
@@ -398,12 +465,27 @@ static napi_value of_group(napi_env env, napi_callback_info info, group_fn *fn)
 
 static napi_value delete_group_js(napi_env env, napi_callback_info info)
 {
-    return of_group(env, info, kvs_events_delete_group);
+    return of_group(env, info, kvs_events_delete_group, write_none);
 }
 
 static napi_value replay_parked_js(napi_env env, napi_callback_info info)
 {
-    return of_group(env, info, kvs_events_replay_parked);
+    return of_group(env, info, kvs_events_replay_parked, write_none);
+}
+
+static napi_value get_group_js(napi_env env, napi_callback_info info)
+{
+    return of_group(env, info, kvs_events_get_group, write_group);
+}
+
+/* (id, client, stream or null: of all, options) */
+static napi_value list_groups_js(napi_env env, napi_callback_info info)
+{
+    struct request request;
+    if (!begin_stream(&request, env, info, 3, write_groups))
+        return drop(&request);
+    return submit(&request,
+                  kvs_events_list_groups(request.events, request.stream, &request.options));
 }
 
 /* (id, client, change, user, options) */
@@ -527,6 +609,8 @@ bool events_define(napi_env env, napi_value exports)
         FUNCTION("eventsUpdateGroup", update_group_js),
         FUNCTION("eventsDeleteGroup", delete_group_js),
         FUNCTION("eventsReplayParked", replay_parked_js),
+        FUNCTION("eventsGetGroup", get_group_js),
+        FUNCTION("eventsListGroups", list_groups_js),
         FUNCTION("eventsChangeUser", change_user_js),
         FUNCTION("eventsGetUsers", get_users_js),
         FUNCTION("eventsScavenge", scavenge_js),

@@ -10,6 +10,7 @@ import {
   Position,
   ResolvedEvent,
 } from "./event";
+import { GroupInfo, GroupSettings, GroupSummary, nativeSettings, readInfo, readSummaries } from "./groups";
 import { EventsCall, Handle, native, NativeFilter } from "./native";
 import { Pages, ReadPages } from "./pages";
 import { CallOptions, LocalOptions, syncOf } from "./store_client";
@@ -173,36 +174,6 @@ export interface SubscribeGroupOptions extends SubscriptionHandlers {
   noRejoin?: boolean | undefined;
 }
 
-/** Settings of a persistent subscription group; counts are of events. */
-export interface GroupSettings {
-  /** Links are given with the events that they point to. */
-  resolveLinks?: boolean;
-  /** The server measures latencies for its statistics. */
-  extraStatistics?: boolean;
-  /** Number of the first event; default "end": only new ones. */
-  startFrom?: bigint | number | "start" | "end";
-  /** After it an event is given again; default 30000, 0: never. */
-  messageTimeoutMs?: number;
-  /** After so many it is parked; default 10. */
-  retriesMax?: number;
-  /** New events kept for members that are busy; default 500. */
-  liveBufferCount?: number;
-  /** Old events kept for them; default 500. */
-  historyBufferCount?: number;
-  /** Events that the server reads at once, fewer than historyBufferCount; default 20. */
-  readBatchCount?: number;
-  /** How often is written down how far it has come; default 2000. */
-  checkpointAfterMs?: number;
-  /** But not for fewer events than these; default 10. */
-  checkpointCountMin?: number;
-  /** And at once after so many; default 1000. */
-  checkpointCountMax?: number;
-  /** Default 0: no limit. */
-  subscribersMax?: number;
-  /** Which member gets an event; default "RoundRobin". */
-  strategy?: "RoundRobin" | "DispatchToSingle" | "Pinned" | "PinnedByCorrelation";
-}
-
 /** A stream's metadata: what the server knows, and the user's own. */
 export interface StreamMetadata {
   /** So many events are kept, the newest. */
@@ -243,7 +214,6 @@ const FROM = { start: 0, end: 1 };
 const FROM_AFTER = 2;
 const READ = "the options of a read";
 const SUBSCRIBE = "the options of a subscription";
-const STRATEGIES = { RoundRobin: 0, DispatchToSingle: 1, Pinned: 2, PinnedByCorrelation: 3 };
 const USER = { create: 1, update: 2, password: 3, enable: 4, disable: 5, delete: 6 };
 const FLAG_RESOLVE_LINKS = 1;
 const FLAG_BACKWARD = 2;
@@ -282,19 +252,6 @@ function nativeFilter(filter: EventFilter | undefined): NativeFilter | undefined
     kind: prefixes !== undefined ? 1 : 0,
     patterns: [...patterns],
     window,
-  };
-}
-
-function nativeSettings(settings: GroupSettings): object {
-  checkObject(settings, "the settings of a group");
-  if (settings.strategy !== undefined) choose("strategy", STRATEGIES, settings.strategy);
-  const { startFrom, ...rest } = settings;
-  if (startFrom === undefined) return rest;
-  const numbers = { start: 0, end: -1 };
-  return {
-    ...rest,
-    startFrom:
-      typeof startFrom === "string" ? choose("startFrom", numbers, startFrom) : startFrom,
   };
 }
 
@@ -655,6 +612,31 @@ export class EventsClient extends Client {
   replayParked(stream: string, group: string, options?: EventsCallOptions): Promise<void> {
     return this.ofGroup(stream, group, options, (id, of) =>
       native.eventsReplayParked(id, this.handle, stream, group, of),
+    );
+  }
+
+  /** What the groups of a stream are doing, or without one all groups. */
+  groups(stream?: string, options?: EventsCallOptions): Promise<GroupSummary[]> {
+    return call(
+      (id) => {
+        if (stream !== undefined) checkName(stream, "stream");
+        native.eventsListGroups(id, this.handle, stream ?? null, nativeCall(options));
+      },
+      readSummaries,
+      options?.signal,
+    );
+  }
+
+  /** What a group is doing, its settings and its members; it is a NotFoundError when there is none. */
+  group(stream: string, group: string, options?: EventsCallOptions): Promise<GroupInfo> {
+    return call(
+      (id) => {
+        checkName(stream, "stream");
+        checkName(group, "group");
+        native.eventsGetGroup(id, this.handle, stream, group, nativeCall(options));
+      },
+      readInfo,
+      options?.signal,
     );
   }
 

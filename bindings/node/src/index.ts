@@ -41,7 +41,6 @@ export {
   EventsClient,
   EventsOptions,
   EventTransaction,
-  GroupSettings,
   NewUser,
   ReadAllOptions,
   ReadEventOptions,
@@ -52,6 +51,7 @@ export {
   SubscribeOptions,
   User,
 } from "./events_client";
+export { GroupConnection, GroupInfo, GroupSettings, GroupStrategy, GroupSummary } from "./groups";
 export { CloseOptions } from "./calls";
 export { Connection, ConnectionChange, ConnectionState } from "./connection";
 export { Pages } from "./pages";

@@ -301,6 +301,14 @@ export interface Native {
     group: string,
     options: EventsCall | undefined,
   ): void;
+  eventsGetGroup(
+    id: number,
+    client: Handle,
+    stream: string,
+    group: string,
+    options: EventsCall | undefined,
+  ): void;
+  eventsListGroups(id: number, client: Handle, stream: string | null, options: EventsCall | undefined): void;
   eventsChangeUser(
     id: number,
     client: Handle,

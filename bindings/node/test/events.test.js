@@ -342,6 +342,60 @@ function eventTests(name, open) {
       assert.deepEqual(n(parked), [1]);
     });
 
+    it("tells what groups are doing, and their settings, and changes them", async () => {
+      const s = stream();
+      const settings = {
+        resolveLinks: true, extraStatistics: true, startFrom: 1n, messageTimeoutMs: 600001, retriesMax: 2, liveBufferCount: 103,
+        historyBufferCount: 104, readBatchCount: 5, checkpointAfterMs: 6, checkpointCountMin: 1, checkpointCountMax: 8,
+        subscribersMax: 9, strategy: "DispatchToSingle",
+      };
+      assert.deepEqual(await client.groups(s), []);
+      await assert.rejects(client.group(s, "told"), kvs.NotFoundError);
+      await client.createGroup(s, "told", settings);
+      await client.createGroup(s, "other");
+      assert.deepEqual((await client.groups(s)).map((one) => one.group).sort(), ["other", "told"]);
+      const everywhere = await client.groups();
+      assert.equal(everywhere.filter((one) => one.stream === s).length, 2);
+      assert.ok(everywhere.length >= 2);
+      assert.deepEqual(await client.groups(`${s}-none`), []);
+
+      const { status, ...idle } = await client.group(s, "told");
+      assert.equal(typeof status, "string");
+      assert.deepEqual(idle, {
+        stream: s, group: "told", lastKnown: undefined, lastCheckpoint: undefined, total: 0, perSecond: 0, connectionsCount: 0,
+        inFlight: 0, settings, readBuffer: 0, retryBuffer: 0, outstanding: 0, parked: 0, connections: [],
+      });
+      assert.equal((await client.group(s, "other")).settings.startFrom, "end");
+
+      await client.append(s, numbered(0, 6));
+      const member = client.subscribeToGroup(s, "told", { manualAck: true, inFlight: 3 });
+      const given = [];
+      for (let i = 0; i < 3; i++) given.push((await member.next()).value);
+      assert.deepEqual(n(given), [1, 2, 3]);
+      const busy = await client.group(s, "told");
+      assert.deepEqual([busy.lastKnown, busy.total, busy.inFlight, busy.outstanding, busy.connectionsCount], [5n, 3, 3, 3, 1]);
+      const [{ login, name, from, ...counts }, ...others] = busy.connections;
+      assert.deepEqual(others, []);
+      assert.deepEqual([login, name, from].map((text) => typeof text), Array(3).fill("string"));
+      assert.deepEqual({ ...counts, perSecond: 0 }, { total: 3, perSecond: 0, inFlight: 3, availableSlots: 0 });
+      const [summary] = (await client.groups(s)).filter((one) => one.group === "told");
+      assert.deepEqual(Object.keys(summary), Object.keys(busy).slice(0, Object.keys(summary).length));
+      assert.deepEqual([summary.lastKnown, summary.total, summary.inFlight, summary.connectionsCount], [5n, 3, 3, 1]);
+
+      member.nak("park", "of no use", given[0]);
+      member.ack(given[1], given[2]);
+      for (;;) { // over another connection: until it has arrived
+        const { parked, lastCheckpoint } = await client.group(s, "told");
+        if (parked === 1 && lastCheckpoint === 3n) break;
+      }
+      await member.close();
+      await client.updateGroup(s, "told", { ...busy.settings, retriesMax: 7 });
+      assert.deepEqual((await client.group(s, "told")).settings, { ...settings, retriesMax: 7 });
+      await client.deleteGroup(s, "told");
+      await assert.rejects(client.group(s, "told"), kvs.NotFoundError);
+      assert.deepEqual((await client.groups(s)).map((one) => one.group), ["other"]);
+    });
+
     it("keeps 2000 appends in flight in the order of their stream", async () => {
       const s = stream();
       const results = await Promise.all(upTo(2000).map((i) => client.append(s, numbered(i, 1))));
@@ -377,12 +431,29 @@ eventTests("events in a directory", () => kvs.EventsClient.connect(`log:${join(d
 describe("events on kvs-server", () => {
   let server, url;
   before(async () => {
-    server = await startServer({ eventstore: true, restarts: true }, "--sync", "never");
+    server = await startServer({ eventstore: true, http: true, restarts: true }, "--sync", "never");
     url = `esdb://admin:changeit@${server.eventstore}`;
   });
   after(() => server[Symbol.asyncDispose]());
 
-  eventTests("by its TCP protocol", () => kvs.EventsClient.connect(url));
+  const httpPort = () => Number(server.http.split(":")[1]);
+  eventTests("by its TCP protocol", () => kvs.EventsClient.connect(url, { httpPort: httpPort() }));
+
+  it("tells whose a group's members are, to who has logged in", async (t) => {
+    const client = await kvs.EventsClient.connect(url, { httpPort: httpPort(), connectionName: "worker 5" });
+    t.after(() => client.close());
+    await client.createGroup("watched", "g", { startFrom: "start" });
+    await client.append("watched", numbered(0, 1));
+    const member = client.subscribeToGroup("watched", "g");
+    await member.next();
+    const [{ login, name, from }] = (await client.group("watched", "g")).connections;
+    assert.deepEqual([login, name], ["admin", "worker 5"]);
+    assert.match(from, /^127\.0\.0\.1:\d+$/);
+    await member.close();
+    const credentials = { login: "admin", password: "wrong" };
+    await assert.rejects(client.groups("watched", { credentials }), kvs.AccessDeniedError); // HTTP knows one word for both
+    await assert.rejects(client.group("watched", "g", { credentials }), kvs.AccessDeniedError);
+  });
 
   it("knows users", async (t) => {
     const client = await kvs.EventsClient.connect(`esdb://${server.eventstore}`, { credentials: ADMIN });

@@ -11,7 +11,7 @@ const ANSWERED = {
   Transaction: ["exists", "timestamp"],
   Snapshot: ["exists", "timestamp"],
   TransactionClient: ["currentTimestamp", "cleanupLocks", "unsafeDestroyRange"], // of nothing
-  EventsClient: ["readEvent", "readStream", "readAll", "getMetadata", "users", "user", "ping"],
+  EventsClient: ["readEvent", "readStream", "readAll", "getMetadata", "users", "user", "groups", "group", "ping"],
 };
 // The second call may find that the first has been done.
 const DONE = ["AlreadyExistsError", "BusyError", "StreamDeletedError", "NotFoundError"];

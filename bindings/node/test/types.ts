@@ -1,5 +1,5 @@
 // Compiled, never run: what the types of the package promise to its users.
-import { EventsClient, jsonEvent, Keys, KvsClient, Mutation, RawClient, KvsError, Position, TransactionClient, WriteConflictError } from "..";
+import { EventsClient, GroupSummary, jsonEvent, Keys, KvsClient, Mutation, RawClient, KvsError, Position, TransactionClient, WriteConflictError } from "..";
 import * as blocking from "../dist/sync";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -85,6 +85,15 @@ export async function usesEvents(signal: AbortSignal): Promise<void> {
   await subscription.close({ timeoutMs: 5 });
   const member = client.subscribeToGroup("s", "g", { manualAck: true });
   for await (const event of member) member.nak("park", "why", event);
+  const { settings, lastKnown, connections } = await client.group("s", "g", { signal });
+  same<typeof lastKnown, bigint | undefined>(true);
+  await client.updateGroup("s", "g", { ...settings, retriesMax: connections.length });
+  const listed: GroupSummary[] = await client.groups();
+  void listed;
+  // @ts-expect-error a summary has no settings
+  void (await client.groups("s"))[0]!.settings;
+  // @ts-expect-error no such strategy
+  await client.createGroup("s", "g", { strategy: "Random" });
   // @ts-expect-error a position is no event number
   client.subscribe("s", { from: { after: { commit: 1n, prepare: 1n } } });
   // @ts-expect-error no such expectation
