@@ -203,6 +203,16 @@ def test_users(directory):
     joe, = streams.lines("users", "list", "joe")
     assert joe == {"login": "joe", "fullName": "Joe", "groups": ["$ops", "others"],
                    "disabled": False}, joe
+    # What is not named stays.
+    assert "--full-name" in streams.fails("users", "update", "joe", status=2)
+    assert streams.ok("users", "update", "joe", "--full-name", "Joe B.") == b""
+    assert streams.lines("users", "list", "joe") == [joe | {"fullName": "Joe B."}]
+    assert streams.ok("users", "update", "joe", "--groups", "others") == b""
+    assert streams.lines("users", "list", "joe") == [joe | {"fullName": "Joe B.",
+                                                            "groups": ["others"]}]
+    assert streams.ok("users", "update", "joe", "--groups", "") == b""
+    assert streams.lines("users", "list", "joe") == [joe | {"fullName": "Joe B.", "groups": []}]
+    assert "no such user" in streams.fails("users", "update", "jim", "--groups", "others")
     assert streams.ok("users", "disable", "joe") == b""
     assert joe["login"] in [user["login"] for user in streams.lines("users", "list")]
     assert streams.lines("users", "list", "joe")[0]["disabled"]

@@ -73,6 +73,22 @@ def test_default_passwords_are_changed(directory):
         assert server.stop() == 0
 
 
+def test_passwords_are_a_first_line(directory):
+    with EventServer(directory) as server:
+        server.good("users", "create", "joe", "--file", "-", stdin=b"first\n")
+        for line, password in ((b"no-end", "no-end"), (b"windows\r\n", "windows"),
+                               (b"first\nsecond\n", "first"), (b"x" * 255, "x" * 255),
+                               (b"y" * 255 + b"\r\n", "y" * 255)):
+            server.good("users", "password", "joe", "--file", "-", stdin=line)
+            server.good("append", "s", "--type", "t", user=f"joe:{password}")
+        for line in (b"", b"\n", b"\r\nx\n", b"x" * 256, b"x" * 255 + b"\rx\n", b"a\0b\n"):
+            said = server.fails("users", "password", "joe", "--file", "-", stdin=line)
+            assert "1 to 255 bytes" in said, (line, said)
+        said = server.fails("users", "password", "joe", "--file", directory / "none")
+        assert "No such file" in said, said
+        assert server.stop() == 0
+
+
 def test_users_have_their_rights(directory):
     with EventServer(directory) as server:
         server.good("users", "create", "joe", "--file", "-", stdin=b"secret\n")

@@ -273,7 +273,7 @@ static const char *hint_for(int error)
     case KVS_ERR_LOCKED:
         return "; ask the server that has it open, with --addr IP:PORT";
     case KVS_ERR_NO_DIRECTORY:
-        return "; check the path: setting a key makes the last directory of it, but no others";
+        return "; check the path: writing makes the last directory of it, but no others";
     case KVS_ERR_ACCESS_DENIED:
         return "; name one who may, as in esdb://USER:PASSWORD@HOST";
     case KVS_ERR_TIMEOUT:

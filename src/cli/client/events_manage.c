@@ -4,6 +4,7 @@
 #include "cli/client/encoding.h"
 #include "cli/client/events.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>
@@ -248,7 +249,7 @@ int command_events_groups(void *context)
 struct user_words {
     char groups_text[1024];
     const char *groups[GROUPS_MAX];
-    char password[PASSWORD_SIZE_MAX + 2];
+    char password[PASSWORD_SIZE_MAX + 3]; /* and the two bytes that end a line */
     kvs_user user;
 };
 
@@ -273,6 +274,22 @@ static int take_groups(const struct client *client, struct user_words *words)
     return 0;
 }
 
+/* A line without its end, which the end of the file may be. Its size; 0: it is empty, too long, has
+ * a zero byte, or cannot be read. */
+static size_t read_line(FILE *file, char *out, size_t size_max)
+{
+    size_t size = 0;
+    int byte;
+    while ((byte = getc(file)) != EOF && byte != '\n' && size < size_max + 2) {
+        out[size++] = (char)byte;
+        if (byte == '\0')
+            return 0;
+    }
+    size -= size > 0 && out[size - 1] == '\r';
+    out[size] = '\0';
+    return size > size_max || ferror(file) ? 0 : size;
+}
+
 /* The first line of a file, so that no list of processes shows it. */
 static int take_password(const struct client *client, struct user_words *words)
 {
@@ -282,14 +299,13 @@ static int take_password(const struct client *client, struct user_words *words)
                                      "standard input");
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
     if (file == NULL)
-        return client_fail(client, "%s: cannot be read", path);
-    char *line = fgets(words->password, sizeof words->password, file);
+        return client_fail(client, "%s: %s", path, strerror(errno));
+    size_t size = read_line(file, words->password, PASSWORD_SIZE_MAX);
     if (file != stdin)
         fclose(file);
-    if (line == NULL || strcspn(line, "\r\n") == 0 || line[strcspn(line, "\n")] == '\0')
+    if (size == 0)
         return client_fail(client, "%s: its first line is no password of 1 to %u bytes", path,
                            PASSWORD_SIZE_MAX);
-    line[strcspn(line, "\r\n")] = '\0';
     words->user.password = words->password;
     return 0;
 }
@@ -327,17 +343,45 @@ static const struct {
     {"enable", KVS_USER_ENABLE}, {"disable", KVS_USER_DISABLE}, {"delete", KVS_USER_DELETE},
 };
 
+/* What an update does not name stays as it is: the server takes all of it anew. The future owns
+ * what is kept. */
+static int keep_rest(struct client *client, kvs_user *user, kvs_future **ret_future)
+{
+    void *pointer = NULL;
+    *ret_future = kvs_events_get_users(client->events, user->login, NULL);
+    int status = events_wait(client, *ret_future);
+    if (status != 0 || kvs_future_get_pointer(*ret_future, &pointer) != 0)
+        return status;
+    const kvs_user_list *list = pointer;
+    const struct client_options *options = &client->options;
+    if (list->count > 0 && options->full_name == NULL)
+        user->full_name = list->users[0].full_name;
+    if (list->count > 0 && options->groups == NULL) {
+        user->groups = list->users[0].groups;
+        user->groups_count = list->users[0].groups_count;
+    }
+    return 0;
+}
+
 static int change_user(struct client *client, enum kvs_user_change change, const char *login)
 {
-    struct user_words words = {.user = {.login = login, .full_name = client->options.full_name}};
+    const struct client_options *options = &client->options;
+    struct user_words words = {.user = {.login = login, .full_name = options->full_name}};
+    kvs_future *kept = NULL;
+    bool updates = change == KVS_USER_UPDATE;
+    if (updates && options->full_name == NULL && options->groups == NULL)
+        return client_misuse(client, "nothing to update: give --full-name, --groups or both");
     int status = take_groups(client, &words);
     if (status == 0 && (change == KVS_USER_CREATE || change == KVS_USER_PASSWORD))
         status = take_password(client, &words);
     if (status == 0)
         status = events_connect(client);
+    if (status == 0 && updates && (options->full_name == NULL || options->groups == NULL))
+        status = keep_rest(client, &words.user, &kept);
     if (status == 0)
         status = events_wait_and_free(
             client, kvs_events_change_user(client->events, change, &words.user, NULL));
+    kvs_future_free(kept);
     explicit_bzero(words.password, sizeof words.password);
     return status;
 }

@@ -188,7 +188,8 @@ static const struct arguments_command commands[] = {
      .operands_min = 1,
      .operands_max = 2,
      .summary = "manage users",
-     .description = "list prints a JSON object per user; the others print nothing.",
+     .description = "list prints a JSON object per user; the others print nothing. What an update "
+                    "does not name stays as it is; --groups '' is none.",
      .examples = "  kvs-client events users list\n"
                  "  kvs-client events users create joe --groups '$ops' --file password.txt",
      .options = users_options,
