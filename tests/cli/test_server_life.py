@@ -85,12 +85,13 @@ def test_version_and_help():
 
 
 def test_wrong_command_lines():
-    refuses("--no-such-flag", says=["--no-such-flag"])
+    refuses("--no-such-flag", says=["--no-such-flag", "see: kvs-server --help"])
     refuses("operand", says=["operand"])
     refuses("--addr", "localhost", says=["localhost"])
     refuses("--sync", "sometimes", says=["sometimes"])
     refuses("--value-max", "65m", says=["--value-max"])
     refuses("--threads", "0", says=["--threads"])
+    refuses("--idle-timeout", "4294967.296", says=["--idle-timeout"])  # 2^32 ms would be none
     refuses("--config", "/no/such/file", says=["/no/such/file", "--config"])
 
 
@@ -106,10 +107,28 @@ def test_a_file_says_the_same_as_flags(directory):
     assert finish(process)[0] == 0
 
 
+def test_a_sign_within_a_word_begins_no_comment(directory):
+    config = directory / "kvs.conf"
+    config.write_text(f"#addr = 1\naddr = 127.0.0.1:0\t# any\ndir = {directory}/data#1 # here\n")
+    process, _, _ = start("--config", str(config))
+    assert finish(process)[0] == 0
+    assert (directory / "data#1" / "KVS").exists()
+
+
+def test_what_needs_no_value_stands_alone_in_a_file(directory):
+    config = directory / "kvs.conf"
+    config.write_text("addr = 127.0.0.1:0\nengine = memory\neventstore = 127.0.0.1:0\n"
+                      "insecure # nobody is asked\n  gossip-master  \nhttp=127.0.0.1:0\n")
+    process, _, lines = start("--config", str(config))
+    assert any(b"--insecure: everybody" in line for line in lines), lines
+    assert finish(process)[0] == 0
+
+
 def test_what_is_wrong_in_a_file_is_named_by_line(directory):
     config = directory / "kvs.conf"
     for text, says in (("\nthreads = many\n", "2: "), ("no-such = 1\n", "1: "), ("sync\n", "1: "),
-                       ("config = other\n", "1: "), ("--sync = never\n", "1: "),
+                       ("config = other\n", "1: "), ("--sync = never\n", "1: "), ("verify\n", "1: "),
+                       ("insecure = yes\n", "1: "), ("insecure yes\n", "1: "),
                        ("sync = " + "x" * 5000, "1: ")):
         config.write_text(text)
         refuses("--config", str(config), says=[f"{config}:{says}"])
@@ -133,6 +152,9 @@ def test_a_directory_is_verified_and_repaired(directory):
     segment.write_bytes(data)
     damaged = run("--dir", str(store), "--verify")
     assert damaged.returncode == 1 and b"damage: 0000000001.seg, offset " in damaged.stdout, damaged
+    assert b"\n1 place is damaged, " in damaged.stdout, damaged
+    refused = run("--dir", str(store), "--addr", "127.0.0.1:0")
+    assert refused.returncode == 1 and b"--repair NEWDIR" in refused.stderr, refused
     repaired = run("--dir", str(store), "--repair", str(saved))
     assert repaired.returncode == 1 and b"saved 19 keys" in repaired.stdout, repaired
     again = run("--dir", str(store), "--repair", str(saved))
@@ -142,6 +164,17 @@ def test_a_directory_is_verified_and_repaired(directory):
     assert run("--dir", str(saved), "--verify").returncode == 0
     listed = subprocess.run([client[0], "--url", f"log:{saved}", "count"], capture_output=True, timeout=SECONDS_MAX)
     assert listed.stdout == b"19\n", listed
+
+
+def test_what_is_no_store_is_not_checked(directory):
+    none, other = directory / "none", directory / "other"
+    other.mkdir()
+    (other / "0000000001.segment").touch()
+    for flags in (["--verify"], ["--repair", str(directory / "saved")]):
+        refuses("--dir", str(other), *flags, status=1, says=[str(other), "no directory of a store"])
+        refuses("--dir", str(none), *flags, status=1, says=[str(none), "no such directory"])
+    assert os.listdir(other) == ["0000000001.segment"], "nothing is left there"
+    assert os.listdir(directory) == ["other"]
 
 
 def test_backups_while_serving(directory):

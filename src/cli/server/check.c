@@ -21,9 +21,10 @@ static void print_end(const struct log_check *check, const char *save_to)
     if (check->damages == 0)
         printf("no damage\n");
     else
-        printf("%llu places are damaged, %llu bytes lost; a lost record may have been newer than "
-               "one of its key that is still there\n",
-               (unsigned long long)check->damages, (unsigned long long)check->lost_bytes);
+        printf("%llu %s damaged, %llu bytes lost; a lost record may have been newer than one of "
+               "its key that is still there\n",
+               (unsigned long long)check->damages, check->damages == 1 ? "place is" : "places are",
+               (unsigned long long)check->lost_bytes);
 }
 
 int check_directory(const struct server_settings *settings, char message[ARGUMENTS_MESSAGE_SIZE])

@@ -234,7 +234,8 @@ int main(int argc, char **argv)
     int status = EXIT_SUCCESS;
     standard_files_open();
     if (server_settings_parse(&settings, argc, argv, message) != 0) {
-        status = complain(message, EXIT_USAGE);
+        fprintf(stderr, "kvs-server: %s; see: kvs-server --help\n", message);
+        status = EXIT_USAGE;
     } else if (settings.help) {
         server_settings_help(stdout);
         status = flush_output();

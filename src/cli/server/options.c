@@ -1,8 +1,8 @@
 /*
  * cli/server/options.c: the options as a table, which the command line and the file share.
  *
- * A line `name = value` of the file is parsed as the word `--name=value`, so both can say exactly
- * the same. The file is read first and the command line over it.
+ * A line `name = value` of the file is parsed as the word `--name=value`, a line `name` as
+ * `--name`, so both can say exactly the same. The file is read first and the command line over it.
  */
 #include "cli/server/options.h"
 
@@ -18,7 +18,7 @@
 enum { WORDS_MAX = 128, LINE_SIZE_MAX = 4096, CONNECTIONS_MAX = 1000000 };
 
 #define SECONDS 1000ull
-#define DAY (86400 * SECONDS)
+#define DAY (86400 * SECONDS) /* milliseconds in 32 bits are 49 of them */
 #define MIB (1024ull * 1024)
 #define AT(field) offsetof(struct server_settings, field)
 
@@ -61,7 +61,7 @@ static const struct arguments_option rows[] = {
     {"connections-memory", 0, ARGUMENTS_SIZE, AT(connections_memory), "BYTES",
      "of all connections; beyond it the largest are closed (half of the machine's)", MIB, 0, NULL},
     {"idle-timeout", 0, ARGUMENTS_SECONDS, AT(idle_timeout_ms), "SECONDS",
-     "close connections that ask nothing for so long (0: never)", 0, 365 * DAY, NULL},
+     "close connections that ask nothing for so long (0: never)", 0, 49 * DAY, NULL},
     {"slow-timeout", 0, ARGUMENTS_SECONDS, AT(slow_timeout_ms), "SECONDS",
      "close connections that do not read for so long (60; of event streams 300)", 1, DAY, NULL},
     {"tls-cert", 0, ARGUMENTS_STRING, AT(tls_certificate), "FILE",
@@ -160,7 +160,8 @@ static const struct arguments_command command[] = {
             "and offset of what is damaged.\n"
             "\n"
             "A file for --config has one `name = value` a line, with the names of the options "
-            "(`sync = interval`); # begins a comment. The command line wins over the file.\n",
+            "(`sync = interval`); those that need no value stand alone (`insecure`, `tikv`); # "
+            "begins a comment. The command line wins over the file.\n",
         .examples = "kvs-server --dir /var/lib/kvs\n"
                     "kvs-server --addr 0.0.0.0:4000 --sync interval --cache 2g\n"
                     "kvs-server --engine rocksdb --dir /var/lib/kvs --cache 4g\n"
@@ -209,9 +210,20 @@ static char *trim(char *text)
     return text;
 }
 
+/* A # within a word is a part of it: paths have some. */
+static void cut_comment(char *line)
+{
+    for (char *at = strchr(line, '#'); at != NULL; at = strchr(at + 1, '#')) {
+        if (at == line || isspace((unsigned char)at[-1])) {
+            *at = '\0';
+            return;
+        }
+    }
+}
+
 static bool is_for_files(const char *name)
 {
-    static const char *const not_for_files[] = {"config", "help", "version"};
+    static const char *const not_for_files[] = {"config", "help", "version", "verify", "repair"};
     for (size_t i = 0; i < sizeof not_for_files / sizeof not_for_files[0]; i++) {
         if (strcmp(name, not_for_files[i]) == 0)
             return false;
@@ -228,24 +240,27 @@ struct settings_word {
 static int parse_line(struct server_settings *settings, const char *path, unsigned number,
                       char *line, char message[ARGUMENTS_MESSAGE_SIZE])
 {
-    line[strcspn(line, "#")] = '\0';
+    cut_comment(line);
     char *name = trim(line);
     if (*name == '\0')
         return 0;
     char *equals = strchr(name, '=');
-    if (equals == NULL)
+    const char *value = "";
+    if (equals != NULL) {
+        *equals = '\0';
+        value = trim(equals + 1);
+        name = trim(name);
+    }
+    if (strpbrk(name, " \t") != NULL)
         return fail_line(path, number, "write name = value", message);
-    *equals = '\0';
-    char *value = trim(equals + 1);
-    name = trim(name);
     if (!is_for_files(name) || *name == '-')
-        return fail_line(path, number, "only options, without dashes, may stand in a file",
-                         message);
+        return fail_line(path, number,
+                         "only options of a server, without dashes, may stand in a file", message);
     size_t size = strlen(name) + strlen(value) + sizeof "--=";
     struct settings_word *word = mem_alloc(sizeof *word + size);
     if (word == NULL)
         return fail_line(path, number, kvs_error_text(KVS_ERR_NO_MEMORY), message);
-    snprintf(word->text, size, "--%s=%s", name, value);
+    snprintf(word->text, size, "--%s%s%s", name, equals != NULL ? "=" : "", value);
     word->next = settings->words;
     settings->words = word;
     kvs_slice words[] = {slice_of_string(word->text)};

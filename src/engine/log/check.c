@@ -2,12 +2,15 @@
 #include "engine/log/check.h"
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/mem.h"
 #include "engine/directory.h"
 #include "engine/log/hint.h"
 #include "engine/log/log_engine.h"
 #include "engine/log/survey.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -343,13 +346,41 @@ static int directory_lock(struct log_check *check, const char *directory, int *r
     return 0;
 }
 
+/* Is there anything of a store? Else not even a lock file is to be left. */
+static int store_look(const char *directory, struct engine_message *message)
+{
+    DIR *files = opendir(directory);
+    if (files == NULL)
+        return engine_directory_fail(message, error_from_errno(errno), directory,
+                                     "cannot be checked");
+    struct dirent *file;
+    bool found = false;
+    errno = 0;
+    while (!found && (file = readdir(files)) != NULL) {
+        uint32_t number;
+        found = strcmp(file->d_name, "KVS") == 0 || segment_name_parse(file->d_name, &number);
+    }
+    int error = errno != 0 ? error_from_errno(errno) : 0;
+    closedir(files);
+    if (error != 0)
+        return engine_directory_fail(message, error, directory, "cannot be checked");
+    if (found)
+        return 0;
+    snprintf(message->text, sizeof message->text,
+             "%s: is no directory of a store: neither the file KVS is there nor one of the log",
+             directory);
+    return KVS_ERR_NO_DIRECTORY;
+}
+
 int log_check_blocking(struct log_check *check, const char *directory, const char *save_to,
                        kvs_thread_pool *pool, struct engine_message *ret_message)
 {
     struct checking checking = {.check = check};
     ret_message->text[0] = '\0';
     int lock_fd;
-    int error = directory_lock(check, directory, &lock_fd, ret_message);
+    int error = store_look(directory, ret_message);
+    if (error == 0)
+        error = directory_lock(check, directory, &lock_fd, ret_message);
     if (error != 0)
         return error;
     if (save_to != NULL) /* before all is read, which may take hours */

@@ -525,7 +525,8 @@ static int log_end(struct recovery *recovery)
     if (place_is_durable(&recovery->durable, bad.segment, bad.offset)) {
         snprintf(text, text_size,
                  "%s: segment %u is damaged at offset %u, in data that was safely written; restore "
-                 "it from a backup, or move it aside to start empty",
+                 "a backup, save what can be read (kvs-server --dir DIR --repair NEWDIR), or move "
+                 "it aside to start empty",
                  log->directory, bad.segment, bad.offset);
         return KVS_ERR_CORRUPTION;
     }
