@@ -40,7 +40,8 @@ def test_help_and_version():
 
 
 def test_misuse():
-    for arguments in (["--nothing"], ["--keys", "0"], ["a", "b"], ["--read-ratio", "2"]):
+    for arguments in (["--nothing"], ["--keys", "0"], ["a", "b"], ["--read-ratio", "2"],
+                      ["memory:", "--rate", "10"], ["esdb://127.0.0.1:1", "--rate", "10"]):
         result = bench(*arguments)
         assert result.returncode == 2 and result.stdout == "", result
         assert result.stderr.startswith("kvs-bench: ") and result.stderr.count("\n") == 1, result

@@ -154,6 +154,8 @@ static int options_check(struct bench_options *options, char message[ARGUMENTS_M
         return fail(message, "--txn-keys is more than --keys");
     if (options->workload == WORKLOAD_BANK && options->keys < 2)
         return fail(message, "--workload bank needs two --keys");
+    if (options->rate > 0 && !target_takes_rate(options->url))
+        return fail(message, "--rate is for kvs:// and redis:// only");
     if (!(options->rate <= 1e9))
         return fail(message, "--rate is at most 1000000000 requests per second");
     if (!keyspace_init(&keyspace, options->keys, (size_t)options->key_size, DISTRIBUTION_UNIFORM))

@@ -182,6 +182,15 @@ bool target_is_events(const char *url)
     return methods == &target_esdb || methods == &target_esdb_discover;
 }
 
+bool target_takes_rate(const char *url)
+{
+    const char *rest;
+    const struct target_methods *methods = kind_in_process_find(url);
+    if (methods == NULL)
+        methods = kind_find(url, &rest);
+    return methods == NULL || methods->run == NULL; /* of no kind: that is told later */
+}
+
 static int socket_connect(const struct target *target, unsigned timeout_ms, int *ret_fd)
 {
     int fd = socket(target->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);

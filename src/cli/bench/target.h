@@ -129,6 +129,9 @@ extern const struct target_methods target_esdb_discover;
 /* Is its data in this process? Then there is one client of it. */
 bool target_is_in_process(const char *url);
 
+/* Can requests be sent when they are due? Else only as answers come. */
+bool target_takes_rate(const char *url);
+
 /* Is it a URL of event streams? */
 bool target_is_events(const char *url);
 
