@@ -387,13 +387,20 @@ static bool is_stuck(struct es_connection *connection, uint64_t now_ms)
            now_ms - connection->stuck_ms >= connection->at->service->options.slow_timeout_ms;
 }
 
+/* What the socket has taken since it was noted last. */
+static void note_written(struct es_connection *connection)
+{
+    uint64_t written = connection_written(&connection->base);
+    es_count(&connection->at->counters.sent, written - connection->written);
+    connection->written = written;
+}
+
 static const char *check_time(struct connection *base, uint64_t now_ms)
 {
     struct es_connection *connection = of(base);
     static const struct es_id heartbeat_id = {"kvs heartbeat"};
-    uint64_t written = connection_written(base);
-    es_count(&connection->at->counters.sent, written - connection->written);
-    connection->written = written;
+    note_written(connection);
+    uint64_t written = connection->written;
     if (is_stuck(connection, now_ms))
         return "it does not read what it is sent";
     const struct es_heartbeat_traffic traffic = {
@@ -431,6 +438,7 @@ static void on_closed(struct connection *base)
     es_feeds_end(connection);
     es_consumers_end(connection);
     note_unwritten(connection, 0);
+    note_written(connection);
     /* relaxed: a count. */
     atomic_fetch_sub_explicit(&connection->at->service->connections, 1, memory_order_relaxed);
 }

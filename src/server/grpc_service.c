@@ -334,7 +334,9 @@ static size_t take_http(struct grpc_connection *connection, kvs_slice bytes)
     struct connection *base = &connection->base;
     size_t taken = 0;
     const struct http_answer bad = {
-        .status = 400, .type = "text/plain", .body = slice_of_string("cannot read the request\n")};
+        .status = 400,
+        .type = "text/plain",
+        .body = slice_of_string("cannot read the request: here it is HTTP/1.1 without a body\n")};
     while (!base->closed && !base->finishing && wants_bytes(base)) {
         struct http_request request;
         size_t size = 0;

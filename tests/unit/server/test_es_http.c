@@ -266,6 +266,22 @@ static void gossip_sends_clients_where_they_can_go(void **state)
     assert_gossip(&options, "Master", "events.example.com");
 }
 
+/* Also for connections that end before anybody looks: the first one has asked for a group. */
+static void what_was_sent_is_counted(void **state)
+{
+    static const char member[] = "\"sentBytes\":";
+    const char *answer;
+    (void)state;
+    begin(true);
+    do
+        answer = talk("GET /stats HTTP/1.1\r\n\r\n");
+    while (strstr(answer, "\"connections\":0,") == NULL);
+    const char *sent = strstr(answer, member);
+    assert_non_null(sent);
+    assert_true(strtoull(sent + strlen(member), NULL, 10) >= ES_FRAME_HEAD_SIZE);
+    server_stop(server);
+}
+
 static void assert_no_start(const struct kvs_server_options *options, const char *within)
 {
     struct kvs_server_options more = *options;
@@ -307,6 +323,7 @@ int main(void)
         cmocka_unit_test(requests_wait_for_their_turn),
         cmocka_unit_test(closing_while_asked),
         cmocka_unit_test(gossip_sends_clients_where_they_can_go),
+        cmocka_unit_test(what_was_sent_is_counted),
         cmocka_unit_test(wrong_advertisements_do_not_start),
     };
     return cmocka_run_group_tests_name("server/eventstore http", tests, NULL, NULL);

@@ -225,6 +225,8 @@ static void test_says_what_is_wrong(void **state)
                   "Allow: GET, HEAD\r\n");
     assert_answer(pd, B("GET /nothing HTTP/1.0\r\n\r\n"), "HTTP/1.1 404 ", "");
     assert_answer(pd, B("nonsense\r\n\r\n"), "HTTP/1.1 400 ", "Connection: close");
+    assert_answer(pd, B("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx"), "HTTP/1.1 400 ",
+                  "without a body");
     assert_answer(pd, B("PRX \r\n\r\n"), "HTTP/1.1 400 ", "");
     assert_answer(status, B("PRI * HTTP/1.1\r\n\r\n"), "HTTP/1.1 400 ", "");
     assert_answer(status, B("GET /metrics HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 ", "kvs_regions 5\n");
