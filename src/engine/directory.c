@@ -16,8 +16,10 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "engine/file.h"
+#include "engine/log/format.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -87,6 +89,29 @@ int engine_directory_probe_blocking(const char *directory, char name[NAME_SIZE])
         return error;
     memcpy(name, value, size);
     name[size] = '\0';
+    return 0;
+}
+
+int engine_directory_look_blocking(const char *directory, bool *ret_has_mark,
+                                   bool *ret_has_segments)
+{
+    DIR *files = opendir(directory);
+    if (files == NULL)
+        return error_from_errno(errno);
+    bool has_mark = false;
+    bool has_segments = false;
+    struct dirent *file;
+    while ((errno = 0, file = readdir(files)) != NULL) {
+        uint32_t number;
+        has_mark |= strcmp(file->d_name, "KVS") == 0;
+        has_segments |= segment_name_parse(file->d_name, &number);
+    }
+    int error = errno != 0 ? error_from_errno(errno) : 0;
+    closedir(files);
+    if (error != 0)
+        return error;
+    *ret_has_mark = has_mark;
+    *ret_has_segments = has_segments;
     return 0;
 }
 
@@ -196,6 +221,23 @@ int engine_directory_mark_blocking(const char *directory, const char *engine_nam
     return error;
 }
 
+/* The mark comes before the first segment of a store, and behind the last one of a copy. So without
+ * it, what is there may be a part of the data: it must not pass for all. */
+static int unmarked_check(const char *directory, struct engine_message *message)
+{
+    bool has_mark, has_segments;
+    int error = engine_directory_look_blocking(directory, &has_mark, &has_segments);
+    if (error != 0)
+        return engine_directory_fail(message, error, directory, "cannot be read");
+    if (!has_segments)
+        return 0;
+    snprintf(message->text, sizeof message->text,
+             "%s: has files of a log but no file KVS, as a backup that was not finished; use "
+             "another, or save what is there (kvs-server --dir DIR --repair NEWDIR)",
+             directory);
+    return KVS_ERR_CORRUPTION;
+}
+
 static int directory_claim(const struct engine_options *options, const char *engine_name,
                            struct engine_message *message)
 {
@@ -207,6 +249,9 @@ static int directory_claim(const struct engine_options *options, const char *eng
                                      "was written by a newer version of kvs; use that one");
     if (error != 0)
         return engine_directory_fail(message, error, directory, "its file KVS cannot be read");
+    error = name[0] == '\0' ? unmarked_check(directory, message) : 0;
+    if (error != 0)
+        return error;
     if (name[0] == '\0' && options->must_exist)
         return engine_directory_fail(message, KVS_ERR_NO_DIRECTORY, directory, "holds no store");
     if (name[0] == '\0') {

@@ -12,8 +12,8 @@
 /*
  * Makes options->directory if need be (unless it must exist), locks it, and marks it as one of
  * `engine_name` or checks that it is. Gives the descriptor that holds the lock: closing it unlocks.
- * NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, IO, NO_SPACE, NO_MEMORY, with a line for a
- * person.
+ * NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, CORRUPTION (files of a log, but no mark: a copy
+ * that was not finished), IO, NO_SPACE, NO_MEMORY, with a line for a person.
  */
 int engine_directory_open_blocking(const struct engine_options *options, const char *engine_name,
                                    int *ret_lock_fd, struct engine_message *ret_message);
@@ -25,6 +25,10 @@ int engine_directory_lock_blocking(const char *directory, int *ret_lock_fd,
 /* The same for one that cannot be written: the lock file is not made. */
 int engine_directory_lock_unwritten_blocking(const char *directory, int *ret_lock_fd,
                                              struct engine_message *ret_message);
+
+/* Is the file KVS there, and are files of a log? NO_DIRECTORY, PERMISSION, IO. */
+int engine_directory_look_blocking(const char *directory, bool *ret_has_mark,
+                                   bool *ret_has_segments);
 
 /* Writes, durably, that the directory is one of `engine_name`: the last step of a copy. */
 int engine_directory_mark_blocking(const char *directory, const char *engine_name);

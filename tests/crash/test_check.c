@@ -197,6 +197,11 @@ static void test_refused(void **state)
     OK(unlink(path)); /* without it the data is still there */
     OK(check_run(&fixture, NULL, &report));
     assert_int_equal(report.check.damages, 1);
+    /* But perhaps not all: so it does not open, and nobody marks it. */
+    assert_int_equal(fixture_open(&fixture), KVS_ERR_CORRUPTION);
+    assert_non_null(strstr(fixture.message.text, "--repair"));
+    fixture.engine = NULL;
+    assert_int_equal(access(path, F_OK), -1);
     fixture_deinit(&fixture);
 }
 

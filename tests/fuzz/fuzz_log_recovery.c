@@ -10,8 +10,10 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/log.h"
+#include "engine/directory.h"
 #include "engine/engine.h"
 #include "engine/log/format.h"
+#include "engine/log/log_engine.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -47,6 +49,7 @@ static void prepare(void)
     const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
     snprintf(directory, sizeof directory, "%s/kvs-fuzz-XXXXXX", parent);
     if (mkdtemp(directory) == NULL ||
+        engine_directory_mark_blocking(directory, LOG_ENGINE_NAME) != 0 ||
         kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, 1, &pool) != 0)
         abort();
     atexit(cleanup);

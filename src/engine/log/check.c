@@ -2,15 +2,12 @@
 #include "engine/log/check.h"
 
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/mem.h"
 #include "engine/directory.h"
 #include "engine/log/hint.h"
 #include "engine/log/log_engine.h"
 #include "engine/log/survey.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -349,22 +346,11 @@ static int directory_lock(struct log_check *check, const char *directory, int *r
 /* Is there anything of a store? Else not even a lock file is to be left. */
 static int store_look(const char *directory, struct engine_message *message)
 {
-    DIR *files = opendir(directory);
-    if (files == NULL)
-        return engine_directory_fail(message, error_from_errno(errno), directory,
-                                     "cannot be checked");
-    struct dirent *file;
-    bool found = false;
-    errno = 0;
-    while (!found && (file = readdir(files)) != NULL) {
-        uint32_t number;
-        found = strcmp(file->d_name, "KVS") == 0 || segment_name_parse(file->d_name, &number);
-    }
-    int error = errno != 0 ? error_from_errno(errno) : 0;
-    closedir(files);
+    bool has_mark, has_segments;
+    int error = engine_directory_look_blocking(directory, &has_mark, &has_segments);
     if (error != 0)
         return engine_directory_fail(message, error, directory, "cannot be checked");
-    if (found)
+    if (has_mark || has_segments)
         return 0;
     snprintf(message->text, sizeof message->text,
              "%s: is no directory of a store: neither the file KVS is there nor one of the log",
