@@ -24,6 +24,7 @@
 
 static char url[64];
 static kvs_slice a, b, c, none;
+static uint64_t safe_point; /* goes up, and stays below all that is there */
 
 static kvs_txn_client *try_open(kvs_runtime *runtime)
 {
@@ -84,6 +85,8 @@ static void use(kvs_txn_client *client)
     kvs_snapshot_free(snapshot);
     outcome(kvs_txn_current_timestamp(client));
     outcome(kvs_txn_cleanup_locks(client, none, none, 1));
+    outcome(kvs_txn_gc(client, ++safe_point));
+    outcome(kvs_txn_unsafe_destroy_range(client, kvs_slice_of("x"), kvs_slice_of("y")));
 }
 
 static int number_at(const kvs_pair *pair)

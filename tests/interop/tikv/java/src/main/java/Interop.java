@@ -24,7 +24,10 @@ public final class Interop {
     private static final int CALL_SECONDS_MAX = 300; // a bound on what hangs, also on a busy machine
     // Longer than any answer takes: the client asks again after that, also for what may have been done.
     private static final int CLIENT_MS = 60_000;
+    private static final int REFUSED_MS = 3000; // for so long it asks again for what the server refuses
     private static final int MIB = 1024 * 1024;
+
+    private static TiConfiguration configuration;
 
     private final RawKVClient client;
     private final String space;
@@ -287,11 +290,13 @@ public final class Interop {
     }
 
     private void oversizes() {
+        configuration.setRawKVWriteTimeoutInMS(REFUSED_MS);
         check(refuses(() -> client.put(padded("too-long/", 8193), text("v"))),
             "a key over the limit is taken");
         ByteString value = ByteString.copyFrom(new byte[17 * MIB]);
         check(refuses(() -> client.put(key("too-big"), value)), "a value over the limit is taken");
         check(client.get(key("too-big")).isEmpty(), "there all the same");
+        configuration.setRawKVWriteTimeoutInMS(CLIENT_MS);
     }
 
     private interface Work {
@@ -430,7 +435,7 @@ public final class Interop {
         String command = arguments[0];
         String space = arguments[2];
         boolean isTxn = command.startsWith("txn-");
-        TiConfiguration configuration = isTxn ? TiConfiguration.createDefault(arguments[1])
+        configuration = isTxn ? TiConfiguration.createDefault(arguments[1])
             : TiConfiguration.createRawDefault(arguments[1]);
         configuration.setEnableAtomicForCAS(true);
         configuration.setTimeout(CLIENT_MS);
@@ -438,8 +443,9 @@ public final class Interop {
         configuration.setRawKVBatchWriteTimeoutInMS(CLIENT_MS);
         configuration.setRawKVBatchReadTimeoutInMS(CLIENT_MS);
         configuration.setRawKVScanTimeoutInMS(CLIENT_MS);
-        // The warm-up puts the empty key. kvs has none, so with API V1 it lasts as long as a write may: 3 s.
+        // The warm-up puts the empty key. kvs has none, so with API V1 it lasts as long as a write may.
         configuration.setWarmUpEnable(command.equals("list"));
+        configuration.setRawKVWriteTimeoutInMS(REFUSED_MS);
         configuration.setApiVersion(
             space.equals("v2") ? TiConfiguration.ApiVersion.V2 : TiConfiguration.ApiVersion.V1);
         int workers = !isTxn && arguments.length > 4 ? Integer.parseInt(arguments[4]) : 16;
