@@ -358,7 +358,9 @@ static void test_cancelled_between(void **state)
         .ttl_ms = 600000,
     };
     assert_int_equal(ghost_prewrite(world.client, &ghost, "b", "x"), 0);
-    kvs_txn *txn = begin(TWO_PHASES, false);
+    const struct kvs_txn_options options = {
+        .size = sizeof options, .no_one_pc = true, .no_async_commit = true, .timeout_ms = 600000};
+    kvs_txn *txn = kvs_txn_begin(world.client, &options);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("a"), text("new"))), 0);
     assert_int_equal(wait_free(kvs_txn_put(txn, text("b"), text("new"))), 0);
     kvs_future *commit = kvs_txn_commit(txn);
