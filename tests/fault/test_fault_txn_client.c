@@ -1,6 +1,6 @@
 /*
  * tests/fault/test_fault_txn_client.c: kvs/txn.h with the k-th allocation failing: for every k on
- * memory:, for every third on tikv:// with the server in this process, which runs out of memory
+ * memory:, for every fourth on tikv:// with the server in this process, which runs out of memory
  * with its client.
  *
  * Whatever fails must say so: nothing hangs, crashes or leaks (the sanitizers look); the two
@@ -181,7 +181,7 @@ static void test_tikv(void **state)
                                                .threads = 1};
     assert_int_equal(kvs_server_open(&options, &server, NULL), 0);
     snprintf(url, sizeof url, "tikv://%s", kvs_server_pd_address(server));
-    live_with_faults(3); /* what connects is swept by fault-store */
+    live_with_faults(4); /* what connects is swept by fault-store */
     assert_int_equal(kvs_server_close(server, PATIENT_MS), 0);
     rmdir(directory);
 }
