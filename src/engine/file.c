@@ -98,6 +98,11 @@ int file_write_out(int fd, uint64_t from, uint64_t to)
     return 0;
 }
 
+void file_forget(int fd, uint64_t from, uint64_t to)
+{
+    (void)posix_fadvise(fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);
+}
+
 int file_open_direct(const char *path, int *ret_fd)
 {
     int fd = open(path, O_WRONLY | O_DIRECT | O_DSYNC | O_CLOEXEC);

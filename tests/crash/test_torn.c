@@ -117,6 +117,7 @@ static int compare_names(const void *a, const void *b)
     return strcmp(a, b);
 }
 
+/* Those that were made ahead are empty, and left out. */
 static struct files list_segments(const char *path)
 {
     struct files files = {.count = 0};
@@ -124,7 +125,9 @@ static struct files list_segments(const char *path)
     assert_non_null(directory);
     struct dirent *entry;
     while ((entry = readdir(directory)) != NULL) {
-        if (strstr(entry->d_name, ".seg") == NULL)
+        struct stat status;
+        if (strstr(entry->d_name, ".seg") == NULL ||
+            fstatat(dirfd(directory), entry->d_name, &status, 0) != 0 || status.st_size == 0)
             continue;
         assert_true(files.count < FILES_MAX);
         snprintf(files.names[files.count++], 32, "%.31s", entry->d_name);

@@ -27,10 +27,9 @@
 
 #include <pthread.h>
 
-#define SEGMENT_PATH_SIZE 4096u
 #define LOG_ENGINE_NAME "kvs"
 #define SEGMENT_SPARES 4u
-#define URGENT_THREADS 2u /* syncs of directory entries, memory ahead of fast writes */
+#define URGENT_THREADS 3u /* syncs of directory entries, memory ahead, writing out */
 
 struct tree_root {
     struct node *root;
@@ -175,6 +174,7 @@ struct log_engine {
     struct preparation preparation;
     struct faulting faulting;
     struct entry_sync entry_sync;
+    struct write_out write_out;
     struct task_list compact_waiting; /* ops of struct engine_control */
     uint32_t compact_below;           /* for them: all segments before this one that have garbage */
     uint64_t compact_writes;          /* of the engine, when the last of them came */

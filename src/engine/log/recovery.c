@@ -478,6 +478,16 @@ static int active_memory_ensure(struct recovery *recovery, struct segment *segme
     return 0;
 }
 
+/* Of a file that was made ahead and never begun. Whichever of them are left after a crash, they are
+ * cut off again, so one sync for all is enough: before a segment follows that has a number behind
+ * them. */
+static int file_remove(struct log_engine *log, const struct segment *segment)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, segment->number, path, sizeof path);
+    return file_unlink(path);
+}
+
 /* Removes the segments behind the bad place and cuts the one it is in. The newest goes first: were
  * the first one gone and the next still there after a crash, it would pass for compacted. */
 static int log_cut(struct recovery *recovery)
@@ -486,17 +496,24 @@ static int log_cut(struct recovery *recovery)
     struct segment *keep = NULL;
     for (struct segment *at = log->oldest; at != NULL && at->size > 0; at = at->next)
         keep = at;
+    bool any_empty = false;
     while (log->newest != keep) {
         struct segment *segment = log->newest;
-        int error = segments_remove_file(log, segment);
+        bool is_empty = segment->prepared == 0;
+        int error = is_empty ? file_remove(log, segment) : segments_remove_file(log, segment);
         if (error != 0)
             return fail(recovery, error, segment->number, "cannot be removed");
+        any_empty |= is_empty;
         segments_drop(log, segment);
     }
+    int error = any_empty ? file_sync_directory(log->directory) : 0;
+    if (error != 0)
+        return fail(recovery, error, recovery->bad.segment, "cannot be cut");
     if (keep == NULL || keep->number != recovery->bad.segment)
         return 0;
     /* It will be appended to: what a hint says of it would be of another time. */
-    int error = keep->hint != SEGMENT_HINT_NONE ? hint_file_remove(log, keep->number, false) : 0;
+    error = keep->hint != SEGMENT_HINT_NONE ? hint_file_remove(log, keep->number, false) : 0;
+    uint64_t read_size = keep->prepared;
     keep->hint = SEGMENT_HINT_NONE;
     keep->prepared = keep->size;
     if (error == 0)
@@ -510,7 +527,7 @@ static int log_cut(struct recovery *recovery)
         return error;
     /* The zeros behind the end must be zeros in memory, too. */
     uint8_t *memory = atomic_load_explicit(&keep->memory, memory_order_relaxed);
-    memset(memory + keep->size, 0, keep->capacity - keep->size);
+    memset(memory + keep->size, 0, read_size - keep->size);
     return 0;
 }
 

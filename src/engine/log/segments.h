@@ -9,6 +9,8 @@
 #include "engine/log/segment.h"
 #include "runtime/task.h"
 
+#define SEGMENT_PATH_SIZE 4096u
+
 struct log_engine;
 
 /* Memory of a segment to come. */
@@ -33,12 +35,28 @@ struct faulting {
 };
 
 /* The newest segment's directory entry goes to the disk in the background, so that the one to come
- * need not wait for it. */
+ * need not wait for it; with it, those of empty files that are made ahead. */
 struct entry_sync {
     struct task job;
-    uint32_t segment; /* the writer's */
-    bool is_running;  /* guarded by preparation.mutex, */
-    int error;        /* and so is this: of the last one */
+    uint32_t segment; /* the last one with an entry; the job's while it runs, else the writer's */
+    uint32_t make_to; /* the last one to make */
+    bool is_making;   /* guarded by preparation.mutex, */
+    bool is_running;  /* and so is this: it makes or syncs, */
+    int error;        /* and this: of the last one */
+    uint32_t made_to; /* the writer's: up to this one files may have been made ahead */
+    uint64_t rolled_ms;
+};
+
+/* Where writes come fast, they go to the disk at once, in the background: segments_write_out. */
+struct write_out {
+    struct task job;
+    bool is_running; /* guarded by preparation.mutex */
+    char path[SEGMENT_PATH_SIZE];
+    uint32_t from; /* and up to where the job writes */
+    uint32_t to;
+    bool drops;       /* the system forgets it then */
+    uint32_t segment; /* the writer's: everything before this place has been seen to */
+    uint32_t offset;
 };
 
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
@@ -79,6 +97,10 @@ void segments_unreserve(struct log_engine *log);
 /* After a group of so many bytes: has pages of memory made that the writer comes to next, in the
  * background. */
 void segments_fault_ahead(struct log_engine *log, uint32_t written);
+/* The same, where groups come fast: has what was written go to the disk, in the background. */
+void segments_write_out(struct log_engine *log);
+/* At the close: removes the empty files that were made ahead. */
+void segments_remove_made(struct log_engine *log);
 /* Waits for all that is done in the background, but for syncs of what was written. */
 void segments_wait_prepared(struct log_engine *log);
 /* Removes the file of an emptied segment, and its hint. */

@@ -280,6 +280,7 @@ void writer_commit(struct log_engine *log)
     group_complete(log, 0);
     segments_prepare(log);
     segments_fault_ahead(log, size);
+    segments_write_out(log);
 }
 
 /* Makes room for `size` bytes of records in the newest segment and has a group begun. */
@@ -427,7 +428,8 @@ static void background_sync_done(struct task *task)
         engine_fail(log, "syncing", sync->error);
     } else {
         stat_add(&log->stat_syncs, 1);
-        log->directory_synced = sync->to_segment;
+        if (sync->to_segment > log->directory_synced)
+            log->directory_synced = sync->to_segment;
         log->synced_segment = sync->to_segment;
         log->synced_offset = sync->to_offset;
     }
@@ -689,6 +691,7 @@ static int closing_seal(struct log_engine *log)
 static int writer_final_sync(struct log_engine *log)
 {
     segments_wait_prepared(log);
+    segments_remove_made(log);
     if (has_failed(log))
         return KVS_ERR_STORAGE_FAILED;
     bool seals = closing_seals(log);
