@@ -101,13 +101,17 @@ static bool hints_are_there(const struct files *files)
     return true;
 }
 
-/* Without their bytes: files may come and go. */
+/* Without their bytes: files may come and go. Segments that were made ahead are left out. */
 static void names_read(const char *directory, struct files *files)
 {
     files->count = 0;
     DIR *entries = opendir(directory);
     assert_non_null(entries);
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        struct stat facts;
+        if (strstr(entry->d_name, ".seg") != NULL &&
+            (fstatat(dirfd(entries), entry->d_name, &facts, 0) != 0 || facts.st_size == 0))
+            continue;
         assert_true(files->count < FILES_MAX);
         snprintf(files->list[files->count++].name, sizeof files->list[0].name, "%.31s",
                  entry->d_name);
