@@ -3,6 +3,8 @@
 
 #include "engine/file.h"
 
+#include <kvs/error.h>
+
 #include <assert.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -327,8 +329,19 @@ int __wrap_file_rename(const char *from, const char *to)
     return error;
 }
 
+static _Thread_local bool directory_sync_fails;
+
+void disk_journal_fail_directory_sync(void)
+{
+    directory_sync_fails = true;
+}
+
 int __wrap_file_sync_directory(const char *path)
 {
+    if (directory_sync_fails) {
+        directory_sync_fails = false;
+        return KVS_ERR_IO;
+    }
     size_t begun = disk_journal_length();
     int error = __real_file_sync_directory(path);
     pthread_mutex_lock(&lock);
@@ -441,6 +454,8 @@ static void apply_write(int fd, const struct event *event, bool durable, struct 
     }
 }
 
+static bool data_is_safe; /* in the cut that is being made */
+
 static void make_file(uint32_t file, size_t at, struct rand *rand, const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
@@ -450,7 +465,7 @@ static void make_file(uint32_t file, size_t at, struct rand *rand, const char *p
         const struct event *event = &events[i];
         if (event->file != file)
             continue;
-        bool durable = i < at && (event->direct || i < file_safe[file]);
+        bool durable = i < at && (data_is_safe || event->direct || i < file_safe[file]);
         if (event->kind == EVENT_WRITE)
             apply_write(fd, event, durable, rand);
         if (event->kind == EVENT_TRUNCATE && (durable || rand_below(rand, 2) == 0)) {
@@ -498,6 +513,7 @@ uint64_t disk_journal_cut(size_t at, enum disk_names kind, struct rand *rand, co
     int status = __real_mkdir(directory, 0755);
     assert(status == 0);
     (void)status;
+    data_is_safe = kind == DISK_NAMES_ALONE;
     find_safe(at);
     find_names(at, kind, rand);
     make_names(at, rand, directory);

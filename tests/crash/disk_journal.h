@@ -27,6 +27,9 @@ size_t disk_journal_start(const char *directory);
 void disk_journal_stop(void);
 void disk_journal_free(void);
 
+/* The next sync of a directory by this thread fails, and brings nothing to the disk. */
+void disk_journal_fail_directory_sync(void);
+
 /* A note of the caller's: "this is true by now". */
 void disk_journal_note(uint64_t number);
 
@@ -36,6 +39,7 @@ size_t disk_journal_length(void);
 enum disk_names {
     DISK_NAMES_ORDERED, /* all up to some moment */
     DISK_NAMES_LOST,    /* any of them */
+    DISK_NAMES_ALONE,   /* any of them, and nothing of what was written to the files is lost */
 };
 
 /* Makes `directory`, which must not exist, as after a cut before event `at`. Returns the highest

@@ -10,8 +10,11 @@
 #include "base/log.h"
 #include "contract/engine_fixture.h"
 #include "crash/disk_journal.h"
+#include "engine/log/log_engine.h"
+#include "runtime/thread_pool.h"
 #include "test.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +147,16 @@ static void write_all(struct fixture *fixture)
     OK(fixture_close(fixture));
 }
 
+static void open_cut(struct fixture *fixture, size_t at)
+{
+    int error = fixture_open(fixture);
+    if (error == 0)
+        return;
+    fixture->engine = NULL;
+    fail_msg("cut before event %zu of %zu: %s: %s", at, disk_journal_length(),
+             kvs_error_name(error), fixture->message.text);
+}
+
 static void cut_and_open(struct fixture *fixture, struct rand *rand, size_t at)
 {
     char directory[128];
@@ -153,12 +166,7 @@ static void cut_and_open(struct fixture *fixture, struct rand *rand, size_t at)
     const char *own = fixture->options.directory;
     fixture->options.directory = directory;
     for (unsigned again = 0; again < 2; again++) {
-        int error = fixture_open(fixture);
-        if (error != 0) {
-            fixture->engine = NULL;
-            fail_msg("cut before event %zu of %zu: %s: %s", at, disk_journal_length(),
-                     kvs_error_name(error), fixture->message.text);
-        }
+        open_cut(fixture, at);
         unsigned last = check_store(fixture);
         if (last < noted)
             fail_msg("cut before event %zu of %zu: batch %u is the last, but %u was safe", at,
@@ -203,12 +211,118 @@ static void test_sync_never(void **state)
     cut_often(KVS_SYNC_NEVER);
 }
 
+/* --- a directory whose syncs fail -------------------------------------------------------------*/
+
+#define ROWS 500u
+#define ROW_SIZE 1000u
+#define ROW_CUTS 60u
+
+/* What the writer has done in the background comes through here. */
+static pthread_mutex_t jobs_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the next three */
+static struct task *directory_job;
+static struct task *sync_job; /* of data, and of the directory with it: waits */
+static kvs_thread_pool *sync_job_pool;
+static void (*directory_job_run)(struct task *task);
+static atomic_uint directory_jobs;
+
+void __real_pool_submit_task(kvs_thread_pool *pool, struct task *task);
+void __wrap_pool_submit_task(kvs_thread_pool *pool, struct task *task);
+
+static void directory_job_fail(struct task *task)
+{
+    atomic_fetch_add(&directory_jobs, 1);
+    disk_journal_fail_directory_sync();
+    directory_job_run(task);
+}
+
+void __wrap_pool_submit_task(kvs_thread_pool *pool, struct task *task)
+{
+    pthread_mutex_lock(&jobs_lock);
+    bool waits = task == sync_job;
+    if (waits)
+        sync_job_pool = pool;
+    if (task == directory_job) {
+        directory_job_run = task->run;
+        task->run = directory_job_fail;
+    }
+    pthread_mutex_unlock(&jobs_lock);
+    if (!waits)
+        __real_pool_submit_task(pool, task);
+}
+
+/* Of this engine from now on; NULL: of none, and what has waited goes on. */
+static void jobs_take(struct log_engine *log)
+{
+    pthread_mutex_lock(&jobs_lock);
+    struct task *waiting = sync_job;
+    kvs_thread_pool *pool = sync_job_pool;
+    directory_job = log != NULL ? &log->entry_sync.job : NULL;
+    sync_job = log != NULL ? &log->background.job : NULL;
+    sync_job_pool = NULL;
+    pthread_mutex_unlock(&jobs_lock);
+    if (pool != NULL)
+        pool_submit_task(pool, waiting);
+}
+
+/* All keys up to some one, which is told, and none behind it. */
+static unsigned rows_count(struct fixture *fixture)
+{
+    struct engine_view view;
+    char text[32];
+    kvs_slice value;
+    unsigned count = 0;
+    OK(engine_view_begin(fixture->engine, NULL, true, &view));
+    while (count < ROWS && engine_get(&view, 0, make_key(text, 'r', count), &value) == 0)
+        count++;
+    for (unsigned row = count; row < ROWS; row++)
+        assert_int_equal(engine_get(&view, 0, make_key(text, 'r', row), &value), KVS_ERR_NOT_FOUND);
+    engine_view_end(&view);
+    return count;
+}
+
+/* What brings the names of segments to the disk behind the writer's back fails. No write fails for
+ * it, and no segment is lost from between others, although the disk forgets any names that it may.
+ * Meanwhile no data is synced, which would bring the names, too. */
+static void test_directory_sync_fails(void **state)
+{
+    static const uint8_t value[ROW_SIZE] = {1};
+    struct rand rand = rand_seed(test_seed());
+    struct fixture fixture;
+    char directory[128];
+    char text[32];
+    OK(fixture_init(&fixture, &kind));
+    fixture.options.sync = KVS_SYNC_NEVER;
+    disk_journal_start(fixture.directory);
+    OK(fixture_open(&fixture));
+    jobs_take(CONTAINER_OF(fixture.engine, struct log_engine, engine));
+    for (unsigned row = 0; row < ROWS; row++)
+        OK(set_wait(&fixture, make_key(text, 'r', row), slice_make(value, sizeof value)));
+    assert_int_equal(rows_count(&fixture), ROWS);
+    disk_journal_stop();
+    jobs_take(NULL);
+    OK(fixture_close(&fixture));
+    assert_true(atomic_load(&directory_jobs) >= 4);
+    snprintf(directory, sizeof directory, "%s/cut", fixture.root);
+    fixture.options.directory = directory;
+    for (unsigned i = 0; i < ROW_CUTS; i++) {
+        size_t at = rand_below(&rand, disk_journal_length() + 1);
+        directory_remove(directory);
+        disk_journal_cut(at, DISK_NAMES_ALONE, &rand, directory);
+        open_cut(&fixture, at);
+        (void)rows_count(&fixture);
+        OK(fixture_close(&fixture));
+    }
+    disk_journal_free();
+    fixture_deinit(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sync_always),
         cmocka_unit_test(test_sync_interval),
         cmocka_unit_test(test_sync_never),
+        cmocka_unit_test(test_directory_sync_fails),
     };
     fixtures_in_memory();
     log_set_level(LOG_SILENT);
