@@ -217,7 +217,10 @@ static void points_end(void)
     assert_int_equal(uv_loop_close(&points.uv), 0);
 }
 
-/* Its question is due after `wait_ms`, and not before, and is for this; then it is answered. */
+static const char *points_why = "";
+
+/* Its question is due after `wait_ms`, and not before, and is for this; then it is answered, an
+ * error with points_why. */
 static void points_answer(uint64_t wait_ms, const char *path, int error,
                           const ProtobufCMessage *reply)
 {
@@ -234,7 +237,7 @@ static void points_answer(uint64_t wait_ms, const char *path, int error,
         assert_int_equal(pack_message(&bytes, reply), 0);
     list_remove(&request->node);
     request->pd = NULL;
-    request->done(request, error, buf_slice(&bytes), "");
+    request->done(request, error, buf_slice(&bytes), points_why);
     buf_deinit(&bytes);
 }
 
@@ -254,11 +257,15 @@ static void test_safe_point(void **state)
     gc.gc_safe_point = 40;
     points_begin();
     uint64_t now_ms = loop_now_ms(&points.loop);
+    assert_string_equal(points.safe_point.why, "no answer");
+    points_why = "nobody is there";
     points_answer(0, STATE, KVS_ERR_CONNECT, NULL);
     assert_false(pd_safe_point_is_known(&points.safe_point, now_ms));
+    assert_string_equal(points.safe_point.why, "nobody is there");
     header.error = &error;
     points_answer(SAFE_POINT_AGAIN_MS, STATE, 0, &reply.base);
     assert_int_equal(points.told, 0);
+    assert_string_equal(points.safe_point.why, "an answer that says nothing");
     header.error = NULL;
     points_answer(SAFE_POINT_AGAIN_MS, STATE, 0, &reply.base);
     assert_int_equal(points.told, 1);

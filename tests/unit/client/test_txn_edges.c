@@ -9,7 +9,11 @@
 #include "contract/engine_fixture.h"
 #include "pdpb.pb-c.h"
 #include "proto/grpc/status.h"
+#include "server/pd_parts.h"
 #include "unit/server/grpc_peer.h"
+
+#include <stdatomic.h>
+#include <string.h>
 
 #include "test.h"
 
@@ -161,6 +165,52 @@ static void test_others_learn_of_the_safe_point(void **state)
     assert_int_equal(error, KVS_ERR_TXN_TOO_OLD);
     kvs_snapshot_free(snapshot);
     txn_world_close(other);
+}
+
+/* The linker sends the server's answers through here. */
+static atomic_bool pd_is_ill;
+
+void __real_pd_get_gc_state(struct rpc *rpc, kvs_slice message);
+void __wrap_pd_get_gc_state(struct rpc *rpc, kvs_slice message);
+
+void __wrap_pd_get_gc_state(struct rpc *rpc, kvs_slice message)
+{
+    if (atomic_load(&pd_is_ill))
+        rpc_fail(rpc, GRPC_PERMISSION_DENIED, "this one may not ask");
+    else
+        __real_pd_get_gc_state(rpc, message);
+}
+
+/* "": it was no time-out. */
+static void get_in_time(kvs_txn_client *client, uint32_t timeout_ms, char why[256])
+{
+    const struct kvs_txn_options options = {.size = sizeof options, .timeout_ms = timeout_ms};
+    kvs_txn *txn = kvs_txn_begin(client, &options);
+    kvs_future *future = kvs_txn_get(txn, text("a"));
+    bool is_late = kvs_future_wait(future, -1) == KVS_ERR_TIMEOUT;
+    snprintf(why, 256, "%s", is_late ? kvs_future_error_message(future) : "");
+    kvs_future_free(future);
+    kvs_txn_free(txn);
+}
+
+/* Without a safe point no read is told; what PD says of it is. It may be that there is no time to
+ * ask PD anything: so the next one gets more. */
+static void test_pd_tells_no_safe_point(void **state)
+{
+    (void)state;
+    static const char expected[] = "PD does not tell the safe point of garbage collection: ";
+    char why[256] = "";
+    atomic_store(&pd_is_ill, true);
+    kvs_txn_client *client = txn_world_client(&world);
+    for (uint32_t ms = 100; ms < 60000 && strstr(why, "this one may not ask") == NULL; ms *= 2)
+        get_in_time(client, ms, why);
+    atomic_store(&pd_is_ill, false);
+    kvs_txn *txn = kvs_txn_begin(client, NULL);
+    assert_int_equal(wait_free(kvs_txn_get(txn, text("a"))), KVS_ERR_NOT_FOUND);
+    kvs_txn_free(txn);
+    txn_world_close(client);
+    if (strstr(why, expected) == NULL || strstr(why, "this one may not ask") == NULL)
+        fail_msg("\"%s\"", why);
 }
 
 /* --- what holds it back -------------------------------------------------------------------------
@@ -430,6 +480,7 @@ int main(void)
                                        WORLD_TEST(test_older_than_the_safe_point, log),
                                        WORLD_TEST(test_older_than_the_safe_point, tikv),
                                        WORLD_TEST(test_others_learn_of_the_safe_point, tikv),
+                                       WORLD_TEST(test_pd_tells_no_safe_point, tikv),
                                        WORLD_TEST(test_a_barrier_holds_gc_back, tikv),
                                        WORLD_TEST(test_gc_beside_another, tikv)};
     return cmocka_run_group_tests_name("txn-edges", tests, NULL, NULL);
