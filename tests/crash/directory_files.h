@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FILES_MAX 64
+#define FILES_MAX 256
 
 struct files {
     unsigned count;

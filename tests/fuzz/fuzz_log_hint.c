@@ -35,7 +35,7 @@ static void try_take(struct buf *bytes)
     if (bytes->size >= HINT_HEADER_SIZE)
         binding = (struct hint_binding){get_u32(bytes->data + 8), get_u32(bytes->data + 12),
                                         get_u32(bytes->data + 16), get_u32(bytes->data + 20)};
-    if (!hint_take(bytes, &binding, &hint))
+    if (hint_take(bytes, &binding, &hint) != 0)
         return;
     read_all(&hint);
     hint_deinit(&hint);

@@ -158,13 +158,14 @@ static bool blocks_are_right(const struct hint *hint)
     return true;
 }
 
-bool hint_check_items(struct hint *hint)
+int hint_check_items(struct hint *hint)
 {
     if (!blocks_are_right(hint))
-        return false;
+        return KVS_ERR_CORRUPTION;
     struct hint_cursor cursor;
-    if (hint_cursor_init(&cursor, hint) != 0)
-        return false;
+    int error = hint_cursor_init(&cursor, hint);
+    if (error != 0)
+        return error;
     uint32_t offset = UINT32_MAX;
     hint->runs = 0;
     while (hint_cursor_next(&cursor)) {
@@ -174,7 +175,7 @@ bool hint_check_items(struct hint *hint)
     bool valid = !cursor.is_bad && cursor.next == hint->count && cursor.at == hint->items.size &&
                  cursor.restart == hint_restarts(hint);
     hint_cursor_deinit(&cursor);
-    return valid;
+    return valid ? 0 : KVS_ERR_CORRUPTION;
 }
 
 static bool frame_is_valid(const struct buf *bytes, const struct hint_binding *expected,
@@ -194,14 +195,16 @@ bool hint_take_frame(struct buf *bytes, const struct hint_binding *expected, str
     return true;
 }
 
-bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint)
+int hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint)
 {
     struct hint hint = {0};
-    if (!frame_is_valid(bytes, expected, &hint) || !hint_check_items(&hint))
-        return false;
+    int error =
+        frame_is_valid(bytes, expected, &hint) ? hint_check_items(&hint) : KVS_ERR_CORRUPTION;
+    if (error != 0)
+        return error;
     *bytes = BUF_INIT;
     *ret_hint = hint;
-    return true;
+    return 0;
 }
 
 bool hint_is_old(const struct hint *hint)

@@ -50,17 +50,17 @@ void hint_deinit(struct hint *hint);
  * been checked. NO_MEMORY; TOO_LARGE: it would be more than 4 GiB; CORRUPTION: they had not. */
 int hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint);
 
-/* Takes the bytes of a file; every rule of the format is checked. False leaves them to the
- * caller. */
-bool hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
+/* Takes the bytes of a file; every rule of the format is checked. CORRUPTION: they do not count;
+ * NO_MEMORY: who knows. An error leaves them to the caller. */
+int hint_take(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
 
 /* The first step: checks all but the items, whose bytes need not be there yet. How many these are,
  * behind the header, is told by hint_items_size: 0 for a header that is none, and for an old one,
  * which has one checksum for all. */
 uint32_t hint_items_size(const uint8_t header[HINT_HEADER_SIZE]);
 bool hint_take_frame(struct buf *bytes, const struct hint_binding *expected, struct hint *ret_hint);
-/* The second: the items have come. False: they do not count. */
-bool hint_check_items(struct hint *hint);
+/* The second: the items have come. CORRUPTION: they do not count; NO_MEMORY. */
+int hint_check_items(struct hint *hint);
 
 /* Of the revision before, which is to be made anew? */
 bool hint_is_old(const struct hint *hint);

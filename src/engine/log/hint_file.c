@@ -83,8 +83,9 @@ int hint_file_open(const struct log_engine *log, const struct segment *segment, 
     size_t items = 0;
     error = frame_read(fd, size, &bytes, &items);
     bool is_whole = items == 0;
-    if (error == 0 && !(is_whole ? hint_take(&bytes, &binding, ret_hint)
-                                 : hint_take_frame(&bytes, &binding, ret_hint)))
+    if (error == 0 && is_whole)
+        error = hint_take(&bytes, &binding, ret_hint);
+    else if (error == 0 && !hint_take_frame(&bytes, &binding, ret_hint))
         error = KVS_ERR_CORRUPTION;
     buf_deinit(&bytes);
     if (error != 0 || is_whole)
@@ -98,7 +99,7 @@ int hint_file_read_items(int fd, struct hint *hint)
 {
     int error =
         file_read(fd, hint->bytes.data + HINT_HEADER_SIZE, hint->items.size, HINT_HEADER_SIZE);
-    return error == 0 && !hint_check_items(hint) ? KVS_ERR_CORRUPTION : error;
+    return error == 0 ? hint_check_items(hint) : error;
 }
 
 int hint_file_read_block(int fd, const struct hint *hint, uint32_t restart, bool may_block,

@@ -106,7 +106,7 @@ static void source_read(struct log_engine *log, struct source *source)
 {
     const struct hint *whole = &source->hint;
     int error = hint_file_read_items(source->fd, &source->hint);
-    if (error != 0) {
+    if (error != 0 && error != KVS_ERR_NO_MEMORY) {
         whole = &source->made;
         source->segment->hint = SEGMENT_HINT_BAD;
         error = upkeep_list(log, source->segment, &source->made);

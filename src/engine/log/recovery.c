@@ -11,8 +11,8 @@
  *   5. leave the lists of keys to loading.c, which makes the index of them.
  *
  * Failure: every error ends the opening, with the file named; nothing was changed unless the cut
- * began. A hint that cannot be read is no error. Thread: the one that opens and some helpers (step
- * 2); no other knows the engine yet.
+ * began. A hint that cannot be read is no error, but if that is for lack of memory. Thread: the one
+ * that opens and some helpers (step 2); no other knows the engine yet.
  */
 #include "engine/log/recovery.h"
 
@@ -342,22 +342,27 @@ static int load_items(struct recovery *recovery, struct load *load)
     return error;
 }
 
-static bool load_hint(struct recovery *recovery, struct load *load)
+static int load_hint(struct recovery *recovery, struct load *load)
 {
-    struct segment *segment = load->segment;
-    if (segment->hint != SEGMENT_HINT_BAD ||
-        hint_file_open(recovery->log, segment, load->file_size, &load->hint, &load->hint_fd) != 0)
-        return false;
-    if (load_items(recovery, load) == 0)
-        return true;
-    load_hint_forget(load);
-    return false;
+    int error =
+        hint_file_open(recovery->log, load->segment, load->file_size, &load->hint, &load->hint_fd);
+    if (error != 0)
+        return error;
+    error = load_items(recovery, load);
+    if (error != 0)
+        load_hint_forget(load);
+    return error;
 }
 
 static void load_one(struct recovery *recovery, struct load *load)
 {
     struct segment *segment = load->segment;
-    if (!load_hint(recovery, load)) {
+    int error = segment->hint == SEGMENT_HINT_BAD ? load_hint(recovery, load) : KVS_ERR_NOT_FOUND;
+    if (error == KVS_ERR_NO_MEMORY) { /* it may be right, and the records would take more */
+        load_fail(load, error, "its hint cannot be read");
+        return;
+    }
+    if (error != 0) {
         load_records(load);
         return;
     }

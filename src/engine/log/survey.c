@@ -301,28 +301,35 @@ static void segment_survey_end(struct survey *survey, struct segment *segment, k
     told->unfinished_bytes += clean ? 0 : bytes.size - end;
 }
 
-static void hint_survey(struct survey *survey, const struct segment *segment, kvs_slice bytes)
+static int hint_survey(struct survey *survey, const struct segment *segment, kvs_slice bytes)
 {
     struct log_survey *told = survey->told;
     struct hint hint;
     struct hint made;
     if (!numbers_have(&survey->files.hints, segment->number))
-        return;
-    if (hint_file_read(survey->log, segment, bytes.size, &hint) != 0) {
+        return 0;
+    int error = hint_file_read(survey->log, segment, bytes.size, &hint);
+    if (error == KVS_ERR_NO_MEMORY)
+        return fail(survey, error, segment->number, "its hint cannot be read");
+    if (error != 0) {
         told->hint(told, segment->number, false);
-        return;
+        return 0;
     }
     told->hints++;
     if (survey->lost) { /* there is nothing to compare it with */
         hint_deinit(&hint);
-        return;
+        return 0;
     }
-    if (hint_build(slice_make(bytes.data, segment->size), segment->number, &made) == 0) {
+    error = hint_build(slice_make(bytes.data, segment->size), segment->number, &made);
+    if (error == 0) {
         if (!hint_is_same(&made, &hint))
             told->hint(told, segment->number, true);
         hint_deinit(&made);
     }
     hint_deinit(&hint);
+    return error != KVS_ERR_NO_MEMORY
+               ? 0
+               : fail(survey, error, segment->number, "its hint cannot be checked");
 }
 
 static int segment_survey_records(struct survey *survey, struct segment *segment, kvs_slice bytes)
@@ -367,7 +374,7 @@ static int segment_survey(struct survey *survey, size_t i)
     if (error == 0)
         segment_survey_end(survey, segment, bytes, i + 1 == numbers->count);
     if (error == 0 && survey->sealed)
-        hint_survey(survey, segment, bytes);
+        error = hint_survey(survey, segment, bytes);
     return error;
 }
 
