@@ -165,9 +165,10 @@ static int ask_refusal(const struct ask *ask, char why[ASK_WHY_SIZE])
     const struct http_call *http = &ask->http;
     const char *what = "";
     int error = KVS_ERR_IO;
-    if (http->status == 401) {
+    if (http->status == 401) { /* says both: who it is, and what he may */
         error = KVS_ERR_ACCESS_DENIED;
-        what = http->login == NULL ? "this needs a login: " : "the user may not do this: ";
+        what = http->login == NULL ? "this needs a login: "
+                                   : "login or password are wrong, or the user may not do this: ";
     } else if (http->status == 404) {
         error = KVS_ERR_NOT_FOUND;
         what = ask->call->base.kind == EVENTS_LIST_GROUPS ? "it does not list groups: "
