@@ -57,6 +57,9 @@ struct write_out {
     bool drops;       /* the system forgets it then */
     uint32_t segment; /* the writer's: everything before this place has been seen to */
     uint32_t offset;
+    bool is_fast;     /* what is written, */
+    uint64_t written; /* and how much since then */
+    uint64_t since_ms;
 };
 
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
@@ -97,8 +100,9 @@ void segments_unreserve(struct log_engine *log);
 /* After a group of so many bytes: has pages of memory made that the writer comes to next, in the
  * background. */
 void segments_fault_ahead(struct log_engine *log, uint32_t written);
-/* The same, where groups come fast: has what was written go to the disk, in the background. */
-void segments_write_out(struct log_engine *log);
+/* After a group with so many bytes of batches: where they come fast, has what was written go to the
+ * disk, in the background. */
+void segments_write_out(struct log_engine *log, uint64_t written);
 /* At the close: removes the empty files that were made ahead. */
 void segments_remove_made(struct log_engine *log);
 /* Waits for all that is done in the background, but for syncs of what was written. */

@@ -275,12 +275,13 @@ void writer_commit(struct log_engine *log)
     stat_add(&log->stat_groups, 1);
     uint32_t size = log->newest->size - log->group_offset;
     stat_add(&log->stat_disk_bytes, size);
+    uint64_t batch_bytes = log->newest->accounts.batch_bytes - log->group_accounts.batch_bytes;
     log->group_size_mean = log->group_size_mean / 8 * 7 + size / 8;
     stat_set(&log->stat_index_bytes, log->slab.used_bytes);
     group_complete(log, 0);
     segments_prepare(log);
     segments_fault_ahead(log, size);
-    segments_write_out(log);
+    segments_write_out(log, batch_bytes);
 }
 
 /* Makes room for `size` bytes of records in the newest segment and has a group begun. */
