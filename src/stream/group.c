@@ -369,6 +369,8 @@ static void on_checkpoint_written(struct task *task)
     group->checkpoint_writing = false;
     if (group->checkpoint_write.op.error == 0 && group->checkpoint_write.outcome == STREAM_OK)
         group->checkpoint = group->checkpoint_next;
+    else
+        group->done_since += group->done_at_write; /* so that it is tried again */
     group_stop_continue(group);
 }
 
@@ -407,6 +409,7 @@ void group_checkpoint_consider(struct group *group, uint64_t now_ms, bool now)
         return;
     int64_t number = group_lowest(group) - 1;
     group->checkpoint_ms = now_ms;
+    group->done_at_write = group->done_since;
     group->done_since = 0;
     if (number > group->checkpoint)
         checkpoint_write(group, number);

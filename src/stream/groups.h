@@ -122,7 +122,8 @@ struct group {
     bool checkpoint_writing;
     int64_t checkpoint; /* the last that is safe; -1 */
     int64_t checkpoint_next;
-    uint64_t done_since; /* messages */
+    uint64_t done_since;    /* messages since the last one was begun */
+    uint64_t done_at_write; /* ... and until then */
     uint64_t checkpoint_ms;
 
     /* parked */

@@ -2,6 +2,7 @@
 #include "stream/group.h"
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/rand.h"
 #include "base/slice.h"
 #include "test.h"
@@ -734,6 +735,25 @@ static void test_nothing_is_left_out(void **state)
         assert_true(done[i]);
 }
 
+#ifdef KVS_FAULTS
+/* A checkpoint that finds no space is written when there is some, also when no more is done. */
+static void test_a_checkpoint_is_tried_again(void **state)
+{
+    struct stream_group_settings settings = settings_from(0);
+    settings.checkpoint_max_count = 3;
+    (void)state;
+    append("a", 0, 3);
+    assert_int_equal(group_call(STREAM_GROUP_CREATE, "a", &settings), STREAM_GROUP_OK);
+    fault_arm(FAULT_FILE_SPACE, 1, false);
+    struct consumer *consumer = consume("a", 100, ACK);
+    wait_count(consumer, 3);
+    while (info_of("a").last_checkpoint < 2)
+        ;
+    fault_reset();
+    leave(consumer);
+}
+#endif
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -754,6 +774,9 @@ int main(void)
         TEST(test_round_robin_and_single),
         TEST(test_pinned),
         TEST(test_drops),
+#ifdef KVS_FAULTS
+        TEST(test_a_checkpoint_is_tried_again),
+#endif
         TEST(test_nothing_is_left_out),
     };
     return stream_tests_run("stream-group", tests, sizeof tests / sizeof tests[0]);
