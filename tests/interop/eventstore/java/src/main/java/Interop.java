@@ -138,6 +138,12 @@ public final class Interop {
         return wait(connection.writeEvents(stream, expected, events, NOBODY)).nextExpectedVersion().value();
     }
 
+    /** As an event that is marked as JSON: setStreamMetadata takes bytes, and does not. */
+    void metadata(String stream, String json) throws Exception {
+        append("$$" + stream, any(), List.of(new EventDataBuilder("$metadata").eventId(UUID.randomUUID()).jsonData(json)
+                .build()));
+    }
+
     List<Integer> page(String stream, long from, int count) throws Exception {
         return wait(connection.readStreamEventsForward(stream, exactNumber(from), count, false, NOBODY)).eventsJava()
                 .stream().map(Interop::n).collect(Collectors.toList());
@@ -170,12 +176,14 @@ public final class Interop {
             fails(() -> append(s("soft"), any(), numbers(3, 1)), "StreamDeleted");
         });
         test("metadata of a stream", () -> {
-            byte[] metadata = "{\"$maxCount\":2}".getBytes(StandardCharsets.UTF_8);
-            wait(connection.setStreamMetadata(s("meta"), exact(-1), metadata, NOBODY));
+            String text = "{\"$maxCount\":2}";
             append(s("meta"), any(), numbers(0, 5));
+            wait(connection.setStreamMetadata(s("meta"), exact(-1), text.getBytes(StandardCharsets.UTF_8), NOBODY));
+            equal(new String(wait(connection.getStreamMetadataBytes(s("meta"), NOBODY)), StandardCharsets.UTF_8), text,
+                    "read back");
+            equal(page(s("meta"), 0, 10), List.of(0, 1, 2, 3, 4), "bytes that are not marked as JSON");
+            metadata(s("meta"), text);
             equal(page(s("meta"), 0, 10), List.of(3, 4), "$maxCount");
-            equal(new String(wait(connection.getStreamMetadataBytes(s("meta"), NOBODY)), StandardCharsets.UTF_8),
-                    "{\"$maxCount\":2}", "read back");
         });
         test("a transaction", () -> {
             EsTransaction transaction = wait(connection.startTransaction(s("transaction"), exact(-1), NOBODY));
@@ -346,8 +354,7 @@ public final class Interop {
             wait(connection.readEvent(s("pages"), number(0), false, NOBODY));
         });
         test("rights of a stream", () -> {
-            byte[] metadata = "{\"$acl\":{\"$r\":\"admin\",\"$w\":\"admin\"}}".getBytes(StandardCharsets.UTF_8);
-            wait(connection.setStreamMetadata(s("secret"), any(), metadata, NOBODY));
+            metadata(s("secret"), "{\"$acl\":{\"$r\":\"admin\",\"$w\":\"admin\"}}");
             append(s("secret"), any(), numbers(0, 1));
             fails(() -> wait(connection.writeEvents(s("secret"), any(), numbers(1, 1), ops)), "AccessDenied");
             fails(() -> wait(connection.readEvent(s("secret"), number(0), false, ops)), "AccessDenied");
