@@ -225,7 +225,8 @@ int engine_directory_mark_blocking(const char *directory, const char *engine_nam
  * it, what is there may be a part of the data: it must not pass for all. */
 static int unmarked_check(const char *directory, struct engine_message *message)
 {
-    bool has_mark, has_segments;
+    bool has_mark = false;
+    bool has_segments = false;
     int error = engine_directory_look_blocking(directory, &has_mark, &has_segments);
     if (error != 0)
         return engine_directory_fail(message, error, directory, "cannot be read");

@@ -346,7 +346,8 @@ static int directory_lock(struct log_check *check, const char *directory, int *r
 /* Is there anything of a store? Else not even a lock file is to be left. */
 static int store_look(const char *directory, struct engine_message *message)
 {
-    bool has_mark, has_segments;
+    bool has_mark = false;
+    bool has_segments = false;
     int error = engine_directory_look_blocking(directory, &has_mark, &has_segments);
     if (error != 0)
         return engine_directory_fail(message, error, directory, "cannot be checked");
