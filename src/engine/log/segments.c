@@ -62,6 +62,38 @@
 #define OUT_BEHIND (128u * 1024)         /* of the newest, whose last blocks are still changed */
 #define OUT_SEGMENTS_MAX 32u             /* those before are left to the system */
 
+/* --- jobs in the background ------------------------------------------------------------------- */
+
+/* `is_running` is one of those that preparation.mutex guards. */
+static bool job_runs(struct log_engine *log, const bool *is_running)
+{
+    pthread_mutex_lock(&log->preparation.mutex);
+    bool runs = *is_running;
+    pthread_mutex_unlock(&log->preparation.mutex);
+    return runs;
+}
+
+static void job_is_over(struct log_engine *log, bool *is_running)
+{
+    pthread_mutex_lock(&log->preparation.mutex);
+    *is_running = false;
+    pthread_cond_broadcast(&log->preparation.changed);
+    pthread_mutex_unlock(&log->preparation.mutex);
+}
+
+/* Takes what was written. Once in FAULT_AHEAD_MS it tells how much of it came in such a time. */
+static bool rate_take(struct write_rate *rate, uint64_t written, uint64_t *ret_written)
+{
+    uint64_t now_ms = clock_coarse_ms();
+    uint64_t elapsed_ms = now_ms - rate->since_ms;
+    rate->written += written;
+    if (elapsed_ms < FAULT_AHEAD_MS)
+        return false;
+    *ret_written = rate->written * FAULT_AHEAD_MS / elapsed_ms;
+    *rate = (struct write_rate){.since_ms = now_ms};
+    return true;
+}
+
 static uint64_t block_end(uint64_t offset)
 {
     return (offset + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
@@ -371,10 +403,7 @@ static void entries_make(struct log_engine *log)
         close(fd);
         entry_sync->segment++;
     }
-    pthread_mutex_lock(&log->preparation.mutex);
-    entry_sync->is_making = false;
-    pthread_cond_broadcast(&log->preparation.changed);
-    pthread_mutex_unlock(&log->preparation.mutex);
+    job_is_over(log, &entry_sync->is_making);
 }
 
 static void directory_job(struct task *task)
@@ -587,7 +616,8 @@ static void zeros_write(struct preparation *preparation, int fd)
 
 static void prepare_job(struct task *task)
 {
-    struct preparation *preparation = CONTAINER_OF(task, struct preparation, job);
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, preparation.job);
+    struct preparation *preparation = &log->preparation;
     /* Opened anew: the system tells a failed sync once to each opening of a file, and the writer's
      * own sync has to hear of it. Here an error costs only time. */
     int fd;
@@ -595,25 +625,14 @@ static void prepare_job(struct task *task)
         zeros_write(preparation, fd);
         close(fd);
     }
-    pthread_mutex_lock(&preparation->mutex);
-    preparation->is_running = false;
-    pthread_cond_broadcast(&preparation->changed);
-    pthread_mutex_unlock(&preparation->mutex);
-}
-
-static bool preparation_running(struct preparation *preparation)
-{
-    pthread_mutex_lock(&preparation->mutex);
-    bool running = preparation->is_running;
-    pthread_mutex_unlock(&preparation->mutex);
-    return running;
+    job_is_over(log, &preparation->is_running);
 }
 
 void segments_prepare(struct log_engine *log)
 {
     struct segment *segment = log->newest;
     struct preparation *preparation = &log->preparation;
-    if (log->sync != KVS_SYNC_ALWAYS || preparation_running(preparation))
+    if (log->sync != KVS_SYNC_ALWAYS || job_runs(log, &preparation->is_running))
         return;
     uint64_t ahead = segment->prepared > segment->size ? segment->prepared - segment->size : 0;
     uint32_t last_step = preparation->step > 0 ? preparation->step : PREPARE_STEP_FIRST;
@@ -674,27 +693,19 @@ static void fault_job(struct task *task)
         sched_yield(); /* who waits for this processor is before us */
     }
     segment_memory_unref(faulting->reference);
-    pthread_mutex_lock(&log->preparation.mutex);
-    log->faulting.is_running = false;
-    pthread_cond_broadcast(&log->preparation.changed);
-    pthread_mutex_unlock(&log->preparation.mutex);
+    job_is_over(log, &log->faulting.is_running);
 }
 
 /* How far ahead: young segments and slow stores stay small. */
 static void ahead_measure(struct log_engine *log, uint32_t written)
 {
     struct faulting *faulting = &log->faulting;
-    uint64_t now_ms = clock_coarse_ms();
-    uint64_t elapsed_ms = now_ms - faulting->since_ms;
-    faulting->written += written;
-    if (elapsed_ms < FAULT_AHEAD_MS)
+    uint64_t ahead;
+    if (!rate_take(&faulting->rate, written, &ahead))
         return;
-    uint64_t ahead = faulting->written * FAULT_AHEAD_MS / elapsed_ms;
     faulting->ahead = ahead > FAULT_AHEAD_MAX    ? FAULT_AHEAD_MAX
                       : ahead < FAULT_AHEAD_SLOW ? FAULT_AHEAD_SLOW
                                                  : (uint32_t)ahead;
-    faulting->since_ms = now_ms;
-    faulting->written = 0;
 }
 
 static void fault_part(struct faulting *faulting, uint8_t *memory, uint32_t from, uint32_t to)
@@ -754,10 +765,7 @@ void segments_fault_ahead(struct log_engine *log, uint32_t written)
 {
     struct faulting *faulting = &log->faulting;
     ahead_measure(log, written);
-    pthread_mutex_lock(&log->preparation.mutex);
-    bool is_running = faulting->is_running;
-    pthread_mutex_unlock(&log->preparation.mutex);
-    if (is_running)
+    if (job_runs(log, &faulting->is_running))
         return;
     if (!fault_segment(log) && !fault_next(log)) {
         faulting->reference = NULL;
@@ -796,10 +804,7 @@ static void write_out_job(struct task *task)
         write_out_parts(out, fd);
         close(fd);
     }
-    pthread_mutex_lock(&log->preparation.mutex);
-    out->is_running = false;
-    pthread_cond_broadcast(&log->preparation.changed);
-    pthread_mutex_unlock(&log->preparation.mutex);
+    job_is_over(log, &out->is_running);
 }
 
 /* The next part: of the newest segment, or of one before it; false when it is not worth a step
@@ -828,31 +833,16 @@ static bool write_out_next(struct log_engine *log)
     return true;
 }
 
-/* As ahead_measure, without what a compaction moves: that is written out by its own thread. */
-static void write_out_measure(struct write_out *out, uint64_t written)
-{
-    uint64_t now_ms = clock_coarse_ms();
-    uint64_t elapsed_ms = now_ms - out->since_ms;
-    out->written += written;
-    if (elapsed_ms < FAULT_AHEAD_MS)
-        return;
-    out->is_fast = out->written * FAULT_AHEAD_MS / elapsed_ms >= OUT_AHEAD;
-    out->since_ms = now_ms;
-    out->written = 0;
-}
-
+/* What a compaction moves is not counted: its own thread writes that out. */
 void segments_write_out(struct log_engine *log, uint64_t written)
 {
     struct write_out *out = &log->write_out;
     if (log->sync == KVS_SYNC_ALWAYS)
         return;
-    write_out_measure(out, written);
-    if (!out->is_fast)
-        return;
-    pthread_mutex_lock(&log->preparation.mutex);
-    bool is_running = out->is_running;
-    pthread_mutex_unlock(&log->preparation.mutex);
-    if (is_running || !write_out_next(log))
+    uint64_t of_late;
+    if (rate_take(&out->rate, written, &of_late))
+        out->is_fast = of_late >= OUT_AHEAD;
+    if (!out->is_fast || job_runs(log, &out->is_running) || !write_out_next(log))
         return;
     out->drops = log->cached_bytes + log->segment_size <= log->cache_size_max;
     segment_path(log, out->segment, out->path, sizeof out->path);

@@ -19,6 +19,12 @@ struct spare {
     uint32_t made; /* bytes of it that have their pages */
 };
 
+/* How fast writes come. */
+struct write_rate {
+    uint64_t written; /* since then */
+    uint64_t since_ms;
+};
+
 /* Memory that the writer comes to next is cleared by the system in the background: its pages are
  * there when they are written. */
 struct faulting {
@@ -29,9 +35,8 @@ struct faulting {
     size_t size;
     uint32_t segment; /* the writer's: number of the segment, */
     uint32_t to;      /* and up to where it has been done */
-    uint32_t ahead;   /* how far ahead of the end, by what was */
-    uint64_t written; /* since then */
-    uint64_t since_ms;
+    uint32_t ahead;   /* how far ahead of the end, by the rate */
+    struct write_rate rate;
 };
 
 /* The newest segment's directory entry goes to the disk in the background, so that the one to come
@@ -57,9 +62,8 @@ struct write_out {
     bool drops;       /* the system forgets it then */
     uint32_t segment; /* the writer's: everything before this place has been seen to */
     uint32_t offset;
-    bool is_fast;     /* what is written, */
-    uint64_t written; /* and how much since then */
-    uint64_t since_ms;
+    bool is_fast; /* by the rate */
+    struct write_rate rate;
 };
 
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
