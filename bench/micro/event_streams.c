@@ -219,6 +219,7 @@ static void read_forward(const char *what, const char *stream, uint32_t page)
 static struct stream_subscription subscription;
 static uint64_t acknowledged_ns, delays[LATENCIES];
 static unsigned delays_count;
+static bool live_delivered;
 static struct slot live;
 
 static void live_append(void)
@@ -226,13 +227,17 @@ static void live_append(void)
     uint64_t id = next_id++;
     memcpy(live.events[0].id, &id, sizeof id);
     acknowledged_ns = 0;
+    live_delivered = false;
     streams_write(streams, &live.write);
 }
 
+/* The event may be here before its writer knows that it is safe; the next one waits for both. */
 static void live_on_done(struct task *task)
 {
     (void)task;
     acknowledged_ns = clock_now_ns();
+    if (live_delivered && delays_count < LATENCIES)
+        live_append();
 }
 
 static void on_confirmed(struct stream_subscription *of)
@@ -241,7 +246,7 @@ static void on_confirmed(struct stream_subscription *of)
     live_append();
 }
 
-/* The event may be here before its writer knows that it is safe: then the delay is none. */
+/* Before its writer knows: then the delay is none. */
 static void on_events(struct stream_subscription *of, const struct stream_event *events,
                       uint32_t count)
 {
@@ -253,7 +258,9 @@ static void on_events(struct stream_subscription *of, const struct stream_event 
         return;
     }
     stream_subscription_next(of);
-    live_append();
+    live_delivered = true;
+    if (acknowledged_ns != 0)
+        live_append();
 }
 
 static void on_closed(struct stream_subscription *of)
