@@ -141,40 +141,11 @@ void meta_batch_deinit(struct meta_batch *batch)
 
 /* --- for the opening --- */
 
-struct waited_write {
-    struct engine_write write;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool done;
-};
-
-static void on_waited_written(struct task *task)
-{
-    struct waited_write *waited = CONTAINER_OF(task, struct waited_write, write.op.task);
-    pthread_mutex_lock(&waited->mutex);
-    waited->done = true;
-    pthread_cond_signal(&waited->changed);
-    pthread_mutex_unlock(&waited->mutex);
-}
-
 int meta_write_blocking(struct meta_store *store, struct meta_batch *batch)
 {
-    struct waited_write waited = {.write = {.op.task.run = on_waited_written,
-                                            .mutations = batch->mutations,
-                                            .mutations_count = batch->count}};
     int error = batch->error;
-    if (error == 0 && batch->count > 0) {
-        pthread_mutex_init(&waited.mutex, NULL);
-        pthread_cond_init(&waited.changed, NULL);
-        engine_write(store->engine, &waited.write);
-        pthread_mutex_lock(&waited.mutex);
-        while (!waited.done)
-            pthread_cond_wait(&waited.changed, &waited.mutex);
-        pthread_mutex_unlock(&waited.mutex);
-        pthread_cond_destroy(&waited.changed);
-        pthread_mutex_destroy(&waited.mutex);
-        error = waited.write.op.error;
-    }
+    if (error == 0 && batch->count > 0)
+        error = engine_write_blocking(store->engine, batch->mutations, batch->count);
     meta_batch_deinit(batch);
     return error;
 }

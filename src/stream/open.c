@@ -19,40 +19,13 @@
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
-struct waited_write {
-    struct engine_write write;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool done;
-};
-
-static void waited_on_done(struct task *task)
-{
-    struct waited_write *waited = CONTAINER_OF(task, struct waited_write, write.op.task);
-    pthread_mutex_lock(&waited->mutex);
-    waited->done = true;
-    pthread_cond_signal(&waited->changed);
-    pthread_mutex_unlock(&waited->mutex);
-}
-
 static int format_note(struct streams *streams)
 {
     kvs_mutation mutation = {.kind = KVS_MUTATION_SET,
                              .family = STREAM_FAMILY_STATE,
                              .key = slice_of_string(FORMAT_KEY),
                              .value = slice_of_string(FORMAT)};
-    struct waited_write waited = {
-        .write = {.op.task.run = waited_on_done, .mutations = &mutation, .mutations_count = 1}};
-    pthread_mutex_init(&waited.mutex, NULL);
-    pthread_cond_init(&waited.changed, NULL);
-    engine_write(streams->engine, &waited.write);
-    pthread_mutex_lock(&waited.mutex);
-    while (!waited.done)
-        pthread_cond_wait(&waited.changed, &waited.mutex);
-    pthread_mutex_unlock(&waited.mutex);
-    pthread_cond_destroy(&waited.changed);
-    pthread_mutex_destroy(&waited.mutex);
-    return waited.write.op.error;
+    return engine_write_blocking(streams->engine, &mutation, 1);
 }
 
 static int acls_each(void *arg, const struct stream_record *record, uint64_t stream_id)

@@ -22,6 +22,7 @@
 #include "stream/streams.h"
 
 #include "base/mem.h"
+#include "runtime/waiting.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -774,33 +775,21 @@ void stream_user_call_release(struct stream_user_call *call)
 
 struct waited_user_call {
     struct stream_user_call call;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool done;
+    struct waiting waiting;
 };
 
 static void waited_on_done(struct task *task)
 {
     struct waited_user_call *waited = CONTAINER_OF(task, struct waited_user_call, call.op.task);
-    pthread_mutex_lock(&waited->mutex);
-    waited->done = true;
-    pthread_cond_signal(&waited->changed);
-    pthread_mutex_unlock(&waited->mutex);
+    waiting_end(&waited->waiting);
 }
 
 static int user_call_wait(struct streams *streams, struct stream_user_call *call)
 {
-    struct waited_user_call waited = {.call = *call};
+    struct waited_user_call waited = {.call = *call, .waiting = WAITING_INIT};
     waited.call.op.task.run = waited_on_done; /* without a loop: on the thread that completes it */
-    pthread_mutex_init(&waited.mutex, NULL);
-    pthread_cond_init(&waited.changed, NULL);
     streams_user_call(streams, &waited.call);
-    pthread_mutex_lock(&waited.mutex);
-    while (!waited.done)
-        pthread_cond_wait(&waited.changed, &waited.mutex);
-    pthread_mutex_unlock(&waited.mutex);
-    pthread_cond_destroy(&waited.changed);
-    pthread_mutex_destroy(&waited.mutex);
+    waiting_for_end(&waited.waiting);
     stream_user_call_release(&waited.call);
     call->outcome = waited.call.outcome;
     return waited.call.op.error;

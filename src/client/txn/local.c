@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "base/memcomparable.h"
+#include "runtime/waiting.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -138,34 +139,23 @@ void local_engine_release(struct local_engine *local, kvs_thread_pool *pool, str
 /* The first timestamp: the clock's bound has to be moved before there is one. */
 struct first_time {
     struct tso_request request;
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool done;
+    struct waiting waiting;
 };
 
 static void first_time_done(struct tso_request *request)
 {
     struct first_time *first = CONTAINER_OF(request, struct first_time, request);
-    pthread_mutex_lock(&first->mutex);
-    first->done = true;
-    pthread_cond_signal(&first->cond);
-    pthread_mutex_unlock(&first->mutex);
+    waiting_end(&first->waiting);
 }
 
 static int first_time_blocking(struct tso *tso, struct loop *loop, uint64_t *ret_ts)
 {
     struct first_time first = {
         .request = {.count = 1, .loop = loop, .done = first_time_done},
-        .mutex = PTHREAD_MUTEX_INITIALIZER,
-        .cond = PTHREAD_COND_INITIALIZER,
+        .waiting = WAITING_INIT,
     };
     tso_wait(tso, &first.request);
-    pthread_mutex_lock(&first.mutex);
-    while (!first.done)
-        pthread_cond_wait(&first.cond, &first.mutex);
-    pthread_mutex_unlock(&first.mutex);
-    pthread_mutex_destroy(&first.mutex);
-    pthread_cond_destroy(&first.cond);
+    waiting_for_end(&first.waiting);
     *ret_ts = txn_ts_make(first.request.last.physical, first.request.last.logical);
     return first.request.error;
 }

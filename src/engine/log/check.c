@@ -143,20 +143,7 @@ struct saving {
     kvs_mutation mutations[BATCH_COUNT];
     size_t offsets[BATCH_COUNT]; /* of the keys in bytes, which moves while it grows */
     uint32_t count;
-    struct engine_write write;
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    bool is_done;
 };
-
-static void saving_on_done(struct task *task)
-{
-    struct saving *saving = CONTAINER_OF(task, struct saving, write.op.task);
-    pthread_mutex_lock(&saving->lock);
-    saving->is_done = true;
-    pthread_cond_signal(&saving->done);
-    pthread_mutex_unlock(&saving->lock);
-}
 
 static int saving_flush(struct saving *saving)
 {
@@ -167,20 +154,12 @@ static int saving_flush(struct saving *saving)
         mutation->key.data = saving->bytes.data + saving->offsets[i];
         mutation->value.data = mutation->key.data + mutation->key.size;
     }
-    saving->write = (struct engine_write){.op.task.run = saving_on_done,
-                                          .mutations = saving->mutations,
-                                          .mutations_count = saving->count};
-    saving->is_done = false;
-    engine_write(saving->engine, &saving->write);
-    pthread_mutex_lock(&saving->lock);
-    while (!saving->is_done)
-        pthread_cond_wait(&saving->done, &saving->lock);
-    pthread_mutex_unlock(&saving->lock);
-    if (saving->write.op.error == 0)
+    int error = engine_write_blocking(saving->engine, saving->mutations, saving->count);
+    if (error == 0)
         saving->checking->check->saved += saving->count;
     saving->count = 0;
     buf_clear(&saving->bytes);
-    return saving->write.op.error;
+    return error;
 }
 
 static int saving_add(struct saving *saving, unsigned family, const struct entry *entry)
@@ -217,8 +196,6 @@ static int index_save(struct checking *checking, struct engine *engine)
     saving->checking = checking;
     saving->engine = engine;
     saving->now_ms = clock_wall_ms();
-    pthread_mutex_init(&saving->lock, NULL);
-    pthread_cond_init(&saving->done, NULL);
     int error = 0;
     for (unsigned family = 0; family < ENGINE_FAMILY_COUNT && error == 0; family++) {
         struct tree_cursor cursor;
@@ -229,8 +206,6 @@ static int index_save(struct checking *checking, struct engine *engine)
         if (error == 0)
             error = saving_flush(saving);
     }
-    pthread_cond_destroy(&saving->done);
-    pthread_mutex_destroy(&saving->lock);
     buf_deinit(&saving->bytes);
     mem_free(saving);
     return error;
