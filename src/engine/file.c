@@ -98,6 +98,11 @@ int file_write_out(int fd, uint64_t from, uint64_t to)
     return 0;
 }
 
+void file_read_ahead(int fd, uint64_t from, uint64_t to)
+{
+    (void)posix_fadvise(fd, (off_t)from, (off_t)(to - from), POSIX_FADV_WILLNEED);
+}
+
 void file_forget(int fd, uint64_t from, uint64_t to)
 {
     (void)posix_fadvise(fd, (off_t)from, (off_t)(to - from), POSIX_FADV_DONTNEED);

@@ -22,6 +22,8 @@ int file_sync(int fd);
 /* Has these bytes written to the disk and waits for that. They are not durable by it: a sync that
  * follows has less to do. An error is told to this opening of the file, not to others. */
 int file_write_out(int fd, uint64_t from, uint64_t to);
+/* Has the system begin to read such bytes, for reads that follow: a wish. */
+void file_read_ahead(int fd, uint64_t from, uint64_t to);
 /* Has the system forget such bytes: a wish. They are read from the disk then. */
 void file_forget(int fd, uint64_t from, uint64_t to);
 /* Opens a file a second time so that each write goes to the disk past the system's cache and is

@@ -267,33 +267,58 @@ static int read_exists(kvs_op *op, struct engine_view *view)
     return error;
 }
 
+/* So many at a time: an engine looks for them side by side, and asks the disk for all at once. */
+#define BATCH_GET_TOGETHER 16u
+
+struct batch_get {
+    const struct local_store *store;
+    struct page page;
+    size_t size; /* of an answer to all so far */
+};
+
+static int batch_get_add(struct batch_get *batch, const kvs_op *op, bool may_block, kvs_slice key,
+                         const kvs_slice *value)
+{
+    batch->size += key.size + (value != NULL ? value->size : 0) + STORE_PAIR_OVERHEAD;
+    if (batch->size > KVS_BATCH_SIZE_MAX && op->count > 1)
+        return KVS_ERR_TOO_LARGE;
+    if (!may_block && batch->size > on_spot_size_max(&batch->store->base))
+        return ENGINE_WOULD_BLOCK;
+    return page_append(&batch->page, key, value != NULL ? *value : (kvs_slice){0}, value != NULL);
+}
+
+static int batch_get_some(struct batch_get *batch, const kvs_op *op, struct engine_view *view,
+                          uint32_t begin, uint32_t count)
+{
+    kvs_slice values[BATCH_GET_TOGETHER];
+    int errors[BATCH_GET_TOGETHER];
+    engine_get_many(view, op->family, op->keys + begin, count, values, errors, NULL);
+    int error = 0;
+    for (uint32_t i = 0; error == 0 && i < count; i++) {
+        error = errors[i] == KVS_ERR_NOT_FOUND ? 0 : errors[i];
+        if (error == 0)
+            error = batch_get_add(batch, op, view->may_block, op->keys[begin + i],
+                                  errors[i] == 0 ? &values[i] : NULL);
+    }
+    return error;
+}
+
 static int read_batch_get(const struct local_store *store, kvs_op *op, struct engine_view *view)
 {
     if (!view->may_block && op->count > ON_SPOT_COUNT_MAX)
         return ENGINE_WOULD_BLOCK;
-    struct page page = {0};
-    size_t size = 0;
+    struct batch_get batch = {.store = store};
+    uint32_t together = view->may_block ? BATCH_GET_TOGETHER : 1; /* else the first that would */
     int error = 0;
-    for (uint32_t i = 0; error == 0 && i < op->count; i++) {
-        kvs_slice value = {0};
-        if (view->may_block && is_cancelled(op))
-            error = KVS_ERR_CANCELLED;
-        else
-            error = engine_get(view, op->family, op->keys[i], &value);
-        if (error != 0 && error != KVS_ERR_NOT_FOUND)
-            break;
-        bool found = error == 0;
-        size += op->keys[i].size + value.size + STORE_PAIR_OVERHEAD;
-        if (size > KVS_BATCH_SIZE_MAX && op->count > 1)
-            error = KVS_ERR_TOO_LARGE;
-        else if (!view->may_block && size > on_spot_size_max(&store->base))
-            error = ENGINE_WOULD_BLOCK;
-        else
-            error = page_append(&page, op->keys[i], found ? value : (kvs_slice){0}, found);
+    for (uint32_t i = 0; error == 0 && i < op->count; i += together) {
+        uint32_t left = op->count - i;
+        error = view->may_block && is_cancelled(op)
+                    ? KVS_ERR_CANCELLED
+                    : batch_get_some(&batch, op, view, i, left < together ? left : together);
     }
     if (error == 0)
-        page_detach(&page, op);
-    page_deinit(&page);
+        page_detach(&batch.page, op);
+    page_deinit(&batch.page);
     return error;
 }
 

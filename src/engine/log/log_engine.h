@@ -1,7 +1,8 @@
 /*
  * engine/log/log_engine.h: the parts of the log engine and how they hang together.
  *
- *   log_engine.c   open, close, views, reads, snapshots, statistics: any thread
+ *   log_engine.c   open, close, snapshots, statistics: any thread
+ *   reading.c      views and reads of keys, range.c scans: any thread
  *   writer.c       the writer: its queue, groups, syncs; a thread, and who submits in its place
  *   apply.c        a batch or a move into the newest segment and the working trees
  *   version.c      publishing, and when memory that readers could see is freed
