@@ -281,9 +281,6 @@ static inline void engine_write(struct engine *engine, struct engine_write *writ
     engine->methods->write(engine, &list);
 }
 
-/* The calling thread waits for the write: no loop may. Returns the op's error. */
-int engine_write_blocking(struct engine *engine, const kvs_mutation *mutations, uint32_t count);
-
 static inline void engine_control(struct engine *engine, struct engine_control *control)
 {
     engine->methods->control(engine, control);

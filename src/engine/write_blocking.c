@@ -1,5 +1,5 @@
-/* engine/write_blocking.c: a write that the calling thread waits for. */
-#include "engine/engine.h"
+/* engine/write_blocking.c: see the header. */
+#include "engine/write_blocking.h"
 
 #include "runtime/waiting.h"
 

@@ -2,6 +2,7 @@
 #include "pd/meta_store.h"
 
 #include "base/mem.h"
+#include "engine/write_blocking.h"
 #include "runtime/loop.h"
 
 #include <assert.h>

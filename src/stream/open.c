@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/write_blocking.h"
 
 #include <sched.h>
 #include <stdio.h>

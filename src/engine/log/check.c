@@ -7,6 +7,7 @@
 #include "engine/log/hint.h"
 #include "engine/log/log_engine.h"
 #include "engine/log/survey.h"
+#include "engine/write_blocking.h"
 
 #include <stdarg.h>
 #include <stdio.h>

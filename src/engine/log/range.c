@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 
-#define WALK_CHUNK 64u
+#define WALK_CHUNK READ_AHEAD_COUNT
 #define WALK_CHUNK_MORE 16u /* when as many have been given as were expected */
 
 struct range_walk {
@@ -103,7 +103,8 @@ static void record_prefetch(const uint8_t *from, size_t size)
 /* Step 2. Keys are taken from the records, too, next to the values: it is a line less for each. */
 static void walk_find_places(struct range_walk *walk)
 {
-    struct read_ahead ahead = {0};
+    struct read_ahead ahead;
+    ahead.count = ahead.size = 0; /* the rest is filled as it is needed */
     for (unsigned i = 0; i < walk->count; i++) {
         const struct entry *entry = walk->entries[i];
         struct place *place = &walk->places[i];

@@ -102,31 +102,41 @@ int value_from_file(struct engine_view *view, const struct segment *segment, uin
     return 0;
 }
 
-#define READ_AHEAD_MAX (1u << 20) /* what is beyond may never be read: a page of results ends */
+#define READ_AHEAD_SIZE_MAX (1u << 20) /* what is beyond may never be read: a page is full */
+#define READ_AHEAD_GAP 8192u           /* read, too: that takes less than one more request */
 
-void read_ahead_ask(struct read_ahead *ahead)
+static bool is_behind(const struct file_piece *piece, const struct file_piece *other)
 {
-    if (ahead->from < ahead->to)
-        file_read_ahead(ahead->fd, ahead->from, ahead->to);
+    return piece->fd != other->fd ? piece->fd > other->fd : piece->from > other->from;
 }
 
 void read_ahead_add(struct read_ahead *ahead, const struct place *place, const struct entry *entry)
 {
-    uint32_t from = place->offset;
-    uint32_t to = from + entry_record_size(entry);
-    if (ahead->size > READ_AHEAD_MAX)
+    uint32_t size = entry_record_size(entry);
+    if (size > READ_AHEAD_SIZE_MAX - ahead->size)
         return;
-    ahead->size += to - from;
-    bool same = ahead->from < ahead->to && ahead->fd == place->segment->fd;
-    if (same && from == ahead->to) {
-        ahead->to = to;
-    } else if (same && to == ahead->from) {
-        ahead->from = from;
-    } else {
-        read_ahead_ask(ahead);
-        ahead->fd = place->segment->fd;
-        ahead->from = from;
-        ahead->to = to;
+    struct file_piece piece = {
+        .fd = place->segment->fd, .from = place->offset, .to = place->offset + size};
+    unsigned at = ahead->count++;
+    for (; at > 0 && is_behind(&ahead->pieces[at - 1], &piece); at--)
+        ahead->pieces[at] = ahead->pieces[at - 1];
+    ahead->pieces[at] = piece;
+    ahead->size += size;
+}
+
+void read_ahead_ask(struct read_ahead *ahead)
+{
+    if (ahead->count < 2) /* the read that follows is as soon */
+        return;
+    for (unsigned i = 0; i < ahead->count;) {
+        struct file_piece *piece = &ahead->pieces[i];
+        for (i++; i < ahead->count; i++) {
+            const struct file_piece *next = &ahead->pieces[i];
+            if (next->fd != piece->fd || next->from > piece->to + READ_AHEAD_GAP)
+                break;
+            piece->to = next->to;
+        }
+        file_read_ahead(piece->fd, piece->from, piece->to);
     }
 }
 
@@ -207,7 +217,7 @@ int log_get(struct engine_view *view, unsigned family, kvs_slice key, kvs_slice 
 
 static void entries_read_ahead(struct log_engine *log, struct entry *const *entries, unsigned count)
 {
-    struct read_ahead ahead = {0};
+    struct read_ahead ahead = {.count = 0, .size = 0};
     for (unsigned i = 0; i < count; i++) {
         if (entries[i] == NULL)
             continue;

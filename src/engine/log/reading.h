@@ -94,14 +94,22 @@ static inline bool place_is_fixed(const struct place *place)
 int value_from_file(struct engine_view *view, const struct segment *segment, uint32_t offset,
                     const struct entry *entry, kvs_slice *ret_value);
 
+#define READ_AHEAD_COUNT 64u
+
 /* Records that are about to be read from files, one after the other: the system is asked for all of
- * them first, neighbours together, so that the disk has many requests at a time and not one. */
+ * them first, so that the disk has many requests at a time and not one. After a compaction keys
+ * that follow each other lie in a few files, in each side by side: so it goes by place, and asks
+ * for neighbours together. */
 struct read_ahead {
-    int fd;
-    uint32_t from, to; /* not asked for yet; from == to: none */
-    uint32_t size;     /* of all */
+    unsigned count;
+    uint32_t size; /* of all */
+    struct file_piece {
+        int fd;
+        uint32_t from, to;
+    } pieces[READ_AHEAD_COUNT]; /* by file, then by place */
 };
 
+/* At most READ_AHEAD_COUNT. */
 void read_ahead_add(struct read_ahead *ahead, const struct place *place, const struct entry *entry);
 /* After the last one. */
 void read_ahead_ask(struct read_ahead *ahead);
