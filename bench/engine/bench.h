@@ -26,9 +26,11 @@ enum { KEY_SIZE = 16, SCAN_COUNT = 100, DRAWS = 1 << 22, VALUES_SPREAD = 4096 };
 
 struct peer_options {
     const char *directory; /* empty, or what the same peer left there */
-    uint64_t data_bytes;   /* keys and values together: caches are made to hold them */
-    unsigned threads;      /* processors, for work in the background */
-    bool synced;           /* a set that was answered is on the disk */
+    uint64_t data_bytes;   /* keys and values together */
+    uint64_t
+        cache_bytes;  /* for a store's cache: three times the data, half of the memory at most */
+    unsigned threads; /* processors, for work in the background */
+    bool synced;      /* a set that was answered is on the disk */
 };
 
 /* What all threads of a phase share. */

@@ -270,13 +270,24 @@ static int turn_open(struct turn *turn, bool timed)
     return 0;
 }
 
+/* Caches are made to hold all data and what is written anew; data that are larger than memory get
+ * half of it, for the other half is the system's cache of the same files. */
+static uint64_t cache_bytes(uint64_t data_bytes)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t wanted = data_bytes * 3 + (256u << 20);
+    return wanted < memory / 2 ? wanted : memory / 2;
+}
+
 static int turn_begin(struct turn *turn, struct bench *bench, const struct peer *peer, bool synced)
 {
     *turn = (struct turn){.bench = bench, .peer = peer};
     snprintf(turn->path, sizeof turn->path, "%s/%s", bench->directory, peer->name);
+    uint64_t data_bytes = bench->keys * (KEY_SIZE + bench->value_size);
     turn->options = (struct peer_options){
         .directory = turn->path,
-        .data_bytes = bench->keys * (KEY_SIZE + bench->value_size),
+        .data_bytes = data_bytes,
+        .cache_bytes = cache_bytes(data_bytes),
         .threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
         .synced = synced,
     };

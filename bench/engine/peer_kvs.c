@@ -49,7 +49,7 @@ static int store_open(const struct peer_options *given, void **ret_store)
     const struct kvs_store_options options = {
         .size = sizeof options,
         .sync = given->synced ? KVS_SYNC_ALWAYS : KVS_SYNC_NEVER,
-        .cache_size_bytes = given->data_bytes * 3 + (256u << 20),
+        .cache_size_bytes = given->cache_bytes,
     };
     char url[4096];
     snprintf(url, sizeof url, "log:%s", given->directory);
@@ -380,7 +380,9 @@ static int compact(void *arg)
 
 const struct peer peer_kvs = {
     .name = NAME,
-    .settings = "log:DIR through kvs/store.h, cache for all data; sync=never and sync=always",
+    .settings =
+        "log:DIR through kvs/store.h, cache for all data or half of the memory; sync=never and "
+        "sync=always",
     .open = store_open,
     .close = store_close,
     .session_open = session_open,

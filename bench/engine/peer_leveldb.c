@@ -37,7 +37,7 @@ static int store_open(const struct peer_options *given, void **ret_store)
     if (store == NULL)
         return -1;
     store->options = leveldb_options_create();
-    store->cache = leveldb_cache_create_lru(given->data_bytes * 2 + (64u << 20));
+    store->cache = leveldb_cache_create_lru(given->cache_bytes);
     store->filter = leveldb_filterpolicy_create_bloom(10);
     store->write = leveldb_writeoptions_create();
     leveldb_options_set_create_if_missing(store->options, 1);
@@ -168,7 +168,8 @@ static int compact(void *arg)
 
 const struct peer peer_leveldb = {
     .name = NAME,
-    .settings = "block cache for all data, bloom filters of 10 bits, memory table of 64 MiB, files "
+    .settings = "block cache for all data or half of the memory, bloom filters of 10 bits, memory "
+                "table of 64 MiB, files "
                 "of 32 MiB, no compression",
     .open = store_open,
     .close = store_close,

@@ -51,7 +51,7 @@ static int store_open(const struct peer_options *given, void **ret_store)
     if (store == NULL)
         return -1;
     store->options = rocksdb_options_create();
-    store->cache = rocksdb_cache_create_lru(given->data_bytes * 2 + (64u << 20));
+    store->cache = rocksdb_cache_create_lru(given->cache_bytes);
     rocksdb_options_set_create_if_missing(store->options, 1);
     rocksdb_options_increase_parallelism(store->options, (int)given->threads);
     rocksdb_options_optimize_level_style_compaction(store->options, 512u << 20);
@@ -191,7 +191,8 @@ static int compact(void *arg)
 
 const struct peer peer_rocksdb = {
     .name = NAME,
-    .settings = "block cache for all data, bloom filters of 10 bits, hash index in blocks, pinned "
+    .settings = "block cache for all data or half of the memory, bloom filters of 10 bits, hash "
+                "index in blocks, pinned "
                 "gets, 512 MiB of memory tables, a background thread for each processor, no "
                 "compression, write-ahead log on",
     .open = store_open,
