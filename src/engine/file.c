@@ -168,6 +168,15 @@ int file_blocks_size(int fd, uint64_t *ret_size)
     return 0;
 }
 
+bool file_is_alone(int fd)
+{
+    /* Such a lease is given only then. */
+    if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0)
+        return false;
+    (void)fcntl(fd, F_SETLEASE, F_UNLCK);
+    return true;
+}
+
 int file_space(const char *path, uint64_t *ret_free)
 {
     struct statvfs facts;

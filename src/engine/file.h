@@ -5,6 +5,7 @@
 #ifndef ENGINE_FILE_H
 #define ENGINE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,6 +40,9 @@ void file_reserve(int fd, uint64_t size);
 int file_size(int fd, uint64_t *ret_size);
 /* How much it takes on the disk. */
 int file_blocks_size(int fd, uint64_t *ret_size);
+/* Has nobody, here or in another process, opened the file beside this one? False also where the
+ * file system cannot tell. */
+bool file_is_alone(int fd);
 /* Bytes that the file system of a directory has left for such as us. */
 int file_space(const char *path, uint64_t *ret_free);
 int file_unlink(const char *path);

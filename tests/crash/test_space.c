@@ -20,6 +20,7 @@
 #define OK(call) assert_int_equal((call), 0)
 
 #define SEGMENT_SIZE (64u * 1024)
+#define LARGE_SIZE (4u * 1024 * 1024)
 #define VALUE_SIZE 400u
 #define KEYS 500u
 
@@ -28,6 +29,14 @@ static const struct engine_kind kind = {.name = "space",
                                         .open = log_engine_open_blocking,
                                         .segment_size_bytes = SEGMENT_SIZE,
                                         .sync = KVS_SYNC_NEVER};
+
+/* Of segments that are given back in steps. */
+static const struct engine_kind large = {.name = "space",
+                                         .directory = "kvs",
+                                         .open = log_engine_open_blocking,
+                                         .segment_size_bytes = LARGE_SIZE,
+                                         .cache_size_bytes = LARGE_SIZE,
+                                         .sync = KVS_SYNC_NEVER};
 
 /* Between two looks; those who are looked at come first. */
 static void let_others(void)
@@ -347,6 +356,76 @@ static void test_backup_copies_what_was_compacted(void **state)
     fixture_deinit(&fixture);
 }
 
+#define LARGE_VALUE (32u * 1024)
+#define LARGE_KEYS 400u
+
+static void set_large(struct fixture *fixture, unsigned round)
+{
+    static uint8_t value[LARGE_VALUE];
+    memset(value, (int)round, sizeof value);
+    for (unsigned i = 0; i < LARGE_KEYS; i++) {
+        char text[32];
+        OK(set_wait(fixture, key_of(text, i), slice_make(value, sizeof value)));
+    }
+}
+
+static void check_large(struct fixture *fixture, struct engine_snapshot *snapshot, unsigned round)
+{
+    static uint8_t value[LARGE_VALUE];
+    memset(value, (int)round, sizeof value);
+    for (unsigned i = 0; i < LARGE_KEYS; i++) {
+        struct engine_view view;
+        char text[32];
+        kvs_slice found;
+        OK(engine_view_begin(fixture->engine, snapshot, true, &view));
+        OK(engine_get(&view, 0, key_of(text, i), &found));
+        assert_true(slice_equal(found, slice_make(value, sizeof value)));
+        engine_view_end(&view);
+    }
+}
+
+/* A backup that is opened as a store and gives its files back leaves those bytes to the store that
+ * it was made of, as long as a snapshot there needs them; and the other way round. */
+static void backup_is_emptied(bool copy_first)
+{
+    struct fixture fixture;
+    struct fixture copy;
+    struct engine_snapshot *snapshot;
+    char path[100];
+    OK(fixture_init(&fixture, &large));
+    OK(fixture_init(&copy, &large));
+    OK(fixture_open(&fixture));
+    set_large(&fixture, 1);
+    snprintf(path, sizeof path, "%s/backup", fixture.root);
+    OK(control_wait(&fixture, ENGINE_CONTROL_CHECKPOINT, path));
+    directory_remove(copy.directory);
+    OK(rename(path, copy.directory));
+    OK(fixture_open(&copy));
+    struct fixture *first = copy_first ? &copy : &fixture;
+    struct fixture *second = copy_first ? &fixture : &copy;
+    OK(engine_snapshot_take(first->engine, &snapshot));
+    for (unsigned i = 0; i < 2; i++) {
+        struct fixture *at = i == 0 ? first : second;
+        set_large(at, 2);
+        compact(at);
+    }
+    /* Closed is what nobody there holds. */
+    while (stats_of(second).disk_bytes > 2 * LARGE_KEYS * LARGE_VALUE)
+        let_others();
+    check_large(first, snapshot, 1);
+    check_large(first, NULL, 2);
+    check_large(second, NULL, 2);
+    engine_snapshot_release(first->engine, snapshot);
+    fixture_deinit(&fixture);
+    fixture_deinit(&copy);
+}
+
+static void test_backup_that_is_emptied(void **state)
+{
+    backup_is_emptied(false);
+    backup_is_emptied(true);
+}
+
 /* The hints count, and so does what is read of them at a start. */
 static void test_disk_bytes_are_those_of_the_files(void **state)
 {
@@ -462,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_expired_keys_give_space_back),
         cmocka_unit_test(test_backup_keeps_its_bytes),
         cmocka_unit_test(test_backup_copies_what_was_compacted),
+        cmocka_unit_test(test_backup_that_is_emptied),
         cmocka_unit_test(test_disk_bytes_are_those_of_the_files),
         cmocka_unit_test(test_what_was_set_aside_comes_back),
     };

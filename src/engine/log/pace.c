@@ -129,14 +129,15 @@ void pace_after_move(struct log_engine *log, uint64_t took_ns, uint32_t segment,
 }
 
 /* May the bytes of the file go before its descriptor? Not when a backup has it by another name, or
- * a copy of it is being made. */
+ * a copy of it is being made; nor when it has no name any more, but the store that it was shared
+ * with reads it still, for a snapshot. */
 static bool is_ours_alone(struct log_engine *log, int fd)
 {
     struct stat facts;
     /* acquire: pairs with the release at the end of a checkpoint; one that begins later does not
      * know the segment. */
     return atomic_load_explicit(&log->checkpoints, memory_order_acquire) == 0 &&
-           fstat(fd, &facts) == 0 && facts.st_nlink == 0;
+           fstat(fd, &facts) == 0 && facts.st_nlink == 0 && file_is_alone(fd);
 }
 
 void pace_bury(struct log_engine *log, struct segment *segment)

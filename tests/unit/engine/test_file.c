@@ -1,6 +1,7 @@
 /* engine/file.h: what the system answers and what is made of it. */
 #include "engine/file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <kvs/error.h>
 #include <signal.h>
@@ -48,9 +49,35 @@ static void test_limit_of_file_sizes(void **state)
     unlink(path);
 }
 
+/* Where a file system can tell at all. */
+static void test_who_else_has_a_file_open(void **state)
+{
+    char path[] = "/tmp/kvs-file-XXXXXX";
+    int fd = mkstemp(path);
+    int other = -1;
+    assert_true(fd >= 0);
+    bool alone = file_is_alone(fd);
+    bool knows = alone || errno != EINVAL;
+    int error = file_open(path, O_RDWR, &other);
+    unlink(path);
+    bool beside_another = file_is_alone(fd);
+    close(other);
+    bool at_last = file_is_alone(fd);
+    close(fd);
+    assert_int_equal(error, 0);
+    assert_false(beside_another);
+    if (!knows)
+        skip();
+    assert_true(alone);
+    assert_true(at_last);
+}
+
 int main(void)
 {
     signal(SIGXFSZ, SIG_IGN); /* as the programs do */
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_limit_of_file_sizes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_limit_of_file_sizes),
+        cmocka_unit_test(test_who_else_has_a_file_open),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
