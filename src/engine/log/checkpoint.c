@@ -119,6 +119,9 @@ static void checkpoint_job(struct task *task)
     int error = engine_directory_make_blocking(path);
     for (size_t i = 0; i < checkpoint->count && error == 0; i++)
         error = segment_copy(checkpoint, i);
+    /* relaxed: what failed before the files were opened is not told by them. */
+    if (error == 0 && atomic_load_explicit(&checkpoint->log->failed, memory_order_relaxed))
+        error = KVS_ERR_STORAGE_FAILED;
     if (error == 0) /* or the mark might outlive a power cut, and segments not */
         error = file_sync_directory(path);
     if (error == 0)
@@ -128,12 +131,25 @@ static void checkpoint_job(struct task *task)
 
 /* --- on the writer's thread ------------------------------------------------------------------- */
 
+/* Opened anew: the system tells a failed sync once to each opening of a file, and both the backup
+ * and the store have to hear of it. One that has no name any more was synced before it lost it. */
+static int segment_open(const struct log_engine *log, const struct segment *segment, int *ret_fd)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, segment->number, path, sizeof path);
+    if (file_open(path, O_RDONLY, ret_fd) == 0)
+        return 0;
+    *ret_fd = fcntl(segment->fd, F_DUPFD_CLOEXEC, 0);
+    return *ret_fd >= 0 ? 0 : error_from_errno(errno);
+}
+
 static int segments_gather(struct log_engine *log, struct checkpoint *checkpoint)
 {
     for (struct segment *at = log->oldest; at != log->newest; at = at->next) {
-        int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, 0);
-        if (fd < 0)
-            return error_from_errno(errno);
+        int fd;
+        int error = segment_open(log, at, &fd);
+        if (error != 0)
+            return error;
         checkpoint->files[checkpoint->count].number = at->number;
         checkpoint->files[checkpoint->count].size = at->size;
         checkpoint->files[checkpoint->count++].fd = fd;
