@@ -4,7 +4,8 @@
  *
  * A consumer gets at most as many events as it said and has not acknowledged; they are appended as
  * they come. One that takes nothing for so long that UNWRITTEN_MAX bytes wait is cut off: what it
- * had goes to others, and nothing is lost.
+ * had goes to others, and nothing is lost. A connection that acknowledges faster than its groups
+ * look at it is not read meanwhile: who acknowledges what it got, and once, never comes so far.
  */
 #include "server/eventstore_parts.h"
 
@@ -15,8 +16,9 @@
 
 #define UNWRITTEN_MAX (64u * 1024 * 1024)
 #define SLOTS_MAX 10000
-#define CONSUMERS_MAX 1024u /* of one connection */
-#define ACKS_MAX 16384u     /* ids in one package */
+#define CONSUMERS_MAX 1024u                 /* of one connection */
+#define ACKS_MAX 16384u                     /* ids in one package */
+#define ACKS_WAITING_MAX (4u * 1024 * 1024) /* bytes of them that a group has not come to */
 
 /* --- create, update, delete ------------------------------------------------------------------- */
 
@@ -335,6 +337,35 @@ static uint8_t *take_ids(const struct es_call *call, struct es_list list)
     return ids;
 }
 
+bool es_acks_are_many(const struct es_connection *connection)
+{
+    return connection->acks_waiting >= ACKS_WAITING_MAX;
+}
+
+static void acks_look(struct es_connection *connection)
+{
+    connection->acks_waiting = 0;
+    for (struct es_consumer *at = connection->consumers; at != NULL; at = at->next)
+        connection->acks_waiting += stream_consumer_acks_waiting(&at->consumer);
+}
+
+void es_acks_resume(struct es_connection *connection)
+{
+    bool were_many = es_acks_are_many(connection);
+    if (connection->acks_waiting == 0)
+        return;
+    acks_look(connection);
+    if (were_many && !es_acks_are_many(connection))
+        connection_check(&connection->base);
+}
+
+/* One package of many ids may be for many consumers: those behind the bound get them again. */
+static bool is_taken(struct es_connection *connection, uint32_t count)
+{
+    connection->acks_waiting += (uint64_t)count * 16;
+    return connection->acks_waiting < 2 * ACKS_WAITING_MAX;
+}
+
 void es_take_group_ack(const struct es_call *call)
 {
     struct es_persistent_subscription_ack_events message;
@@ -346,10 +377,12 @@ void es_take_group_ack(const struct es_call *call)
     const struct es_consumer *own = find(call->connection, &call->frame->correlation);
     /* Without memory for it the events are given again: that is what a time-out does, too. */
     for (struct es_consumer *at = call->connection->consumers; at != NULL; at = at->next) {
-        if (is_meant(at, own, message.subscription_id))
+        if (is_meant(at, own, message.subscription_id) &&
+            is_taken(call->connection, message.processed_event_ids.count))
             stream_consumer_ack(&at->consumer, ids, message.processed_event_ids.count);
     }
     mem_free(ids);
+    acks_look(call->connection);
 }
 
 void es_take_group_nak(const struct es_call *call)
@@ -369,11 +402,13 @@ void es_take_group_nak(const struct es_call *call)
     bool known = message.action >= 0 && message.action <= ES_NAK_STOP;
     enum stream_nak action = known ? actions[message.action] : STREAM_NAK_UNKNOWN;
     for (struct es_consumer *at = call->connection->consumers; at != NULL; at = at->next) {
-        if (is_meant(at, own, message.subscription_id))
+        if (is_meant(at, own, message.subscription_id) &&
+            is_taken(call->connection, message.processed_event_ids.count))
             stream_consumer_nak(&at->consumer, ids, message.processed_event_ids.count, action,
                                 message.message);
     }
     mem_free(ids);
+    acks_look(call->connection);
 }
 
 /* --- ending ----------------------------------------------------------------------------------- */

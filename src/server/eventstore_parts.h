@@ -44,7 +44,8 @@ struct es_connection {
     uint64_t kept_bytes;      /* of pages that wait for the peer */
     struct es_consumer *consumers;
     uint32_t consumers_count;
-    uint64_t stuck_ms; /* since when the peer takes nothing; 0: it does, or there is nothing */
+    uint64_t acks_waiting; /* bytes that their groups have not come to, as of the last look */
+    uint64_t stuck_ms;     /* since when the peer takes nothing; 0: it does, or there is nothing */
     size_t unwritten_before;
     char *name;      /* as it said of itself; NULL */
     bool identified; /* as version 1 or later: else it takes event numbers for 32 bits wide */
@@ -221,6 +222,10 @@ void es_take_delete_group(const struct es_call *call);
 void es_take_connect_group(const struct es_call *call);
 void es_take_group_ack(const struct es_call *call);
 void es_take_group_nak(const struct es_call *call);
+/* Do so many acknowledgements wait that no more are taken? */
+bool es_acks_are_many(const struct es_connection *connection);
+/* Some time has passed: they may have been looked at. */
+void es_acks_resume(struct es_connection *connection);
 bool es_consumer_unsubscribe(struct es_connection *connection, const struct es_id *correlation);
 void es_consumers_end(struct es_connection *connection);
 

@@ -301,7 +301,7 @@ static bool wants_bytes(const struct connection *base)
 {
     const struct es_connection *connection = of(base);
     return !connection->at->draining && !connection->ended && !es_login_is_pending(connection) &&
-           connection->in_flight < IN_FLIGHT_MAX &&
+           connection->in_flight < IN_FLIGHT_MAX && !es_acks_are_many(connection) &&
            connection->in_flight_bytes < connection->at->service->options.in_flight_bytes_max &&
            connection_unwritten(base) < ES_UNWRITTEN_MAX;
 }
@@ -411,6 +411,7 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
     };
     if (connection->feeds_forgotten > 0 || connection->kept_bytes > 0)
         es_feeds_resume(connection);
+    es_acks_resume(connection);
     switch (es_heartbeat_check(&connection->heartbeat, &traffic, now_ms)) {
     case ES_HEARTBEAT_ASK:
         answer_bytes(connection, ES_HEARTBEAT_REQUEST, &heartbeat_id, slice_make(NULL, 0));
@@ -426,7 +427,8 @@ static size_t held(const struct connection *base)
 {
     const struct es_connection *connection =
         CONTAINER_OF((void *)(uintptr_t)base, struct es_connection, base);
-    return connection->in_flight_bytes - connection->waiting_bytes + connection->kept_bytes;
+    return connection->in_flight_bytes - connection->waiting_bytes + connection->kept_bytes +
+           connection->acks_waiting;
 }
 
 /* --- life of a connection --------------------------------------------------------------------- */

@@ -174,6 +174,8 @@ void streams_consume(struct streams *streams, struct stream_consumer *consumer);
 int stream_consumer_ack(struct stream_consumer *consumer, const uint8_t *ids, uint32_t count);
 int stream_consumer_nak(struct stream_consumer *consumer, const uint8_t *ids, uint32_t count,
                         enum stream_nak action, kvs_slice reason);
+/* Bytes of those that the group has not come to yet: who sends for others should wait. */
+uint64_t stream_consumer_acks_waiting(const struct stream_consumer *consumer);
 /* On its loop, once; what it had not acknowledged goes to others. on_dropped comes. */
 void stream_consumer_close(struct stream_consumer *consumer);
 

@@ -131,6 +131,50 @@ static struct member *pick_member(struct group *group, const struct message *mes
     return NULL;
 }
 
+/* --- what was sent ---------------------------------------------------------------------------- */
+
+/* The seed is one that nobody outside knows, so nobody can make the chains long. */
+static struct message **sent_chain(struct member *member, const uint8_t id[16])
+{
+    uint32_t hash = checksum_seeded(id, 16, member->groups->sent_seed);
+    return &member->sent_chains[hash & member->sent_mask];
+}
+
+static const uint8_t *message_id(const struct message *message)
+{
+    return stream_event_original(&message->event)->id;
+}
+
+/* Behind those with the same id: the one that was sent first is acknowledged first. */
+static void sent_add(struct member *member, struct message *message)
+{
+    struct message **link = sent_chain(member, message_id(message));
+    while (*link != NULL)
+        link = &(*link)->next_sent;
+    *link = message;
+    message->next_sent = NULL;
+    list_append(&member->sent, &message->node);
+    member->sent_count++;
+}
+
+static void sent_remove(struct member *member, struct message *message)
+{
+    struct message **link = sent_chain(member, message_id(message));
+    while (*link != message)
+        link = &(*link)->next_sent;
+    *link = message->next_sent;
+    list_remove(&message->node);
+    member->sent_count--;
+}
+
+static struct message *sent_find(struct member *member, const uint8_t id[16])
+{
+    struct message *message = *sent_chain(member, id);
+    while (message != NULL && memcmp(message_id(message), id, 16) != 0)
+        message = message->next_sent;
+    return message;
+}
+
 /* --- sending ---------------------------------------------------------------------------------- */
 
 static void delivery_run(struct task *task)
@@ -155,8 +199,7 @@ static bool message_send(struct group *group, struct member *member, struct mess
                                   .retries = message->retries};
     atomic_fetch_add_explicit(&message->refs, 1, memory_order_relaxed);
     list_remove(&message->node);
-    list_append(&member->sent, &message->node);
-    member->sent_count++;
+    sent_add(member, message);
     member->total++;
     group->total++;
     message->sent_ms = loop_now_ms(group->streams->loop);
@@ -248,8 +291,7 @@ void group_expire(struct group *group, uint64_t now_ms)
             struct message *message = list_entry(member->sent.next, struct message, node);
             if (now_ms - message->sent_ms < (uint64_t)timeout_ms)
                 break;
-            list_remove(&message->node);
-            member->sent_count--;
+            sent_remove(member, message);
             message_failed(group, message);
         }
     }
@@ -267,31 +309,23 @@ struct ack {
     uint8_t bytes[]; /* ids, then the reason */
 };
 
-static struct message *sent_find(struct member *member, const uint8_t id[16])
-{
-    for (struct list *at = member->sent.next; at != &member->sent; at = at->next) {
-        struct message *message = list_entry(at, struct message, node);
-        if (memcmp(stream_event_original(&message->event)->id, id, 16) == 0)
-            return message;
-    }
-    return NULL;
-}
-
 static void ack_one(struct group *group, const struct ack *ack, const uint8_t id[16])
 {
     struct message *message = sent_find(ack->member, id);
     if (message == NULL || (ack->is_nak && ack->action == STREAM_NAK_STOP))
         return;
-    ack->member->sent_count--;
-    if (!ack->is_nak || ack->action == STREAM_NAK_SKIP) {
+    sent_remove(ack->member, message);
+    if (!ack->is_nak || ack->action == STREAM_NAK_SKIP)
         group_message_done(group, message);
-        return;
-    }
-    list_remove(&message->node);
-    if (ack->action == STREAM_NAK_PARK)
+    else if (ack->action == STREAM_NAK_PARK)
         group_park(group, message, ack->reason);
     else
         message_failed(group, message);
+}
+
+static uint64_t ack_size(const struct ack *ack)
+{
+    return sizeof *ack + (uint64_t)ack->count * 16 + ack->reason.size;
 }
 
 static void ack_run(struct task *task)
@@ -305,6 +339,8 @@ static void ack_run(struct task *task)
         group_replay_continue(group);
         group_dispatch(group);
     }
+    /* relaxed: a count. */
+    atomic_fetch_sub_explicit(&ack->member->acks_waiting, ack_size(ack), memory_order_relaxed);
     mem_free(ack);
 }
 
@@ -324,6 +360,8 @@ static int ack_send(struct stream_consumer *consumer, const uint8_t *ids, uint32
     if (what->reason.size > 0)
         memcpy(ack->bytes + size, what->reason.data, what->reason.size);
     ack->reason.data = ack->bytes + size;
+    /* relaxed: a count. */
+    atomic_fetch_add_explicit(&member->acks_waiting, ack_size(ack), memory_order_relaxed);
     loop_post(member->groups->streams->loop, &ack->task);
     return 0;
 }
@@ -341,6 +379,12 @@ int stream_consumer_nak(struct stream_consumer *consumer, const uint8_t *ids, ui
     if (what.reason.size > 1024)
         what.reason.size = 1024;
     return ack_send(consumer, ids, count, &what);
+}
+
+uint64_t stream_consumer_acks_waiting(const struct stream_consumer *consumer)
+{
+    struct member *member = consumer->member;
+    return member != NULL ? atomic_load_explicit(&member->acks_waiting, memory_order_relaxed) : 0;
 }
 
 /* --- members: coming and going ---------------------------------------------------------------- */
@@ -381,8 +425,11 @@ static void member_drop(struct member *member, enum stream_drop drop, int error)
     if (was_in) {
         list_remove(&member->node);
         group->members_count--;
-        while (!list_empty(&member->sent))
-            group_retry_add(group, list_entry(member->sent.next, struct message, node));
+        while (!list_empty(&member->sent)) {
+            struct message *message = list_entry(member->sent.next, struct message, node);
+            sent_remove(member, message);
+            group_retry_add(group, message);
+        }
     }
     member->drop_task.run = member_tell_dropped;
     loop_post(member->loop, &member->drop_task);
@@ -440,11 +487,6 @@ static void member_join(struct member *member, struct group *group)
     member->group = group;
     member->state = MEMBER_IN;
     member->id = ++group->next_member;
-    member->slots = consumer->slots;
-    if (member->slots < 1)
-        member->slots = 1;
-    if (member->slots > GROUP_CONSUMER_SLOTS_MAX)
-        member->slots = GROUP_CONSUMER_SLOTS_MAX;
     list_append(&group->members, &member->node);
     group->members_count++;
     consumer->last_number = member->read.last_number;
@@ -524,19 +566,33 @@ static void consumer_refused(struct task *task)
     consumer->on_dropped(consumer, STREAM_DROP_FAILED);
 }
 
+static struct member *member_new(struct streams *streams, struct stream_consumer *consumer)
+{
+    int32_t slots = consumer->slots < 1                          ? 1
+                    : consumer->slots > GROUP_CONSUMER_SLOTS_MAX ? GROUP_CONSUMER_SLOTS_MAX
+                                                                 : consumer->slots;
+    uint32_t chains = 1;
+    while (chains < (uint32_t)slots)
+        chains *= 2;
+    struct member *member = mem_zalloc(sizeof *member + chains * sizeof member->sent_chains[0]);
+    if (member == NULL)
+        return NULL;
+    member->groups = streams->groups;
+    member->consumer = consumer;
+    member->loop = consumer->loop;
+    member->slots = slots;
+    member->sent_mask = chains - 1;
+    list_init(&member->node);
+    list_init(&member->sent);
+    return member;
+}
+
 void streams_consume(struct streams *streams, struct stream_consumer *consumer)
 {
     consumer->streams = streams;
     consumer->error = 0;
-    struct member *member = mem_zalloc(sizeof *member);
+    struct member *member = member_new(streams, consumer);
     consumer->member = member;
-    if (member != NULL) {
-        member->groups = streams->groups;
-        member->consumer = consumer;
-        member->loop = consumer->loop;
-        list_init(&member->node);
-        list_init(&member->sent);
-    }
     if (member == NULL || member_copy_texts(member) != 0) {
         mem_free(member);
         consumer->member = NULL;

@@ -429,6 +429,7 @@ int groups_open_blocking(struct streams *streams)
     if (groups == NULL)
         return KVS_ERR_NO_MEMORY;
     groups->streams = streams;
+    groups->sent_seed = rand_u64(&streams->sequencer.rand);
     list_init(&groups->all);
     streams->groups = groups;
     struct engine_view view;

@@ -41,7 +41,8 @@ struct message {
     bool replayed; /* from the parked stream: its number plays no part in checkpoints */
     uint64_t pin;  /* for pinned strategies */
     uint64_t sent_ms;
-    struct parking *parking; /* while it is being parked; NULL: to be begun */
+    struct message *next_sent; /* chain of its member's, by a hash of its id */
+    struct parking *parking;   /* while it is being parked; NULL: to be begun */
     size_t size;
     struct stream_event event;
     uint8_t bytes[];
@@ -59,6 +60,7 @@ struct member {
     int32_t slots;
     struct list sent; /* messages, in the order in which they were sent */
     int32_t sent_count;
+    _Atomic uint64_t acks_waiting; /* bytes of acknowledgements that are on their way */
     uint64_t total;
     uint64_t total_at_tick;
     uint64_t per_second;
@@ -74,6 +76,8 @@ struct member {
     bool closed;              /* by the consumer: its loop's */
     char *texts;              /* address, user, name: copies for information */
     kvs_slice from, user, name;
+    uint32_t sent_mask; /* so many chains of what was sent, less one */
+    struct message *sent_chains[];
 };
 
 enum group_phase {
@@ -150,6 +154,7 @@ struct groups {
     struct streams *streams;
     struct list all;
     uint32_t count;
+    uint64_t sent_seed;
     uv_timer_t tick; /* while there are groups */
     struct task start_task;
 

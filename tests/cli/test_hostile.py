@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import struct
+import threading
 import time
 import urllib.request
 
@@ -328,6 +329,45 @@ def test_subscriptions_that_nobody_takes(directory):
         for _ in range(count * events):
             got[peer.take(0xc2)[0]] += 1
         assert set(got.values()) == {events}, got
+        assert server.stop() == 0
+
+
+def group_settings(stream, group):
+    """CreatePersistentSubscription: all events from the first on, to consumers in turn."""
+    numbers = {3: 0, 4: 0, 5: 600000, 6: 0, 7: 10000, 8: 500, 9: 10000, 10: 10, 11: 1, 12: 2000, 13: 1000, 14: 10, 15: 0}
+    return package(0xc8, field(1, group) + field(2, stream) + b"".join(number(*one) for one in numbers.items()))
+
+
+def test_acknowledgements_of_nothing(directory):
+    """Consumers that have many events and acknowledge others, without end: looking for these holds nobody up, and what
+    the group has not come to does not pile up."""
+    consumers, events, packages = 4, 4000, 100
+    ids = b"".join(field(2, struct.pack("<QQ", 9, i)) for i in range(16384))
+    acks = package(0xcc, field(1, b"s::g") + ids, struct.pack("<QQ", 9, 9))
+    with start_events(directory) as server:
+        writer = EventPeer(server)
+        writer.send(group_settings(b"s", b"g"))
+        writer.take(0xc9)
+        hostile = [EventPeer(server) for _ in range(consumers)]  # on all loops of the server
+        for peer in hostile:
+            peer.send(package(0xc5, field(1, b"g") + field(2, b"s") + number(3, 10000)))
+        assert {peer.take(0xc6)[0] for peer in hostile} == {bytes(16)}
+        writer.send(*(append(b"s", 1) for _ in range(events)))
+        for _ in range(events):
+            writer.take(0x83)
+        for peer in hostile:
+            for _ in range(events // consumers):
+                peer.take(0xc7)
+        before = memory_mib(server)
+        floods = [threading.Thread(target=lambda peer=peer: peer.send(*[acks] * packages)) for peer in hostile]
+        for thread in floods:
+            thread.start()
+        while any(thread.is_alive() for thread in floods):
+            writer.send(append(b"small", 100))
+            writer.take(0x83)
+            assert memory_mib(server) - before < 64, (before, memory_mib(server))
+        for peer in hostile:
+            peer.peer.close()
         assert server.stop() == 0
 
 
