@@ -2,8 +2,10 @@
 #include "server/region_splitter.h"
 
 #include "base/log.h"
+#include "engine/family.h"
 #include "pd/keyspaces.h"
 #include "proto/tikv/key.h"
+#include "txn/record.h"
 
 #include <assert.h>
 #include <kvs/error.h>
@@ -43,7 +45,14 @@ static bool encoding_between(const struct region_splitter *splitter, kvs_slice k
     return slice_compare(slice_make(to, *ret_size), key) <= 0;
 }
 
-/* Appends a bound between the last key and this one, when there may be one. */
+static void cut_added(struct region_splitter *splitter, size_t size)
+{
+    splitter->cut_bytes.size += size;
+    splitter->cut_ends[splitter->cuts_count++] = splitter->cut_bytes.size;
+    splitter->part = (struct region_extent){0};
+}
+
+/* Appends a bound between the last raw key and this one, when there may be one. */
 static int add_cut(struct region_splitter *splitter, kvs_slice key)
 {
     struct buf *bytes = &splitter->cut_bytes;
@@ -58,11 +67,25 @@ static int add_cut(struct region_splitter *splitter, kvs_slice key)
         memcpy(to, key.data, key.size);
         size = key.size;
     } else if (!encoding_between(splitter, key, to, &size)) {
+        splitter->no_place = true;
         return 0;
     }
-    bytes->size += size;
-    splitter->cut_ends[splitter->cuts_count++] = bytes->size;
-    splitter->part = (struct region_extent){0};
+    cut_added(splitter, size);
+    return 0;
+}
+
+/* Appends a bound in front of a transaction's key; bytes that are no encoding are passed over. */
+static int add_cut_encoded(struct region_splitter *splitter, kvs_slice encoded)
+{
+    int error = buf_reserve(&splitter->cut_bytes, encoded.size);
+    if (error != 0)
+        return error;
+    uint8_t *to = splitter->cut_bytes.data + splitter->cut_bytes.size;
+    size_t size;
+    if (key_decode(encoded, to, &size) != 0)
+        return 0;
+    memcpy(to, encoded.data, encoded.size);
+    cut_added(splitter, encoded.size);
     return 0;
 }
 
@@ -84,27 +107,77 @@ static bool is_over(const struct region_splitter *splitter)
            (options->bytes_max > 0 && splitter->total.bytes > options->bytes_max);
 }
 
-static int on_key(void *arg, kvs_slice key, kvs_slice value)
+/* Counts a record. It begins a part of its own when what is before it is enough for one. */
+static int count(struct region_splitter *splitter, kvs_slice key, uint64_t keys, uint64_t bytes,
+                 int (*cut)(struct region_splitter *splitter, kvs_slice key))
 {
-    struct region_splitter *splitter = arg;
-    uint64_t bytes = key.size + value.size;
     if (atomic_load_explicit(&splitter->closing, memory_order_relaxed))
         return KVS_ERR_CANCELLED;
-    if (splitter->part.keys > 0 && reaches(splitter, &splitter->part, 2)) {
+    if (cut != NULL && splitter->part.bytes > 0 && reaches(splitter, &splitter->part, 2)) {
         int error =
-            splitter->cuts_count < SPLITTER_CUTS_MAX ? add_cut(splitter, key) : KVS_ERR_TOO_LARGE;
+            splitter->cuts_count < SPLITTER_CUTS_MAX ? cut(splitter, key) : KVS_ERR_TOO_LARGE;
         if (error != 0)
             return error;
     }
-    splitter->total.keys++;
+    splitter->total.keys += keys;
     splitter->total.bytes += bytes;
-    splitter->part.keys++;
+    splitter->part.keys += keys;
     splitter->part.bytes += bytes;
-    size_t size = key.size < sizeof splitter->previous ? key.size : sizeof splitter->previous;
+    return 0;
+}
+
+static int on_key(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct region_splitter *splitter = arg;
+    int error = count(splitter, key, 1, key.size + value.size, add_cut);
+    if (error != 0)
+        return error;
+    size_t size = key.size < PREFIX + 1 ? key.size : PREFIX + 1;
     if (size > 0)
         memcpy(splitter->previous, key.data, size);
     splitter->previous_size = key.size;
     return 0;
+}
+
+/* A version of a transaction's key: versions stay together, and count as one key. */
+static int on_version(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct region_splitter *splitter = arg;
+    kvs_slice encoded;
+    uint64_t ts;
+    if (!record_key_split(key, &encoded, &ts))
+        return 0; /* reads tell of it */
+    bool is_new = !slice_equal(encoded, slice_make(splitter->previous, splitter->previous_size));
+    int error = count(splitter, encoded, is_new && splitter->counts_keys ? 1 : 0,
+                      key.size + value.size, is_new ? add_cut_encoded : NULL);
+    if (error != 0 || !is_new)
+        return error;
+    memcpy(splitter->previous, encoded.data, encoded.size);
+    splitter->previous_size = encoded.size;
+    return 0;
+}
+
+/* What would be left behind the last of the cuts since `before` is little: it stays with the part
+ * in front of it. */
+static void join_last_part(struct region_splitter *splitter, size_t before)
+{
+    if (splitter->cuts_count <= before + 1 || reaches(splitter, &splitter->part, 4))
+        return;
+    splitter->cuts_count--;
+    splitter->cut_bytes.size = splitter->cut_ends[splitter->cuts_count - 1];
+}
+
+static int measure(struct region_splitter *splitter, struct engine_view *view,
+                   const struct engine_range *range,
+                   int (*each)(void *arg, kvs_slice key, kvs_slice value))
+{
+    size_t before = splitter->cuts_count;
+    splitter->part = (struct region_extent){0};
+    splitter->previous_size = 0;
+    int error = engine_scan(view, range, each, splitter);
+    if (error == 0)
+        join_last_part(splitter, before);
+    return error;
 }
 
 static int measure_family(struct region_splitter *splitter, struct engine_view *view,
@@ -123,10 +196,20 @@ static int measure_family(struct region_splitter *splitter, struct engine_view *
         range.start = slice_make(keys, key_at_or_above(region->start, keys));
         range.end = slice_make(keys + room, key_at_or_above(region->end, keys + room));
     }
-    splitter->part = (struct region_extent){0};
-    int error = engine_scan(view, &range, on_key, splitter);
+    int error = measure(splitter, view, &range, on_key);
     buf_deinit(&bounds);
     return error;
+}
+
+/* Records of transactions begin with their keys' encodings, as regions do. Values that are long
+ * have a family of their own; each key is counted where its versions are. */
+static int measure_versions(struct region_splitter *splitter, struct engine_view *view,
+                            const struct region *region, enum engine_family family)
+{
+    struct engine_range range = {
+        .family = (uint8_t)family, .sizes_only = true, .start = region->start, .end = region->end};
+    splitter->counts_keys = family == ENGINE_FAMILY_TXN_WRITE;
+    return measure(splitter, view, &range, on_version);
 }
 
 /* Cuts are left when the region is over the bound. */
@@ -135,6 +218,7 @@ static int measure_region(struct region_splitter *splitter, struct engine_view *
 {
     splitter->is_v2 = is_of_keyspace(splitter, region);
     splitter->total = (struct region_extent){0};
+    splitter->no_place = false;
     splitter->region_id = region->id;
     splitter->region_version = region->version;
     if (splitter->is_v2 && region->start.data[0] == KEY_MODE_RAW && !splitter->options.raw_bounds)
@@ -143,12 +227,14 @@ static int measure_region(struct region_splitter *splitter, struct engine_view *
     for (unsigned family = 0; family < (splitter->is_v2 ? 1u : RAW_FAMILIES) && error == 0;
          family++)
         error = measure_family(splitter, view, region, family);
+    if (error == 0)
+        error = measure_versions(splitter, view, region, ENGINE_FAMILY_TXN_WRITE);
+    if (error == 0)
+        error = measure_versions(splitter, view, region, ENGINE_FAMILY_TXN_DATA);
     if (error == KVS_ERR_TOO_LARGE) /* as many cuts as fit: the rest is for the next round */
         return 0;
-    /* What would be left behind the last cut is little: it stays with the part before. */
-    if (splitter->cuts_count > 1 && !reaches(splitter, &splitter->part, 4))
-        splitter->cuts_count--;
-    splitter->stuck = splitter->stuck || (is_over(splitter) && splitter->cuts_count == 0);
+    if (is_over(splitter) && splitter->cuts_count == 0 && splitter->no_place)
+        splitter->stuck = true;
     if (!is_over(splitter))
         splitter->cuts_count = 0;
     return error;

@@ -5,7 +5,9 @@
  * 2. Then a round goes through the regions on the engine's pool, and counts keys and bytes in the
  *    index: writes are not slowed by counting, and values are not read. The next round waits at
  *    least twenty times as long as this one took.
- * 3. A region over the bound is cut into parts of at least half of it, by the region map: durable
+ * 3. Versions of a transaction's key count as one key and stay in one region; their bytes count
+ *    all. Locks do not.
+ * 4. A region over the bound is cut into parts of at least half of it, by the region map: durable
  *    before anybody sees it. Clients learn of it by EpochNotMatch, as of any split.
  *
  * Where it cuts: clients of transactions and of API V2 decode the bounds of regions, so a bound is
@@ -21,6 +23,7 @@
 
 #include "pd/cluster.h"
 #include "runtime/loop.h"
+#include "txn/record.h"
 
 #define SPLITTER_CUTS_MAX 1024u /* of one region in one round */
 
@@ -56,9 +59,11 @@ struct region_splitter {
     uint64_t region_id, region_version; /* of the cuts */
     struct region_extent total, part;
     bool is_v2;
-    bool stuck;           /* a region over the bound has no place to cut at */
-    uint8_t previous[9];  /* the first bytes of the last key */
-    size_t previous_size; /* of all of it */
+    bool counts_keys;     /* the family has each key of a transaction once or more */
+    bool no_place;        /* a cut of raw keys could not be made here */
+    bool stuck;           /* so a region over the bound has none */
+    size_t previous_size; /* of the last key */
+    uint8_t previous[RECORD_KEY_ENCODED_MAX]; /* of a raw one: its first bytes */
     struct buf cut_bytes;
     size_t cuts_count;
     size_t cut_ends[SPLITTER_CUTS_MAX]; /* in cut_bytes */

@@ -4,8 +4,10 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "contract/engine_fixture.h"
+#include "engine/family.h"
 #include "pd/keyspaces.h"
 #include "proto/tikv/key.h"
+#include "txn/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -261,6 +263,143 @@ static void test_any_keys(void **state)
     setup_deinit(&setup);
 }
 
+/* --- transactions --- */
+
+/* Keys "<prefix><number>" of transactions, in `versions` versions whose records have `value_size`
+ * bytes. */
+static void fill_versions(struct setup *setup, enum engine_family family, kvs_slice prefix,
+                          unsigned count, unsigned versions, size_t value_size)
+{
+    static uint8_t value[4096];
+    static struct record_key records[BATCH];
+    static kvs_mutation mutations[BATCH];
+    unsigned size = 0;
+    for (unsigned i = 0; i < count * versions; i++) {
+        char key[32];
+        memcpy(key, prefix.data, prefix.size);
+        int more = snprintf(key + prefix.size, 24, "%05u", i / versions);
+        record_key_set(&records[size], slice_make(key, prefix.size + (size_t)more));
+        mutations[size] = mutation_set(record_key_at(&records[size], 1000 + i % versions),
+                                       slice_make(value, value_size));
+        mutations[size++].family = (uint8_t)family;
+        if (size == BATCH || i + 1 == count * versions) {
+            assert_int_equal(batch_wait(&setup->fixture, mutations, size), 0);
+            size = 0;
+        }
+    }
+}
+
+struct versions {
+    struct record_key last;
+    uint64_t keys, bytes;
+};
+
+static int add_version(void *arg, kvs_slice key, kvs_slice value)
+{
+    struct versions *versions = arg;
+    kvs_slice encoded;
+    uint64_t ts;
+    assert_true(record_key_split(key, &encoded, &ts));
+    if (!slice_equal(encoded, record_key_slice(&versions->last))) {
+        versions->keys++;
+        assert_true(record_key_set_encoded(&versions->last, encoded));
+    }
+    versions->bytes += key.size + value.size;
+    return 0;
+}
+
+/* As largest(), of the transactions' families. */
+static struct extent largest_versions(struct setup *setup)
+{
+    struct extent most = {0};
+    struct region_reader reader;
+    struct engine_view view;
+    region_reader_init(&reader, setup->cluster->regions);
+    const struct region_list *list = region_reader_list(&reader);
+    assert_int_equal(engine_view_begin(setup->fixture.engine, NULL, true, &view), 0);
+    for (size_t i = 0; i < list->count; i++) {
+        const struct region *region = list->by_key[i];
+        struct engine_range range = {
+            .family = ENGINE_FAMILY_TXN_WRITE, .start = region->start, .end = region->end};
+        static struct versions write, data;
+        uint8_t key[64];
+        size_t size;
+        write = data = (struct versions){0};
+        assert_int_equal(engine_scan(&view, &range, add_version, &write), 0);
+        range.family = ENGINE_FAMILY_TXN_DATA;
+        assert_int_equal(engine_scan(&view, &range, add_version, &data), 0);
+        most.keys = write.keys > most.keys ? write.keys : most.keys;
+        uint64_t bytes = write.bytes + data.bytes;
+        most.bytes = bytes > most.bytes ? bytes : most.bytes;
+        if (region->start.size > 0) /* of a whole key: no key's versions are torn apart */
+            assert_int_equal(key_decode(region->start, key, &size), 0);
+    }
+    engine_view_end(&view);
+    region_reader_deinit(&reader);
+    return most;
+}
+
+/* Keys of no keyspace and of the default one; each counts once, however often it was written. */
+static void test_transactions_by_keys(void **state)
+{
+    const kvs_slice prefixes[] = {S("k"), S("x\0\0\0")};
+    (void)state;
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        struct setup setup;
+        setup_init(&setup);
+        size_t before = regions_count(&setup);
+        const struct region_splitter_options options = {.keys_max = 100};
+        fill_versions(&setup, ENGINE_FAMILY_TXN_WRITE, prefixes[i], 100, 7, 20);
+        run_round(&setup, &options);
+        assert_int_equal(regions_count(&setup), before); /* as many as may be */
+        fill_versions(&setup, ENGINE_FAMILY_TXN_WRITE, prefixes[i], 1000, 3, 20);
+        fill_versions(&setup, ENGINE_FAMILY_TXN_DATA, prefixes[i], 1000, 3, 300);
+        run_round(&setup, &options);
+        size_t after = regions_count(&setup);
+        assert_true(after >= before + 1000 / 100 && after <= before + 1000 / 50);
+        assert_in_range(largest_versions(&setup).keys, 50, 100);
+        run_round(&setup, &options);
+        assert_int_equal(regions_count(&setup), after);
+        setup_deinit(&setup);
+    }
+}
+
+/* The values count where they are long, and every version of them. */
+static void test_transactions_by_size(void **state)
+{
+    struct setup setup;
+    (void)state;
+    setup_init(&setup);
+    size_t before = regions_count(&setup);
+    const struct region_splitter_options options = {.bytes_max = 100000};
+    fill_versions(&setup, ENGINE_FAMILY_TXN_WRITE, S("k"), 200, 2, 20);
+    run_round(&setup, &options);
+    assert_int_equal(regions_count(&setup), before);
+    fill_versions(&setup, ENGINE_FAMILY_TXN_DATA, S("k"), 200, 2, 1000);
+    run_round(&setup, &options);
+    size_t after = regions_count(&setup);
+    assert_true(after >= before + 4 && after <= before + 9); /* 400 kB in parts of 50 to 100 */
+    assert_true(largest_versions(&setup).bytes <= 120000);   /* the 20 kB of the others beside */
+    setup_deinit(&setup);
+}
+
+/* There is no place within a key; it holds nobody else up. */
+static void test_versions_stay_together(void **state)
+{
+    struct setup setup;
+    (void)state;
+    setup_init(&setup);
+    size_t before = regions_count(&setup);
+    const struct region_splitter_options options = {.bytes_max = 10000};
+    fill_versions(&setup, ENGINE_FAMILY_TXN_WRITE, S("k"), 1, 1000, 100);
+    run_round(&setup, &options);
+    assert_int_equal(regions_count(&setup), before);
+    fill_versions(&setup, ENGINE_FAMILY_TXN_WRITE, S("l"), 10, 50, 100);
+    run_round(&setup, &options);
+    assert_int_equal(regions_count(&setup), before + 10); /* each in front of its versions */
+    setup_deinit(&setup);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +409,9 @@ int main(void)
         cmocka_unit_test(test_keyspaces_stay_whole),
         cmocka_unit_test(test_many_cuts),
         cmocka_unit_test(test_any_keys),
+        cmocka_unit_test(test_transactions_by_keys),
+        cmocka_unit_test(test_transactions_by_size),
+        cmocka_unit_test(test_versions_stay_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
