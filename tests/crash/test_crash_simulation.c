@@ -34,7 +34,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEEDS TIMES(2000, 400, 150)
+#define SEEDS TIMES(2000, 200, 50)
 #define SECONDS 160 /* then it ends, on a machine with too much to do */
 #define KEYS 24     /* in two families */
 #define BATCHES_MAX 600

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUNS_MAX TIMES(100, 50, 25) /* of a kind and mode: further apart when there are more k */
+#define RUNS_MAX TIMES(100, 25, 10) /* of a kind and mode: further apart when there are more k */
 
 static const char *const kind_names[FAULT_KINDS] = {
     [FAULT_ALLOC] = "ALLOC",

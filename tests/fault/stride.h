@@ -14,4 +14,10 @@ static inline uint64_t fault_stride(uint64_t hits, uint64_t runs_max)
     return hits / runs_max | 1;
 }
 
+/* The same where a run ends at the first place that is not reached: every how many. */
+static inline uint64_t fault_step(uint64_t step)
+{
+    return getenv("KVS_TEST_EVERY") != NULL ? 1 : step;
+}
+
 #endif

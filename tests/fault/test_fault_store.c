@@ -1,13 +1,15 @@
 /*
  * tests/fault/test_fault_store.c: the store API with the k-th allocation failing, for every k: on
  * memory:, and on kvs:// and tikv:// with the server in this process, which runs out of memory with
- * its client.
+ * its client. Under a sanitizer for every n-th k; KVS_TEST_EVERY=1: all.
  *
  * Whatever fails must say so: nothing hangs, crashes or leaks (the sanitizers look), and when
  * memory is there again the store works.
  */
 #include "base/fault.h"
+#include "contract/engine_fixture.h"
 #include "fault/outcome.h"
+#include "fault/stride.h"
 
 #include <kvs/kvs.h>
 #include <kvs/server.h>
@@ -82,13 +84,14 @@ static bool live(uint64_t k)
 
 static void live_with_every_fault(void)
 {
-    uint64_t k = 1;
-    while (live(k)) {
-        k++;
+    uint64_t step = fault_step(TIMES(1, 2, 4));
+    uint64_t k = 1 + test_seed() % step;
+    uint64_t lives = 0;
+    for (; live(k); k += step, lives++)
         assert_true(k < 5000);
-    }
-    print_message("# %llu allocations failed in turn\n", (unsigned long long)k - 1);
-    assert_true(k > 10);
+    print_message("# %llu of %llu allocations failed in turn\n", (unsigned long long)lives,
+                  (unsigned long long)k - 1);
+    assert_true(lives > 10);
 }
 
 static void test_memory(void **state)

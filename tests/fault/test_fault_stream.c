@@ -25,7 +25,7 @@
 
 #define WRITES 24
 #define STREAMS 3
-#define RUNS_MAX TIMES(150, 150, 40) /* of a kind and mode */
+#define RUNS_MAX TIMES(150, 40, 12) /* of a kind and mode */
 
 static const struct {
     enum fault_kind kind;

@@ -18,7 +18,7 @@
 
 #include "test.h"
 
-#define RUNS_MAX TIMES(25u, 25u, 10u) /* of a kind and mode: further apart when there are more k */
+#define RUNS_MAX TIMES(25u, 12u, 6u) /* of a kind and mode: further apart when there are more k */
 #define STEPS 14u
 #define SEED 7u
 

@@ -1,13 +1,15 @@
 /*
  * tests/fault/test_fault_txn_client.c: kvs/txn.h with the k-th allocation failing: for every k on
  * memory:, for every fourth on tikv:// with the server in this process, which runs out of memory
- * with its client.
+ * with its client; for fewer under a sanitizer (KVS_TEST_EVERY=1: all).
  *
  * Whatever fails must say so: nothing hangs, crashes or leaks (the sanitizers look); the two
  * accounts keep their sum whatever became of a transfer; and when memory is there again all works.
  */
 #include "base/fault.h"
+#include "contract/engine_fixture.h"
 #include "fault/outcome.h"
+#include "fault/stride.h"
 
 #include <kvs/kvs.h>
 #include <kvs/server.h>
@@ -148,7 +150,7 @@ static bool live(uint64_t k)
 
 static void live_with_faults(uint64_t step)
 {
-    uint64_t k = 1;
+    uint64_t k = 1 + test_seed() % step;
     uint64_t lives = 0;
     while (live(k)) {
         k += step;
@@ -164,7 +166,7 @@ static void test_memory(void **state)
 {
     (void)state;
     snprintf(url, sizeof url, "memory:");
-    live_with_faults(1);
+    live_with_faults(fault_step(TIMES(1, 3, 7)));
 }
 
 static void test_tikv(void **state)
@@ -181,7 +183,7 @@ static void test_tikv(void **state)
                                                .threads = 1};
     assert_int_equal(kvs_server_open(&options, &server, NULL), 0);
     snprintf(url, sizeof url, "tikv://%s", kvs_server_pd_address(server));
-    live_with_faults(4); /* what connects is swept by fault-store */
+    live_with_faults(fault_step(TIMES(4, 7, 15))); /* what connects is swept by fault-store */
     assert_int_equal(kvs_server_close(server, PATIENT_MS), 0);
     rmdir(directory);
 }

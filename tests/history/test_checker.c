@@ -302,12 +302,14 @@ static void random_history(struct history *history, struct rand *rand, size_t co
     }
 }
 
+#define SMALL_ONES TIMES(20000u, 5000u, 1000u)
+
 static void test_small_random(void **state)
 {
     struct rand rand = rand_seed(test_seed());
     unsigned refusals = 0;
     unsigned passes = 0;
-    for (unsigned i = 0; i < 20000; i++) {
+    for (unsigned i = 0; i < SMALL_ONES; i++) {
         struct history history;
         random_history(&history, &rand, 2 + rand_below(&rand, 6), 100 + rand_below(&rand, 400), 17);
         for (unsigned spoilt = (unsigned)rand_below(&rand, 3); spoilt > 0; spoilt--) {
@@ -327,10 +329,10 @@ static void test_small_random(void **state)
         refusals += !possible;
     }
     printf("# %u histories possible, %u refused\n", passes, refusals);
-    assert_true(refusals > 1000 && passes > 1000);
+    assert_true(refusals > SMALL_ONES / 20 && passes > SMALL_ONES / 20);
 }
 
-#define LONG_ONES 200u
+#define LONG_ONES TIMES(200u, 100u, 100u)
 
 /* Long ones with 10 calls at a time: fine as they are, refused when one answer is another. For that
  * all orders before that answer have to be tried, which now and then are more than the bound. */
