@@ -17,6 +17,12 @@ BUILD_DIR = Path(os.environ.get("KVS_BUILD_DIR", "build"))
 SOURCE_DIR = Path(os.environ.get("KVS_SOURCE_DIR", Path(__file__).resolve().parent.parent))
 
 
+def times(plain, asan, tsan):
+    """How much of the same a test does in which build, as TIMES of times.h."""
+    sanitizer = os.environ.get("KVS_SANITIZE", "none")
+    return tsan if sanitizer == "thread" else plain if sanitizer == "none" else asan
+
+
 class Skip(Exception):
     """Raised by a test that cannot run here."""
 

@@ -122,7 +122,7 @@ def serves(server, pd):
 def test_answers_for_which_no_window_opens(directory):
     """Answers of unary calls wait in the server; more calls are begun as they are taken, and all
     are answered in the end."""
-    calls, size = 200, 2 * MIB
+    calls, size = tap.times(200, 100, 100), 2 * MIB
     with Server(directory, ANY) as server:
         pd = pd_of(server)
         line = b'{"key":"k","value":"%s"}\n' % (b"v" * size)
@@ -151,9 +151,9 @@ def test_answers_for_which_no_window_opens(directory):
         assert server.stop() == 0
 
 
-def flood(address, bytes_max, first, more):
+def flood(address, first, more):
     """Writes for as long as the server takes it; reads nothing."""
-    sent = 0
+    sent, bytes_max = 0, tap.times(8, 4, 2) * MIB
     with connect(address) as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.settimeout(0.3)  # it may stop reading: that is fine
@@ -179,11 +179,11 @@ def test_floods_of_http2(directory):
         pd = pd_of(server)
         before = memory_mib(server)
         for address in (store_of(server), pd):
-            flood(address, 8 * MIB, b"", resets)
-            flood(address, 8 * MIB, b"", lambda _: frame(SETTINGS, 0, 0) * 1000)
-            flood(address, 8 * MIB, b"", lambda _: frame(PING, 0, 0, b"12345678") * 1000)
-            flood(address, 8 * MIB, frame(HEADERS, 0, 1, block), lambda _: frame(CONTINUATION, 0, 1) * 1000)
-            flood(address, 8 * MIB, frame(HEADERS, END_HEADERS, 1, block), lambda _: frame(DATA, 0, 1) * 1000)
+            flood(address, b"", resets)
+            flood(address, b"", lambda _: frame(SETTINGS, 0, 0) * 1000)
+            flood(address, b"", lambda _: frame(PING, 0, 0, b"12345678") * 1000)
+            flood(address, frame(HEADERS, 0, 1, block), lambda _: frame(CONTINUATION, 0, 1) * 1000)
+            flood(address, frame(HEADERS, END_HEADERS, 1, block), lambda _: frame(DATA, 0, 1) * 1000)
             serves(server, pd)
         assert memory_mib(server) - before < 64, (before, memory_mib(server))
         assert server.stop() == 0
@@ -313,7 +313,7 @@ def test_pages_of_events_that_nobody_takes(directory):
 
 def test_subscriptions_that_nobody_takes(directory):
     """A connection's many subscriptions do not keep an event each, and lose none."""
-    count, events = 300, 3
+    count, events = tap.times(300, 100, 50), 3
     with start_events(directory) as server:
         peer, writer = EventPeer(server), EventPeer(server)
         ids = [struct.pack("<QQ", 7, i) for i in range(count)]

@@ -54,7 +54,7 @@ def old_raw_records(pairs):
 
 
 def test_random_bytes_there_and_back(directory):
-    pairs = random_pairs(SEED, 3000)
+    pairs = random_pairs(SEED, tap.times(3000, 1500, 600))
     ordered = sorted(pairs.items())
     with Server(directory / "one") as server:
         assert server.ok("import", "--batch", "100", stdin=json_lines(pairs)) == b""
@@ -206,7 +206,7 @@ def test_time_to_live(directory):
 
 def test_pipes_hear_nothing_of_the_progress(directory):
     """Standard error stays empty where it is no terminal; ok() looks at it."""
-    lines = b"".join(b'{"key":"%06d","value":"%s"}\n' % (i, b"x" * 100) for i in range(20000))
+    lines = b"".join(b'{"key":"%06d","value":"%s"}\n' % (i, b"x" * 100) for i in range(tap.times(20000, 10000, 4000)))
     with Server(directory) as server:
         (directory / "in.jsonl").write_bytes(lines)
         server.ok("import", str(directory / "in.jsonl"))
