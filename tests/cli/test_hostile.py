@@ -16,6 +16,7 @@ MIB = 1024 * 1024
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
+PATIENT = "--timeout", "600000"  # however little of a machine there is
 STORE = re.compile(r"store on (\S+), status")
 
 
@@ -114,16 +115,16 @@ def store_of(server):
 
 def serves(server, pd):
     """Others are served."""
-    result = run(CLIENT, "--url", f"tikv://{pd}", "get", "nothing")
+    result = run(CLIENT, "--url", f"tikv://{pd}", *PATIENT, "get", "nothing")
     assert result.status == 0, (result, server.log())
-    server.ok("get", "nothing")
+    server.ok("get", "nothing", *PATIENT)
 
 
 def test_answers_for_which_no_window_opens(directory):
     """Answers of unary calls wait in the server; more calls are begun as they are taken, and all
     are answered in the end."""
     calls, size = tap.times(200, 100, 100), 2 * MIB
-    with Server(directory, ANY) as server:
+    with Server(directory, ANY, "--slow-timeout", "600") as server:
         pd = pd_of(server)
         line = b'{"key":"k","value":"%s"}\n' % (b"v" * size)
         assert run(CLIENT, "--url", f"tikv://{pd}", "import", stdin=line).status == 0
