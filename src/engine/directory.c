@@ -233,7 +233,8 @@ static int unmarked_check(const char *directory, struct engine_message *message)
     if (!has_segments)
         return 0;
     snprintf(message->text, sizeof message->text,
-             "%s: has files of a log but no file KVS, as a backup that was not finished; use "
+             "%s: has files of a log but no file KVS, as a backup or a repair that was not "
+             "finished; use "
              "another, or save what is there (kvs-server --dir DIR --repair NEWDIR)",
              directory);
     return KVS_ERR_CORRUPTION;
@@ -256,7 +257,7 @@ static int directory_claim(const struct engine_options *options, const char *eng
     if (name[0] == '\0' && options->must_exist)
         return engine_directory_fail(message, KVS_ERR_NO_DIRECTORY, directory, "holds no store");
     if (name[0] == '\0') {
-        error = engine_directory_mark_blocking(directory, engine_name);
+        error = options->marks_last ? 0 : engine_directory_mark_blocking(directory, engine_name);
         return error == 0 ? 0
                           : engine_directory_fail(message, error, directory, "cannot be written");
     }

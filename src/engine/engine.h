@@ -170,6 +170,7 @@ struct engine_options {
     uint64_t segment_size_bytes; /* 0: 64 MiB */
     uint64_t cache_size_bytes;   /* 0: a quarter of the machine's memory */
     bool must_exist;
+    bool marks_last;    /* the directory is new, and gets its file KVS from whoever opens it */
     bool callers_write; /* threads that submit may write to files where that needs no sync */
     enum kvs_file_io file_io;
 };
@@ -220,8 +221,7 @@ static inline int engine_get_pinned(struct engine_view *view, unsigned family, k
     return view->engine->methods->get(view, family, key, ret_value, ret_pin);
 }
 
-/* As `count` times engine_get, each with its own error, but faster; with pins (else NULL), which
- * must be empty, as engine_get_pinned. */
+/* As `count` times engine_get_pinned, an error each, but faster. Pins (or NULL) must be empty. */
 static inline void engine_get_many(struct engine_view *view, unsigned family, const kvs_slice *keys,
                                    unsigned count, kvs_slice *ret_values, int *ret_errors,
                                    struct engine_pin *ret_pins)

@@ -400,6 +400,26 @@ static void test_holes(void **state)
 }
 
 #ifdef KVS_FAULTS
+/* What is left of a repair that failed is the whole, or nothing that opens as a store. */
+static bool left_is_whole_or_closed(struct fixture *fixture, const char *path)
+{
+    char mark[PATH_SIZE + 8];
+    snprintf(mark, sizeof mark, "%s/KVS", path);
+    if (access(mark, F_OK) == 0)
+        return saved_differs(fixture) == 0;
+    const char *directory = fixture->options.directory;
+    fixture->options.directory = path;
+    fixture->options.must_exist = true;
+    int error = fixture_open(fixture);
+    fixture->options.directory = directory;
+    fixture->options.must_exist = false;
+    if (error == 0)
+        return false;
+    fixture->engine = NULL;
+    return error == KVS_ERR_NO_DIRECTORY ||
+           (error == KVS_ERR_CORRUPTION && strstr(fixture->message.text, "no file KVS") != NULL);
+}
+
 /* Each allocation and each file operation fails in turn: an error, or a report of damage; the files
  * stay as they were. */
 static void test_faults(void **state)
@@ -416,6 +436,7 @@ static void test_faults(void **state)
                                             FAULT_FILE_SYNC,  FAULT_FILE_RENAME};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         unsigned told = 0;
+        unsigned refused = 0;
         bool fired = true;
         for (uint64_t k = 1; fired; k += every ? 1 : 1 + k / 20) {
             directory_remove(path);
@@ -424,11 +445,16 @@ static void test_faults(void **state)
             int error = check_run(&fixture, path, &report);
             fired = fault_fired() > 0;
             fault_reset();
-            if (error != 0)
+            if (error != 0) {
                 assert_string_not_equal(fixture.message.text, "");
+                assert_true(left_is_whole_or_closed(&fixture, path));
+                refused += report.check.saved > 0;
+            }
             told += error != 0 || report.check.damages > 0;
         }
         assert_true(told > 0);
+        if (kinds[i] == FAULT_FILE_WRITE || kinds[i] == FAULT_FILE_SYNC)
+            assert_true(refused > 0);
         assert_same_files(fixture.directory, &files);
     }
     files_free(&files);

@@ -4,11 +4,13 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/directory.h"
+#include "engine/file.h"
 #include "engine/log/hint.h"
 #include "engine/log/log_engine.h"
 #include "engine/log/survey.h"
 #include "engine/write_blocking.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -223,11 +225,29 @@ static int save_begin(const char *save_to, struct engine_message *message)
     return error;
 }
 
+/* Unless something was saved. */
+static void save_forget(const char *save_to)
+{
+    char lock[PATH_MAX];
+    bool has_mark;
+    bool has_segments;
+    int error = engine_directory_look_blocking(save_to, &has_mark, &has_segments);
+    if (error != 0 || has_mark || has_segments)
+        return;
+    int length = snprintf(lock, sizeof lock, "%s/LOCK", save_to);
+    if (length > 0 && (size_t)length < sizeof lock)
+        (void)unlink(lock);
+    (void)rmdir(save_to);
+}
+
 static int save(struct checking *checking, const char *save_to, kvs_thread_pool *pool,
                 struct engine_message *message)
 {
-    const struct engine_options options = {
-        .pool = pool, .directory = save_to, .sync = KVS_SYNC_INTERVAL}; /* close syncs */
+    const struct engine_options options = {.pool = pool,
+                                           .directory = save_to,
+                                           .sync = KVS_SYNC_INTERVAL, /* close syncs */
+                                           .marks_last =
+                                               true}; /* half of it must not pass for a store */
     struct engine *engine;
     int error = log_engine_open_blocking(&options, &engine, message);
     if (error != 0)
@@ -235,7 +255,15 @@ static int save(struct checking *checking, const char *save_to, kvs_thread_pool 
     error = index_save(checking, engine);
     int closed = engine_close_blocking(engine);
     error = error != 0 ? error : closed;
-    return error == 0 ? 0 : engine_directory_fail(message, error, save_to, "cannot be written");
+    if (error == 0) /* or the mark might outlive a power cut, and segments not */
+        error = file_sync_directory(save_to);
+    if (error == 0)
+        error = engine_directory_mark_blocking(save_to, LOG_ENGINE_NAME);
+    return error == 0
+               ? 0
+               : engine_directory_fail(message, error, save_to,
+                                       "cannot be written; what is there is not all and is opened "
+                                       "by no server: remove it, and repair to another directory");
 }
 
 /* --- all of it -------------------------------------------------------------------------------- */
@@ -351,7 +379,7 @@ int log_check_blocking(struct log_check *check, const char *directory, const cha
     if (error == 0) {
         error = check_run(&checking, directory, save_to, pool, ret_message);
         if (error != 0 && save_to != NULL)
-            (void)rmdir(save_to); /* unless something was saved */
+            save_forget(save_to);
     }
     if (lock_fd >= 0)
         close(lock_fd);

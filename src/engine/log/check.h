@@ -7,7 +7,8 @@
  *      was safely on the disk: reading goes on behind it. Else it is the unfinished end of the log,
  *      which the next start would cut off, too;
  *   3. each key of the index is looked up in the files, and compared with the record that is there;
- *   4. to save: what the index has is written to a new directory.
+ *   4. to save: what the index has is written to a new directory, and its file KVS last, so that
+ *      one without it is not whole.
  * When a record is lost, an older one of its key may count again: a removed key or an older value.
  *
  * Failure: an error ends it when the directory cannot be used at all, or the new one not written.
