@@ -5,6 +5,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "contract/loading_world.h"
+#include "engine/log/hint.h"
 #include "engine/log/log_engine.h"
 #include "engine/log/segment.h"
 #include "engine/log/tree.h"
@@ -259,6 +260,62 @@ static void test_items_without_memory(void **state)
     world_end(&world);
 }
 
+#define NUMBERS_MAX 65536u
+
+static _Atomic bool hints_there[NUMBERS_MAX]; /* by the segment's number */
+static _Atomic unsigned hints_made_anew;
+
+int __real_hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint);
+int __wrap_hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint);
+int __wrap_hint_build(kvs_slice segment, uint32_t number, struct hint *ret_hint)
+{
+    hints_made_anew += number < NUMBERS_MAX && hints_there[number];
+    return __real_hint_build(segment, number, ret_hint);
+}
+
+/* How many there are. */
+static unsigned hints_find(const struct world *world)
+{
+    struct log_engine *log = CONTAINER_OF(world->fixture.engine, struct log_engine, engine);
+    unsigned count = 0;
+    pthread_mutex_lock(&log->writing);
+    for (const struct segment *at = log->oldest; at != NULL; at = at->next) {
+        assert_true(at->number < NUMBERS_MAX);
+        hints_there[at->number] = at->hint == SEGMENT_HINT_THERE;
+        count += hints_there[at->number];
+    }
+    pthread_mutex_unlock(&log->writing);
+    return count;
+}
+
+/* And of a compaction: it does not make a hint that is there anew from the segment's records, which
+ * takes more. A failure may hit another job, or one that bears it: each try has something to
+ * compact, and there are as many as it takes. */
+static void test_compaction_without_memory(void **state)
+{
+    struct world world;
+    unsigned refused = 0;
+    unsigned tries = 0;
+    (void)state;
+    world_begin(&world);
+    OK(fixture_open(&world.fixture));
+    check_all(&world);
+    hints_made_anew = 0;
+    while (refused < 40) {
+        batches_random(&world, 300);
+        unsigned hints = hints_find(&world);
+        fault_arm(FAULT_ALLOC, 1 + tries++ % 16, false);
+        int error = control_wait(&world.fixture, ENGINE_CONTROL_COMPACT, NULL);
+        fault_reset();
+        assert_true(error == 0 || error == KVS_ERR_NO_MEMORY);
+        assert_int_equal(hints_made_anew, 0);
+        refused += error != 0 && hints > 1;
+    }
+    print_message("# %u times no memory in %u tries\n", refused, tries);
+    check_all(&world);
+    world_end(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +325,7 @@ int main(void)
         cmocka_unit_test(test_descriptors_are_left),
         cmocka_unit_test(test_open_without_memory),
         cmocka_unit_test(test_items_without_memory),
+        cmocka_unit_test(test_compaction_without_memory),
     };
     fixtures_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,9 +49,11 @@ static int source_load(struct log_engine *log, struct source *source)
     int error = source_bytes_load(log, source);
     if (error != 0)
         return error;
-    if (segment->hint == SEGMENT_HINT_THERE &&
-        hint_file_read(log, segment, segment->size, &source->hint) == 0)
-        return 0;
+    if (segment->hint == SEGMENT_HINT_THERE) {
+        error = hint_file_read(log, segment, segment->size, &source->hint);
+        if (error == 0 || error == KVS_ERR_NO_MEMORY) /* to make it takes more */
+            return error;
+    }
     return hint_build(slice_make(source->bytes, segment->size), segment->number, &source->hint);
 }
 
