@@ -56,13 +56,17 @@ static void on_done(struct pd_request *request, int error, kvs_slice reply, cons
     uint64_t now_ms = loop_now_ms(safe_point->pd->loop);
     uint64_t ts = 0;
     safe_point->asks = false;
-    if (error == KVS_ERR_UNSUPPORTED) {
-        safe_point->is_none = safe_point->is_old;
+    if (error == KVS_ERR_UNSUPPORTED && safe_point->is_old) {
+        safe_point->is_none = true;
+        safe_point->due_ms = safe_point->old_until_ms;
+    } else if (error == KVS_ERR_UNSUPPORTED) {
         safe_point->is_old = true;
-        safe_point->due_ms = safe_point->is_none ? UINT64_MAX : now_ms;
+        safe_point->old_until_ms = now_ms + SAFE_POINT_OLD_MS;
+        safe_point->due_ms = now_ms;
     } else if (error == 0 &&
                (safe_point->is_old ? take_point(reply, &ts) : take_state(reply, &ts))) {
         pd_safe_point_raise(safe_point, ts);
+        safe_point->is_none = false;
         safe_point->known_until_ms = now_ms + SAFE_POINT_KNOWN_MS;
         safe_point->due_ms = now_ms + SAFE_POINT_EVERY_MS;
     } else {
@@ -103,6 +107,8 @@ void pd_safe_point_run(struct pd_safe_point *safe_point, uint64_t now_ms)
 {
     if (safe_point->asks || now_ms < safe_point->due_ms)
         return;
+    if (now_ms >= safe_point->old_until_ms)
+        safe_point->is_old = false;
     Pdpb__RequestHeader header = PDPB__REQUEST_HEADER__INIT;
     header.cluster_id = safe_point->pd->members.cluster_id;
     safe_point->request = (struct pd_request){.done = on_done};

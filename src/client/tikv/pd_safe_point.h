@@ -5,7 +5,8 @@
  *   1. asked as soon as PD is there, then every ten seconds; after a failure once a second;
  *   2. the question is for the state of GC, which has the point below which no transaction may be;
  *      a PD that does not know it (before 9.0) is asked for the point below which stores remove.
- *      One that knows neither is not asked again: then nothing is below.
+ *      While one knows neither, nothing is below;
+ *   3. what PD does not know is asked again after a minute: it may have been upgraded.
  * An answer that is older than SAFE_POINT_KNOWN_MS says nothing any more: `told` is called with the
  * next one. The point is one of all loops of a client, and never goes back. The questions and the
  * times are client-go's.
@@ -22,6 +23,7 @@
 #define SAFE_POINT_EVERY_MS 10000u
 #define SAFE_POINT_AGAIN_MS 1000u
 #define SAFE_POINT_KNOWN_MS 90000u
+#define SAFE_POINT_OLD_MS 60000u
 
 struct pd_safe_point {
     struct pd_client *pd;
@@ -32,6 +34,7 @@ struct pd_safe_point {
     bool asks;               /* it is under way */
     bool is_old;             /* PD does not know the state of GC */
     bool is_none;            /* nor a safe point */
+    uint64_t old_until_ms;   /* then is_old is forgotten */
     uint64_t due_ms;         /* of the next question */
     uint64_t known_until_ms; /* 0: nothing is known */
     char why[160];           /* the last question failed; "no answer": none has been answered yet */

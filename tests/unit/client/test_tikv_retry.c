@@ -219,17 +219,10 @@ static void points_end(void)
 
 static const char *points_why = "";
 
-/* Its question is due after `wait_ms`, and not before, and is for this; then it is answered, an
- * error with points_why. */
-static void points_answer(uint64_t wait_ms, const char *path, int error,
-                          const ProtobufCMessage *reply)
+/* Its question, that is under way, is for this, and is answered; an error with points_why. */
+static void points_reply(const char *path, int error, const ProtobufCMessage *reply)
 {
-    uint64_t now_ms = loop_now_ms(&points.loop);
     struct buf bytes = {0};
-    if (wait_ms > 0)
-        pd_safe_point_run(&points.safe_point, now_ms + wait_ms - 1);
-    assert_true(list_empty(&points.pd.waiting));
-    pd_safe_point_run(&points.safe_point, now_ms + wait_ms);
     assert_false(list_empty(&points.pd.waiting));
     struct pd_request *request = &points.safe_point.request;
     assert_true(slice_equal(request->path, slice_of_string(path)));
@@ -239,6 +232,18 @@ static void points_answer(uint64_t wait_ms, const char *path, int error,
     request->pd = NULL;
     request->done(request, error, buf_slice(&bytes), points_why);
     buf_deinit(&bytes);
+}
+
+/* It is due after `wait_ms`, and not before. */
+static void points_answer(uint64_t wait_ms, const char *path, int error,
+                          const ProtobufCMessage *reply)
+{
+    uint64_t now_ms = loop_now_ms(&points.loop);
+    if (wait_ms > 0)
+        pd_safe_point_run(&points.safe_point, now_ms + wait_ms - 1);
+    assert_true(list_empty(&points.pd.waiting));
+    pd_safe_point_run(&points.safe_point, now_ms + wait_ms);
+    points_reply(path, error, reply);
 }
 
 #define STATE "/pdpb.PD/GetGCState"
@@ -294,8 +299,41 @@ static void test_safe_point_of_old_pds(void **state)
     assert_true(pd_safe_point_is_past(&points.safe_point, 59));
     points_answer(SAFE_POINT_EVERY_MS, POINT, KVS_ERR_UNSUPPORTED, NULL); /* one that has none */
     assert_true(pd_safe_point_is_known(&points.safe_point, UINT64_MAX));
-    assert_int_equal(pd_safe_point_timer(&points.safe_point), UINT64_MAX);
+    assert_int_equal(pd_safe_point_timer(&points.safe_point), now_ms + SAFE_POINT_OLD_MS);
     assert_int_equal(points.told, 2);
+    points_end();
+}
+
+/* What PD did not know, it may know after a while. The loop's time stands still: what is due is so
+ * many milliseconds after the first question. */
+static void test_safe_point_of_pds_that_are_upgraded(void **state)
+{
+    (void)state;
+    Pdpb__GCState gc = PDPB__GCSTATE__INIT;
+    Pdpb__GetGCStateResponse reply = PDPB__GET_GCSTATE_RESPONSE__INIT;
+    Pdpb__GetGCSafePointResponse point = PDPB__GET_GCSAFE_POINT_RESPONSE__INIT;
+    reply.gc_state = &gc;
+    gc.txn_safe_point = 70;
+    point.safe_point = 60;
+    points_begin();
+    uint64_t now_ms = loop_now_ms(&points.loop);
+    points_answer(0, STATE, KVS_ERR_UNSUPPORTED, NULL); /* neither */
+    points_answer(0, POINT, KVS_ERR_UNSUPPORTED, NULL);
+    assert_true(pd_safe_point_is_known(&points.safe_point, UINT64_MAX));
+    points_answer(SAFE_POINT_OLD_MS, STATE, KVS_ERR_CONNECT, NULL); /* while it is upgraded */
+    assert_true(pd_safe_point_is_known(&points.safe_point, UINT64_MAX));
+    points_answer(SAFE_POINT_AGAIN_MS, STATE, KVS_ERR_UNSUPPORTED, NULL);
+    points_answer(0, POINT, 0, &point.base); /* the older of both */
+    assert_true(pd_safe_point_is_past(&points.safe_point, 59));
+    assert_true(pd_safe_point_is_known(&points.safe_point, now_ms + SAFE_POINT_KNOWN_MS - 1));
+    assert_false(pd_safe_point_is_known(&points.safe_point, now_ms + SAFE_POINT_KNOWN_MS));
+    points_answer(SAFE_POINT_EVERY_MS, POINT, 0, &point.base);
+    pd_safe_point_run(&points.safe_point, now_ms + SAFE_POINT_OLD_MS - 1);
+    points_reply(POINT, 0, &point.base);
+    pd_safe_point_run(&points.safe_point, now_ms + SAFE_POINT_OLD_MS);
+    points_reply(STATE, 0, &reply.base); /* and both */
+    assert_true(pd_safe_point_is_past(&points.safe_point, 69));
+    points_answer(SAFE_POINT_EVERY_MS, STATE, 0, &reply.base);
     points_end();
 }
 
@@ -305,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_waits_grow_to_the_budget),
         cmocka_unit_test(test_safe_point),
         cmocka_unit_test(test_safe_point_of_old_pds),
+        cmocka_unit_test(test_safe_point_of_pds_that_are_upgraded),
         cmocka_unit_test(test_region_errors),
         cmocka_unit_test(test_statuses),
         cmocka_unit_test(test_addresses),
