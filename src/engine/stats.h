@@ -7,6 +7,7 @@
 
 struct engine_stats {
     uint64_t keys;        /* live keys of all families, expired ones not yet removed included */
+    uint64_t own_keys;    /* of these, the default family's; 0 of an engine that estimates */
     uint64_t live_bytes;  /* of records that count */
     uint64_t disk_bytes;  /* of all files */
     uint64_t cache_bytes; /* of values in memory */

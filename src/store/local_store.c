@@ -377,12 +377,15 @@ static int read_stats(kvs_op *op, struct engine *engine)
 {
     struct engine_stats stats = {0};
     engine_stats(engine, &stats);
+    /* The default family's are what the user of keys and values has stored. */
+    bool can_count = (engine->capabilities & ENGINE_CAP_ESTIMATES) == 0;
+    json_t *keys = can_count ? json_integer((json_int_t)stats.own_keys) : json_null();
     json_t *json = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}", "engine",
-        engine->methods->name, "keys", (json_int_t)stats.keys, "live_bytes",
-        (json_int_t)stats.live_bytes, "disk_bytes", (json_int_t)stats.disk_bytes, "cache_bytes",
-        (json_int_t)stats.cache_bytes, "index_bytes", (json_int_t)stats.index_bytes, "segments",
-        (json_int_t)stats.segments, "snapshots", (json_int_t)stats.snapshots, "writes",
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:b}",
+        "engine", engine->methods->name, "keys", keys, "all_keys", (json_int_t)stats.keys,
+        "live_bytes", (json_int_t)stats.live_bytes, "disk_bytes", (json_int_t)stats.disk_bytes,
+        "cache_bytes", (json_int_t)stats.cache_bytes, "index_bytes", (json_int_t)stats.index_bytes,
+        "segments", (json_int_t)stats.segments, "snapshots", (json_int_t)stats.snapshots, "writes",
         (json_int_t)stats.writes, "groups", (json_int_t)stats.groups, "syncs",
         (json_int_t)stats.syncs, "compactions", (json_int_t)stats.compactions, "compacted_bytes",
         (json_int_t)stats.compacted_bytes, "loading", stats.loading, "failed", stats.failed);

@@ -174,6 +174,8 @@ void contract_stats(struct fixture *fixture)
         assert_true(stats.keys > 0 && stats.keys <= 12);
     else
         assert_int_equal(stats.keys, 7);
+    if (!fixture_can(fixture, ENGINE_CAP_ESTIMATES))
+        assert_int_equal(stats.own_keys, 6); /* without that of family 2 */
     assert_int_equal(stats.writes, 12);
     assert_true(stats.groups > 0 && stats.groups <= 12);
     assert_true(stats.live_bytes >= 7 * 2);

@@ -383,7 +383,7 @@ export class StoreClient extends Client {
     );
   }
 
-  /** What the client and its server count. */
+  /** What the client and its server count: `keys` those of keys and values, `all_keys` also what transactions and event streams are kept in. */
   stats(options?: CallOptions): Promise<Record<string, unknown>> {
     return call(
       (id) => native.storeStats(id, this.handle, this.timeoutOf(options)),

@@ -125,10 +125,12 @@ static void log_stats(struct engine *engine, struct engine_stats *ret_stats)
     uint64_t keys = 0;
     for (unsigned i = 0; version != NULL && i < ENGINE_FAMILY_COUNT; i++)
         keys += version->families[i].keys;
+    uint64_t own_keys = version != NULL ? version->families[ENGINE_FAMILY_DEFAULT].keys : 0;
     view.engine = engine;
     log_view_end(&view);
     *ret_stats = (struct engine_stats){
         .keys = keys,
+        .own_keys = own_keys,
         .live_bytes = stat_get(&log->stat_live_bytes),
         .disk_bytes = stat_get(&log->stat_disk_bytes) + stat_get(&log->stat_held_bytes),
         .cache_bytes = stat_get(&log->stat_cache_bytes),

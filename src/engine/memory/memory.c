@@ -461,6 +461,7 @@ static void memory_stats(struct engine *engine, struct engine_stats *ret_stats)
         ret_stats->keys += treap_count(memory->current->trees[i]);
         ret_stats->live_bytes += treap_bytes(memory->current->trees[i]);
     }
+    ret_stats->own_keys = treap_count(memory->current->trees[ENGINE_FAMILY_DEFAULT]);
     ret_stats->writes = memory->writes_count;
     ret_stats->groups = memory->groups_count;
     ret_stats->compactions = memory->compactions_count;
