@@ -117,7 +117,7 @@ def test_compare_and_set(directory):
 
 
 def fill(server, keys):
-    server.ok("import", stdin=b"".join(b'{"key":"%s","value":"v-%s"}\n' % (key, key)
+    server.ok("import", "--merge", stdin=b"".join(b'{"key":"%s","value":"v-%s"}\n' % (key, key)
                                        for key in keys))
 
 

@@ -127,7 +127,7 @@ def test_answers_for_which_no_window_opens(directory):
     with Server(directory, ANY, "--slow-timeout", "600") as server:
         pd = pd_of(server)
         line = b'{"key":"k","value":"%s"}\n' % (b"v" * size)
-        assert run(CLIENT, "--url", f"tikv://{pd}", "import", stdin=line).status == 0
+        assert run(CLIENT, "--url", f"tikv://{pd}", "import", "--merge", stdin=line).status == 0
         request = get_of_first_region(pd, b"k")
         before = memory_mib(server)
         with connect(store_of(server)) as peer:
@@ -229,7 +229,7 @@ def test_large_values_that_nobody_takes(directory):
     size = 8 * MIB
     body = struct.pack("<II", 1, 1) + b"k" + b"x" + b"y"
     with Server(directory, "--in-flight-max", "4m", "--value-max", "8m", "--sync", "never") as server:
-        server.ok("import", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * (size - 100)))
+        server.ok("import", "--merge", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * (size - 100)))
         before = memory_mib(server)
         with connect(server.addr) as peer:
             peer.sendall(b"KVSP" + struct.pack("<HHII", 1, 1, 0, 0)
@@ -397,7 +397,7 @@ def test_memory_of_all_connections(directory):
         assert server.stop() == 0
     with Server(directory / "tikv", ANY, *flags) as server:
         pd = pd_of(server)
-        assert run(CLIENT, "--url", f"tikv://{pd}", "import", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * MIB)).status == 0
+        assert run(CLIENT, "--url", f"tikv://{pd}", "import", "--merge", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * MIB)).status == 0
         request = get_of_first_region(pd, b"k")
         hostile = [connect(store_of(server)) for _ in range(20)]
         for peer in hostile:  # answers for which no window opens

@@ -122,7 +122,7 @@ def test_a_directory_moves_to_the_other_engine_and_back(directory):
     one, two, three = (f"{engine}:{directory}/{number}"
                        for number, engine in enumerate(("log", other, "log")))
     local(one, "import", stdin=json_lines(random_pairs(SEED, 500)))
-    local(one, "import", stdin=b'{"key":"ended","value":"1","expires":1000}\n'
+    local(one, "import", "--merge", stdin=b'{"key":"ended","value":"1","expires":1000}\n'
           b'{"key":"k","value":"write","family":1}\n{"key":"k","value":"lock","family":2}\n')
     local(one, "set", "ends", "soon", "--ttl", "5000")
     local(one, "txn", "put account 5", "put other 7")
@@ -144,6 +144,54 @@ def test_a_directory_moves_to_the_other_engine_and_back(directory):
     assert without_ends(local(three, "export"))[0] == without_ends(text)[0]
     assert len(local(three, "events", "read", "s-1").splitlines()) == 301
     assert local(three, "txn", "get account") == b"5\n"
+
+
+def refused(server, *flags, stdin, says):
+    """Not a byte is written, and the line says what is there and what to do."""
+    before = server.ok("export")
+    result = server.client("import", *flags, stdin=stdin)
+    assert result.status == 1 and result.out == b"", result
+    line = one_line(result.err)
+    for word in says:
+        assert word in line, (word, line)
+    assert server.ok("export") == before
+
+
+def test_a_store_with_data_is_not_mixed(directory):
+    line = b'{"key":"a","value":"new"}\n{"key":"b","value":"new"}\n'
+    url = f"log:{directory / 'streams'}"
+    local(url, "set", "a", "old")
+    local(url, "events", "append", "s-1", stdin=b'{"type":"T","data":{"x":1}}\n')
+    local(url, "txn", "put account 5")
+    dump = local(url, "export")
+    with Server(directory / "keys") as server:
+        server.ok("set", "a", "old")
+        refused(server, stdin=line, says=(server.addr, "not empty", "it has: keys;", "nothing was written", "--merge"))
+        refused(server, stdin=dump, says=("it has: keys;",))
+        server.ok("import", "--merge", stdin=line)
+        assert server.ok("scan") == b"a\tnew\nb\tnew\n"
+        assert server.ok("rm-range", "--all", "--yes") == b"2\n"
+        server.ok("import", stdin=dump)  # empty again
+        refused(server, stdin=line, says=("it has: keys, transactions, event streams, the state of a cluster;",))
+        result = server.client("import", "--merge", stdin=line + dump)
+        assert result.status == 1, result
+        text = one_line(result.err)
+        assert "line 4 of standard input: belongs to transactions, which --merge does not take" in text, text
+        assert text.endswith("what stands before it is stored"), text
+        assert server.ok("scan") == b"a\told\nb\tnew\n"  # the dump's is the last
+    with Server(directory / "users", "--eventstore=127.0.0.1:0") as server:
+        refused(server, stdin=line, says=("it has: event streams;",))  # its users
+        server.ok("import", "--merge", stdin=line)
+        assert server.ok("count") == b"2\n"
+        assert json.loads(server.ok("stats", "--json"))["keys"] == 2
+        assert json.loads(server.ok("stats", "--json"))["all_keys"] > 2
+    result = run(CLIENT, "import", "--url", url, stdin=line)
+    assert result.status == 1 and f"{url} is not empty" in one_line(result.err), result
+    assert local(url, "get", "a") == b"old\n" and local(url, "export") == dump
+    # With --dry-run nothing is asked of the store, and what cannot be merged is found.
+    assert run(CLIENT, "import", "--dry-run", "--url", url, stdin=line).status == 0
+    result = run(CLIENT, "import", "--dry-run", "--merge", "--url", url, stdin=dump)
+    assert result.status == 1 and "line 2" in one_line(result.err), result
 
 
 def test_ranges_of_an_export(directory):
@@ -199,7 +247,7 @@ def test_time_to_live(directory):
         while server.client("exists", "a").status == 0:
             pass  # bounded by the runner
         assert server.ok("get", "b") == b"1\n"
-        server.ok("import", "--ttl", "0.001", stdin=b'{"key":"b","value":"1"}')
+        server.ok("import", "--merge", "--ttl", "0.001", stdin=b'{"key":"b","value":"1"}')
         while server.client("exists", "b").status == 0:
             pass
 
@@ -247,8 +295,8 @@ def test_interrupting(directory):
         process.stderr.close()
         assert int(server.ok("count")) % 1000 == 0
 
-        server.ok("import", stdin=b"".join(b'{"key":"%06d","value":"%s"}\n' % (i, b"x" * 10000)
-                                           for i in range(5000)))
+        server.ok("import", "--merge", stdin=b"".join(b'{"key":"%06d","value":"%s"}\n' % (i, b"x" * 10000)
+                                                      for i in range(5000)))
         os.mkfifo(directory / "pipe")
         process = subprocess.Popen([CLIENT, "export", "--addr", server.addr, str(directory / "pipe")],
                                    stderr=subprocess.PIPE, env=environment())

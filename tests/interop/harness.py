@@ -190,7 +190,7 @@ class OurClient:
     def put_all(self, pairs):
         records = [{"key64": base64.b64encode(key).decode(), "value64": base64.b64encode(value).decode()}
                    for key, value in pairs]
-        self.client("import", text="".join(json.dumps(record) + "\n" for record in records))
+        self.client("import", "--merge", text="".join(json.dumps(record) + "\n" for record in records))
 
     def all(self, prefix):
         def field(record, name):

@@ -33,7 +33,8 @@ struct client_options {
     const char *address, *url;
     const char *tls_ca, *tls_certificate, *tls_key;
     uint64_t timeout_ms;
-    bool escaped, raw, json, null, keys_only, reverse, absent, all, yes, dry_run, pessimistic;
+    bool escaped, raw, json, null, keys_only, reverse, absent, all, yes, dry_run, merge;
+    bool pessimistic;
     kvs_slice prefix, start, end;
     uint64_t limit, ttl_ms, count, interval_ms, batch;
     const char *file;

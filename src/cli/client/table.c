@@ -69,7 +69,9 @@ static const struct arguments_option import_options[] = {
     OPTION_FORMAT,
     NUMBER("batch", 0, ARGUMENTS_NUMBER, batch, "N", 1, KVS_BATCH_COUNT_MAX,
            "keys per atomic write (default 1000)"),
-    OPTION_TTL, FLAG("dry-run", 0, dry_run, "only check the input; nothing is written"),
+    OPTION_TTL,
+    FLAG("dry-run", 0, dry_run, "only check the input; nothing is written"),
+    FLAG("merge", 0, merge, "also into a store that has data: keys that are there are replaced"),
     OPTIONS_END};
 static const struct arguments_option export_options[] = {OPTIONS_RANGE, OPTION_LIMIT, OPTION_FORMAT,
                                                          OPTION_ESCAPED, OPTIONS_END};
@@ -247,14 +249,18 @@ static const struct arguments_command commands[] = {
      .description =
          "Reads keys and values from FILE, or from standard input, and stores them. Each "
          "batch is written whole or not at all; an error names the line, and what was read "
-         "before it is stored.\nLines of JSON look like {\"key\":\"name\",\"value\":\"text\"}; "
+         "before it is stored.\nA store that has any data is refused before anything is written. "
+         "With --merge it is taken, and a key that is there gets the value that is read; "
+         "transactions and event streams cannot be merged, and end such an import.\nLines of JSON "
+         "look like {\"key\":\"name\",\"value\":\"text\"}; "
          "\"key64\" and \"value64\" hold base64 for bytes that are not UTF-8; \"ttl\" may hold "
          "seconds from now, or \"expires\" milliseconds since 1970 (what is over by then is left "
          "out), and \"family\" the number of a column family. Raw records are described under "
          "export. A progress line is shown when "
          "standard error is a terminal.",
      .examples = "  kvs-client import backup.jsonl\n"
-                 "  kvs-client export | kvs-client import --addr 127.0.0.1:4001",
+                 "  kvs-client export | kvs-client import --addr 127.0.0.1:4001\n"
+                 "  kvs-client import --merge more-users.jsonl",
      .options = import_options,
      .run = command_import},
     {.name = "export",
@@ -277,7 +283,10 @@ static const struct arguments_command commands[] = {
     {.name = "stats",
      .operands = "",
      .summary = "show what the store tells about itself",
-     .description = "Prints the statistics of the store as a table, or as JSON.",
+     .description =
+         "Prints the statistics of the store as a table, or as JSON. \"keys\" are those that count "
+         "counts (and some that have just ended); \"all_keys\" also those that transactions and "
+         "event streams are kept in.",
      .examples = "  kvs-client stats\n"
                  "  kvs-client stats --json",
      .options = stats_options,

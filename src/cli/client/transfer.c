@@ -1,11 +1,12 @@
 /*
  * cli/client/transfer.c: import and export.
  *
- * Import: (1) records are read into a batch until it is full; (2) the batch is sent as one atomic
- * write while the next one fills, several in flight; (3) the oldest is waited for when all are in
- * flight. A record that cannot be read stops the reading: what was read before is still written.
- * A batch that fails stops it too, and the line says which records it held. Ctrl-C stops the
- * reading; what is in flight is waited for, so that batches are stored or not, and that is known.
+ * Import: (1) a store that has data is refused, unless it is to be merged; (2) records are read
+ * into a batch until it is full; (3) the batch is sent as one atomic write while the next one
+ * fills, several in flight; (4) the oldest is waited for when all are in flight. A record that
+ * cannot be read stops the reading: what was read before is still written. A batch that fails stops
+ * it too, and the line says which records it held. Ctrl-C stops the reading; what is in flight is
+ * waited for, so that batches are stored or not, and that is known.
  * Export: (1) pages of the range are read ahead (cursor.c), of all families when it is everything;
  * (2) when their keys end is asked (expiry.c); (3) they are written to a file beside the one asked
  * for; (4) that is synced and renamed over it. On a failure the file beside is removed.
@@ -17,6 +18,9 @@
 #include "cli/client/expiry.h"
 #include "cli/client/progress.h"
 #include "cli/client/record.h"
+#include "engine/family.h"
+#include "pd/meta_store.h"
+#include "stream/block.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -48,6 +52,7 @@ struct importer {
     struct progress progress;
 };
 
+static int import_check_store(struct client *client);
 static int import_records(struct importer *importer);
 static int import_finish(struct importer *importer, int status);
 
@@ -98,11 +103,91 @@ int command_import(void *context)
     int status = import_init(&importer, client);
     if (status == 0 && !client->options.dry_run)
         status = client_connect(client, false);
+    if (status == 0 && !client->options.dry_run && !client->options.merge)
+        status = import_check_store(client);
     if (status == 0)
         status = import_finish(&importer, import_records(&importer));
     import_deinit(&importer);
     return status;
 }
+
+/* --- what a store has ------------------------------------------------------------------------- */
+
+/* Who writes the column families: of the engines, of docs/format, of PD. */
+static const struct kind {
+    uint8_t last; /* family */
+    bool can_merge;
+    const char *name;
+} kinds[] = {
+    {ENGINE_FAMILY_DEFAULT, true, "keys"},
+    {ENGINE_FAMILY_LOCK, true, "keys of TiKV's other column families"},
+    {ENGINE_FAMILY_TXN_LOCK, false, "transactions"},
+    {STREAM_FAMILY_STATE, false, "event streams"},
+    {META_FAMILY - 1, false, "data of a newer version"},
+    {META_FAMILY, false, "the state of a cluster"},
+};
+
+_Static_assert(META_FAMILY + 1 == RECORD_FAMILIES, "kinds has all families");
+
+static const struct kind *kind_of(uint8_t family)
+{
+    const struct kind *kind = kinds;
+    while (family > kind->last)
+        kind++;
+    return kind;
+}
+
+/* A store without the family, as one on a TiKV cluster, has nothing in it. Returns 0 or an exit
+ * status after a message. */
+static int family_look(struct client *client, uint8_t family, bool *ret_has_keys)
+{
+    struct call call;
+    call_init(&call, KVS_OP_SCAN);
+    call.op.family = family;
+    call.op.flags = KVS_OP_FLAG_KEYS_ONLY;
+    call.op.limit = 1;
+    int error = call_run(client, &call);
+    int status = 0;
+    if (error == 0)
+        *ret_has_keys = call.op.pairs_count > 0;
+    else if (error == KVS_ERR_UNSUPPORTED || error == KVS_ERR_INVALID_ARGUMENT)
+        *ret_has_keys = false;
+    else
+        status = call_tell_failure(client, &call);
+    call_deinit(&call);
+    return status;
+}
+
+/* Of two stores in one, keys replace keys, and transactions and event streams are left whole of
+ * neither. */
+static int import_check_store(struct client *client)
+{
+    char there[160] = "";
+    size_t size = 0;
+    const struct kind *named = NULL;
+    for (uint8_t family = 0; family < RECORD_FAMILIES; family++) {
+        bool has_keys = false;
+        int status = family_look(client, family, &has_keys);
+        if (status != 0)
+            return status;
+        if (!has_keys || kind_of(family) == named)
+            continue;
+        named = kind_of(family);
+        int wrote =
+            snprintf(there + size, sizeof there - size, "%s%s", size > 0 ? ", " : "", named->name);
+        size += wrote > 0 ? (size_t)wrote : 0;
+        size = size < sizeof there ? size : sizeof there - 1;
+    }
+    if (named == NULL)
+        return 0;
+    return client_fail(client,
+                       "%s is not empty, it has: %s; nothing was written: import into a new "
+                       "directory or a server on one, or add --merge for keys and values that "
+                       "replace what is there",
+                       client->url, there);
+}
+
+/* --- import ----------------------------------------------------------------------------------- */
 
 /* Waits for a batch, if it is in flight, and empties it. */
 static int batch_settle(struct importer *importer, struct batch *batch)
@@ -178,6 +263,18 @@ static bool ttl_of(const struct record *record, uint64_t otherwise_ms, uint64_t 
     return true;
 }
 
+static int import_cannot_merge(struct importer *importer, uint8_t family)
+{
+    struct client *client = importer->client;
+    progress_end(&importer->progress, false, 0, 0);
+    return client_fail(client,
+                       "%s %" PRIu64 " of %s: belongs to %s, which --merge does not take: they go "
+                       "into an empty store%s",
+                       record_reader_noun(&importer->reader), importer->reader.number,
+                       importer->name, kind_of(family)->name,
+                       client->options.dry_run ? "" : "; what stands before it is stored");
+}
+
 /* Reads to the end. Returns 0 or an exit status after a message; batches may be in flight. */
 static int import_records(struct importer *importer)
 {
@@ -188,6 +285,8 @@ static int import_records(struct importer *importer)
         struct batch *batch = &importer->batches[importer->filling];
         size_t size = record.key.size + record.value.size;
         uint64_t ttl_ms;
+        if (client->options.merge && !kind_of(record.family)->can_merge)
+            return import_cannot_merge(importer, record.family);
         if (!ttl_of(&record, client->options.ttl_ms, &ttl_ms))
             continue;
         if (batch->count == client->options.batch ||
@@ -341,22 +440,6 @@ static int export_page(struct exporter *exporter, uint8_t family, const kvs_pair
     return exporter->file == stdout ? client_flush_output(exporter->client, 0) : 0;
 }
 
-/* A store without the family, as one on a TiKV cluster, has nothing in it. */
-static bool family_has_keys(struct exporter *exporter, uint8_t family)
-{
-    struct call call;
-    call_init(&call, KVS_OP_SCAN);
-    call.op.family = family;
-    call.op.flags = KVS_OP_FLAG_KEYS_ONLY;
-    call.op.limit = 1;
-    int error = call_run(exporter->client, &call);
-    /* Any other failure will be met again, and told. */
-    bool has = error == 0 ? call.op.pairs_count > 0
-                          : error != KVS_ERR_UNSUPPORTED && error != KVS_ERR_INVALID_ARGUMENT;
-    call_deinit(&call);
-    return has;
-}
-
 /* Takes the range. */
 static int export_family(struct exporter *exporter, uint8_t family, struct range *range)
 {
@@ -387,7 +470,9 @@ static int export_range(struct exporter *exporter, struct range *range)
     expiries_init(&exporter->expiries, client);
     int status = export_family(exporter, 0, range);
     for (uint8_t family = 1; family < RECORD_FAMILIES && everything && status == 0; family++) {
-        if (family_has_keys(exporter, family))
+        bool has_keys = false;
+        status = family_look(client, family, &has_keys);
+        if (has_keys)
             status = export_family(exporter, family, range);
     }
     expiries_deinit(&exporter->expiries);
