@@ -22,6 +22,7 @@ struct parse {
     kvs_slice *words;
     size_t count;
     size_t next;
+    const struct arguments_option *last; /* of this word, when its value was left out */
     void *values;
     char *message;
 };
@@ -29,18 +30,22 @@ struct parse {
 static int parse_long(struct parse *parse, kvs_slice word);
 static int parse_letters(struct parse *parse, kvs_slice word);
 static int option_take(struct parse *parse, const struct arguments_option *option, kvs_slice value);
+static int option_set(struct parse *parse, const struct arguments_option *option, kvs_slice value);
+static int fail_behind(char *message, const struct arguments_option *option, kvs_slice word);
 static int fail(char *message, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 int arguments_parse(const struct arguments_program *program,
                     const struct arguments_command *command, kvs_slice *words, size_t count,
                     void *values, size_t *ret_operands, char message[ARGUMENTS_MESSAGE_SIZE])
 {
-    struct parse parse = {program, command, words, count, 0, values, message};
+    struct parse parse = {program, command, words, count, 0, NULL, values, message};
     size_t operands = 0;
     bool options_ended = false;
+    const struct arguments_option *before = NULL; /* stands before the word, without a value */
     while (parse.next < count) {
         kvs_slice word = words[parse.next++];
         int error = 0;
+        parse.last = NULL;
         if (!options_ended && word.size == 2 && memcmp(word.data, "--", 2) == 0) {
             options_ended = true;
         } else if (!options_ended && word.size > 2 && memcmp(word.data, "--", 2) == 0) {
@@ -52,11 +57,14 @@ int arguments_parse(const struct arguments_program *program,
             memmove(words, words + parse.next - 1, left * sizeof *words);
             *ret_operands = left;
             return 0;
+        } else if (before != NULL && operands >= command->operands_max) {
+            return fail_behind(message, before, word);
         } else {
             words[operands++] = word;
         }
         if (error != 0)
             return error;
+        before = parse.last;
     }
     *ret_operands = operands;
     return 0;
@@ -70,6 +78,14 @@ static const char *shown(kvs_slice word, char text[QUOTED_SIZE_MAX + 4])
         text[i] = word.data[i] < 0x20 || word.data[i] == 0x7f ? '?' : (char)word.data[i];
     memcpy(text + size, size < word.size ? "..." : "", size < word.size ? 4 : 1);
     return text;
+}
+
+/* A value that may be left out: what stands behind the option is not taken for it. */
+static int fail_behind(char *message, const struct arguments_option *option, kvs_slice word)
+{
+    char text[QUOTED_SIZE_MAX + 4];
+    return fail(message, "unexpected argument '%s': a value of --%s is written --%s=%s",
+                shown(word, text), option->name, option->name, option->operand);
 }
 
 int arguments_check_operands(const struct arguments_command *command, const kvs_slice *operands,
@@ -178,8 +194,10 @@ static int parse_long(struct parse *parse, kvs_slice word)
     if (equals != NULL)
         return option_take(parse, option,
                            slice_make(equals + 1, word.size - (size_t)(equals + 1 - word.data)));
-    if (option->kind == ARGUMENTS_OPTIONAL)
+    if (option->kind == ARGUMENTS_OPTIONAL) {
+        parse->last = option;
         return option_take(parse, option, slice_of_string(""));
+    }
     if (parse->next == parse->count)
         return fail(parse->message, "option --%s needs a value", option->name);
     return option_take(parse, option, parse->words[parse->next++]);
@@ -355,6 +373,14 @@ bool arguments_address_valid(const char *text)
 }
 
 static int option_take(struct parse *parse, const struct arguments_option *option, kvs_slice value)
+{
+    int error = option_set(parse, option, value);
+    if (error == 0 && parse->program->taken != NULL)
+        parse->program->taken(parse->values, option);
+    return error;
+}
+
+static int option_set(struct parse *parse, const struct arguments_option *option, kvs_slice value)
 {
     char shown_text[QUOTED_SIZE_MAX + 4];
     char *field = (char *)parse->values + option->offset;

@@ -63,6 +63,8 @@ struct arguments_program {
     const char *description; /* shown under the list of commands */
     const struct arguments_command *commands;
     const struct arguments_option *common; /* options of every command */
+    /* Told of each option that was taken; NULL: nobody is. */
+    void (*taken)(void *values, const struct arguments_option *option);
 };
 
 /*

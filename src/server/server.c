@@ -212,39 +212,45 @@ static bool serves_events(const struct kvs_server_options *options)
 
 static int check_options(const struct kvs_server_options *options, char message[256])
 {
+    bool is_remote = remote_engine_is_meant(options);
+    bool has_events = serves_events(options);
+    bool splits = options->split_keys > 0 || options->split_bytes > 0;
+    const struct {
+        bool is_so;
+        const char *what;
+    } mistakes[] = {
+        {options->threads > THREADS_MAX, "at most 32 threads for the network (--threads)"},
+        {options->pool_threads > 1024, "at most 1024 threads in the pool (--pool-threads)"},
+        {options->value_size_max > VALUE_SIZE_MAX_MAX, "values of at most 64 MiB (--value-max)"},
+        {options->sync > KVS_SYNC_NEVER, "sync is always, interval or never (--sync)"},
+        {(unsigned)options->projections > KVS_PROJECTIONS_ALL,
+         "projections are common, none or all (--projections)"},
+        {is_remote && options->pd == NULL,
+         "engine tikv needs the addresses of PD (--pd 127.0.0.1:2379)"},
+        {is_remote && options->tikv != NULL,
+         "--tikv serves an engine of this machine, not engine tikv"},
+        {is_remote && has_events,
+         "--eventstore and --http serve an engine of this machine, not engine tikv"},
+        {!is_remote && options->pd != NULL, "--pd is for --engine tikv"},
+        {options->pd == NULL && (options->pd_ca != NULL || options->pd_certificate != NULL),
+         "--pd-ca and --pd-cert are for the cluster of --pd"},
+        {options->tikv == NULL && options->keyspaces != NULL,
+         "--keyspaces are those of TiKV's clients (--tikv)"},
+        {options->tikv == NULL && splits, "--split-keys and --split-size are for regions (--tikv)"},
+        {options->split_raw && !splits,
+         "--split-raw says where to cut; --split-keys or --split-size, when"},
+        {!has_events && options->insecure,
+         "--insecure is for event streams (--eventstore); keys and values ask nobody anyway"},
+        {options->http == NULL && (options->advertise != NULL || options->gossip_master),
+         "--advertise and --gossip-master are for gossip (--http)"},
+        {(options->tls_certificate == NULL) != (options->tls_key == NULL),
+         "TLS needs both a certificate (--tls-cert) and its key (--tls-key)"},
+        {options->tls_ca != NULL && options->tls_certificate == NULL,
+         "--tls-ca asks clients for certificates; give this server's with --tls-cert"},
+    };
     const char *wrong = NULL;
-    if (options->threads > THREADS_MAX)
-        wrong = "at most 32 threads for the network (--threads)";
-    else if (options->pool_threads > 1024)
-        wrong = "at most 1024 threads in the pool (--pool-threads)";
-    else if (options->value_size_max > VALUE_SIZE_MAX_MAX)
-        wrong = "values of at most 64 MiB (--value-max)";
-    else if (options->sync > KVS_SYNC_NEVER)
-        wrong = "sync is always, interval or never (--sync)";
-    else if ((unsigned)options->projections > KVS_PROJECTIONS_ALL)
-        wrong = "projections are common, none or all (--projections)";
-    else if (remote_engine_is_meant(options) && options->pd == NULL)
-        wrong = "engine tikv needs the addresses of PD (--pd 127.0.0.1:2379)";
-    else if (remote_engine_is_meant(options) && options->tikv != NULL)
-        wrong = "--tikv serves an engine of this machine, not engine tikv";
-    else if (options->tikv == NULL && options->keyspaces != NULL)
-        wrong = "--keyspaces are those of TiKV's clients (--tikv)";
-    else if (!serves_events(options) && options->insecure)
-        wrong = "--insecure is for event streams (--eventstore); keys and values ask nobody anyway";
-    else if (options->tikv == NULL && (options->split_keys > 0 || options->split_bytes > 0))
-        wrong = "--split-keys and --split-size are for regions (--tikv)";
-    else if (options->split_raw && options->split_keys == 0 && options->split_bytes == 0)
-        wrong = "--split-raw says where to cut; --split-keys or --split-size, when";
-    else if (!remote_engine_is_meant(options) && options->pd != NULL)
-        wrong = "--pd is for --engine tikv";
-    else if ((options->tls_certificate == NULL) != (options->tls_key == NULL))
-        wrong = "TLS needs both a certificate (--tls-cert) and its key (--tls-key)";
-    else if (options->tls_ca != NULL && options->tls_certificate == NULL)
-        wrong = "--tls-ca asks clients for certificates; give this server's with --tls-cert";
-    else if (remote_engine_is_meant(options) && serves_events(options))
-        wrong = "--eventstore and --http serve an engine of this machine, not engine tikv";
-    else if (options->http == NULL && (options->advertise != NULL || options->gossip_master))
-        wrong = "--advertise and --gossip-master are for gossip (--http)";
+    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0] && wrong == NULL; i++)
+        wrong = mistakes[i].is_so ? mistakes[i].what : NULL;
     if (wrong == NULL)
         return 0;
     snprintf(message, 256, "cannot start: %s", wrong);

@@ -147,7 +147,7 @@ def test_a_file_that_must_not_grow(directory):
         size = os.stat(directory / "0000000001.seg").st_size
         for more in (0, 1001, 4096): # whole blocks, and none
             resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size + more, hard))
-            result = server.client("import", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * 4000000))
+            result = server.client("import", "--merge", stdin=b'{"key":"k","value":"%s"}\n' % (b"v" * 4000000))
             assert result.status == 1 and b"no space" in result.err, result
         assert server.ok("get", "before") == b"1\n"
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
@@ -162,10 +162,39 @@ def test_few_open_files(directory):
     assert done.returncode > 0 and b"ulimit -n" in done.stderr, done
 
 
+NEEDS = (  # the option, its value, and what it needs
+    ("sync-interval", "2", "--sync interval"), ("tls-cert", "a.pem", "--tls-key"), ("tls-key", "a.pem", "--tls-cert"),
+    ("tls-ca", "a.pem", "--tls-cert"), ("keyspaces", "a", "--tikv"), ("split-keys", "10", "--tikv"),
+    ("split-size", "1m", "--tikv"), ("split-raw", None, "--split-keys or --split-size"),
+    ("insecure", None, "--eventstore or --http"), ("projections", "common", "--eventstore or --http"),
+    ("stats-interval", "30", "--eventstore or --http"), ("heartbeat-interval", "2", "--eventstore or --http"),
+    ("heartbeat-timeout", "1", "--eventstore or --http"), ("advertise", "localhost", "--http"),
+    ("gossip-master", None, "--http"), ("pd", "127.0.0.1:1", "--engine tikv"), ("pd-ca", "a.pem", "--pd"),
+    ("pd-cert", "a.pem", "--pd"), ("pd-key", "a.pem", "--pd-cert"))
+
+
 def test_options_that_go_with_others(directory):
-    """They would be of no use without: then they are mistakes."""
-    refuses("--dir", str(directory), "--keyspaces", "a", says=("--keyspaces", "--tikv"))
-    refuses("--dir", str(directory), "--insecure", says=("--insecure", "--eventstore"))
+    """They would be of no use without: then they are mistakes, also as the defaults."""
+    config = directory / "config"
+    for name, value, needed in NEEDS:
+        words = (f"--{name}",) if value is None else (f"--{name}", value)
+        done = refuses("--dir", str(directory / "data"), *words, says=(f"--{name} is of no use without {needed}: ",))
+        assert done.status == 2 and not (directory / "data").exists(), done
+        config.write_text(name if value is None else f"{name} = {value}")
+        done = refuses("--config", str(config), says=(f"--{name} is of no use without {needed}: ", str(config)))
+        assert done.status == 2, done
+    refuses("--tikv", "--split-raw", says=("--split-keys or --split-size",))
+    refuses("--sync", "always", "--sync-interval", "2", says=("--sync interval",))
+    refuses("--engine", "rocksdb", "--pd", "127.0.0.1:1", says=("--engine tikv",))
+    # What the file has together, the command line may change a part of; and each may have a part.
+    config.write_text("sync = interval\nsync-interval = 2\nheartbeat-interval = 9\n")
+    events = ("--eventstore=127.0.0.1:0", "--sync", "always")
+    with Server(directory / "data", "--config", str(config), *events) as server:
+        assert server.stop() == 0
+    config.write_text("sync = interval\n")
+    refuses("--config", str(config), "--sync", "never", "--sync-interval", "2", says=("--sync interval",))
+    with Server(directory / "data", "--config", str(config), "--sync-interval", "2") as server:
+        assert server.stop() == 0
     refuses("--dir", str(directory), "--backup-dir", str(directory / "missing"), says=("missing", "--backup-dir", "no such directory"))
 
 

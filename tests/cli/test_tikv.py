@@ -36,10 +36,10 @@ def test_regions_are_cut_while_clients_work(directory):
         # Until the regions have been cut under a client that is writing, and once more.
         while regions(server) < before + 20:
             assert time.monotonic() < deadline, server.log()
-            done = run(CLIENT, "--url", url, "import", stdin=lines(range(count, count + 200)))
+            done = run(CLIENT, "--url", url, "import", "--merge", stdin=lines(range(count, count + 200)))
             assert done.status == 0, done
             count += 200
-        done = run(CLIENT, "--url", url, "import", stdin=lines(range(count, count + 200)))
+        done = run(CLIENT, "--url", url, "import", "--merge", stdin=lines(range(count, count + 200)))
         assert done.status == 0, done
         count += 200
         assert run(CLIENT, "--url", url, "count").out == b"%d\n" % count
@@ -94,7 +94,7 @@ def test_tls_from_the_command_line(directory):
 def test_splitting_is_for_regions(directory):
     for flags in (("--split-keys", "10"), ("--split-size", "1m"), ("--tikv", "--split-raw")):
         done = run(SERVER, "--dir", str(directory), "--addr", "127.0.0.1:0", *flags)
-        assert done.status == 1 and "--split-" in one_line(done.err), done
+        assert done.status == 2 and "--split-" in one_line(done.err), done
 
 
 tap.run(globals())

@@ -155,6 +155,8 @@ def test_server_usage():
     for addr in ("invalid-addr", "127.0.0.1", "127.0.0.1:99999"):
         misuse(SERVER, "--addr", addr)
     misuse(SERVER, "--addr")
+    misuse(SERVER, "--eventstore", "127.0.0.1:1113", says="'127.0.0.1:1113': a value of --eventstore is written --eventstore=IP:PORT")
+    misuse(SERVER, "--eventstore=127.0.0.1:1113", "extra", says="unexpected argument 'extra', it takes: no arguments")
     unknown = run(SERVER, "--addr", "127.0.0.1:0", "--engine", "unknown")
     assert unknown.status > 0 and "unknown" in one_line(unknown.err), unknown
     misuse(SERVER, "--sync", "sometimes")

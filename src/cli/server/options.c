@@ -3,6 +3,8 @@
  *
  * A line `name = value` of the file is parsed as the word `--name=value`, a line `name` as
  * `--name`, so both can say exactly the same. The file is read first and the command line over it.
+ * An option that is of no use without another is refused without it: a person who gives it expects
+ * something of it.
  */
 #include "cli/server/options.h"
 
@@ -134,6 +136,47 @@ static const struct arguments_option rows[] = {
     {0},
 };
 
+#define ROWS_COUNT (sizeof rows / sizeof rows[0] - 1)
+_Static_assert(ROWS_COUNT <= 64, "a bit of `given` for each");
+
+/* Options that are of no use without another one, or one of two. */
+static const struct need {
+    const char *option;
+    const char *others[2];
+    const char *value; /* the other one's; NULL: any */
+} needs[] = {
+    {"sync-interval", {"sync"}, "interval"},
+    {"tls-cert", {"tls-key"}, NULL},
+    {"tls-key", {"tls-cert"}, NULL},
+    {"tls-ca", {"tls-cert"}, NULL},
+    {"keyspaces", {"tikv"}, NULL},
+    {"split-keys", {"tikv"}, NULL},
+    {"split-size", {"tikv"}, NULL},
+    {"split-raw", {"split-keys", "split-size"}, NULL},
+    {"test-faults", {"tikv"}, NULL},
+    {"insecure", {"eventstore", "http"}, NULL},
+    {"projections", {"eventstore", "http"}, NULL},
+    {"stats-interval", {"eventstore", "http"}, NULL},
+    {"heartbeat-interval", {"eventstore", "http"}, NULL},
+    {"heartbeat-timeout", {"eventstore", "http"}, NULL},
+    {"advertise", {"http"}, NULL},
+    {"gossip-master", {"http"}, NULL},
+    {"pd", {"engine"}, "tikv"},
+    {"pd-ca", {"pd"}, NULL},
+    {"pd-cert", {"pd"}, NULL},
+    {"pd-cert", {"pd-key"}, NULL},
+    {"pd-key", {"pd-cert"}, NULL},
+};
+
+#define NEEDS_COUNT (sizeof needs / sizeof needs[0])
+_Static_assert(NEEDS_COUNT <= 64, "a bit for each");
+
+static void option_taken(void *values, const struct arguments_option *option)
+{
+    struct server_settings *settings = values;
+    settings->given |= 1ull << (option - rows);
+}
+
 static const struct arguments_command command[] = {
     {
         .name = "",
@@ -182,6 +225,7 @@ static const struct arguments_program program = {
     .summary = "durable key-value server",
     .description = "",
     .commands = command,
+    .taken = option_taken,
 };
 
 void server_settings_help(FILE *file)
@@ -293,6 +337,59 @@ static int read_config(struct server_settings *settings, const char *path,
     return error;
 }
 
+/* --- options that need others ------------------------------------------------------------------
+ */
+
+static bool is_given(const struct server_settings *settings, const char *name, const char *value)
+{
+    size_t i = 0;
+    while (i < ROWS_COUNT && strcmp(rows[i].name, name) != 0)
+        i++;
+    if (i == ROWS_COUNT || (settings->given & 1ull << i) == 0)
+        return false;
+    if (value == NULL)
+        return true;
+    const void *field = (const char *)settings + rows[i].offset;
+    const char *text;
+    if (rows[i].kind == ARGUMENTS_CHOICE)
+        text = rows[i].choices[*(const unsigned *)field];
+    else
+        memcpy(&text, field, sizeof text);
+    return strcmp(text, value) == 0;
+}
+
+/* A bit for each need of an option that is given: of those that are met, or that are not. */
+static uint64_t needs_that_are(const struct server_settings *settings, bool met)
+{
+    uint64_t found = 0;
+    for (size_t i = 0; i < NEEDS_COUNT; i++) {
+        bool is_met = false;
+        for (size_t j = 0; j < 2 && needs[i].others[j] != NULL; j++)
+            is_met |= is_given(settings, needs[i].others[j], needs[i].value);
+        if (is_given(settings, needs[i].option, NULL) && is_met == met)
+            found |= 1ull << i;
+    }
+    return found;
+}
+
+/* `met_before`: by what stands in the file. The command line may take that back. */
+static int needs_check(const struct server_settings *settings, uint64_t met_before,
+                       char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    uint64_t unmet = needs_that_are(settings, false) & ~met_before;
+    if (unmet == 0)
+        return 0;
+    const struct need *need = &needs[__builtin_ctzll(unmet)];
+    snprintf(message, ARGUMENTS_MESSAGE_SIZE,
+             "option --%s is of no use without --%s%s%s%s%s: add that, or leave --%s out%s%s",
+             need->option, need->others[0], need->others[1] != NULL ? " or --" : "",
+             need->others[1] != NULL ? need->others[1] : "", need->value != NULL ? " " : "",
+             need->value != NULL ? need->value : "", need->option,
+             settings->config != NULL ? "; options stand in " : "",
+             settings->config != NULL ? settings->config : "");
+    return KVS_ERR_INVALID_ARGUMENT;
+}
+
 /* --- the command line ---------------------------------------------------------------------------
  */
 
@@ -320,13 +417,19 @@ int server_settings_parse(struct server_settings *settings, int argc, char **arg
     const struct server_settings defaults = {
         .log_level = LOG_INFO, .grace_ms = 30 * SECONDS, .stats_interval_ms = 30 * SECONDS};
     *settings = defaults;
+    uint64_t met = 0;
     int error = parse_words(settings, argc, argv, message);
-    if (error != 0 || settings->config == NULL || settings->help || settings->version)
+    if (error != 0 || settings->help || settings->version)
         return error;
-    const char *config = settings->config;
-    *settings = defaults;
-    error = read_config(settings, config, message);
-    return error != 0 ? error : parse_words(settings, argc, argv, message);
+    if (settings->config != NULL) {
+        const char *config = settings->config;
+        *settings = defaults;
+        error = read_config(settings, config, message);
+        met = needs_that_are(settings, true);
+        if (error == 0)
+            error = parse_words(settings, argc, argv, message);
+    }
+    return error != 0 ? error : needs_check(settings, met, message);
 }
 
 void server_settings_deinit(struct server_settings *settings)

@@ -52,6 +52,7 @@ struct server_settings {
     bool verify;
     bool help;
     bool version;
+    uint64_t given;              /* which rows were, a bit each */
     struct settings_word *words; /* of the file, which texts point into */
 };
 
