@@ -221,8 +221,8 @@ int target_connect(const struct target *target, unsigned timeout_ms, int *ret_fd
     }
     int error = socket_connect(target, timeout_ms, &fd);
     if (error != 0) {
-        snprintf(text, TARGET_TEXT_MAX, "cannot connect to %.150s:%s: %s", target->host,
-                 target->port, strerror(errno));
+        snprintf(text, TARGET_TEXT_MAX, "cannot connect to %.150s:%s: %s; is the server running?",
+                 target->host, target->port, strerror(errno));
         return error;
     }
     text[0] = '\0';

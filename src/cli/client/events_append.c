@@ -187,7 +187,9 @@ static int check_one(const struct client *client)
         return client_misuse(client, "--type makes one event; there is no file to read then");
     if (options->data.data == NULL)
         return 0;
-    return events_is_json(options->data) ? 0 : client_misuse(client, "--data is no JSON");
+    return events_is_json(options->data)
+               ? 0
+               : client_misuse(client, "--data is no JSON; a text has quotes: --data '\"text\"'");
 }
 
 int command_events_append(void *context)

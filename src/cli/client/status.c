@@ -25,7 +25,7 @@ int command_help(void *context)
     const struct arguments_command *command =
         arguments_find_command(&client_program, client->operands[0], &near);
     if (command == NULL)
-        return client_misuse(client, "there is no command '%.40s'%s%s%s",
+        return client_misuse(client, "there is no command '%.40s'%s%s%s; all: kvs-client --help",
                              (const char *)client->operands[0].data,
                              near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
                              near != NULL ? "'?" : "");
