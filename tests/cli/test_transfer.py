@@ -86,6 +86,10 @@ def test_files(directory):
         server.ok("rm-range", "--all", "-y")
         assert server.ok("import", str(target)) == b""
         assert int(server.ok("count")) == len(pairs)
+        assert server.ok("export", "-") == server.ok("export")
+        server.ok("rm-range", "--all", "-y")
+        server.ok("import", "-", stdin=target.read_bytes())
+        assert int(server.ok("count")) == len(pairs)
         missing = server.client("import", str(directory / "nothing"))
         assert missing.status == 1 and "cannot open" in one_line(missing.err), missing
         nowhere = server.client("export", str(directory / "no" / "where"))

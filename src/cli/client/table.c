@@ -66,7 +66,7 @@ static const struct arguments_option rm_range_options[] = {
     OPTIONS_RANGE, FLAG("all", 0, all, "all keys of the store"),
     FLAG("yes", 'y', yes, "do it without asking"), OPTION_ESCAPED, OPTIONS_END};
 static const struct arguments_option import_options[] = {
-    OPTION_FORMAT,
+    CHOICE("format", 0, format, formats, "what export was told; the input says it by itself"),
     NUMBER("batch", 0, ARGUMENTS_NUMBER, batch, "N", 1, KVS_BATCH_COUNT_MAX,
            "keys per atomic write (default 1000)"),
     OPTION_TTL,
@@ -247,7 +247,7 @@ static const struct arguments_command commands[] = {
      .operands_max = 1,
      .summary = "store what export wrote",
      .description =
-         "Reads keys and values from FILE, or from standard input, and stores them. Each "
+         "Reads keys and values from FILE, or from standard input (also -), and stores them. Each "
          "batch is written whole or not at all; an error names the line, and what was read "
          "before it is stored.\nA store that has any data is refused before anything is written. "
          "With --merge it is taken, and a key that is there gets the value that is read; "
@@ -268,7 +268,8 @@ static const struct arguments_command commands[] = {
      .operands_max = 1,
      .summary = "write keys and values to a file",
      .description =
-         "Writes keys and values, in key order, to FILE or to standard output. FILE appears "
+         "Writes keys and values, in key order, to FILE or to standard output (also -). FILE "
+         "appears "
          "only when all of it is written. Writes that happen meanwhile may or may not be in "
          "it; for a store at rest it is exact, with the times when keys end. Without a range and "
          "a limit all column families are written: also the data of transactions and of event "

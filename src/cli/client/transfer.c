@@ -56,10 +56,16 @@ static int import_check_store(struct client *client);
 static int import_records(struct importer *importer);
 static int import_finish(struct importer *importer, int status);
 
+/* "-" is standard input or output, as where there is no name. */
+static bool is_named(const struct client *client)
+{
+    return client->operands_count > 0 && !slice_equal(client->operands[0], slice_of_string("-"));
+}
+
 static int import_init(struct importer *importer, struct client *client)
 {
     *importer = (struct importer){.client = client, .file = stdin, .name = "standard input"};
-    if (client->operands_count > 0) {
+    if (is_named(client)) {
         if (client_path(client, client->operands[0], &importer->name) != 0)
             return CLIENT_USAGE;
         importer->file = fopen(importer->name, "rbe");
@@ -346,7 +352,7 @@ static int export_open(struct exporter *exporter)
     struct client *client = exporter->client;
     struct stat info;
     exporter->file = stdout;
-    if (client->operands_count == 0)
+    if (!is_named(client))
         return 0;
     if (client_path(client, client->operands[0], &exporter->name) != 0)
         return CLIENT_USAGE;
@@ -488,8 +494,7 @@ int command_export(void *context)
     struct client *client = context;
     struct exporter exporter = {.client = client};
     struct range range;
-    if (client->operands_count == 0 && client->options.format == CLIENT_FORMAT_RAW &&
-        isatty(STDOUT_FILENO))
+    if (!is_named(client) && client->options.format == CLIENT_FORMAT_RAW && isatty(STDOUT_FILENO))
         return client_misuse(client, "raw records are not for a terminal: name a file");
     int status = range_from_options(client, &range);
     if (status != 0)

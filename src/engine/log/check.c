@@ -357,9 +357,11 @@ static int store_look(const char *directory, struct engine_message *message)
         return engine_directory_fail(message, error, directory, "cannot be checked");
     if (has_mark || has_segments)
         return 0;
-    snprintf(message->text, sizeof message->text,
-             "%s: is no directory of a store: neither the file KVS is there nor one of the log",
-             directory);
+    snprintf(
+        message->text, sizeof message->text,
+        "%s: is no directory of a store: neither the file KVS is there nor one of the log; name "
+        "another (--dir)",
+        directory);
     return KVS_ERR_NO_DIRECTORY;
 }
 
