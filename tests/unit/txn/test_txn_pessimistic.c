@@ -299,6 +299,40 @@ static void test_force_lock_only_if_exists(struct txn_fixture *f)
     }
 }
 
+/* A request to lock by force that comes after its transaction has committed, with the primary key:
+ * others have to learn of the commit, whatever the lock says of the life of its transaction. */
+static void test_force_lock_after_commit(struct txn_fixture *f)
+{
+#define MS(n) ((uint64_t)(n) << TXN_TS_LOGICAL_BITS)
+    for (unsigned at = 0; at < 4; at++) {
+        const uint64_t start_ts = MS(1000 * (at + 1));
+        const uint64_t commit_ts = start_ts + 20;
+        assert_int_equal(txn_put(f, S("k"), S("v"), start_ts, commit_ts), 0);
+        struct txn_mutation mutation = lock_of(S("k"));
+        struct txn_pessimistic_lock lock;
+        txn_make_lock(&lock, &mutation, 1, S("k"), start_ts, start_ts);
+        lock.wake_mode = TXN_WAKE_FORCE_LOCK;
+        assert_int_equal(txn_run(f, &lock.base), 0);
+        assert_int_equal(lock.errors_count, 0);
+        txn_command_deinit(&lock.base);
+        for (unsigned again = 0; again < 2; again++) {
+            struct txn_check_status check;
+            uint64_t now = at % 2 == 0 ? start_ts + 50 : start_ts + MS(1000000);
+            txn_make_check(&check, S("k"), start_ts, now, now);
+            check.rollback_if_not_exist = true;
+            check.resolving_pessimistic_lock = at >= 2;
+            assert_int_equal(txn_run(f, &check.base), 0);
+            assert_int_equal(check.error.kind, 0);
+            assert_int_equal(check.action, TXN_ACTION_NONE);
+            assert_int_equal(check.lock_ttl_ms, 0);
+            assert_true(check.commit_ts == commit_ts);
+            txn_command_deinit(&check.base);
+        }
+        assert_string_equal(txn_see(f, S("k"), commit_ts), "v");
+    }
+#undef MS
+}
+
 static void actions_prepare(struct txn_fixture *f)
 {
     assert_int_equal(txn_put(f, S("k"), S("v"), 10, 20), 0);
@@ -814,6 +848,7 @@ int main(void)
         {"lock over a newer commit", test_force_lock},
         {"keys that must not exist", test_absent_keys},
         {"lock over a newer commit only if it exists", test_force_lock_only_if_exists},
+        {"lock by force after the commit", test_force_lock_after_commit},
         {"what a prewrite checks", test_prewrite_actions},
         {"assertions", test_assertions},
         {"what wakes a waiter", test_wake_ups},
