@@ -508,6 +508,8 @@ static int choose_timestamps(struct prewrite *prewrite, uint64_t *ret_highest)
             }
             highest = max_u64(highest, plan->min_commit_ts);
         }
+        if (plan->kind == PLAN_NOTHING) /* to answer 0 would be to fall back, without any lock */
+            highest = max_u64(highest, max_u64(plan->min_commit_ts, least));
         if (plan->kind != PLAN_WRITE)
             continue;
         plan->min_commit_ts = max_u64(plan->min_commit_ts, least);

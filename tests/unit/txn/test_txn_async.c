@@ -97,6 +97,26 @@ static void test_async(struct txn_fixture *f)
     txn_command_deinit(&prewrite.base);
 }
 
+/* A request that leaves no lock: with 0 its client would go on in two phases, while all locks of
+ * its other requests say that they are of one. */
+static void test_only_checks(struct txn_fixture *f)
+{
+    raise_max_ts(f, 500);
+    for (unsigned one_pc = 0; one_pc < 2; one_pc++) {
+        struct txn_mutation mutations[] = {{.op = TXN_OP_CHECK_NOT_EXISTS, .key = S("a")},
+                                           {.op = TXN_OP_CHECK_NOT_EXISTS, .key = S("b")}};
+        struct txn_prewrite prewrite;
+        make(&prewrite, mutations, 2, 100, one_pc == 0, one_pc != 0);
+        assert_int_equal(txn_run(f, &prewrite.base), 0);
+        assert_int_equal(prewrite.errors_count, 0);
+        assert_int_equal(prewrite.min_commit_ts_found, one_pc == 0 ? 101 : 0);
+        assert_int_equal(prewrite.one_pc_commit_ts, one_pc == 0 ? 0 : 101);
+        txn_command_deinit(&prewrite.base);
+    }
+    assert_int_equal(count_all(&f->base, ENGINE_FAMILY_TXN_LOCK), 0);
+    assert_int_equal(count_all(&f->base, ENGINE_FAMILY_TXN_WRITE), 0);
+}
+
 /* Over max_commit_ts the request is an ordinary one. */
 static void test_fall_back(struct txn_fixture *f)
 {
@@ -429,6 +449,7 @@ int main(void)
     static const struct txn_test tests[] = {
         {"one phase", test_one_phase},
         {"async commit", test_async},
+        {"checks and nothing else", test_only_checks},
         {"falling back to two phases", test_fall_back},
         {"a commit where a rollback stands", test_commit_over_rollback},
         {"check secondaries", test_check_secondaries},
