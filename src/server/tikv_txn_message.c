@@ -97,6 +97,7 @@ Deadlock__WaitForEntry **tikv_wait_messages(struct arena *arena, const struct tx
         entries[i].wait_for_txn = waits[i].wait_for_ts;
         entries[i].key_hash = waits[i].key_hash;
         entries[i].key = slice_bytes(waits[i].key);
+        entries[i].resource_group_tag = slice_bytes(waits[i].tag);
     }
     return entries != NULL ? (Deadlock__WaitForEntry **)pointers : NULL;
 }

@@ -260,10 +260,10 @@ struct txn_pessimistic_lock {
     uint64_t min_commit_ts;
     int64_t wait_timeout_ms; /* 0: the node's default; negative: do not wait */
     size_t size_bytes_max;   /* of the values, else TOO_LARGE; 0: no bound */
+    kvs_slice tag;           /* tells people who waits; none over WAIT_TAG_SIZE_MAX */
     uint8_t wake_mode;
     bool is_first_lock;
-    bool return_values;
-    bool check_existence;
+    bool return_values, check_existence;
     bool lock_only_if_exists;
     /* results: values and not_founds as asked for, one for each mutation, or NULL */
     struct txn_key_error *errors;

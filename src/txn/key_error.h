@@ -67,6 +67,7 @@ struct txn_wait_entry {
     uint64_t wait_for_ts;
     uint64_t key_hash;
     kvs_slice key;
+    kvs_slice tag; /* of the waiting request */
 };
 
 struct txn_key_error {

@@ -56,6 +56,8 @@ static int pessimistic_lock_check(struct txn_job *job)
         wait_ms = job->node->wait_max_ms;
     job->waiter.start_ts = command->start_ts;
     job->waiter.holds_nothing = command->is_first_lock;
+    if (command->tag.size <= WAIT_TAG_SIZE_MAX)
+        job->waiter.tag = command->tag;
     job->waiter.deadline_ns = clock_now_ns() + wait_ms * 1000000u;
     return job_keys_set(job, keys, command->mutations_count);
 }

@@ -191,15 +191,17 @@ static struct waiter *circle_find(struct wait_room *room, uint64_t lock_ts, uint
     }
 }
 
-static bool chain_entry_set(struct txn_wait_entry *entry, struct arena *arena,
-                            const struct waiter *waiter)
+static bool entry_set(struct txn_wait_entry *entry, struct arena *arena,
+                      const struct waiter *waiter)
 {
     const void *key = arena_copy(arena, waiter->key);
+    const void *tag = arena_copy(arena, waiter->tag);
     *entry = (struct txn_wait_entry){.start_ts = waiter->start_ts,
                                      .wait_for_ts = waiter->lock_ts,
                                      .key_hash = wait_key_hash(waiter->key),
-                                     .key = slice_make(key, waiter->key.size)};
-    return key != NULL;
+                                     .key = slice_make(key, waiter->key.size),
+                                     .tag = slice_make(tag, waiter->tag.size)};
+    return key != NULL && tag != NULL;
 }
 
 /* The circle in its order: from the holder of the lock on; `waiter` closes it. */
@@ -213,9 +215,9 @@ static int deadlock_set(const struct waiter *closing, const struct waiter *waite
     if (chain == NULL)
         return KVS_ERR_NO_MEMORY;
     uint32_t i = count - 1;
-    bool is_whole = chain_entry_set(&chain[i], arena, waiter);
+    bool is_whole = entry_set(&chain[i], arena, waiter);
     for (const struct waiter *at = closing; at != NULL && is_whole; at = at->from)
-        is_whole = chain_entry_set(&chain[--i], arena, at);
+        is_whole = entry_set(&chain[--i], arena, at);
     if (!is_whole)
         return KVS_ERR_NO_MEMORY;
     *ret_error = (struct txn_key_error){
@@ -309,15 +311,10 @@ int wait_list(struct wait_room *room, uint32_t count_max, struct arena *arena,
         for (struct list *node = bucket->next; node != bucket && count < count_max && error == 0;
              node = node->next) {
             const struct waiter *waiter = list_entry(node, struct waiter, in_ts);
-            const uint8_t *key = arena_copy(arena, waiter->key);
-            error = key == NULL ? KVS_ERR_NO_MEMORY : 0;
-            if (error == 0)
-                entries[count++] = (struct txn_wait_entry){
-                    .start_ts = waiter->start_ts,
-                    .wait_for_ts = waiter->lock_ts,
-                    .key_hash = wait_key_hash(waiter->key),
-                    .key = slice_make(key, waiter->key.size),
-                };
+            if (entry_set(&entries[count], arena, waiter))
+                count++;
+            else
+                error = KVS_ERR_NO_MEMORY;
         }
     }
     pthread_mutex_unlock(&room->mutex);

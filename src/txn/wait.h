@@ -24,6 +24,7 @@
 #include <stdatomic.h>
 
 #define WAIT_BUCKETS 256u
+#define WAIT_TAG_SIZE_MAX 512u
 #define WAIT_DEADLOCK (-1000) /* of wait_enter: never leaves src/txn */
 
 enum wait_outcome {
@@ -36,6 +37,7 @@ enum wait_outcome {
 struct waiter {
     /* set by the owner before it enters */
     kvs_slice key; /* the user's; borrowed while it waits */
+    kvs_slice tag; /* likewise; for people */
     uint64_t start_ts;
     uint64_t lock_ts; /* the transaction that has the lock; 0 when it is gone */
     uint64_t deadline_ns;

@@ -209,6 +209,7 @@ struct lock_request {
     Kvrpcpb__PessimisticLockRequest request;
     Kvrpcpb__Mutation mutations[2];
     Kvrpcpb__Mutation *pointers[2];
+    Kvrpcpb__Context context;
 };
 
 static void lock_fill(struct lock_request *lock, const char *one, const char *two,
@@ -230,6 +231,14 @@ static void lock_fill(struct lock_request *lock, const char *one, const char *tw
     lock->request.for_update_ts = TS(start_ms);
     lock->request.lock_ttl = TTL_MS;
     lock->request.wait_timeout = -1;
+}
+
+/* By it people tell who waits, and for what. */
+static void lock_tag(struct lock_request *lock, const char *tag)
+{
+    lock->context = at.context;
+    lock->context.resource_group_tag = bytes_of(tag);
+    lock->request.context = &lock->context;
 }
 
 static Kvrpcpb__PessimisticLockResponse *lock_call(const struct lock_request *lock)
@@ -416,10 +425,12 @@ static void test_a_wait_blocks_no_other(void **state)
     lock_fill(&waiter, "a", NULL, 200);
     waiter.request.wait_timeout = PATIENT_MS;
     waiter.request.for_update_ts = TS(500);
+    lock_tag(&waiter, "waits");
     send_lock(&waiter, 1); /* waits for the holder */
     lock_fill(&circle, "b", NULL, 100);
     circle.request.wait_timeout = PATIENT_MS;
     circle.request.for_update_ts = TS(500);
+    lock_tag(&circle, "closes");
     send_lock(&circle, 2); /* would close the circle */
     Tikvpb__BatchCommandsResponse *answers = expect_answer(2);
     const Kvrpcpb__PessimisticLockResponse *answer = answers->responses[0]->pessimistic_lock;
@@ -427,7 +438,9 @@ static void test_a_wait_blocks_no_other(void **state)
     assert_non_null(deadlock);
     assert_int_equal(deadlock->lock_ts, TS(200));
     assert_bytes(deadlock->lock_key, "b");
-    assert_true(deadlock->n_wait_chain >= 1);
+    assert_int_equal(deadlock->n_wait_chain, 2);
+    assert_bytes(deadlock->wait_chain[0]->resource_group_tag, "waits");
+    assert_bytes(deadlock->wait_chain[1]->resource_group_tag, "closes");
     tikvpb__batch_commands_response__free_unpacked(answers, NULL);
 
     Tikvpb__BatchCommandsRequest batch = TIKVPB__BATCH_COMMANDS_REQUEST__INIT;
@@ -469,6 +482,7 @@ static void test_waits_end_with_the_server(void **state)
     peer_stream(peer);
     lock_fill(&lock, "a", NULL, 200);
     lock.request.wait_timeout = PATIENT_MS;
+    lock_tag(&lock, "waits");
     send_lock(&lock, 1);
     lock_fill(&lock, "b", NULL, 200);
     send_lock(&lock, 2);
@@ -483,6 +497,7 @@ static void test_waits_end_with_the_server(void **state)
     assert_int_equal(waiting->entries[0]->txn, TS(200));
     assert_int_equal(waiting->entries[0]->wait_for_txn, TS(100));
     assert_bytes(waiting->entries[0]->key, "a");
+    assert_bytes(waiting->entries[0]->resource_group_tag, "waits");
     FREE(waiting);
     peer_close(other);
     txn_node_cancel_waits(node->txn);
