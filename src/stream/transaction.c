@@ -272,6 +272,7 @@ static int gather_event(struct gathering *gathering, const struct stream_record 
         error = gather_copy(gathering, &event->metadata);
     if (error == 0)
         gathering->count++;
+    gathering->size += BLOCK_EVENT_HEADER_SIZE; /* parts may have any number of empty events */
     return error == 0 && gathering->size > STREAM_WRITE_SIZE_MAX ? KVS_ERR_TOO_LARGE : error;
 }
 

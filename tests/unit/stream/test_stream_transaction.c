@@ -106,6 +106,33 @@ static void test_empty_and_unknown(void **state)
     assert_int_equal(add(777, 0, 1), STREAM_INVALID_TRANSACTION);
 }
 
+/* A commit writes all at once, while others wait: its events are counted, also those that have
+ * next to no bytes. */
+static void test_commit_of_too_much(void **state)
+{
+    (void)state;
+    enum { PARTS = 2, COUNT = 512, SIZE = STREAM_WRITE_SIZE_MAX / (PARTS * COUNT) - 16 };
+    static uint8_t data[SIZE];
+    static struct stream_new_event events[COUNT];
+    uint64_t transaction = begin("large", STREAM_ANY);
+    for (unsigned i = 0; i < COUNT; i++) {
+        events[i] = event_of(i, "T", "");
+        events[i].data = slice_make(data, sizeof data);
+    }
+    for (unsigned part = 0; part < PARTS; part++) {
+        struct stream_write write =
+            write_wait_for((struct stream_write){.kind = STREAM_WRITE_TRANSACTION_APPEND,
+                                                 .transaction = transaction,
+                                                 .events = events,
+                                                 .count = COUNT});
+        assert_int_equal(write.outcome, STREAM_OK);
+    }
+    struct stream_write write = {.kind = STREAM_WRITE_TRANSACTION_COMMIT,
+                                 .transaction = transaction};
+    assert_int_equal(write_event_wait(&fixture, &write), KVS_ERR_TOO_LARGE);
+    assert_ids("large", 0, 0);
+}
+
 static void test_versions_at_commit(void **state)
 {
     (void)state;
@@ -237,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_commit),
         TEST(test_empty_and_unknown),
+        TEST(test_commit_of_too_much),
         TEST(test_versions_at_commit),
         TEST(test_pipelined),
         TEST(test_numbers_are_never_used_twice),
