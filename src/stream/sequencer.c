@@ -405,6 +405,17 @@ static bool building_is_full(const struct sequencer *sequencer)
            (batch->size >= BATCH_SIZE_MAX || batch->writes_count >= BATCH_WRITES_MAX);
 }
 
+static void done_complete(struct sequencer *sequencer)
+{
+    struct completions completions = COMPLETIONS_INIT;
+    struct task *task;
+    while ((task = task_list_pop(&sequencer->done)) != NULL) {
+        struct op *op = CONTAINER_OF(task, struct op, task);
+        completions_add(&completions, op, op->error);
+    }
+    completions_flush(&completions);
+}
+
 static enum turn_result queue_run(struct streams *streams)
 {
     struct sequencer *sequencer = &streams->sequencer;
@@ -413,6 +424,7 @@ static enum turn_result queue_run(struct streams *streams)
     while (go_on && sequencer->queue.first != NULL && sequencer->in_flight < IN_FLIGHT_MAX) {
         while (go_on && sequencer->queue.first != NULL && !building_is_full(sequencer))
             go_on = queue_prepare(streams, &result);
+        done_complete(sequencer); /* before what comes behind them may be safe */
         building_issue(streams);
         go_on = go_on && !atomic_load_explicit(&sequencer->failed, memory_order_relaxed);
     }
@@ -440,17 +452,6 @@ static bool turn_recover(struct streams *streams, enum turn_result *result)
     sequencer->failed_error = 0;
     atomic_store_explicit(&sequencer->failed, false, memory_order_relaxed);
     return true;
-}
-
-static void done_complete(struct sequencer *sequencer)
-{
-    struct completions completions = COMPLETIONS_INIT;
-    struct task *task;
-    while ((task = task_list_pop(&sequencer->done)) != NULL) {
-        struct op *op = CONTAINER_OF(task, struct op, task);
-        completions_add(&completions, op, op->error);
-    }
-    completions_flush(&completions);
 }
 
 static enum turn_result turn(struct streams *streams, bool may_block)

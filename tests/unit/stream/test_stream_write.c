@@ -1,11 +1,14 @@
 /* tests/unit/stream/test_stream_write.c: appends, expected versions, retries, deletion,
  * metadata. */
 #include "base/slice.h"
+#include "runtime/loop.h"
 #include "stream/block.h"
 #include "test.h"
 #include "unit/stream/stream_fixture.h"
 
+#include <semaphore.h>
 #include <stdio.h>
+#include <string.h>
 
 static struct stream_fixture fixture;
 
@@ -92,6 +95,84 @@ static void test_no_events(void **state)
     assert_int_equal(append("a", STREAM_ANY, 1, 0), STREAM_OK);
     assert_int_equal(append("a", 0, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
     assert_int_equal(append("a", STREAM_NO_STREAM, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
+}
+
+/* An engine that has a batch safe, and its writes answered, before the call that hands it over is
+ * back. */
+static struct {
+    struct engine_methods methods;
+    const struct engine_methods *own;
+    task_fn *written;
+    sem_t was_written;
+} hasty;
+
+static void hasty_on_written(struct task *task)
+{
+    hasty.written(task);
+    sem_post(&hasty.was_written);
+}
+
+static void hasty_write(struct engine *engine, struct task_list *writes)
+{
+    struct task *first = writes->first;
+    bool waits = loop_is_current(&fixture.engine.loop) && first != NULL && first->next == NULL;
+    if (waits) {
+        hasty.written = first->run;
+        first->run = hasty_on_written;
+    }
+    hasty.own->write(engine, writes);
+    while (waits && sem_wait(&hasty.was_written) != 0)
+        continue;
+}
+
+static char answers[8]; /* the first letters of what was answered, in order */
+
+static void note_answer(struct task *task)
+{
+    const struct stream_write *write = CONTAINER_OF(task, struct stream_write, op.task);
+    answers[strlen(answers)] = write->count > 0 ? 's' : 'n';
+}
+
+static void write_none_and_some(void *arg)
+{
+    struct stream_write *writes = arg;
+    struct task_list list = {0};
+    for (unsigned i = 0; i < 2; i++)
+        task_list_push(&list, &writes[i].op.task);
+    streams_write_list(fixture.streams, &list);
+}
+
+static void nothing(void *arg)
+{
+    (void)arg;
+}
+
+static void test_answers_of_a_stream_keep_their_order(void **state)
+{
+    struct stream_new_event event = event_of(2, "t", "d");
+    struct stream_write writes[2];
+    assert_int_equal(append("a", STREAM_NO_STREAM, 1, 1), STREAM_OK);
+    for (unsigned i = 0; i < 2; i++)
+        writes[i] = (struct stream_write){
+            .op = {.task.run = note_answer, .loop = &fixture.engine.loop},
+            .stream = slice_of_string("a"),
+            .expected_version = STREAM_ANY,
+            .events = &event,
+            .count = i,
+        };
+    struct engine *engine = fixture.engine.engine;
+    sem_init(&hasty.was_written, 0, 0);
+    hasty.own = engine->methods;
+    hasty.methods = *engine->methods;
+    hasty.methods.write = hasty_write;
+    engine->methods = &hasty.methods;
+    memset(answers, 0, sizeof answers);
+    on_loop(&fixture, write_none_and_some, writes);
+    assert_int_equal(append("b", STREAM_ANY, 3, 1), STREAM_OK); /* behind both */
+    on_loop(&fixture, nothing, NULL);
+    engine->methods = hasty.own;
+    sem_destroy(&hasty.was_written);
+    assert_string_equal(answers, "ns");
 }
 
 static void test_expected_exactly(void **state)
@@ -433,6 +514,7 @@ int main(void)
         TEST(test_metadata_that_is_no_json),
         TEST(test_numbers_and_positions),
         TEST(test_no_events),
+        TEST(test_answers_of_a_stream_keep_their_order),
         TEST(test_expected_exactly),
         TEST(test_retries_of_exact),
         TEST(test_retries_of_any),
