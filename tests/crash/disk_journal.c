@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -267,21 +268,45 @@ static struct event write_event(const void *data, size_t size, uint64_t offset)
     return event;
 }
 
+static atomic_bool disk_fills;
+
+void disk_journal_fill_disk(void)
+{
+    atomic_store(&disk_fills, true);
+}
+
+/* Zeros are written ahead of the log, by another thread: that is not meant. */
+static bool has_content(const uint8_t *data, size_t size)
+{
+    size_t at = 0;
+    while (at < size && data[at] == 0)
+        at++;
+    return at < size;
+}
+
+typedef int write_fn(int fd, const void *data, size_t size, uint64_t offset);
+
+static int write_noted(write_fn *write, bool is_direct, int fd, const void *data, size_t size,
+                       uint64_t offset)
+{
+    bool is_full =
+        size > DISK_FULL_AFTER && has_content(data, size) && atomic_exchange(&disk_fills, false);
+    size_t written = is_full ? DISK_FULL_AFTER : size;
+    struct event event = write_event(data, written, offset);
+    int error = write(fd, data, written, offset);
+    event.direct = is_direct && error == 0;
+    fd_event(fd, event);
+    return is_full && error == 0 ? KVS_ERR_NO_SPACE : error;
+}
+
 int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset)
 {
-    struct event event = write_event(data, size, offset);
-    int error = __real_file_write(fd, data, size, offset);
-    fd_event(fd, event);
-    return error;
+    return write_noted(__real_file_write, false, fd, data, size, offset);
 }
 
 int __wrap_file_write_direct(int fd, const void *data, size_t size, uint64_t offset)
 {
-    struct event event = write_event(data, size, offset);
-    int error = __real_file_write_direct(fd, data, size, offset);
-    event.direct = error == 0;
-    fd_event(fd, event);
-    return error;
+    return write_noted(__real_file_write_direct, true, fd, data, size, offset);
 }
 
 int __wrap_file_truncate(int fd, uint64_t size)

@@ -30,6 +30,11 @@ void disk_journal_free(void);
 /* The next sync of a directory by this thread fails, and brings nothing to the disk. */
 void disk_journal_fail_directory_sync(void);
 
+/* The next write of more than DISK_FULL_AFTER bytes, not all of them zero, by any thread, has so many of them written, and
+ * then finds no space. */
+#define DISK_FULL_AFTER 4096u
+void disk_journal_fill_disk(void);
+
 /* A note of the caller's: "this is true by now". */
 void disk_journal_note(uint64_t number);
 

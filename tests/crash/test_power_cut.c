@@ -211,6 +211,74 @@ static void test_sync_never(void **state)
     cut_often(KVS_SYNC_NEVER);
 }
 
+/* --- a full disk ------------------------------------------------------------------------------*/
+
+#define FULL_CUTS 60u
+
+static atomic_uint refused_count;
+
+static void refused_on_done(struct task *task)
+{
+    const struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
+    atomic_fetch_add(&refused_count, write->op.error == KVS_ERR_NO_SPACE ? 1u : 100u);
+}
+
+/* Both in one group: the first one's record is written whole before there is no space. */
+static void write_two_refused(struct fixture *fixture)
+{
+    static const uint8_t value[3000] = {1};
+    kvs_mutation mutations[2] = {
+        mutation_set(S("refused 1"), slice_make(value, sizeof value)),
+        mutation_set(S("refused 2"), slice_make(value, sizeof value)),
+    };
+    struct engine_write writes[2];
+    struct task_list list = {0};
+    for (unsigned i = 0; i < 2; i++) {
+        writes[i] = (struct engine_write){
+            .op = {.task.run = refused_on_done}, .mutations = &mutations[i], .mutations_count = 1};
+        task_list_push(&list, &writes[i].op.task);
+    }
+    disk_journal_fill_disk();
+    engine_write_list(fixture->engine, &list);
+    while (atomic_load(&refused_count) < 2)
+        usleep(100);
+    assert_int_equal(atomic_load(&refused_count), 2);
+}
+
+/* What was refused for lack of space is not there after a power cut either. */
+static void test_refused_for_space(void **state)
+{
+    struct rand rand = rand_seed(test_seed());
+    struct fixture fixture;
+    char directory[128];
+    OK(fixture_init(&fixture, &kind));
+    fixture.options.sync = KVS_SYNC_ALWAYS;
+    disk_journal_start(fixture.directory);
+    OK(fixture_open(&fixture));
+    OK(set_wait(&fixture, S("there"), S("before")));
+    write_two_refused(&fixture);
+    size_t refused = disk_journal_length();
+    disk_journal_stop();
+    OK(fixture_close(&fixture));
+    snprintf(directory, sizeof directory, "%s/cut", fixture.root);
+    fixture.options.directory = directory;
+    for (unsigned i = 0; i < FULL_CUTS; i++) {
+        kvs_slice value;
+        struct engine_view view;
+        directory_remove(directory);
+        disk_journal_cut(refused, DISK_NAMES_ORDERED, &rand, directory);
+        open_cut(&fixture, refused);
+        OK(engine_view_begin(fixture.engine, NULL, true, &view));
+        OK(engine_get(&view, 0, S("there"), &value));
+        assert_int_equal(engine_get(&view, 0, S("refused 1"), &value), KVS_ERR_NOT_FOUND);
+        assert_int_equal(engine_get(&view, 0, S("refused 2"), &value), KVS_ERR_NOT_FOUND);
+        engine_view_end(&view);
+        OK(fixture_close(&fixture));
+    }
+    disk_journal_free();
+    fixture_deinit(&fixture);
+}
+
 /* --- a directory whose syncs fail -------------------------------------------------------------*/
 
 #define ROWS 500u
@@ -319,9 +387,8 @@ static void test_directory_sync_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sync_always),
-        cmocka_unit_test(test_sync_interval),
-        cmocka_unit_test(test_sync_never),
+        cmocka_unit_test(test_sync_always),          cmocka_unit_test(test_sync_interval),
+        cmocka_unit_test(test_sync_never),           cmocka_unit_test(test_refused_for_space),
         cmocka_unit_test(test_directory_sync_fails),
     };
     fixtures_in_memory();

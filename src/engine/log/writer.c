@@ -233,6 +233,8 @@ static int group_write(struct log_engine *log)
         /* What did get written must go: later groups may be shorter, and these records would follow
          * them. */
         int failed = file_truncate(segment->fd, from);
+        if (failed == 0 && log->sync == KVS_SYNC_ALWAYS) /* after a power cut, too */
+            failed = file_sync(segment->fd);
         if (failed != 0)
             engine_fail(log, "cutting", failed);
         segment->prepared = from;
