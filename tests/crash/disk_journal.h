@@ -30,8 +30,8 @@ void disk_journal_free(void);
 /* The next sync of a directory by this thread fails, and brings nothing to the disk. */
 void disk_journal_fail_directory_sync(void);
 
-/* The next write of more than DISK_FULL_AFTER bytes, not all of them zero, by any thread, has so many of them written, and
- * then finds no space. */
+/* The next write of more than DISK_FULL_AFTER bytes, not all of them zero, by any thread, has so
+ * many of them written, and then finds no space. */
 #define DISK_FULL_AFTER 4096u
 void disk_journal_fill_disk(void);
 
