@@ -10,8 +10,9 @@
 
 #include "base/mem.h"
 
-#define WALK_CHUNK READ_AHEAD_COUNT
-#define WALK_CHUNK_MORE 16u /* when as many have been given as were expected */
+#define WALK_CHUNK 64u
+#define WALK_CHUNK_OF_FILES READ_AHEAD_COUNT /* the more at once, the more lie side by side */
+#define WALK_CHUNK_MORE 16u                  /* when as many have been given as were expected */
 
 struct range_walk {
     struct log_engine *log;
@@ -23,8 +24,8 @@ struct range_walk {
     bool may_block;    /* so the system is asked for what lies in files */
     unsigned count;    /* of the chunk */
     unsigned next;
-    const struct entry *entries[WALK_CHUNK];
-    struct place places[WALK_CHUNK];
+    const struct entry *entries[WALK_CHUNK_OF_FILES];
+    struct place places[WALK_CHUNK_OF_FILES];
 };
 
 static void walk_begin(struct range_walk *walk, struct engine_view *view,
@@ -47,9 +48,10 @@ static void walk_begin(struct range_walk *walk, struct engine_view *view,
 
 static unsigned walk_chunk_size(struct range_walk *walk)
 {
+    unsigned most = walk->may_block ? WALK_CHUNK_OF_FILES : WALK_CHUNK;
     if (walk->range->expected == 0)
-        return WALK_CHUNK;
-    unsigned size = walk->expected < WALK_CHUNK ? walk->expected : WALK_CHUNK;
+        return most;
+    unsigned size = walk->expected < most ? walk->expected : most;
     walk->expected -= size;
     return size > 0 ? size : WALK_CHUNK_MORE;
 }

@@ -94,7 +94,7 @@ static inline bool place_is_fixed(const struct place *place)
 int value_from_file(struct engine_view *view, const struct segment *segment, uint32_t offset,
                     const struct entry *entry, kvs_slice *ret_value);
 
-#define READ_AHEAD_COUNT 64u
+#define READ_AHEAD_COUNT 128u
 
 /* Records that are about to be read from files, one after the other: the system is asked for all of
  * them first, so that the disk has many requests at a time and not one. After a compaction keys
