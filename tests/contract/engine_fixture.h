@@ -46,6 +46,8 @@ int fixture_close(struct fixture *fixture);
 void fixture_deinit(struct fixture *fixture); /* closes when open */
 bool fixture_can(const struct fixture *fixture, unsigned capabilities);
 
+/* The name of an open file; "" when there is none. */
+void descriptor_path(int fd, char path[256]);
 void directory_remove(const char *path);
 uint64_t directory_size(const char *path); /* of all files below it; one thread at a time */
 

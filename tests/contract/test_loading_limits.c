@@ -140,11 +140,8 @@ static unsigned hints_open(int *ret_greatest)
     unsigned count = 0;
     *ret_greatest = -1;
     for (int fd = 0; fd < 1024; fd++) {
-        char link[64];
         char path[256];
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        ssize_t size = readlink(link, path, sizeof path - 1);
-        path[size > 0 ? size : 0] = '\0';
+        descriptor_path(fd, path);
         if (strstr(path, ".hint") == NULL)
             continue;
         *ret_greatest = fd;

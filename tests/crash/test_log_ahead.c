@@ -81,11 +81,8 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)
 /* 0: no segment's file. */
 static unsigned number_of(int fd)
 {
-    char link[64];
     char path[256];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t size = readlink(link, path, sizeof path - 1);
-    path[size > 0 ? size : 0] = '\0';
+    descriptor_path(fd, path);
     const char *name = strrchr(path, '/');
     return name != NULL && strstr(name, ".seg") != NULL ? (unsigned)strtoul(name + 1, NULL, 10) : 0;
 }

@@ -75,11 +75,8 @@ void __wrap_segment_memory_unref(void *memory);
 /* Hints are written on the side: they are neither held up nor counted. */
 static bool is_hint(int fd)
 {
-    char link[64];
     char path[256];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t size = readlink(link, path, sizeof path - 1);
-    path[size > 0 ? size : 0] = '\0';
+    descriptor_path(fd, path);
     return strstr(path, ".hint") != NULL;
 }
 

@@ -30,11 +30,8 @@ int __wrap_file_sync(int fd);
 
 static bool is_segment(int fd)
 {
-    char link[64];
     char path[256];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t size = readlink(link, path, sizeof path - 1);
-    path[size > 0 ? size : 0] = '\0';
+    descriptor_path(fd, path);
     return strstr(path, ".seg") != NULL;
 }
 

@@ -243,11 +243,12 @@ static void save_forget(const char *save_to)
 static int save(struct checking *checking, const char *save_to, kvs_thread_pool *pool,
                 struct engine_message *message)
 {
-    const struct engine_options options = {.pool = pool,
-                                           .directory = save_to,
-                                           .sync = KVS_SYNC_INTERVAL, /* close syncs */
-                                           .marks_last =
-                                               true}; /* half of it must not pass for a store */
+    const struct engine_options options = {
+        .pool = pool,
+        .directory = save_to,
+        .sync = KVS_SYNC_INTERVAL, /* close syncs */
+        .marks_last = true,        /* half of it must not pass for a store */
+    };
     struct engine *engine;
     int error = log_engine_open_blocking(&options, &engine, message);
     if (error != 0)

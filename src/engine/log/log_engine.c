@@ -1,6 +1,5 @@
 /*
- * engine/log/log_engine.c: opening and closing the log engine; see log_engine.h for
- * its parts.
+ * engine/log/log_engine.c: opening and closing the log engine; see log_engine.h for its parts.
  *
  * Open: 1. the directory is made if need be, locked, and checked to be ours; 2. the log is read
  * (recovery.c); 3. the writer and the compaction threads start. The index may come later
