@@ -43,6 +43,7 @@ struct event {
     uint8_t *bytes;
     size_t begun; /* of a sync: events before this one are covered */
     bool direct;  /* a write that is durable when it is done */
+    bool lost;    /* a write that will never be */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all below */
@@ -242,16 +243,23 @@ int __wrap_file_open(const char *path, int flags, int *ret_fd)
     return 0;
 }
 
-/* Notes an event of an open file. */
-static void fd_event(int fd, struct event event)
+/* Under the lock. */
+static uint32_t file_of_fd(int fd)
 {
-    pthread_mutex_lock(&lock);
     uint32_t file = files_count; /* the newest: a number may be used again */
     ino_t inode = inode_of_fd(fd);
     while (file > 0 && inode_of_file[file - 1] != inode)
         file--;
-    if (noting && file > 0) {
-        event.file = file - 1;
+    return file > 0 ? file - 1 : NONE;
+}
+
+/* Notes an event of an open file. */
+static void fd_event(int fd, struct event event)
+{
+    pthread_mutex_lock(&lock);
+    uint32_t file = file_of_fd(fd);
+    if (noting && file != NONE) {
+        event.file = file;
         event_add(event);
     } else {
         free(event.bytes);
@@ -316,8 +324,39 @@ int __wrap_file_truncate(int fd, uint64_t size)
     return error;
 }
 
+static atomic_bool syncs_fail;
+
+void disk_journal_fail_syncs(bool fail)
+{
+    atomic_store(&syncs_fail, fail);
+}
+
+/* Under the lock; of the file's writes before the newest event. */
+static void lose_unsynced(uint32_t file)
+{
+    size_t safe = 0;
+    for (size_t i = 0; i < events_count; i++) {
+        if (events[i].kind == EVENT_SYNC && events[i].file == file && events[i].begun > safe)
+            safe = events[i].begun;
+    }
+    for (size_t i = safe; i < events_count; i++)
+        events[i].lost |= events[i].file == file && !events[i].direct;
+}
+
+static int sync_fail(int fd)
+{
+    pthread_mutex_lock(&lock);
+    uint32_t file = file_of_fd(fd);
+    if (noting && file != NONE)
+        lose_unsynced(file);
+    pthread_mutex_unlock(&lock);
+    return KVS_ERR_IO;
+}
+
 int __wrap_file_sync(int fd)
 {
+    if (atomic_load(&syncs_fail))
+        return sync_fail(fd);
     size_t begun = disk_journal_length();
     int error = __real_file_sync(fd);
     if (error == 0)
@@ -491,7 +530,7 @@ static void make_file(uint32_t file, size_t at, struct rand *rand, const char *p
         if (event->file != file)
             continue;
         bool durable = i < at && (data_is_safe || event->direct || i < file_safe[file]);
-        if (event->kind == EVENT_WRITE)
+        if (event->kind == EVENT_WRITE && !event->lost)
             apply_write(fd, event, durable, rand);
         if (event->kind == EVENT_TRUNCATE && (durable || rand_below(rand, 2) == 0)) {
             int status = ftruncate(fd, (off_t)event->offset);

@@ -30,6 +30,11 @@ void disk_journal_free(void);
 /* The next sync of a directory by this thread fails, and brings nothing to the disk. */
 void disk_journal_fail_directory_sync(void);
 
+/* From now on, or no longer: syncs of files fail. What was written to such a file and not synced
+ * never comes to the disk then, whatever is synced later, though the file has it: so do systems
+ * behave that count pages as written when they could not be. */
+void disk_journal_fail_syncs(bool fail);
+
 /* The next write of more than DISK_FULL_AFTER bytes, not all of them zero, by any thread, has so
  * many of them written, and then finds no space. */
 #define DISK_FULL_AFTER 4096u

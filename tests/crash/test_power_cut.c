@@ -5,7 +5,8 @@
  * disk_journal.h notes what reaches the disk when. Then, for many moments, the disk is made as it
  * could be after a cut, and opened: always without damage, with the batches up to some number and
  * nothing of later ones; with --sync=always that number is at least the last acknowledged, with
- * interval at least the last before a sync that was reported done.
+ * interval at least the last before a sync that was reported done. And: what a full disk, a
+ * directory whose syncs fail, and a file whose sync failed leave for a cut.
  */
 #include "base/log.h"
 #include "contract/engine_fixture.h"
@@ -279,6 +280,63 @@ static void test_refused_for_space(void **state)
     fixture_deinit(&fixture);
 }
 
+/* --- a file whose sync failed -----------------------------------------------------------------*/
+
+#define DOUBTED_SIZE 3000u
+
+static void check_value(struct engine_view *view, kvs_slice key, kvs_slice expected)
+{
+    kvs_slice value;
+    OK(engine_get(view, 0, key, &value));
+    assert_true(slice_equal(value, expected));
+}
+
+/* The system does not write it again, but reads it as if it were there. A store that was opened
+ * after that, and goes on, must not build upon it. */
+static void test_sync_failed(void **state)
+{
+    static const uint8_t bytes[DOUBTED_SIZE] = {1};
+    kvs_slice value = slice_make(bytes, sizeof bytes);
+    struct rand rand = rand_seed(test_seed());
+    struct fixture fixture;
+    char directory[128];
+    OK(fixture_init(&fixture, &kind));
+    fixture.options.sync = KVS_SYNC_INTERVAL;
+    fixture.options.sync_interval_ms = 3600u * 1000;
+    disk_journal_start(fixture.directory);
+    OK(fixture_open(&fixture));
+    OK(set_wait(&fixture, S("before"), value));
+    OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL));
+    OK(set_wait(&fixture, S("doubted"), value));
+    disk_journal_fail_syncs(true);
+    assert_int_equal(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL), KVS_ERR_IO);
+    assert_int_equal(fixture_close(&fixture), KVS_ERR_STORAGE_FAILED);
+    disk_journal_fail_syncs(false);
+
+    OK(fixture_open(&fixture));
+    for (unsigned i = 0; i < 2; i++) { /* the second has the mark of the first sync before it */
+        OK(set_wait(&fixture, S("after"), value));
+        OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL));
+    }
+    size_t synced = disk_journal_length();
+    disk_journal_stop();
+    OK(fixture_close(&fixture));
+
+    snprintf(directory, sizeof directory, "%s/cut", fixture.root);
+    fixture.options.directory = directory;
+    disk_journal_cut(synced, DISK_NAMES_ORDERED, &rand, directory);
+    open_cut(&fixture, synced);
+    struct engine_view view;
+    OK(engine_view_begin(fixture.engine, NULL, true, &view));
+    check_value(&view, S("before"), value);
+    check_value(&view, S("doubted"), value);
+    check_value(&view, S("after"), value);
+    engine_view_end(&view);
+    OK(fixture_close(&fixture));
+    disk_journal_free();
+    fixture_deinit(&fixture);
+}
+
 /* --- a directory whose syncs fail -------------------------------------------------------------*/
 
 #define ROWS 500u
@@ -387,9 +445,9 @@ static void test_directory_sync_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sync_always),          cmocka_unit_test(test_sync_interval),
-        cmocka_unit_test(test_sync_never),           cmocka_unit_test(test_refused_for_space),
-        cmocka_unit_test(test_directory_sync_fails),
+        cmocka_unit_test(test_sync_always), cmocka_unit_test(test_sync_interval),
+        cmocka_unit_test(test_sync_never),  cmocka_unit_test(test_refused_for_space),
+        cmocka_unit_test(test_sync_failed), cmocka_unit_test(test_directory_sync_fails),
     };
     fixtures_in_memory();
     log_set_level(LOG_SILENT);

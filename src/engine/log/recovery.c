@@ -6,7 +6,8 @@
  *      there is none that counts, its records up to the first place that cannot be read, listed as
  *      a hint lists them;
  *   3. in the log's order: at the first place that cannot be read, look behind it for a mark that
- *      says it was durable: then the data is damaged and opening fails; else cut the log there;
+ *      says it was durable: then the data is damaged and opening fails; else cut the log there,
+ *      and write once more what no mark vouches for;
  *   4. go on with the newest segment if it has no seal, else begin one;
  *   5. leave the lists of keys to loading.c, which makes the index of them.
  *
@@ -46,6 +47,7 @@ struct load {
     bool sealed;
     bool rest_is_clean; /* behind segment->size there are only zeros */
     uint64_t header_sequence;
+    struct place durable; /* the furthest that a mark in its records says was on the disk */
     struct hint hint;
     int hint_fd; /* its items have not been read; or -1 */
     int error;
@@ -64,7 +66,7 @@ struct recovery {
     size_t merged;               /* loads before this one count */
     bool stopped;                /* at `bad` */
     struct place bad;            /* the first place that cannot be read */
-    struct place durable;        /* the furthest that a mark behind it says was on the disk */
+    struct place durable;        /* the furthest that a mark says was on the disk */
     uint64_t cut_bytes;
 };
 
@@ -200,17 +202,22 @@ bool recovery_is_zero(const uint8_t *data, size_t size)
     return true;
 }
 
+static void mark_note(const struct record *record, struct place *durable)
+{
+    struct place place;
+    if (record_mark_decode(record, &place.segment, &place.offset) &&
+        place_is_durable(&place, durable->segment, durable->offset))
+        *durable = place;
+}
+
 void recovery_marks_scan(struct place *durable, uint32_t segment, kvs_slice bytes, size_t from)
 {
     for (size_t at = from; at + RECORD_MARK_SIZE <= bytes.size; at += RECORD_ALIGNMENT) {
         const uint8_t *p = bytes.data + at;
         struct record record;
-        struct place place;
         if (p[10] == RECORD_MARK && get_u32(p + 4) == 8 &&
-            record_decode(slice_make(p, bytes.size - at), segment, &record) > 0 &&
-            record_mark_decode(&record, &place.segment, &place.offset) &&
-            place_is_durable(&place, durable->segment, durable->offset))
-            *durable = place;
+            record_decode(slice_make(p, bytes.size - at), segment, &record) > 0)
+            mark_note(&record, durable);
     }
 }
 
@@ -263,6 +270,7 @@ static void load_scan(struct load *load, kvs_slice bytes)
     while (!load->sealed && (size = record_decode(slice_make(bytes.data + at, bytes.size - at),
                                                   segment->number, &record)) > 0) {
         at += (uint32_t)size;
+        mark_note(&record, &load->durable);
         if (!record.more)
             segment->size = at;
         load->sealed = record.kind == RECORD_SEAL;
@@ -408,24 +416,35 @@ static void stop_at(struct recovery *recovery, const struct load *load, uint32_t
     recovery->bad = (struct place){load->segment->number, offset};
 }
 
-/* Looks for marks from `from` on; reads the file if need be. */
-static int load_marks_scan(struct recovery *recovery, const struct load *load, size_t from)
+/* The first `size` bytes of the file: in memory, or read into *ret_copy, which the caller frees. */
+static int load_bytes(struct recovery *recovery, const struct load *load, uint64_t size,
+                      kvs_slice *ret_bytes, uint8_t **ret_copy)
 {
     const struct segment *segment = load->segment;
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
-    uint8_t *copy = NULL;
-    if (memory == NULL && load->file_size > 0) {
-        copy = mem_alloc(load->file_size);
-        int error =
-            copy != NULL ? file_read(segment->fd, copy, load->file_size, 0) : KVS_ERR_NO_MEMORY;
+    *ret_copy = NULL;
+    if (memory == NULL && size > 0) {
+        memory = mem_alloc(size);
+        int error = memory != NULL ? file_read(segment->fd, memory, size, 0) : KVS_ERR_NO_MEMORY;
         if (error != 0) {
-            mem_free(copy);
+            mem_free(memory);
             return fail(recovery, error, segment->number, "cannot be read");
         }
-        memory = copy;
+        *ret_copy = memory;
     }
-    recovery_marks_scan(&recovery->durable, segment->number, slice_make(memory, load->file_size),
-                        from);
+    *ret_bytes = slice_make(memory, size);
+    return 0;
+}
+
+/* Looks for marks from `from` on. */
+static int load_marks_scan(struct recovery *recovery, const struct load *load, size_t from)
+{
+    kvs_slice bytes;
+    uint8_t *copy;
+    int error = load_bytes(recovery, load, load->file_size, &bytes, &copy);
+    if (error != 0)
+        return error;
+    recovery_marks_scan(&recovery->durable, load->segment->number, bytes, from);
     mem_free(copy);
     return 0;
 }
@@ -456,6 +475,8 @@ static int load_consider(struct recovery *recovery, struct load *load, bool last
         return load_marks_scan(recovery, load, SEGMENT_HEADER_SIZE);
     }
     recovery->merged++;
+    if (place_is_durable(&load->durable, recovery->durable.segment, recovery->durable.offset))
+        recovery->durable = load->durable;
     segment->state = load->sealed ? SEGMENT_SEALED : SEGMENT_ACTIVE;
     segment->accounts.tombstone_bytes = load->hint.tombstone_bytes;
     segment->accounts.set_sequence_min = load->hint.set_sequence_min;
@@ -559,6 +580,39 @@ static int log_end(struct recovery *recovery)
     return error;
 }
 
+/* --- what no mark vouches for ----------------------------------------------------------------- */
+
+static int load_write_again(struct recovery *recovery, const struct load *load, uint32_t from)
+{
+    const struct segment *segment = load->segment;
+    kvs_slice bytes;
+    uint8_t *copy;
+    int error = load_bytes(recovery, load, segment->size, &bytes, &copy);
+    if (error != 0)
+        return error;
+    error = file_write(segment->fd, bytes.data + from, bytes.size - from, from);
+    mem_free(copy);
+    return error != 0 ? fail(recovery, error, segment->number, "cannot be written again") : 0;
+}
+
+/* After a failed sync the system counts the pages as written, and gives them to whoever reads; the
+ * next sync, of a new process too, passes them by and succeeds. So before a sync may vouch for what
+ * was read behind the last mark, it is written once more, in its place. */
+static int tail_write_again(struct recovery *recovery)
+{
+    const struct place *durable = &recovery->durable;
+    int error = 0;
+    for (size_t i = 0; i < recovery->merged && error == 0; i++) {
+        const struct load *load = &recovery->loads[i];
+        const struct segment *segment = load->segment;
+        uint32_t from = segment->number == durable->segment ? durable->offset : 0;
+        /* One with a hint was synced before that was written. */
+        if (load->is_read && segment->number >= durable->segment && from < segment->size)
+            error = load_write_again(recovery, load, from);
+    }
+    return error;
+}
+
 /* --- opening ---------------------------------------------------------------------------------- */
 
 /* Those behind `merged` do not count. */
@@ -612,6 +666,8 @@ static int log_read(struct recovery *recovery)
         error = load_consider(recovery, &recovery->loads[i], i + 1 == recovery->count);
     if (error == 0)
         error = log_end(recovery);
+    if (error == 0)
+        error = tail_write_again(recovery);
     return error;
 }
 
