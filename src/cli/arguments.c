@@ -419,6 +419,17 @@ static int option_set(struct parse *parse, const struct arguments_option *option
 
 /* --- commands and help ------------------------------------------------------------------------ */
 
+static bool words_have(const char *words, kvs_slice word)
+{
+    for (const char *at = words; at != NULL && *at != '\0'; at += strspn(at, " ")) {
+        size_t size = strcspn(at, " ");
+        if (slice_equal(slice_make(at, size), word))
+            return true;
+        at += size;
+    }
+    return false;
+}
+
 const struct arguments_command *arguments_find_command(const struct arguments_program *program,
                                                        kvs_slice name, const char **ret_near)
 {
@@ -427,6 +438,10 @@ const struct arguments_command *arguments_find_command(const struct arguments_pr
     for (const struct arguments_command *row = program->commands; row->name != NULL; row++) {
         if (slice_equal(slice_of_string(row->name), name))
             return row;
+        if (words_have(row->sought, name)) {
+            near = row->name;
+            best = 0;
+        }
         if (name_is_near(name, row->name, &best))
             near = row->name;
     }

@@ -48,6 +48,7 @@ struct arguments_option {
 
 struct arguments_command {
     const char *name;     /* NULL ends a list; "" for the only command of a program */
+    const char *sought;   /* words that people try instead, with a blank between; may be NULL */
     const char *operands; /* as usage shows them: "KEY [VALUE]"; "" for none */
     unsigned operands_min, operands_max;
     const char *summary;     /* half a line, for the list of commands */
@@ -81,8 +82,8 @@ int arguments_parse(const struct arguments_program *program,
 int arguments_check_operands(const struct arguments_command *command, const kvs_slice *operands,
                              size_t count, char message[ARGUMENTS_MESSAGE_SIZE]);
 
-/* NULL when there is none of that name; then *ret_near, when asked for, is a similar name or NULL.
- */
+/* NULL when there is none of that name; then *ret_near, when asked for, is the name of one that is
+ * similar or sought by that word, or NULL. */
 const struct arguments_command *arguments_find_command(const struct arguments_program *program,
                                                        kvs_slice name, const char **ret_near);
 

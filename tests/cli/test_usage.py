@@ -61,6 +61,8 @@ def test_unknown_flags_and_commands():
     misuse(CLIENT, "--unknown-flag", says="unknown option --unknown-flag; see: kvs-client --help")
     misuse(CLIENT, "unknown", "key", says="unknown command 'unknown'")
     misuse(CLIENT, "gte", "key", says="did you mean 'get'?")
+    for word, command in (("del", "rm"), ("keys", "scan"), ("ls", "scan"), ("incr", "cas"), ("dump", "export")):
+        misuse(CLIENT, word, "key", says=f"unknown command '{word}', did you mean '{command}'?")
     misuse(CLIENT, "scan", "--prefxi", "a", says="did you mean --prefix?")
     misuse(CLIENT, "help", "unknown", says="there is no command 'unknown'")
 
