@@ -279,6 +279,106 @@ static void test_order_is_made_once(void **state)
     fixture_deinit(&fixture);
 }
 
+/* More than goes at once: several runs over all keys, which are then merged, once. */
+static void test_runs_are_merged(void **state)
+{
+    struct fixture fixture;
+    begin(&fixture, kind.cache_size_bytes);
+    set_shuffled(&fixture, KEYS_MAX, 1);
+    uint64_t segments = stats_of(&fixture).segments;
+    compact(&fixture);
+    struct walk walk = walk_all(&fixture, 1);
+    assert_int_equal(walk.pairs, KEYS_MAX);
+    assert_true(walk.neighbours > KEYS_MAX - KEYS_MAX / 20);
+    uint64_t done = stats_of(&fixture).compactions;
+    assert_true(done > segments + segments / 2);
+    compact(&fixture);
+    assert_int_equal(stats_of(&fixture).compactions, done);
+    open_again(&fixture); /* what is merged is told by the hints, too */
+    compact(&fixture);
+    assert_int_equal(stats_of(&fixture).compactions, 0);
+    assert_int_equal(walk_all(&fixture, 1).pairs, KEYS_MAX);
+    fixture_deinit(&fixture);
+}
+
+/* --- a model --- */
+
+#define MODEL_KEYS 12000u
+#define MODEL_ROUNDS 24u
+
+static struct {
+    uint8_t rounds[MODEL_KEYS]; /* in which each key was set last; 0: it is not there */
+    uint8_t seen[MODEL_KEYS];
+    unsigned wrong;
+} model;
+
+static void model_change(struct fixture *fixture, struct rand *rand, unsigned round)
+{
+    unsigned from = (unsigned)rand_below(rand, MODEL_KEYS / 2);
+    unsigned count = MODEL_KEYS / 8 + (unsigned)rand_below(rand, MODEL_KEYS / 4);
+    for (unsigned i = 0; i < count; i++) {
+        unsigned key = from + (unsigned)rand_below(rand, MODEL_KEYS / 2);
+        bool is_removed = rand_below(rand, 8) == 0;
+        model.rounds[key] = is_removed ? 0 : (uint8_t)round;
+        if (is_removed)
+            key_remove(fixture, key);
+        else
+            key_set(fixture, key, round);
+    }
+}
+
+static int model_each(void *arg, kvs_slice key, kvs_slice value)
+{
+    uint8_t expected[VALUE_SIZE];
+    char digits[7] = {0};
+    (void)arg;
+    memcpy(digits, key.data + 6, 6);
+    unsigned i = (unsigned)strtoul(digits, NULL, 10);
+    model.seen[i]++;
+    model.wrong += !slice_equal(value, value_of(expected, i, model.rounds[i]));
+    return 0;
+}
+
+static void model_compare(struct fixture *fixture)
+{
+    struct engine_view view;
+    memset(model.seen, 0, sizeof model.seen);
+    OK(engine_view_begin(fixture->engine, NULL, true, &view));
+    for (unsigned family = 0; family < ENGINE_FAMILY_COUNT; family++) {
+        struct engine_range range = {.family = (uint8_t)family};
+        OK(engine_scan(&view, &range, model_each, NULL));
+    }
+    engine_view_end(&view);
+    assert_int_equal(model.wrong, 0);
+    for (unsigned i = 0; i < MODEL_KEYS; i++)
+        assert_int_equal(model.seen[i], model.rounds[i] != 0);
+}
+
+/* Runs come one by one and are merged when there are four, a part at a time, which starts and
+ * failures to remove a file interrupt. What is not in memory is read from the files. */
+static void test_merges_lose_nothing(void **state)
+{
+    struct rand rand = rand_seed(test_seed());
+    struct fixture fixture;
+    memset(&model, 0, sizeof model);
+    begin(&fixture, 32 * SEGMENT_SIZE);
+    for (unsigned round = 1; round <= MODEL_ROUNDS; round++) {
+        model_change(&fixture, &rand, round);
+        bool fails = rand_below(&rand, 3) == 0;
+        unlinks_watch(&fixture, fails ? (unsigned)rand_below(&rand, 12) : UINT32_MAX);
+        int error = control_wait(&fixture, ENGINE_CONTROL_COMPACT, NULL);
+        unlinks_stop();
+        assert_true(error == 0 || (error == KVS_ERR_IO && fails));
+        model_compare(&fixture);
+        if (fails || rand_below(&rand, 4) == 0)
+            open_again(&fixture);
+        model_compare(&fixture);
+    }
+    fixture_deinit(&fixture);
+}
+
+/* --- bounds --- */
+
 /* Little of it fits into the cache, so some are read at a time; space is bounded as said. */
 static void test_bounded(void **state)
 {
@@ -381,6 +481,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_neighbours_lie_together),
         cmocka_unit_test(test_order_is_made_once),
+        cmocka_unit_test(test_runs_are_merged),
+        cmocka_unit_test(test_merges_lose_nothing),
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_removed_stays_removed),
         cmocka_unit_test(test_snapshots_beside),

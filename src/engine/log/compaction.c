@@ -3,7 +3,8 @@
  * keys are neighbours.
  *
  *   1. the writer picks the sealed segment with most garbage, or, when it was asked for, several of
- *      those that have garbage or lie in no order, and hands them to the compaction thread;
+ *      those that have garbage or lie in no order, and then of those that do, but over the same
+ *      keys (overlap.h), and hands them to the compaction thread;
  *   2. that reads their records in the order of keys, skips those that are dead by now, and asks
  *      the writer to append the others to the newest segment (emptying.c), a small move at a time:
  *      writers wait for one move at most, and between two of them it rests (pace.c);
@@ -14,9 +15,12 @@
  * Readers never wait: an entry's location changes by one store, and old bytes stay until no reader
  * is inside an epoch that could see them.
  *
+ * A merge of what lies over the same keys goes up to some key: segments that have more stay, and
+ * are emptied by the next one.
+ *
  * Files go in the log's order, because a removal is left out when all that is older than its
  * segment goes, too: were the younger file gone and the older one still there, what was removed
- * would be back.
+ * would be back. (A merge leaves no removal out.)
  *
  * Failure: the segments are left as they were (moved records are dead in them). For lack of memory
  * or space they are tried again later, else never.
@@ -28,10 +32,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/file.h"
+#include "engine/log/overlap.h"
 #include "engine/log/upkeep.h"
 #include "runtime/futex.h"
 
-/* What a requested compaction may copy before it gives anything back: so many segments, ... */
+/* What a requested compaction puts in order at once: so many segments, ... */
+#define SORTED_SEGMENTS_MAX 32u
+/* ... and copies before it gives anything back: so many segments, ... */
 #define COPIED_SEGMENTS 8u
 #define COPIED_PART 4u /* ... or this part of the log, ... */
 #define COPIED_FREE 2u /* ... but not more than this part of the disk's free space; ... */
@@ -98,7 +105,7 @@ static unsigned pick_requested(struct log_engine *log, uint64_t wall_ms,
     struct allowance allowance = {0};
     unsigned count = 0;
     for (struct segment *at = log->oldest;
-         at != NULL && at->number < log->compact_below && count < COMPACTION_VICTIMS_MAX;
+         at != NULL && at->number < log->compact_below && count < SORTED_SEGMENTS_MAX;
          at = at->next) {
         if (!segment_is_candidate(at, log->synced_segment) ||
             (!at->is_scattered && segment_garbage(log, at, wall_ms) <= at->size / 20))
@@ -181,13 +188,13 @@ static void rest_set(struct log_engine *log)
 
 /* The victims are in the log's order. */
 static void hand_over_all(struct log_engine *log, struct segment *const *victims, unsigned count,
-                          enum compaction_job job)
+                          const struct key_span *end, enum compaction_job job)
 {
     struct compaction *compaction = &log->compaction;
     rest_set(log);
     stat_set(&log->stat_compacting, job == COMPACTION_EMPTY);
     compaction->victims_count = count;
-    compaction->removed = 0;
+    compaction->end = end;
     compaction->job = job;
     const struct segment *older = log->oldest; /* the first one that is no victim up to here */
     for (unsigned i = 0; i < count; i++) {
@@ -195,10 +202,12 @@ static void hand_over_all(struct log_engine *log, struct segment *const *victims
         segment->is_victim = true;
         while (older->is_victim && older != segment)
             older = older->next;
-        bool keep_removes = older != segment;
+        bool stays = end != NULL && key_span_ends_behind(segment->span, end);
+        bool keep_removes = older != segment || end != NULL;
         compaction->victims[i] =
             (struct victim){.segment = segment,
                             .keep_removes = keep_removes,
+                            .stays = stays,
                             .is_dead = segment->accounts.live_bytes == 0 &&
                                        (!keep_removes || segment->accounts.tombstone_bytes == 0)};
     }
@@ -208,7 +217,7 @@ static void hand_over_all(struct log_engine *log, struct segment *const *victims
 
 static void hand_over(struct log_engine *log, struct segment *victim, enum compaction_job job)
 {
-    hand_over_all(log, &victim, 1, job);
+    hand_over_all(log, &victim, 1, NULL, job);
 }
 
 /* Hints first: a start without them costs more than some garbage. Warming last. */
@@ -224,29 +233,58 @@ void upkeep_consider(struct log_engine *log)
         hand_over(log, segment, COMPACTION_WARM);
 }
 
-/* Segments to be emptied; returns how many. Ends the requests for which there is none left. */
-static unsigned pick(struct log_engine *log, struct segment *victims[COMPACTION_VICTIMS_MAX])
+static bool overlap_take(void *arg, const struct segment *segment)
+{
+    return allowance_take(arg, segment);
+}
+
+/* Is all before that segment on the disk? Else it soon will be. */
+static bool is_on_disk(struct log_engine *log, uint32_t below)
+{
+    if (log->synced_segment >= below)
+        return true;
+    if (!log->background.running)
+        log->sync_due_ms = clock_now_ms();
+    return false;
+}
+
+/* First what has garbage or no order, then, when that lies in order on the disk, what lies over the
+ * same keys. False: not yet. */
+static bool pick_for_request(struct log_engine *log, uint64_t wall_ms, struct overlap *ret_victims)
+{
+    if (!is_on_disk(log, log->compact_below))
+        return false;
+    if (log->merge_below == 0) {
+        ret_victims->count = pick_requested(log, wall_ms, ret_victims->segments);
+        if (ret_victims->count > 0)
+            return true;
+        log->merge_below = log->newest->number;
+    }
+    if (!is_on_disk(log, log->merge_below))
+        return false;
+    struct allowance allowance = allowance_of(log);
+    overlap_pick(log, log->merge_below, overlap_take, &allowance, ret_victims);
+    return true;
+}
+
+/* Segments to be emptied, or merged. Ends the requests for which there is none left. */
+static void pick(struct log_engine *log, struct overlap *ret_victims)
 {
     uint64_t wall_ms = clock_wall_ms();
+    *ret_victims = (struct overlap){.count = 0};
     if (log->compact_waiting.first != NULL) {
-        if (log->synced_segment < log->compact_below) { /* they are not all on the disk yet */
-            if (!log->background.running)
-                log->sync_due_ms = clock_now_ms();
-            return 0;
-        }
-        unsigned count = pick_requested(log, wall_ms, victims);
-        if (count > 0)
-            return count;
+        if (!pick_for_request(log, wall_ms, ret_victims) || ret_victims->count > 0)
+            return;
         if (stat_get(&log->stat_writes) == log->compact_writes) /* who asks wants it small */
             segments_unreserve(log);
         compact_waiting_complete(log, 0);
     }
-    victims[0] = pick_background(log, wall_ms, log->synced_segment);
+    ret_victims->segments[0] = pick_background(log, wall_ms, log->synced_segment);
+    ret_victims->count = ret_victims->segments[0] != NULL;
     /* With --sync=never nobody else brings what could be compacted to the disk. */
-    if (victims[0] == NULL && log->sync == KVS_SYNC_NEVER &&
+    if (ret_victims->count == 0 && log->sync == KVS_SYNC_NEVER &&
         pick_background(log, wall_ms, log->newest->number) != NULL)
         log->sync_due_ms = clock_now_ms();
-    return victims[0] != NULL;
 }
 
 void compaction_consider(struct log_engine *log)
@@ -261,16 +299,16 @@ void compaction_consider(struct log_engine *log)
         compact_waiting_complete(log, KVS_ERR_STORAGE_FAILED);
         return;
     }
-    struct segment *victims[COMPACTION_VICTIMS_MAX];
-    victims[0] = upkeep_pick_hint(log);
-    if (victims[0] != NULL) {
+    struct segment *hintless = upkeep_pick_hint(log);
+    if (hintless != NULL) {
         log->compaction_missed = true; /* again when that is done */
-        hand_over(log, victims[0], COMPACTION_HINT);
+        hand_over(log, hintless, COMPACTION_HINT);
         return;
     }
-    unsigned count = pick(log, victims);
-    if (count > 0)
-        hand_over_all(log, victims, count, COMPACTION_EMPTY);
+    struct overlap victims;
+    pick(log, &victims);
+    if (victims.count > 0)
+        hand_over_all(log, victims.segments, victims.count, victims.end, COMPACTION_EMPTY);
     else
         upkeep_consider(log);
 }
@@ -301,6 +339,7 @@ void writer_compact(struct log_engine *log, struct engine_control *control)
         return;
     }
     log->compact_below = log->newest->number;
+    log->merge_below = 0;
     log->compact_writes = stat_get(&log->stat_writes);
     task_list_push(&log->compact_waiting, &control->op.task);
     if (log->synced_segment < log->compact_below)
@@ -321,13 +360,35 @@ static void victims_failed(struct log_engine *log)
             victim->segment->stuck = is_lasting = true;
     }
     if (!is_known && (compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION)) {
-        for (unsigned i = compaction->removed; i < compaction->victims_count; i++)
-            compaction->victims[i].segment->stuck = true;
+        for (unsigned i = 0; i < compaction->victims_count; i++)
+            compaction->victims[i].segment->stuck |= !compaction->victims[i].is_removed;
         is_lasting = true;
     }
     if (!is_lasting)
         log->groups_until_compaction = COMPACTION_CONSIDER_EVERY; /* not at once */
     compact_waiting_complete(log, compaction->error);
+}
+
+/* Those that stay first: where the merge ended, one of the others knows. Returns how many went. */
+static unsigned victims_leave(struct log_engine *log)
+{
+    struct compaction *compaction = &log->compaction;
+    unsigned left = 0;
+    for (unsigned i = 0; i < compaction->victims_count; i++) {
+        if (compaction->victims[i].stays && compaction->error == 0)
+            overlap_cut(compaction->victims[i].segment, compaction->end);
+    }
+    for (unsigned i = 0; i < compaction->victims_count; i++) {
+        struct segment *segment = compaction->victims[i].segment;
+        if (!compaction->victims[i].is_removed)
+            continue;
+        left++;
+        stat_add(&log->stat_compactions, 1);
+        stat_add(&log->stat_compacted_bytes, segment->size);
+        segments_unlink(log, segment);
+    }
+    compaction->victims_count = 0;
+    return left;
 }
 
 static void compaction_finished(struct task *task)
@@ -348,14 +409,7 @@ static void compaction_finished(struct task *task)
     log->groups_until_compaction = 0;
     if (compaction->error != 0)
         victims_failed(log);
-    for (unsigned i = 0; i < compaction->removed; i++) {
-        struct segment *segment = compaction->victims[i].segment;
-        stat_add(&log->stat_compactions, 1);
-        stat_add(&log->stat_compacted_bytes, segment->size);
-        segments_unlink(log, segment);
-    }
-    compaction->victims_count = 0;
-    if (compaction->removed > 0) {
+    if (victims_leave(log) > 0) {
         segments_evict(log); /* what was kept for the thread */
         segments_count(log);
     }
@@ -436,7 +490,7 @@ static int victims_check(struct log_engine *log)
     for (unsigned i = 0; i < compaction->victims_count; i++) {
         struct victim *victim = &compaction->victims[i];
         const struct segment *segment = victim->segment;
-        if (segment->accounts.live_bytes == 0)
+        if (segment->accounts.live_bytes == 0 || victim->stays)
             continue;
         log_error(
             "%s: segment %u still has %llu bytes after all of it was moved; it is left as it is",
@@ -480,8 +534,10 @@ static int victims_empty(struct log_engine *log)
         error = sync_run(log);
     for (unsigned i = 0; i < compaction->victims_count && error == 0; i++) {
         struct victim *victim = &compaction->victims[i];
+        if (victim->stays)
+            continue;
         error = victim->error = segments_remove_file(log, victim->segment);
-        compaction->removed += error == 0;
+        victim->is_removed = error == 0;
     }
     return error;
 }

@@ -8,7 +8,7 @@
 #include "runtime/op.h"
 
 #define COMPACTION_CONSIDER_EVERY 64u /* groups */
-#define COMPACTION_VICTIMS_MAX 32u
+#define COMPACTION_VICTIMS_MAX 64u
 
 struct log_engine;
 struct engine_control;
@@ -18,6 +18,8 @@ struct victim {
     struct segment *segment;
     bool keep_removes; /* a segment older than it exists that is no victim */
     bool is_dead;      /* nothing in it counts: there is nothing to move */
+    bool stays;        /* it is merged up to some key only */
+    bool is_removed;   /* its file is gone */
     int error;         /* what the thread met in this one */
 };
 
@@ -58,8 +60,9 @@ struct compaction {
     atomic_bool handed_over; /* the thread has not taken it yet */
     /* Of the writer's choice, in the log's order; only COMPACTION_EMPTY has more than one. */
     struct victim victims[COMPACTION_VICTIMS_MAX];
-    unsigned victims_count;            /* 0: idle. The writer's, and the thread's while it works */
-    unsigned removed;                  /* so many of the first ones' files are gone */
+    unsigned victims_count; /* 0: idle. The writer's, and the thread's while it works */
+    /* Move what is not behind its last key; NULL: everything. */
+    const struct key_span *end;
     enum compaction_job job;           /* what is to be done with them */
     _Atomic uint32_t rest;             /* after each move; see pace_rest_of */
     _Atomic(struct segment *) emptied; /* to be buried; a list by segment.next */
@@ -68,8 +71,9 @@ struct compaction {
     struct task finished;              /* its way to the writer when the job is done, or failed */
     uint8_t *memory;                   /* what COMPACTION_WARM brought; NULL: taken */
     uint32_t memory_size;
-    uint64_t hint_size; /* of what COMPACTION_HINT wrote, ... */
-    bool is_scattered;  /* ... and what that says of the segment */
+    uint64_t hint_size;    /* of what COMPACTION_HINT wrote, ... */
+    bool is_scattered;     /* ... and what that says of the segment, ... */
+    struct key_span *span; /* ... and of its keys; NULL: taken */
     int error;
     struct pace pace; /* the thread's own */
 };

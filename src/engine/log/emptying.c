@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/log/hint_file.h"
+#include "engine/log/overlap.h"
 #include "engine/log/tournament.h"
 #include "engine/log/upkeep.h"
 
@@ -23,6 +24,7 @@ struct emptying {
     struct log_engine *log;
     struct source *sources; /* of victims that are not dead */
     uint32_t count;
+    const struct key_span *begin; /* nothing before its first key is to be moved; NULL: who knows */
     struct tournament tournament;
     struct move move;
 };
@@ -43,9 +45,62 @@ static int source_bytes_load(struct log_engine *log, struct source *source)
     return upkeep_read_checked(log, segment, source->copy);
 }
 
-static int source_load(struct log_engine *log, struct source *source)
+static bool cursor_begin(struct hint_cursor *cursor, const struct key_span *begin)
 {
+    unsigned family;
+    kvs_slice key;
+    if (begin == NULL)
+        return hint_cursor_next(cursor);
+    key_span_first(begin, &family, &key);
+    return hint_cursor_seek(cursor, family, key);
+}
+
+/* Of a segment of which only a part of the keys is to be moved, the records between the first one
+ * and the last one of these. */
+static int source_part_load(const struct emptying *emptying, struct source *source)
+{
+    const struct log_engine *log = emptying->log;
     const struct segment *segment = source->victim->segment;
+    const struct key_span *end = log->compaction.end;
+    struct hint_cursor cursor;
+    source->copy = segment_memory_new(segment->size);
+    if (source->copy == NULL || hint_cursor_init(&cursor, &source->hint) != 0)
+        return KVS_ERR_NO_MEMORY;
+    source->bytes = source->copy;
+    uint32_t from = UINT32_MAX;
+    uint32_t to = 0;
+    for (bool is_there = cursor_begin(&cursor, emptying->begin);
+         is_there && (end == NULL || !key_span_is_behind(end, cursor.item.family, cursor.item.key));
+         is_there = hint_cursor_next(&cursor)) {
+        const struct hint_item *item = &cursor.item;
+        uint32_t item_end = item->offset + (uint32_t)record_size(item->key.size, item->value_size,
+                                                                 item->expires_at_ms != 0);
+        from = item->offset < from ? item->offset : from;
+        to = item_end > to ? item_end : to;
+    }
+    hint_cursor_deinit(&cursor);
+    return from < to ? upkeep_read_part_checked(log, segment, source->copy, from, to) : 0;
+}
+
+static bool is_for_a_part(const struct victim *victim)
+{
+    const struct segment *segment = victim->segment;
+    return segment->hint == SEGMENT_HINT_THERE && segment->span != NULL &&
+           (victim->stays || key_span_is_cut(segment->span)) &&
+           atomic_load_explicit(&segment->memory, memory_order_acquire) == NULL;
+}
+
+static int source_load(const struct emptying *emptying, struct source *source)
+{
+    struct log_engine *log = emptying->log;
+    const struct segment *segment = source->victim->segment;
+    if (is_for_a_part(source->victim)) {
+        int error = hint_file_read(log, segment, segment->size, &source->hint);
+        if (error == 0)
+            return source_part_load(emptying, source);
+        if (error == KVS_ERR_NO_MEMORY)
+            return error;
+    }
     int error = source_bytes_load(log, source);
     if (error != 0)
         return error;
@@ -57,6 +112,20 @@ static int source_load(struct log_engine *log, struct source *source)
     return hint_build(slice_make(source->bytes, segment->size), segment->number, &source->hint);
 }
 
+/* What has been merged is not looked through again: the span with the lowest first key. */
+static const struct key_span *victims_begin(const struct compaction *compaction)
+{
+    const struct key_span *begin = NULL;
+    for (unsigned i = 0; i < compaction->victims_count; i++) {
+        const struct key_span *span = compaction->victims[i].segment->span;
+        if (span == NULL)
+            return NULL;
+        if (begin == NULL || key_span_begins_before(span, begin))
+            begin = span;
+    }
+    return begin;
+}
+
 static int sources_load(struct emptying *emptying)
 {
     struct log_engine *log = emptying->log;
@@ -64,6 +133,7 @@ static int sources_load(struct emptying *emptying)
     emptying->sources = mem_zalloc(compaction->victims_count * sizeof *emptying->sources);
     if (emptying->sources == NULL)
         return KVS_ERR_NO_MEMORY;
+    emptying->begin = victims_begin(compaction);
     for (unsigned i = 0; i < compaction->victims_count; i++) {
         if (compaction_is_stopping(log))
             return KVS_ERR_CANCELLED;
@@ -71,13 +141,33 @@ static int sources_load(struct emptying *emptying)
             continue;
         struct source *source = &emptying->sources[emptying->count++];
         source->victim = &compaction->victims[i];
-        int error = source_load(log, source);
+        int error = source_load(emptying, source);
         if (error != 0) {
             source->victim->error = error;
             return error;
         }
     }
     return 0;
+}
+
+static int records_begin(struct emptying *emptying)
+{
+    unsigned family;
+    kvs_slice key;
+    if (emptying->begin == NULL)
+        return tournament_begin(&emptying->tournament);
+    key_span_first(emptying->begin, &family, &key);
+    return tournament_begin_at(&emptying->tournament, family, key);
+}
+
+static bool records_are_over(const struct emptying *emptying)
+{
+    const struct tournament *tournament = &emptying->tournament;
+    const struct key_span *end = emptying->log->compaction.end;
+    if (tournament_has_ended(tournament))
+        return true;
+    const struct hint_item *item = tournament_item(tournament);
+    return end != NULL && key_span_is_behind(end, item->family, item->key);
 }
 
 static int emptying_init(struct emptying *emptying)
@@ -92,7 +182,7 @@ static int emptying_init(struct emptying *emptying)
     error = tournament_init(&emptying->tournament, emptying->count);
     for (uint32_t i = 0; i < emptying->count && error == 0; i++)
         error = tournament_add(&emptying->tournament, i, &emptying->sources[i].hint);
-    return error != 0 ? error : tournament_begin(&emptying->tournament);
+    return error != 0 ? error : records_begin(emptying);
 }
 
 static void emptying_deinit(struct emptying *emptying)
@@ -160,7 +250,7 @@ static void batch_take(struct emptying *emptying, struct batch *batch)
 {
     struct tournament *tournament = &emptying->tournament;
     batch->count = 0;
-    while (batch->count < TREE_FIND_MANY_MAX && !tournament_has_ended(tournament)) {
+    while (batch->count < TREE_FIND_MANY_MAX && !records_are_over(emptying)) {
         const struct hint_item *item = tournament_item(tournament);
         if (batch->count > 0 && item->family != batch->family)
             return;
@@ -248,7 +338,7 @@ static int move_fill(struct emptying *emptying)
 
 static int records_move(struct emptying *emptying)
 {
-    while (!tournament_has_ended(&emptying->tournament)) {
+    while (!records_are_over(emptying)) {
         if (compaction_is_stopping(emptying->log))
             return KVS_ERR_CANCELLED;
         int error = move_fill(emptying);
@@ -267,7 +357,8 @@ int emptying_run(struct log_engine *log)
     struct emptying emptying = {.log = log};
     int error = emptying_init(&emptying);
     for (uint32_t i = 0; i < emptying.count && error == 0; i++)
-        error = ranges_move(&emptying, &emptying.sources[i]);
+        error =
+            emptying.sources[i].victim->stays ? 0 : ranges_move(&emptying, &emptying.sources[i]);
     if (error == 0 && emptying.count > 0)
         error = records_move(&emptying);
     emptying_deinit(&emptying);

@@ -255,10 +255,14 @@ void hint_family_restarts(const struct hint *hint, unsigned family, uint32_t *re
 /* From here on a record alone is worth an access to the disk. */
 #define SCATTERED_SIZE_MAX (16u * 1024)
 
+bool hint_has_small_records(const struct hint *hint)
+{
+    return hint->binding.size / hint->count < SCATTERED_SIZE_MAX;
+}
+
 bool hint_is_scattered(const struct hint *hint)
 {
-    return hint->runs > RUNS_FREE + hint->count / RUN_COUNT_MIN &&
-           hint->binding.size / hint->count < SCATTERED_SIZE_MAX;
+    return hint->runs > RUNS_FREE + hint->count / RUN_COUNT_MIN && hint_has_small_records(hint);
 }
 
 /* --- the cursor ------------------------------------------------------------------------------- */

@@ -68,6 +68,8 @@ bool hint_is_old(const struct hint *hint);
 /* Do two hints say the same of their segments? */
 bool hint_is_same(const struct hint *a, const struct hint *b);
 
+/* Is it worth while to have neighbours among the keys side by side? Of one that has items. */
+bool hint_has_small_records(const struct hint *hint);
 /* Do neighbours among the keys lie anywhere in the segment, and would it be worth while to write
  * its records in the order of their keys? */
 bool hint_is_scattered(const struct hint *hint);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "engine/log/hint_file.h"
 #include "engine/log/merge.h"
+#include "engine/log/overlap.h"
 #include "engine/log/range_sweep.h"
 #include "engine/log/team.h"
 #include "engine/log/upkeep.h"
@@ -153,6 +154,7 @@ static void source_count_in(const struct source *source, const struct hint *hint
     bool is_scattered = hint_is_scattered(hint);
     segment->accounts.batch_bytes = is_scattered ? segment->size : 0;
     segment->is_scattered = is_scattered && segment->hint == SEGMENT_HINT_THERE;
+    segment->span = key_span_of(hint);
 }
 
 static int index_make(struct loading *loading)

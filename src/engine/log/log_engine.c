@@ -185,6 +185,7 @@ void log_engine_free(struct log_engine *log)
     for (unsigned i = 0; i < log->spares_count; i++)
         segment_memory_unref(log->spares[i].memory);
     segment_memory_unref(log->compaction.memory);
+    mem_free(log->compaction.span);
     slab_deinit(&log->slab);
     pointer_vector_deinit(&log->tree.born);
     pointer_vector_deinit(&log->tree.retired);

@@ -178,6 +178,7 @@ struct log_engine {
     struct write_out write_out;
     struct task_list compact_waiting; /* ops of struct engine_control */
     uint32_t compact_below;           /* for them: all segments before this one that have garbage */
+    uint32_t merge_below;             /* and of those that share keys; 0: not that far yet */
     uint64_t compact_writes;          /* of the engine, when the last of them came */
     struct task stop_request;
     bool stopping;

@@ -155,5 +155,5 @@ void pace_bury(struct log_engine *log, struct segment *segment)
     }
     close(segment->fd); /* nothing unsynced is left in it: no error to answer */
     atomic_fetch_sub_explicit(&log->stat_held_bytes, segment->size, memory_order_relaxed);
-    mem_free(segment);
+    segment_free(segment);
 }

@@ -2,6 +2,7 @@
 #include "engine/log/segment.h"
 
 #include "base/fault.h"
+#include "base/mem.h"
 #include "engine/file.h"
 
 #include <assert.h>
@@ -86,6 +87,12 @@ bool segment_memory_is_alone(const void *memory, uint32_t capacity)
 void segment_memory_renew(void *memory)
 {
     atomic_store_explicit(&segment_head(memory)->fixed, 0, memory_order_relaxed);
+}
+
+void segment_free(struct segment *segment)
+{
+    mem_free(segment->span);
+    mem_free(segment);
 }
 
 void segment_fix(struct segment *segment)

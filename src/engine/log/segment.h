@@ -59,13 +59,14 @@ struct segment {
     uint64_t entries;  /* entries in memory, of any version, that point here */
     uint64_t prepared; /* bytes of the file that hold zeros, or data, on disk */
     enum segment_hint hint;
-    uint64_t hint_size;   /* of its file; 0 when there is none */
-    bool is_reserved;     /* blocks for all of it were set aside */
-    bool is_warmed;       /* its bytes need not be looked for in the background any more */
-    bool stuck;           /* compaction could not read it: left alone */
-    bool is_victim;       /* the compaction thread works on it */
-    bool is_scattered;    /* its records are in no order of keys; known when it has a hint */
-    struct segment *next; /* in the log's order */
+    uint64_t hint_size;    /* of its file; 0 when there is none */
+    bool is_reserved;      /* blocks for all of it were set aside */
+    bool is_warmed;        /* its bytes need not be looked for in the background any more */
+    bool stuck;            /* compaction could not read it: left alone */
+    bool is_victim;        /* the compaction thread works on it */
+    bool is_scattered;     /* its records are in no order of keys; known when it has a hint */
+    struct key_span *span; /* of its keys, see overlap.h; NULL: not known, or of no interest */
+    struct segment *next;  /* in the log's order */
 };
 
 static inline uint64_t location_make(uint32_t slot, uint32_t offset)
@@ -82,6 +83,9 @@ static inline uint32_t location_offset(uint64_t location)
 {
     return (uint32_t)location;
 }
+
+/* The struct alone. */
+void segment_free(struct segment *segment);
 
 /* Bytes of the record that an entry stands for. */
 static inline uint32_t entry_record_size(const struct entry *entry)

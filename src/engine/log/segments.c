@@ -205,7 +205,7 @@ void segment_destroy(struct log_engine *log, struct segment *segment)
     if (segment->fd >= 0)
         close(segment->fd); /* nothing unsynced is left in it: no error to answer */
     atomic_store_explicit(&log->slots[segment->slot], NULL, memory_order_relaxed);
-    mem_free(segment);
+    segment_free(segment);
 }
 
 void segment_bury(struct log_engine *log, struct segment *segment)

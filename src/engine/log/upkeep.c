@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "engine/file.h"
 #include "engine/log/hint_file.h"
+#include "engine/log/overlap.h"
 
 /* What may stay behind a segment's end: less than this part of it, and some blocks, of which the
  * file system may need a few itself. */
@@ -64,14 +65,13 @@ struct segment *upkeep_pick_warm(struct log_engine *log)
 
 /* --- the compaction thread -------------------------------------------------------------------- */
 
-/* Every record up to the segment's end, which must be there. */
+/* Every record from one place to another, which must be there. */
 static int records_check(const struct log_engine *log, const struct segment *segment,
-                         const uint8_t *bytes)
+                         const uint8_t *bytes, uint32_t from, uint32_t to)
 {
-    for (uint32_t at = SEGMENT_HEADER_SIZE; at < segment->size;) {
+    for (uint32_t at = from; at < to;) {
         struct record record;
-        size_t size =
-            record_decode(slice_make(bytes + at, segment->size - at), segment->number, &record);
+        size_t size = record_decode(slice_make(bytes + at, to - at), segment->number, &record);
         if (size == 0) {
             log_error("%s: segment %u is damaged at offset %u: what is there cannot be read; "
                       "restore it from a backup, or save the rest with --repair",
@@ -86,7 +86,15 @@ static int records_check(const struct log_engine *log, const struct segment *seg
 int upkeep_read_checked(const struct log_engine *log, const struct segment *segment, uint8_t *bytes)
 {
     int error = file_read(segment->fd, bytes, segment->size, 0);
-    return error != 0 ? error : records_check(log, segment, bytes);
+    return error != 0 ? error
+                      : records_check(log, segment, bytes, SEGMENT_HEADER_SIZE, segment->size);
+}
+
+int upkeep_read_part_checked(const struct log_engine *log, const struct segment *segment,
+                             uint8_t *bytes, uint32_t from, uint32_t to)
+{
+    int error = file_read(segment->fd, bytes + from, to - from, from);
+    return error != 0 ? error : records_check(log, segment, bytes, from, to);
 }
 
 int upkeep_list(const struct log_engine *log, const struct segment *segment, struct hint *ret_hint)
@@ -131,6 +139,8 @@ int upkeep_hint(struct log_engine *log, struct segment *segment)
         error = hint_file_write(log, &hint);
     log->compaction.hint_size = error == 0 ? hint.bytes.size : 0;
     log->compaction.is_scattered = error == 0 && hint_is_scattered(&hint);
+    mem_free(log->compaction.span);
+    log->compaction.span = error == 0 ? key_span_of(&hint) : NULL;
     hint_deinit(&hint);
     return error;
 }
@@ -176,6 +186,9 @@ void upkeep_finished(struct log_engine *log, struct segment *segment, enum compa
         segment->hint = error == 0 ? SEGMENT_HINT_THERE : SEGMENT_HINT_FAILED;
         segment->hint_size = log->compaction.hint_size;
         segment->is_scattered = log->compaction.is_scattered;
+        mem_free(segment->span);
+        segment->span = log->compaction.span;
+        log->compaction.span = NULL;
         segments_count(log);
         if (error != 0)
             log_warn("%s: the hint of segment %u could not be written (%s); the next start reads "

@@ -16,6 +16,9 @@ int upkeep_list(const struct log_engine *log, const struct segment *segment, str
 /* Reads all bytes of a segment and checks every record. */
 int upkeep_read_checked(const struct log_engine *log, const struct segment *segment,
                         uint8_t *bytes);
+/* The same from one record up to another, into their places. */
+int upkeep_read_part_checked(const struct log_engine *log, const struct segment *segment,
+                             uint8_t *bytes, uint32_t from, uint32_t to);
 /* When all threads are gone: the hints that are missing, but for what is too much. */
 void upkeep_close(struct log_engine *log);
 /* The writer, when such a job is done. */
