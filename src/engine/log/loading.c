@@ -264,6 +264,8 @@ struct search {
     const struct hint *hint;
     bool is_whole;
     bool may_block;
+    bool looks_outside; /* whether the key is before the first block, or in the last one, first */
+    bool is_inside;     /* that was in vain */
     unsigned family;
     kvs_slice key;
     struct hint_cursor cursor;
@@ -303,25 +305,50 @@ static int search_enter(struct search *search, uint32_t restart)
                : ENGINE_WOULD_BLOCK;
 }
 
+/* First keys of blocks below `low` are not greater, those from `high` on are. */
+struct search_rest {
+    uint32_t low;
+    uint32_t high;
+};
+
+static int search_step(struct search *search, struct search_rest *rest, uint32_t restart)
+{
+    int error = search_enter(search, restart);
+    if (error != 0)
+        return error;
+    if (slice_compare(search->cursor.item.key, search->key) <= 0)
+        rest->low = restart + 1;
+    else
+        rest->high = restart;
+    return 0;
+}
+
+/* Two blocks say whether the key lies in the segment at all, as it mostly does not where segments
+ * follow one another in the order of keys. */
+static int search_outside(struct search *search, struct search_rest *rest)
+{
+    int error = search_step(search, rest, rest->low);
+    if (error == 0 && rest->low < rest->high)
+        error = search_step(search, rest, rest->high - 1);
+    search->is_inside = rest->low < rest->high;
+    return error;
+}
+
 /* The last block of the family whose first key is not greater; NOT_FOUND: there is none. */
 static int search_block(struct search *search, uint32_t *ret_restart)
 {
-    uint32_t first; /* restarts below `low` are not greater, those from `high` on are */
-    uint32_t high;
-    hint_family_restarts(search->hint, search->family, &first, &high);
-    uint32_t low = first;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        int error = search_enter(search, middle);
-        if (error != 0)
-            return error;
-        if (slice_compare(search->cursor.item.key, search->key) <= 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    *ret_restart = low - 1;
-    return low > first ? 0 : KVS_ERR_NOT_FOUND;
+    struct search_rest rest;
+    int error = 0;
+    hint_family_restarts(search->hint, search->family, &rest.low, &rest.high);
+    uint32_t first = rest.low;
+    if (search->looks_outside && rest.low < rest.high)
+        error = search_outside(search, &rest);
+    while (rest.low < rest.high && error == 0)
+        error = search_step(search, &rest, rest.low + (rest.high - rest.low) / 2);
+    if (error != 0)
+        return error;
+    *ret_restart = rest.low - 1;
+    return rest.low > first ? 0 : KVS_ERR_NOT_FOUND;
 }
 
 /* Leaves the cursor at the item of the key. */
@@ -378,11 +405,14 @@ int loading_find(struct loading *loading, unsigned family, kvs_slice key, bool m
     if (!may_block &&
         (loading->count > LOOP_SOURCES_MAX || loading->ranges.count > LOOP_RANGES_MAX))
         return ENGINE_WOULD_BLOCK;
+    size_t in_vain = 0;
     for (size_t i = loading->count; i-- > 0 && error == KVS_ERR_NOT_FOUND;) {
         struct search search = {.may_block = may_block, .family = family, .key = key};
+        search.looks_outside = in_vain <= (loading->count - i) / 2;
         error = search_init(&search, &loading->sources[i]);
         if (error == 0)
             error = search_run(&search);
+        in_vain += search.is_inside;
         bool removed = error == 0 && is_removed(loading, search.hint, &search.cursor.item);
         if (error == 0 && !removed)
             error = entry_make(&search, ret_entry);

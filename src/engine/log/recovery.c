@@ -2,9 +2,9 @@
  * engine/log/recovery.c: reading the log when a directory is opened; docs/format/log.md is the
  * contract.
  *
- *   1. list the files; 2. load each segment, some at a time: its hint, but for its items, or, where
- *      there is none that counts, its records up to the first place that cannot be read, listed as
- *      a hint lists them;
+ *   1. list the files; 2. load each segment, some at a time: its hint, but for its items, then,
+ *      where there is none that counts, its records up to the first place that cannot be read,
+ *      listed as a hint lists them;
  *   3. in the log's order: at the first place that cannot be read, look behind it for a mark that
  *      says it was durable: then the data is damaged and opening fails; else cut the log there,
  *      and write once more what no mark vouches for;
@@ -33,6 +33,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define HINTS_PER_HAND 16u
 #define BYTES_PER_HAND (8u * 1024 * 1024)
 
 /* A segment, as it is read by one of the team. */
@@ -42,7 +43,7 @@ struct load {
     bool keep_memory; /* the cache has room for it, or it may be appended to */
 
     /* results */
-    bool is_read; /* its records were; else its hint */
+    bool is_read; /* its records are; else its hint */
     bool header_is_valid;
     bool sealed;
     bool rest_is_clean; /* behind segment->size there are only zeros */
@@ -303,7 +304,6 @@ static void memory_free(struct segment *segment)
 static void load_records(struct load *load)
 {
     struct segment *segment = load->segment;
-    load->is_read = true;
     int error = memory_fill(segment, load->file_size);
     if (error != 0) {
         load_fail(load, error, "cannot be read");
@@ -362,7 +362,8 @@ static int load_hint(struct recovery *recovery, struct load *load)
     return error;
 }
 
-static void load_one(struct recovery *recovery, struct load *load)
+/* Or leaves it to load_records. */
+static void load_from_hint(struct recovery *recovery, struct load *load)
 {
     struct segment *segment = load->segment;
     int error = segment->hint == SEGMENT_HINT_BAD ? load_hint(recovery, load) : KVS_ERR_NOT_FOUND;
@@ -370,10 +371,9 @@ static void load_one(struct recovery *recovery, struct load *load)
         load_fail(load, error, "its hint cannot be read");
         return;
     }
-    if (error != 0) {
-        load_records(load);
+    load->is_read = error != 0;
+    if (load->is_read)
         return;
-    }
     if (!hint_is_old(&load->hint))
         segment->hint = SEGMENT_HINT_THERE;
     segment->hint_size = load->hint.bytes.size;
@@ -383,24 +383,41 @@ static void load_one(struct recovery *recovery, struct load *load)
     load->rest_is_clean = true;
 }
 
-static void loads_work(void *arg, unsigned i)
+static struct load *load_next(struct recovery *recovery)
 {
-    struct recovery *recovery = arg;
+    size_t next = atomic_fetch_add_explicit(&recovery->next_load, 1, memory_order_relaxed);
+    return next < recovery->count ? &recovery->loads[next] : NULL;
+}
+
+static void hints_work(void *arg, unsigned i)
+{
+    struct load *load;
     (void)i;
-    for (;;) {
-        size_t next = atomic_fetch_add_explicit(&recovery->next_load, 1, memory_order_relaxed);
-        if (next >= recovery->count)
-            return;
-        load_one(recovery, &recovery->loads[next]);
+    while ((load = load_next(arg)) != NULL)
+        load_from_hint(arg, load);
+}
+
+static void records_work(void *arg, unsigned i)
+{
+    struct load *load;
+    (void)i;
+    while ((load = load_next(arg)) != NULL) {
+        if (load->is_read)
+            load_records(load);
     }
 }
 
+/* The hints first: of each little is read, so most of the time is waiting for the disk, and more
+ * threads than processors are of use. */
 static void loads_run(struct recovery *recovery)
 {
     uint64_t bytes = 0;
+    size_t hands = recovery->count / HINTS_PER_HAND + 1;
+    team_run(hands < TEAM_MAX ? (unsigned)hands : TEAM_MAX, hints_work, recovery);
     for (size_t i = 0; i < recovery->count; i++)
-        bytes += recovery->loads[i].file_size;
-    team_run(team_count(bytes, BYTES_PER_HAND), loads_work, recovery);
+        bytes += recovery->loads[i].is_read ? recovery->loads[i].file_size : 0;
+    atomic_store_explicit(&recovery->next_load, 0, memory_order_relaxed);
+    team_run(team_count(bytes, BYTES_PER_HAND), records_work, recovery);
     for (size_t i = 0; i < recovery->count; i++) {
         struct segment *segment = recovery->loads[i].segment;
         if (atomic_load_explicit(&segment->memory, memory_order_relaxed) != NULL)
