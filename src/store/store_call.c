@@ -6,8 +6,9 @@
  *    the inputs, no other thread.
  * 3. Otherwise the inputs are copied into one allocation, and the op is submitted.
  * 4. on_done makes the future ready; the results stay in the op until the future is freed. For
- *    writes in this process that is on the thread that did them, which may be the caller's: no loop
- *    is woken only to wake the one who waits. Callbacks of the future run on its loop anyway.
+ *    writes and reads in this process that is on the thread that did them, which may be the
+ *    caller's: no loop is woken only to wake the one who waits. Callbacks of the future run on its
+ *    loop anyway.
  * Given up, by its user or by its time, a call of a store in this process is ready at once: the
  * engine cannot be made to let go of what it has, so that the op and its inputs stay until it has
  * ended; nobody looks at its results then. Time is kept by kvs_future_timeout.
@@ -211,8 +212,8 @@ static int store_call_copy_inputs(struct store_call *call)
 /* May on_done be called on any thread? Not where somebody polls, who waits for his loop. */
 static bool completes_anywhere(const kvs_store *store, const kvs_op *op)
 {
-    return store_kind_is_write(op->kind) && is_in_process(store) &&
-           runtime_has_threads(store->runtime);
+    return (store_kind_is_write(op->kind) || store_kind_is_read(op->kind)) &&
+           is_in_process(store) && runtime_has_threads(store->runtime);
 }
 
 static void store_call_submit(struct store_call *call)
