@@ -12,6 +12,7 @@
 #include "runtime/thread_pool.h"
 #include "test.h"
 
+#include <jansson.h>
 #include <kvs/kvs.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -20,6 +21,7 @@
 
 #define OK(call) assert_int_equal((call), 0)
 
+#define SEGMENT_SIZE (64u * 1024)
 #define KEYS 300u
 #define VALUE_SIZE 3000u
 
@@ -104,7 +106,7 @@ static void store_open(uint64_t cache_size_bytes)
 {
     const struct kvs_store_options options = {.size = sizeof options,
                                               .sync = KVS_SYNC_NEVER,
-                                              .segment_size_bytes = 64 * 1024,
+                                              .segment_size_bytes = SEGMENT_SIZE,
                                               .cache_size_bytes = cache_size_bytes};
     char url[128];
     void *store = NULL;
@@ -126,7 +128,21 @@ static kvs_slice key_of(char text[32], unsigned i)
     return slice_make(text, (size_t)snprintf(text, 32, "key %05u", i));
 }
 
-/* KEYS values; the newest segment, which is always in memory, has others. */
+static uint64_t cache_bytes(void)
+{
+    kvs_slice text;
+    kvs_future *future = kvs_store_stats(opened.store);
+    OK(kvs_future_wait(future, -1));
+    OK(kvs_future_get_value(future, &text));
+    json_t *stats = json_loadb((const char *)text.data, text.size, 0, NULL);
+    json_int_t bytes = json_integer_value(json_object_get(stats, "cache_bytes"));
+    json_decref(stats);
+    kvs_future_free(future);
+    return (uint64_t)bytes;
+}
+
+/* KEYS values; the newest segment, which is always in memory, has others. So is the one before it,
+ * until it has its hint. */
 static void begin(uint64_t cache_size_bytes)
 {
     OK(fixture_init(&opened.files, &kind));
@@ -138,6 +154,8 @@ static void begin(uint64_t cache_size_bytes)
         value_fill(value, i);
         OK(finish(kvs_store_set(opened.store, key_of(text, i), slice_make(value, VALUE_SIZE))));
     }
+    while (cache_size_bytes < SEGMENT_SIZE && cache_bytes() > SEGMENT_SIZE)
+        usleep(1000);
 }
 
 static void end(void)

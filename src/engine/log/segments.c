@@ -522,13 +522,20 @@ int segments_roll(struct log_engine *log, uint64_t size)
     return 0;
 }
 
+/* The one that is full now is about to get its hint, which would be made from the file else. */
+static bool is_kept_for_hint(const struct log_engine *log, const struct segment *segment)
+{
+    return segment->next == log->newest && segment->state == SEGMENT_SEALED &&
+           segment->hint == SEGMENT_HINT_NONE && !segment->stuck;
+}
+
 void segments_evict(struct log_engine *log)
 {
     while (log->spares_count > 0 && !spares_fit(log, log->spares_count))
         segment_memory_unref(log->spares[--log->spares_count].memory);
     struct segment *segment = log->oldest;
     while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
-        if (!segment->is_victim)
+        if (!segment->is_victim && !is_kept_for_hint(log, segment))
             segment_forget_memory(log, segment);
         segment = segment->next;
     }

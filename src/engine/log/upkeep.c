@@ -189,6 +189,7 @@ void upkeep_finished(struct log_engine *log, struct segment *segment, enum compa
         mem_free(segment->span);
         segment->span = log->compaction.span;
         log->compaction.span = NULL;
+        segments_evict(log); /* what was kept for it */
         segments_count(log);
         if (error != 0)
             log_warn("%s: the hint of segment %u could not be written (%s); the next start reads "
