@@ -65,7 +65,7 @@ enum txn_conflict_reason {
 struct txn_wait_entry {
     uint64_t start_ts;
     uint64_t wait_for_ts;
-    uint64_t key_hash;
+    uint64_t key_hash; /* its fingerprint64, as in TiKV: clients compute it, too */
     kvs_slice key;
     kvs_slice tag; /* of the waiting request */
 };

@@ -8,15 +8,11 @@
 
 #include "base/checksum.h"
 #include "base/clock.h"
+#include "base/fingerprint.h"
 #include "runtime/thread.h"
 
 #include <kvs/error.h>
 #include <time.h>
-
-uint64_t wait_key_hash(kvs_slice key)
-{
-    return (uint64_t)checksum_seeded(key.data, key.size, 1) << 32 | checksum(key.data, key.size);
-}
 
 void wait_room_init(struct wait_room *room, uint32_t wake_others_ms)
 {
@@ -198,7 +194,7 @@ static bool entry_set(struct txn_wait_entry *entry, struct arena *arena,
     const void *tag = arena_copy(arena, waiter->tag);
     *entry = (struct txn_wait_entry){.start_ts = waiter->start_ts,
                                      .wait_for_ts = waiter->lock_ts,
-                                     .key_hash = wait_key_hash(waiter->key),
+                                     .key_hash = fingerprint64(waiter->key),
                                      .key = slice_make(key, waiter->key.size),
                                      .tag = slice_make(tag, waiter->tag.size)};
     return key != NULL && tag != NULL;

@@ -100,6 +100,4 @@ void wait_cancel_all(struct wait_room *room);
 int wait_list(struct wait_room *room, uint32_t count_max, struct arena *arena,
               struct txn_wait_entry **ret_entries, uint32_t *ret_count);
 
-uint64_t wait_key_hash(kvs_slice key);
-
 #endif

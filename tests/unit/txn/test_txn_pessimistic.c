@@ -739,12 +739,17 @@ static void test_deadlock(struct txn_fixture *f)
     static const struct {
         uint64_t from, to;
         const char *key;
-    } chain[] = {{100, 200, "b"}, {200, 300, "c"}, {300, 100, "a"}};
+        uint64_t hash; /* as clients compute it */
+    } chain[] = {{100, 200, "b", 0xa3b260215ec8f116u},
+                 {200, 300, "c", 0x9ea118a9e0cb7b28u},
+                 {300, 100, "a", 0xb3454265b6df75e3u}};
     for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(error->wait_chain[i].start_ts, chain[i].from);
         assert_int_equal(error->wait_chain[i].wait_for_ts, chain[i].to);
         assert_int_equal(error->wait_chain[i].key.data[0], chain[i].key[0]);
+        assert_true(error->wait_chain[i].key_hash == chain[i].hash);
     }
+    assert_true(error->deadlock_key_hash == chain[1].hash);
     txn_command_deinit(&waiting[2].lock.base);
     /* It gives up: the others get by. */
     assert_int_equal(pessimistic_rollback(f, S("c"), 300, 300), 0);
