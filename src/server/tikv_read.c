@@ -438,6 +438,27 @@ void tikv_raw_scan(struct tikv_command *command)
     start(read);
 }
 
+/* As in TiKV: of a list, a range without an end goes up to the start of the next, and none is
+ * empty. False: answered. */
+static bool chain_ranges(struct tikv_read *read, const Kvrpcpb__RawBatchScanRequest *request)
+{
+    for (size_t i = 0; i < read->count; i++) {
+        kvs_slice from = bytes_slice(request->ranges[i]->start_key);
+        kvs_slice to = bytes_slice(request->ranges[i]->end_key);
+        if (to.size == 0 && i + 1 < read->count) {
+            to = bytes_slice(request->ranges[i + 1]->start_key);
+            if (to.size > 0)
+                *(read->reverse ? &read->ranges[i].start : &read->ranges[i].end) = to;
+        }
+        int order = slice_compare(from, to);
+        if (to.size > 0 && (read->reverse ? order <= 0 : order >= 0)) {
+            tikv_answer_error(read->command, "invalid key ranges: the one at %zu has no keys", i);
+            return false;
+        }
+    }
+    return true;
+}
+
 void tikv_raw_batch_scan(struct tikv_command *command)
 {
     const Kvrpcpb__RawBatchScanRequest *request = (const void *)command->request;
@@ -446,7 +467,7 @@ void tikv_raw_batch_scan(struct tikv_command *command)
         return;
     struct tikv_read *read = ranges_read(&place, (const Kvrpcpb__KeyRange *const *)request->ranges,
                                          request->n_ranges, request->reverse, fill_scan);
-    if (read == NULL)
+    if (read == NULL || !chain_ranges(read, request))
         return;
     read->limit = request->each_limit;
     read->keys_only = request->key_only;

@@ -215,12 +215,17 @@ static void test_batches(void **state)
     expect_scan_of(key_of("k"), key_of("l"), 9, false, false, "k2=k2 ");
 }
 
-static void test_scans(void **state)
+static void put_letters(void)
 {
-    (void)state;
     const char *names[] = {"a", "b", "c", "d", "e"};
     for (int i = 0; i < 5; i++)
         put(names[i], names[i]);
+}
+
+static void test_scans(void **state)
+{
+    (void)state;
+    put_letters();
     expect_scan_of(key_of("b"), key_of("d"), 10, false, false, "b=b c=c ");
     expect_scan_of(key_of("b"), end_of_all(), 2, false, false, "b=b c=c ");
     expect_scan_of(key_of("b"), end_of_all(), 10, false, true, "b= c= d= e= ");
@@ -249,6 +254,54 @@ static void test_scans(void **state)
     print_pairs(answer->kvs, answer->n_kvs, text, sizeof text);
     assert_string_equal(text, "a=a c=c d=d ");
     FREE(answer);
+}
+
+/* In API V1, where ends may be open: up to two of each of two ranges. */
+static void test_lists_of_ranges(void **state)
+{
+    (void)state;
+    put_letters();
+    static const struct {
+        const char *from, *to, *next_from, *next_to;
+        bool reverse;
+        const char *found; /* NULL: refused */
+    } rows[] = {
+        {"a", "", "b", "f", false, "a=a b=b c=c "}, /* up to the start of the next */
+        {"d", "", "e", "", false, "d=d e=e "},
+        {"c", "", "b", "", true, "b=b a=a "}, /* down to it */
+        {"d", "", "b", "", false, NULL},
+        {"b", "b", "c", "d", false, NULL},
+        {"c", "d", "b", "a", false, NULL},
+        {"b", "c", "d", "e", true, NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Kvrpcpb__KeyRange one = KVRPCPB__KEY_RANGE__INIT;
+        Kvrpcpb__KeyRange two = KVRPCPB__KEY_RANGE__INIT;
+        Kvrpcpb__KeyRange *ranges[] = {&one, &two};
+        Kvrpcpb__RawBatchScanRequest request = KVRPCPB__RAW_BATCH_SCAN_REQUEST__INIT;
+        Kvrpcpb__RawBatchScanResponse *answer;
+        char text[128];
+        one.start_key = bytes_of(rows[i].from);
+        one.end_key = bytes_of(rows[i].to);
+        two.start_key = bytes_of(rows[i].next_from);
+        two.end_key = bytes_of(rows[i].next_to);
+        request.context = &at.context;
+        request.n_ranges = 2;
+        request.ranges = ranges;
+        request.each_limit = 2;
+        request.reverse = rows[i].reverse;
+        CALL("RawBatchScan", &request, kvrpcpb__raw_batch_scan_response, &answer);
+        assert_null(answer->region_error);
+        if (rows[i].found != NULL) {
+            print_pairs(answer->kvs, answer->n_kvs, text, sizeof text);
+            assert_string_equal(text, rows[i].found);
+        } else {
+            assert_int_equal(answer->n_kvs, 1);
+            assert_non_null(answer->kvs[0]->error);
+            assert_non_null(strstr(answer->kvs[0]->error->abort, "invalid key ranges"));
+        }
+        FREE(answer);
+    }
 }
 
 static void expect_checksum(uint64_t checksum, uint64_t keys, uint64_t total_bytes)
@@ -497,6 +550,7 @@ int main(void)
         BOTH(test_delete_range),
         BOTH(test_ttl),
         BOTH(test_cas),
+        cmocka_unit_test_setup_teardown(test_lists_of_ranges, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_families, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_same_data_as_kvs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_refused, set_up, tear_down),
