@@ -194,6 +194,7 @@ void tikv_kv_scan(struct tikv_command *command)
     txn->of.scan.size_bytes_max = TIKV_ANSWER_SIZE_MAX;
     txn->of.scan.reverse = reverse;
     txn->of.scan.keys_only = request->key_only;
+    txn->of.scan.sample_step = request->sample_step;
     if (request->limit == 0 || txn_range_is_empty(&range))
         answer_scan(txn);
     else if (request->limit > LOOP_KEYS_MAX)

@@ -135,10 +135,10 @@ struct txn_scan {
     struct txn_command base;
     struct txn_read read;
     struct txn_range range;
-    uint32_t limit;        /* pairs; locked ones count */
-    size_t size_bytes_max; /* ends the page early, after at least one pair; 0: no bound */
-    bool reverse;          /* from the last key of the range downwards */
-    bool keys_only;
+    uint32_t limit;          /* pairs; locked ones count */
+    size_t size_bytes_max;   /* ends the page early, after at least one pair; 0: no bound */
+    uint32_t sample_step;    /* the first of every so many, and what is locked; 0: all */
+    bool keys_only, reverse; /* from the last key of the range downwards */
     /* results */
     struct txn_pair *pairs;
     uint32_t pairs_count;

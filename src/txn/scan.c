@@ -50,6 +50,7 @@ struct scan_state {
     uint32_t pairs_room;
     size_t size;
     uint32_t walked;
+    uint32_t to_pass; /* before the next of the sample */
     bool is_full;
 };
 
@@ -438,6 +439,17 @@ static int page_reserve(struct scan_state *state, uint32_t more)
     return 0;
 }
 
+static bool is_passed(struct scan_state *state, const struct item *item)
+{
+    if (item->kind == ITEM_HIDDEN)
+        return true;
+    if (item->kind == ITEM_LOCK || state->scan->sample_step == 0)
+        return false;
+    bool is_first = state->to_pass == 0;
+    state->to_pass = is_first ? state->scan->sample_step - 1 : state->to_pass - 1;
+    return !is_first;
+}
+
 /* The items of a window in their order, one for each key, up to where the locks were cut. */
 static int page_add_window(struct scan_state *state, struct items *items, kvs_slice cut)
 {
@@ -453,7 +465,7 @@ static int page_add_window(struct scan_state *state, struct items *items, kvs_sl
         int order = cut.size > 0 ? slice_compare(item->encoded, cut) : 0;
         if (scan->reverse ? order < 0 : order > 0)
             break;
-        if (item->kind != ITEM_HIDDEN)
+        if (!is_passed(state, item))
             error = page_add(state, item);
     }
     return error;

@@ -86,13 +86,15 @@ static void assert_pair(struct txn_fixture *f, const struct txn_read *read, unsi
     txn_command_deinit(&get.base);
 }
 
-static bool is_there(struct txn_fixture *f, const struct txn_read *read, unsigned key)
+enum there { NOTHING, PAIR, LOCK };
+
+static enum there what_is_there(struct txn_fixture *f, const struct txn_read *read, unsigned key)
 {
     struct txn_get get;
     txn_make_get(&get, key_of(key), read->ts);
     get.read = *read;
     assert_int_equal(txn_run(f, &get.base), 0);
-    bool there = get.found || get.error.kind != 0;
+    enum there there = get.error.kind != 0 ? LOCK : get.found ? PAIR : NOTHING;
     txn_command_deinit(&get.base);
     return there;
 }
@@ -109,6 +111,7 @@ static void scan_and_compare(struct txn_fixture *f, struct rand *rand, const str
     scan.keys_only = rand_below(rand, 3) == 0;
     scan.limit = 1 + (uint32_t)rand_below(rand, 2 * KEYS);
     scan.size_bytes_max = rand_below(rand, 4) == 0 ? 400 : 0;
+    scan.sample_step = rand_below(rand, 3) == 0 ? (uint32_t)rand_below(rand, 5) : 0;
     if (from < KEYS)
         scan.range.start = encode(&arena, key_of(from));
     else
@@ -120,11 +123,15 @@ static void scan_and_compare(struct txn_fixture *f, struct rand *rand, const str
     assert_int_equal(txn_run(f, &scan.base), 0);
     assert_int_equal(scan.error.kind, 0);
     uint32_t at = 0;
+    uint32_t pairs = 0;
     for (unsigned i = from; i < to; i++) {
         unsigned key = scan.reverse ? to - 1 - (i - from) : i;
         if (at == scan.pairs_count && scan.more)
             break;
-        if (!is_there(f, read, key))
+        enum there there = what_is_there(f, read, key);
+        if (there == NOTHING)
+            continue;
+        if (there == PAIR && scan.sample_step > 0 && pairs++ % scan.sample_step != 0)
             continue;
         assert_true(at < scan.pairs_count);
         assert_pair(f, read, key, &scan.pairs[at++], scan.keys_only);
