@@ -134,9 +134,12 @@ static int check_status_run(struct txn_job *job, struct engine_view *view)
         return error;
     if (command->verify_is_primary && !slice_equal(lock.primary, command->primary)) {
         if (lock.type == TXN_OP_PESSIMISTIC_LOCK && !command->resolving_pessimistic_lock) {
-            /* It was locked by a request that named another primary, and is no sign of life. */
-            error = job_remove_lock(job, &key, command->primary);
-            return error == 0 ? status_without_lock(job, view, &key) : error;
+            /* It was locked by a request that named another primary, and is no sign of life. While
+             * nothing is decided it stays: its transaction may be about to prewrite the key. */
+            error = status_without_lock(job, view, &key);
+            if (error != 0 || command->error.kind != TXN_ERROR_NONE)
+                return error;
+            return job_remove_lock(job, &key, command->primary);
         }
         error = txn_error_locked(&command->error, &command->base.arena, command->primary, &lock);
         command->error.kind = TXN_ERROR_PRIMARY_MISMATCH;

@@ -170,6 +170,30 @@ static void test_other_primary(struct txn_fixture *f)
     }
 }
 
+/* A lock that names another primary says nothing of the transaction. It goes when that is decided
+ * without it, and not before: the transaction may be about to prewrite. */
+static void test_lock_of_another_primary(struct txn_fixture *f)
+{
+    struct txn_mutation mutation = lock_of(S("a"));
+    struct txn_pessimistic_lock lock;
+    txn_make_lock(&lock, &mutation, 1, S("b"), 20, 20);
+    assert_int_equal(txn_run(f, &lock.base), 0);
+    assert_int_equal(lock.errors_count, 0);
+    txn_command_deinit(&lock.base);
+    for (unsigned decides = 0; decides < 2; decides++) {
+        struct txn_check_status check;
+        txn_make_check(&check, S("a"), 20, 40, 40);
+        check.verify_is_primary = true;
+        check.rollback_if_not_exist = decides;
+        assert_int_equal(txn_run(f, &check.base), 0);
+        assert_int_equal(check.error.kind, decides ? 0 : TXN_ERROR_TXN_NOT_FOUND);
+        assert_int_equal(check.action,
+                         decides ? TXN_ACTION_LOCK_NOT_EXIST_ROLLBACK : TXN_ACTION_NONE);
+        txn_command_deinit(&check.base);
+        assert_int_equal(txn_lock_one(f, S("a"), 40, 40), decides ? 0 : TXN_ERROR_LOCKED);
+    }
+}
+
 static void test_lock_only_if_exists(struct txn_fixture *f)
 {
     assert_int_equal(txn_put(f, S("a"), S("1"), 10, 20), 0);
@@ -849,6 +873,7 @@ int main(void)
         {"conflicts", test_conflicts},
         {"results as asked for", test_results},
         {"another primary", test_other_primary},
+        {"a lock of another primary", test_lock_of_another_primary},
         {"lock only if it exists", test_lock_only_if_exists},
         {"lock over a newer commit", test_force_lock},
         {"keys that must not exist", test_absent_keys},
