@@ -93,19 +93,22 @@ const struct txn_rule rule_commit = {.check = commit_check, .run = commit_run};
 
 /* --- rollback --------------------------------------------------------------------------------- */
 
-/* Own lock: takes it away, with its value, and leaves a rollback. */
+/* Own lock: takes it away, with its value, and leaves a rollback; of what was committed before it
+ * came, nothing. */
 static int rollback_lock(struct txn_job *job, struct engine_view *view, struct record_key *key,
-                         kvs_slice user_key, const struct lock_record *lock, bool is_protected)
+                         kvs_slice user_key, const struct lock_record *lock, bool is_protected,
+                         struct mvcc_outcome *ret_outcome)
 {
-    struct mvcc_outcome outcome;
-    int error = mvcc_outcome(view, key, lock->start_ts, &outcome);
+    int error = mvcc_outcome(view, key, lock->start_ts, ret_outcome);
+    if (error == 0 && ret_outcome->fate == MVCC_COMMITTED)
+        return job_remove_lock(job, key, user_key);
     if (error == 0 && lock->type == TXN_OP_PUT && !lock->has_value)
         error = job_remove_data(job, key, lock->start_ts);
     /* A late request of a pessimistic transaction must meet the rollback of its primary. */
     if (lock->for_update_ts != 0 && slice_equal(user_key, lock->primary))
         is_protected = true;
-    if (error == 0 && outcome.fate == MVCC_UNKNOWN)
-        error = job_put_rollback(job, key, lock->start_ts, &outcome, is_protected);
+    if (error == 0 && ret_outcome->fate == MVCC_UNKNOWN)
+        error = job_put_rollback(job, key, lock->start_ts, ret_outcome, is_protected);
     if (error == 0 && !is_protected)
         error = job_collapse_rollback(job, view, key, lock->start_ts);
     return error == 0 ? job_remove_lock(job, key, user_key) : error;
@@ -133,7 +136,7 @@ int rollback_key(struct txn_job *job, struct engine_view *view, kvs_slice user_k
     ret_outcome->fate = MVCC_UNKNOWN;
     int error = mvcc_lock(view, record_key_slice(&key), &lock);
     if (error == 0 && lock.start_ts == start_ts)
-        return rollback_lock(job, view, &key, user_key, &lock, is_protected);
+        return rollback_lock(job, view, &key, user_key, &lock, is_protected, ret_outcome);
     if (error != 0 && error != KVS_ERR_NOT_FOUND)
         return error;
     return rollback_missing(job, view, &key, start_ts, is_protected, ret_outcome);

@@ -145,15 +145,15 @@ static int check_status_run(struct txn_job *job, struct engine_view *view)
         command->error.kind = TXN_ERROR_PRIMARY_MISMATCH;
         return error;
     }
-    struct mvcc_outcome outcome = {.fate = MVCC_UNKNOWN};
-    if (lock.type == TXN_OP_PESSIMISTIC_LOCK)
-        error = mvcc_outcome(view, &key, command->start_ts, &outcome);
+    struct mvcc_outcome outcome;
+    error = mvcc_outcome(view, &key, command->start_ts, &outcome);
     if (error != 0)
         return error;
     if (outcome.fate != MVCC_UNKNOWN) {
-        /* A request to lock by force that came after the end of its transaction. */
+        /* A request to lock by force came after the end of its transaction, and perhaps one to
+         * prewrite. */
         command->commit_ts = outcome.fate == MVCC_COMMITTED ? outcome.commit_ts : 0;
-        return job_remove_lock(job, &key, command->primary);
+        return rollback_key(job, view, command->primary, command->start_ts, true, &outcome);
     }
     bool is_async = lock.use_async_commit && !command->force_sync_commit;
     if (!is_async && lock_record_is_expired(&lock, command->current_ts))
