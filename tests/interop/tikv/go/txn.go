@@ -348,6 +348,30 @@ func (t *txnTest) deadlock(ctx context.Context) {
 	t.checkValue(ctx, "deadlock/b", "1")
 }
 
+// A call that has locked keys of one region closes a circle in the next: what the other one waits for goes when the
+// call is undone, and the client says so. It knows that by a hash of the key, which is that of the prefixed key in V2.
+func (t *txnTest) deadlockInOneCall(ctx context.Context) {
+	got(t.txns.SplitRegions(ctx, [][]byte{t.key("circle/b")}, false, nil))
+	one, two, three := t.begin(true), t.begin(true), t.begin(true)
+	must(t.lock(ctx, one, kv.LockAlwaysWait, "circle/c"))
+	must(t.lock(ctx, three, kv.LockAlwaysWait, "circle/b"))
+	ended, waited := make(chan error), make(chan error)
+	go func() { ended <- t.lock(ctx, two, kv.LockAlwaysWait, "circle/a", "circle/b", "circle/c") }()
+	time.Sleep(200 * time.Millisecond)
+	go func() { waited <- t.lock(ctx, one, kv.LockAlwaysWait, "circle/a") }()
+	time.Sleep(200 * time.Millisecond)
+	must(three.Rollback())
+	err := <-ended
+	var deadlock *tikverr.ErrDeadlock
+	check(errors.As(err, &deadlock), "the circle ends with %v", err)
+	check(deadlock.IsRetryable == (t.space != "v2"), "the call may be tried again: %v", deadlock.IsRetryable)
+	must(two.Rollback())
+	if err = <-waited; !tikverr.IsErrWriteConflict(err) {
+		must(err)
+	}
+	must(one.Rollback())
+}
+
 // Beyond the life of its lock, which the client renews.
 func (t *txnTest) heartBeat(ctx context.Context) {
 	txn := t.begin(true)
@@ -561,6 +585,7 @@ func (t *txnTest) listTxn() {
 	t.run("pessimistic locks", t.pessimistic)
 	t.run("lock wait", t.lockWait)
 	t.run("deadlock", t.deadlock)
+	t.run("deadlock in one call", t.deadlockInOneCall)
 	t.run("async commit", t.asyncCommit)
 	t.run("one-phase commit", t.onePhase)
 	t.run("async commit, the client is gone", t.asyncLeft)
