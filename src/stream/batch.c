@@ -326,10 +326,14 @@ int batch_finish(struct batch *batch)
 
 static int run_find(const struct batch_run *at, int64_t number, int64_t *ret_position)
 {
+    if (!at->run.listed) {
+        *ret_position = at->run.first_position + (number - at->run.first_number);
+        return 0;
+    }
     const struct run run = {
         .first_number = at->run.first_number,
         .count = at->run.count,
-        .listed = at->run.listed,
+        .listed = true,
         .first_position = at->run.first_position,
         .deltas = buf_slice(&at->run.deltas),
     };

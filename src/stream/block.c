@@ -206,9 +206,11 @@ int block_builder_event(const struct block_builder *builder, int64_t position,
     if (low == builder->count || get_u32(entry) != delta)
         return KVS_ERR_NOT_FOUND;
     uint64_t stream_id;
-    ret_record->position = position;
-    return event_decode(builder->bytes.data, builder->bytes.size, get_u32(entry + 4),
-                        buf_slice(&builder->streams), ret_record, &stream_id);
+    int error = event_decode(builder->bytes.data, builder->bytes.size, get_u32(entry + 4),
+                             buf_slice(&builder->streams), ret_record, &stream_id);
+    if (error == 0)
+        ret_record->position = position;
+    return error;
 }
 
 int block_finish(struct block_builder *builder)

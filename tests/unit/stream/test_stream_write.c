@@ -431,6 +431,40 @@ static void test_many_at_once(void **state)
     }
 }
 
+/* Sent again before the first one is safe: both are told the same. */
+static void test_retries_on_their_way(void **state)
+{
+    enum { COUNT = 600 };
+    static struct stream_new_event events[COUNT];
+    struct stream_write writes[3];
+    struct task_list list = {0};
+    latch_init(&many_latch, 3);
+    for (unsigned i = 0; i < COUNT; i++)
+        events[i] = event_of(i, "T", "x");
+    for (unsigned i = 0; i < 3; i++) {
+        writes[i] = (struct stream_write){
+            .op = {.task.run = many_on_done, .loop = &fixture.engine.loop},
+            .stream = S("a"),
+            .expected_version = STREAM_NO_STREAM,
+            .events = events,
+            .count = COUNT,
+        };
+        task_list_push(&list, &writes[i].op.task);
+    }
+    streams_write_list(fixture.streams, &list);
+    latch_wait(&many_latch);
+    latch_deinit(&many_latch);
+    assert_true(writes[0].position > 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(writes[i].op.error, 0);
+        assert_int_equal(writes[i].outcome, STREAM_OK);
+        assert_int_equal(writes[i].was_there, i > 0);
+        assert_int_equal(writes[i].first_number, 0);
+        assert_int_equal(writes[i].last_number, COUNT - 1);
+        assert_int_equal(writes[i].position, writes[0].position);
+    }
+}
+
 static void assert_whole(const char *stream, unsigned first, unsigned step, unsigned count)
 {
     struct stream_read read;
@@ -527,6 +561,7 @@ int main(void)
         TEST(test_bad_requests),
         TEST(test_large_writes_are_whole),
         TEST(test_many_at_once),
+        TEST(test_retries_on_their_way),
         TEST(test_runs_grow),
     };
     return stream_tests_run("stream-write", tests, sizeof tests / sizeof tests[0]);
