@@ -217,6 +217,12 @@ int metadata_correlation_id(kvs_slice json, struct buf *ret_id)
 
 static const char *const truncate_key = "$tb";
 
+bool metadata_is_object(kvs_slice json)
+{
+    kvs_slice value;
+    return json_scan_object(json, &truncate_key, 1, &value);
+}
+
 bool metadata_has_truncate_before(kvs_slice json)
 {
     kvs_slice value;

@@ -43,6 +43,7 @@ static inline bool settings_soft_deleted(const struct stream_settings *settings)
 int settings_of_json(kvs_slice json, struct stream_settings *settings, struct buf *acl);
 /* The $correlationId of an event's metadata; empty: it has none. ret_id is emptied first. */
 int metadata_correlation_id(kvs_slice json, struct buf *ret_id);
+bool metadata_is_object(kvs_slice json);
 /* Does the JSON give a valid $tb? */
 bool metadata_has_truncate_before(kvs_slice json);
 /* Appends the metadata with another $tb; what is no JSON object counts as empty. */

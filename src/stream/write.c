@@ -285,14 +285,18 @@ static int events_append(struct streams *streams, struct stream_write *write,
     return error;
 }
 
-/* Does the write bring a soft-deleted stream back, and with which metadata? */
+/* Does the write bring a soft-deleted stream back, and with which metadata? What is no JSON object
+ * is left alone: it says nothing, not even that the stream was truncated. */
 static int recreation_load(struct streams *streams, const struct write_target *target,
                            const struct stream_new_event *events, uint32_t count,
                            struct head **ret_meta, struct buf *ret_json)
 {
     struct head *base = target->base;
-    kvs_slice last = metadata_of(&events[count - 1]);
-    if (!head_soft_deleted(base) || (target->is_meta && metadata_has_truncate_before(last)))
+    const struct stream_new_event *last = &events[count - 1];
+    if (!head_soft_deleted(base))
+        return 0;
+    if (target->is_meta &&
+        (metadata_has_truncate_before(metadata_of(last)) || !metadata_is_object(last->data)))
         return 0;
     int error = metastream_head(streams, base, ret_meta);
     if (error == 0)
@@ -300,7 +304,7 @@ static int recreation_load(struct streams *streams, const struct write_target *t
     if (error != 0)
         return error;
     if (target->is_meta)
-        return metadata_with_truncate_before(last, base->last + 1, ret_json);
+        return metadata_with_truncate_before(last->data, base->last + 1, ret_json);
     return metadata_moved(streams, base, *ret_meta, ret_json);
 }
 

@@ -300,6 +300,28 @@ static void test_metadata_brings_back(void **state)
     assert_string_equal(content("a"), "d2 d3 d4");
 }
 
+/* What is no JSON has no $tb: it stays as it is, and the stream is there again as a whole. */
+static void test_no_json_brings_back_all(void **state)
+{
+    struct stream_write write;
+    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
+    struct stream_new_event event = event_of(900, "$metadata", "no JSON");
+    write = (struct stream_write){
+        .stream = S("$$a"), .expected_version = 0, .events = &event, .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(write.last_number, 1);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        assert_string_equal(content("a"), "d1 d2");
+        struct stream_read read = {.stream = S("$$a"), .from = STREAM_END};
+        assert_int_equal(read_event_wait(&fixture, &read), 0);
+        assert_int_equal(read.events[0].event.number, 1);
+        assert_slice_equal(read.events[0].event.data, "no JSON");
+        stream_read_release(&read);
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+}
+
 static void test_hard_delete(void **state)
 {
     assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
@@ -555,6 +577,7 @@ int main(void)
         TEST(test_exists),
         TEST(test_soft_delete),
         TEST(test_recreation_keeps_metadata),
+        TEST(test_no_json_brings_back_all),
         TEST(test_metadata_brings_back),
         TEST(test_hard_delete),
         TEST(test_nobody_writes_to),
