@@ -14,9 +14,9 @@
  * A write that was answered by what another one on its way has done (a retry, a conflict) completes
  * with the batch being built, which comes after that one.
  *
- * If a turn must wait for a disk (a head that is not in memory), the rest of it is done on the
- * blocking pool; the writes behind it wait, in order. The pool also takes over when others keep a
- * thread at it for long.
+ * If a turn must wait for a disk (a head that is not in memory), or comes to a write so large that
+ * a loop would be held up, the rest of it is done on the blocking pool; the writes behind it wait,
+ * in order. The pool also takes over when others keep a thread at it for long.
  *
  * Failure: when the engine refuses a batch, those behind it fail as well, by their condition; no
  * further batch is sent until all are back; then everything starts from what the engine has. A

@@ -103,8 +103,10 @@ bool write_is_granted(struct streams *streams, const struct stream_user *user,
 int write_events(struct streams *streams, struct stream_write *write,
                  const struct write_target *target, int64_t expected,
                  const struct stream_new_event *events, uint32_t count, bool *ret_waits);
-/* INVALID_ARGUMENT, TOO_LARGE. */
-int write_check_events(const struct stream_new_event *events, uint32_t count);
+/* TOO_LARGE; WOULD_BLOCK, when it would hold a loop up for long, and this may be one. */
+int write_check_events(const struct streams *streams, const struct stream_new_event *events,
+                       uint32_t count);
+int write_check_size(const struct streams *streams, uint32_t count, uint64_t size);
 
 /* The three kinds of a transaction. */
 int transaction_prepare(struct streams *streams, struct stream_write *write, bool *ret_waits);

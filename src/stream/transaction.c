@@ -233,6 +233,7 @@ static int append_apply(struct streams *streams, struct stream_write *write,
 
 /* The events of all parts, in the arena of the batch that is being built. */
 struct gathering {
+    const struct streams *streams;
     struct arena *arena;
     struct stream_new_event *events;
     uint32_t count, capacity;
@@ -273,7 +274,8 @@ static int gather_event(struct gathering *gathering, const struct stream_record 
     if (error == 0)
         gathering->count++;
     gathering->size += BLOCK_EVENT_HEADER_SIZE; /* parts may have any number of empty events */
-    return error == 0 && gathering->size > STREAM_WRITE_SIZE_MAX ? KVS_ERR_TOO_LARGE : error;
+    return error != 0 ? error
+                      : write_check_size(gathering->streams, gathering->count, gathering->size);
 }
 
 static int gather_each(void *arg, kvs_slice key, kvs_slice value)
@@ -336,7 +338,7 @@ static int commit_apply(struct streams *streams, struct stream_write *write,
         error = sequencer_view(streams, &view);
     if (error != 0)
         return error;
-    struct gathering gathering = {.arena = &batch->arena};
+    struct gathering gathering = {.streams = streams, .arena = &batch->arena};
     struct transaction_key start = key_make(transaction->id, 0);
     struct transaction_key end = key_make(transaction->id + 1, 0);
     struct engine_range range = parts_range(&start, &end);
@@ -371,7 +373,7 @@ static int prepare_known(struct streams *streams, struct stream_write *write,
     }
     if (write->kind == STREAM_WRITE_TRANSACTION_COMMIT)
         return commit_apply(streams, write, transaction, target, ret_waits);
-    int error = write_check_events(write->events, write->count);
+    int error = write_check_events(streams, write->events, write->count);
     if (error != 0)
         return error;
     *ret_waits = true;

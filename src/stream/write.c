@@ -16,6 +16,9 @@
 #define TYPE_PREFIX "$et-"
 #define DELETED_TYPE "$deleted"
 #define PREFIX_SIZE_MAX 16u
+/* What a loop has time for at once; more goes to the blocking pool. */
+#define QUICK_EVENTS_MAX 1024u
+#define QUICK_SIZE_MAX (1024u * 1024)
 
 /* --- targets ---------------------------------------------------------------------------------- */
 
@@ -231,7 +234,16 @@ static int metadata_moved(struct streams *streams, struct head *base, struct hea
 
 /* --- appending -------------------------------------------------------------------------------- */
 
-int write_check_events(const struct stream_new_event *events, uint32_t count)
+int write_check_size(const struct streams *streams, uint32_t count, uint64_t size)
+{
+    if (size > STREAM_WRITE_SIZE_MAX)
+        return KVS_ERR_TOO_LARGE;
+    bool holds_up = count > QUICK_EVENTS_MAX || size > QUICK_SIZE_MAX;
+    return holds_up && !streams->sequencer.may_block ? ENGINE_WOULD_BLOCK : 0;
+}
+
+int write_check_events(const struct streams *streams, const struct stream_new_event *events,
+                       uint32_t count)
 {
     uint64_t total = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -242,7 +254,7 @@ int write_check_events(const struct stream_new_event *events, uint32_t count)
             return KVS_ERR_TOO_LARGE;
         total += size + event->type.size;
     }
-    return total > STREAM_WRITE_SIZE_MAX ? KVS_ERR_TOO_LARGE : 0;
+    return write_check_size(streams, count, total);
 }
 
 /* The default rights are what the last event of $settings says. */
@@ -373,7 +385,7 @@ int write_events(struct streams *streams, struct stream_write *write,
 static int prepare_append(struct streams *streams, struct stream_write *write,
                           const struct write_target *target, bool *ret_waits)
 {
-    int error = write_check_events(write->events, write->count);
+    int error = write_check_events(streams, write->events, write->count);
     if (error != 0)
         return error;
     if (!write_is_granted(streams, write->user, target, STREAM_RIGHT_WRITE)) {

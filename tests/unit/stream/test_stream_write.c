@@ -6,6 +6,7 @@
 #include "test.h"
 #include "unit/stream/stream_fixture.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
@@ -410,6 +411,65 @@ static void test_large_writes_are_whole(void **state)
     assert_int_equal(count, COUNT);
 }
 
+/* A write that is refused, and the thread that answers it. */
+struct refused {
+    struct stream_write write;
+    pthread_t thread;
+    sem_t answered;
+};
+
+static void refused_on_done(struct task *task)
+{
+    struct refused *refused = CONTAINER_OF(task, struct refused, write.op.task);
+    refused->thread = pthread_self();
+    sem_post(&refused->answered);
+}
+
+static void assert_left_to_pool(struct stream_write write)
+{
+    struct refused refused = {.write = write};
+    refused.write.op.task.run = refused_on_done;
+    assert_int_equal(sem_init(&refused.answered, 0, 0), 0);
+    streams_write(fixture.streams, &refused.write);
+    while (sem_wait(&refused.answered) != 0)
+        continue;
+    sem_destroy(&refused.answered);
+    assert_int_equal(refused.write.op.error, 0);
+    assert_int_equal(refused.write.outcome, STREAM_WRONG_EXPECTED_VERSION);
+    assert_false(pthread_equal(refused.thread, pthread_self()));
+}
+
+/* The threads that hand writes over are loops, with others to serve. */
+static void test_large_writes_go_to_the_pool(void **state)
+{
+    enum { COUNT = 1200 };
+    static uint8_t data[1024 * 1024 + 1];
+    static struct stream_new_event events[COUNT];
+    for (unsigned i = 0; i < COUNT; i++)
+        events[i] = event_of(i, "T", "");
+    struct stream_write write = {
+        .stream = S("a"), .expected_version = 7, .events = events, .count = COUNT};
+    assert_left_to_pool(write);
+    struct stream_new_event large = event_of(1, "T", "");
+    large.data = slice_make(data, sizeof data);
+    write.events = &large;
+    write.count = 1;
+    assert_left_to_pool(write);
+    write.kind = STREAM_WRITE_TRANSACTION_START;
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    write.kind = STREAM_WRITE_TRANSACTION_APPEND;
+    write.count = COUNT / 2;
+    for (unsigned i = 0; i < 2; i++) {
+        write.events = events + i * write.count;
+        assert_int_equal(write_event_wait(&fixture, &write), 0);
+        assert_int_equal(write.outcome, STREAM_OK);
+    }
+    write.kind = STREAM_WRITE_TRANSACTION_COMMIT;
+    write.events = NULL;
+    write.count = 0;
+    assert_left_to_pool(write);
+}
+
 static struct latch many_latch;
 
 static void many_on_done(struct task *task)
@@ -583,6 +643,7 @@ int main(void)
         TEST(test_nobody_writes_to),
         TEST(test_bad_requests),
         TEST(test_large_writes_are_whole),
+        TEST(test_large_writes_go_to_the_pool),
         TEST(test_many_at_once),
         TEST(test_retries_on_their_way),
         TEST(test_runs_grow),
