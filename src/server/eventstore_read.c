@@ -387,17 +387,20 @@ int es_filter_make(const struct es_filter *filter, struct stream_filter **ret_fi
     kvs_slice patterns[PATTERNS_MAX];
     struct es_list list = filter->data;
     uint32_t count = list.count;
-    *ret_why = "the filter has no patterns, or too many";
-    if (count == 0 || count > PATTERNS_MAX)
+    *ret_why = "the filter has too many patterns";
+    if (count > PATTERNS_MAX)
         return KVS_ERR_INVALID_ARGUMENT;
     for (uint32_t i = 0; i < count; i++) {
         if (es_list_next_text(&list, &patterns[i]) != 1)
             return KVS_ERR_PROTOCOL;
     }
+    bool is_regex = filter->type == ES_FILTER_REGEX && count > 0;
+    if (count == 0) /* it lets all events pass */
+        patterns[count++] = slice_of_string("");
     *ret_why = "the filter's pattern cannot be used";
     return stream_filter_new(filter->context == ES_FILTER_EVENT_TYPE ? STREAM_FILTER_TYPE
                                                                      : STREAM_FILTER_STREAM,
-                             filter->type == ES_FILTER_REGEX, patterns, count, ret_filter);
+                             is_regex, patterns, count, ret_filter);
 }
 
 void es_take_filtered_read_all(const struct es_call *call)
