@@ -20,7 +20,8 @@
 #include <stdio.h>
 
 #define CONFIG_TYPE "PersistentConfig1"
-/* As EventStoreDB writes it. */
+/* As EventStoreDB writes them. */
+#define CONFIG_METADATA "{\"$maxCount\":2}"
 #define CHECKPOINT_METADATA                                                                \
     "{\"$maxCount\":2,\"$acl\":{\"$r\":\"$admins\",\"$w\":\"$admins\",\"$d\":\"$admins\"," \
     "\"$mr\":\"$all\",\"$mw\":\"$admins\"}}"
@@ -115,6 +116,25 @@ static void create_on_metadata(struct task *task)
 }
 
 /* The group is there; its checkpoints need not be kept: that this may fail hurts nobody. */
+static void create_write_metadata(struct groups *groups)
+{
+    struct group *group = groups->call_group;
+    buf_clear(&groups->call_text);
+    if (buf_append(&groups->call_text, "$$", 2) != 0 ||
+        buf_append_slice(&groups->call_text, group->checkpoint_stream) != 0) {
+        call_complete(groups, 0);
+        return;
+    }
+    call_append(groups, buf_slice(&groups->call_text), METADATA_TYPE,
+                slice_of_string(CHECKPOINT_METADATA), create_on_metadata);
+}
+
+static void create_on_config_metadata(struct task *task)
+{
+    create_write_metadata(groups_of_write(task));
+}
+
+/* Nor need old configurations: that is noted with the first one. */
 static void create_on_config(struct task *task)
 {
     struct groups *groups = groups_of_write(task);
@@ -127,14 +147,11 @@ static void create_on_config(struct task *task)
         return;
     }
     group_start(group);
-    buf_clear(&groups->call_text);
-    if (buf_append(&groups->call_text, "$$", 2) != 0 ||
-        buf_append_slice(&groups->call_text, group->checkpoint_stream) != 0) {
-        call_complete(groups, 0);
-        return;
-    }
-    call_append(groups, buf_slice(&groups->call_text), METADATA_TYPE,
-                slice_of_string(CHECKPOINT_METADATA), create_on_metadata);
+    if (groups->call_write.first_number == 0)
+        call_append(groups, slice_of_string("$$" GROUP_CONFIG_STREAM), METADATA_TYPE,
+                    slice_of_string(CONFIG_METADATA), create_on_config_metadata);
+    else
+        create_write_metadata(groups);
 }
 
 static void create_begin(struct groups *groups)

@@ -133,6 +133,7 @@ static void test_rights_of_its_streams(void **state)
         .stream = S("$settings"), .expected_version = STREAM_ANY, .events = &settings, .count = 1};
     assert_int_equal(write_event_wait(&fixture, &write), 0);
     assert_int_equal(create("a", 0), STREAM_GROUP_OK);
+    expect_metadata("$$$persistentSubscriptionConfig", "{\"$maxCount\":2}");
     expect_metadata("$$$persistentsubscription-a::g-checkpoint",
                     "{\"$maxCount\":2,\"$acl\":{\"$r\":\"$admins\",\"$w\":\"$admins\",\"$d\":"
                     "\"$admins\",\"$mr\":\"$all\",\"$mw\":\"$admins\"}}");
