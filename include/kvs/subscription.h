@@ -173,8 +173,8 @@ kvs_future *kvs_events_update_group(kvs_events *events, kvs_slice stream, kvs_sl
 kvs_future *kvs_events_delete_group(kvs_events *events, kvs_slice stream, kvs_slice group,
                                     const kvs_call_options *call);
 
-/* Gives the parked events to the group's members again. By HTTP, for want of a command in the TCP
- * protocol: a kvs-server serves it on the port of --http. */
+/* Gives the parked events to the group's members again, each as the link to it that was parked. By
+ * HTTP, for want of a command in the TCP protocol: a kvs-server serves it on the port of --http. */
 kvs_future *kvs_events_replay_parked(kvs_events *events, kvs_slice stream, kvs_slice group,
                                      const kvs_call_options *call);
 

@@ -21,6 +21,8 @@
 #include <stdio.h>
 
 #define PINNED_LOOK_MAX 64u /* messages behind one whose member is full */
+#define REASON_SIZE_MAX 1024u
+#define REFUSED "Client explicitly NAK'ed message.\n" /* as EventStoreDB writes it */
 
 /* On its way to a consumer. */
 struct delivery {
@@ -309,6 +311,15 @@ struct ack {
     uint8_t bytes[]; /* ids, then the reason */
 };
 
+static void message_refused(struct group *group, struct message *message, kvs_slice reason)
+{
+    uint8_t text[sizeof REFUSED - 1 + REASON_SIZE_MAX] = REFUSED;
+    size_t size = sizeof REFUSED - 1;
+    if (reason.size > 0)
+        memcpy(text + size, reason.data, reason.size);
+    group_park(group, message, slice_make(text, size + reason.size));
+}
+
 static void ack_one(struct group *group, const struct ack *ack, const uint8_t id[16])
 {
     struct message *message = sent_find(ack->member, id);
@@ -318,7 +329,7 @@ static void ack_one(struct group *group, const struct ack *ack, const uint8_t id
     if (!ack->is_nak || ack->action == STREAM_NAK_SKIP)
         group_message_done(group, message);
     else if (ack->action == STREAM_NAK_PARK)
-        group_park(group, message, ack->reason);
+        message_refused(group, message, ack->reason);
     else
         message_failed(group, message);
 }
@@ -376,8 +387,8 @@ int stream_consumer_nak(struct stream_consumer *consumer, const uint8_t *ids, ui
                         enum stream_nak action, kvs_slice reason)
 {
     struct ack what = {.is_nak = true, .action = action, .reason = reason};
-    if (what.reason.size > 1024)
-        what.reason.size = 1024;
+    if (what.reason.size > REASON_SIZE_MAX)
+        what.reason.size = REASON_SIZE_MAX;
     return ack_send(consumer, ids, count, &what);
 }
 

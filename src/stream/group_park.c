@@ -2,14 +2,15 @@
  * stream/group_park.c: events that could not be handled: kept as links in the group's parked
  * stream, and given again when somebody asks for it.
  *
- * Park: 1. the message waits in `parking` while a link to its event is appended; its number holds
- * the checkpoint back; 2. it is done. Each time an event is parked its link has a new id, and the
- * same one when that write is tried again.
+ * Park: 1. the message waits in `parking` while a link is appended, to the event itself also where
+ * it came by a link; its number holds the checkpoint back; 2. it is done. Each time an event is
+ * parked its link has a new id, and the same one when that write is tried again.
  *
- * Replay: 1. the parked stream is read, from its first visible link to the last of now; 2. the
- * event of each link is read, and becomes a message that is given before all others; 3. when all of
- * these are done (or parked again, behind them), the links are truncated. A crash before that
- * gives them again. A request that comes while a replay is under way begins another one after it.
+ * Replay: 1. the parked stream is read with its links resolved, from the first visible one to the
+ * last of now; 2. each becomes a message that is given before all others: the event, by its link in
+ * the parked stream, which tells consumers that it was parked; 3. when all of these are done (or
+ * parked again, behind them), the links are truncated. A crash before that gives them again. A
+ * request that comes while a replay is under way begins another one after it.
  */
 #include "stream/groups.h"
 #include "stream/json_text.h"
@@ -18,7 +19,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #define REPLAY_UNDER_WAY_MAX 512u
 
@@ -92,10 +92,11 @@ static int parking_fill(struct parking *parking, kvs_slice reason)
         return KVS_ERR_NO_MEMORY;
     }
     error = json_append(json, &parking->metadata);
+    const struct stream_record *event = &parking->message->event.event;
     if (error == 0)
-        error = buf_printf(&parking->data, "%" PRId64 "@", parking->message->number);
+        error = buf_printf(&parking->data, "%" PRId64 "@", event->number);
     if (error == 0)
-        error = buf_append_slice(&parking->data, group->stream);
+        error = buf_append_slice(&parking->data, event->stream);
     parking->link = (struct stream_new_event){.type = slice_of_string(LINK_TYPE),
                                               .data = buf_slice(&parking->data),
                                               .metadata = buf_slice(&parking->metadata)};
@@ -162,27 +163,23 @@ void group_park_forget(struct group *group)
 
 /* --- replaying: reading ----------------------------------------------------------------------- */
 
-enum replay_step { REPLAY_DONE, REPLAY_WAITS };
+static void replay_on_read(struct task *task);
 
-static void replay_on_link(struct task *task);
-static void replay_on_event(struct task *task);
-
-/* Reads one event, at once if it can be. */
-static enum replay_step replay_read(struct group *group, kvs_slice stream, int64_t number,
-                                    bool resolve, task_fn *then)
+/* Reads the next link with its event; true: at once. */
+static bool replay_read(struct group *group)
 {
     stream_read_release(&group->replay_read);
     group->replay_read = (struct stream_read){
-        .op = {.task.run = then, .loop = group->streams->loop},
-        .flags = resolve ? STREAM_READ_RESOLVE_LINKS : 0,
-        .stream = stream,
-        .from = number,
+        .op = {.task.run = replay_on_read, .loop = group->streams->loop},
+        .flags = STREAM_READ_RESOLVE_LINKS,
+        .stream = group->parked_stream,
+        .from = group->replay_cursor,
     };
     if (streams_read_answer(group->streams, &group->replay_read))
-        return REPLAY_DONE;
+        return true;
     group->replay_busy = true;
     streams_read(group->streams, &group->replay_read);
-    return REPLAY_WAITS;
+    return false;
 }
 
 /* The event becomes a message; false: again, later. What is not there any more is passed over. */
@@ -205,39 +202,6 @@ static bool replay_take(struct group *group)
     return true;
 }
 
-/* The number that the link has; -1: it is none. */
-static int64_t link_number(const struct stream_read *read)
-{
-    char text[24] = {0};
-    if (read->events_count == 0)
-        return -1;
-    kvs_slice data = read->events[0].event.data;
-    memcpy(text, data.data, data.size < sizeof text - 1 ? data.size : sizeof text - 1);
-    char *end;
-    long long number = strtoll(text, &end, 10);
-    return end > text && *end == '@' && number >= 0 ? number : -1;
-}
-
-/* Behind the link's read: the event's. */
-static enum replay_step replay_follow(struct group *group, bool *ret_taken)
-{
-    const struct stream_read *read = &group->replay_read;
-    *ret_taken = false;
-    if (read->op.error != 0)
-        return REPLAY_DONE;
-    int64_t number = link_number(read);
-    if (number < 0) {
-        group->replay_cursor++;
-        *ret_taken = true;
-        return REPLAY_DONE;
-    }
-    if (replay_read(group, group->stream, number, group->settings.resolve_links, replay_on_event) ==
-        REPLAY_WAITS)
-        return REPLAY_WAITS;
-    *ret_taken = replay_take(group);
-    return REPLAY_DONE;
-}
-
 static bool replay_has_more(const struct group *group)
 {
     return group->phase == GROUP_RUNNING && group->replay_cursor <= group->replay_to &&
@@ -246,47 +210,20 @@ static bool replay_has_more(const struct group *group)
 
 static void replay_links(struct group *group)
 {
-    bool taken = true;
-    while (taken && replay_has_more(group)) {
-        if (replay_read(group, group->parked_stream, group->replay_cursor, false, replay_on_link) ==
-                REPLAY_WAITS ||
-            replay_follow(group, &taken) == REPLAY_WAITS)
-            return;
-    }
+    while (replay_has_more(group) && replay_read(group) && replay_take(group))
+        ;
 }
 
-static struct group *replay_read_over(struct task *task)
+static void replay_on_read(struct task *task)
 {
     struct group *group = CONTAINER_OF(task, struct group, replay_read.op.task);
     group->replay_busy = false;
-    return group;
-}
-
-static void replay_go_on(struct group *group)
-{
+    bool taken = group->phase == GROUP_RUNNING && replay_take(group);
     group_stop_continue(group);
-    if (group->phase != GROUP_RUNNING)
+    if (!taken || group->phase != GROUP_RUNNING)
         return;
     group_replay_continue(group);
     group_dispatch(group);
-}
-
-static void replay_on_link(struct task *task)
-{
-    struct group *group = replay_read_over(task);
-    bool taken = false;
-    if (group->phase == GROUP_RUNNING && replay_follow(group, &taken) == REPLAY_WAITS)
-        return;
-    if (taken || group->phase != GROUP_RUNNING)
-        replay_go_on(group);
-}
-
-static void replay_on_event(struct task *task)
-{
-    struct group *group = replay_read_over(task);
-    bool taken = group->phase == GROUP_RUNNING && replay_take(group);
-    if (taken || group->phase != GROUP_RUNNING)
-        replay_go_on(group);
 }
 
 /* --- replaying: the end ----------------------------------------------------------------------- */

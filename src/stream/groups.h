@@ -36,7 +36,7 @@ struct parking;
 struct message {
     struct list node; /* fresh, retry, parking, or its member's sent */
     atomic_uint refs; /* the group's, and deliveries' */
-    int64_t number;   /* of its original, in the group's stream */
+    int64_t number;   /* of its original, in the group's stream or, replayed, the parked one */
     int32_t retries;
     bool replayed; /* from the parked stream: its number plays no part in checkpoints */
     uint64_t pin;  /* for pinned strategies */
@@ -133,7 +133,7 @@ struct group {
     /* parked */
     uint64_t parked_ids;
     int64_t parked_first, parked_last; /* numbers in the parked stream: first visible, last */
-    struct stream_read replay_read;    /* of a link, or of what it leads to */
+    struct stream_read replay_read;    /* of a link, with its event */
     struct stream_write replay_write;
     struct stream_new_event replay_metadata;
     char replay_text[128];

@@ -423,8 +423,9 @@ static bool on_events(kvs_subscription *subscription, const kvs_resolved_event *
             kvs_subscription_nak(subscription, &event->id, 1, KVS_NAK_PARK, "not now");
         else
             kvs_subscription_ack(subscription, &event->id, 1);
-        member.count += !member.given[event->number];
-        member.given[event->number] = true;
+        bool *given = &member.given[got[i].event->number]; /* not of its link, if it was parked */
+        member.count += !*given;
+        *given = true;
     }
     pthread_cond_broadcast(&member.changed);
     pthread_mutex_unlock(&member.lock);

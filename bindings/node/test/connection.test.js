@@ -107,7 +107,8 @@ describe("connection", () => {
     await parked.close();
     await client.replayParked("parking", "lot");
     const again = (await member.next()).value;
-    assert.equal(again.original.id, first.original.id);
+    assert.equal(again.event.id, first.event.id);
+    assert.equal(again.original.stream, "$persistentsubscription-parking::lot-parked");
     member.ack(again);
     await member.close();
     await assert.rejects(client.replayParked("parking", "none"), kvs.NotFoundError);

@@ -520,7 +520,7 @@ static void test_naks(void **state)
     assert_slice_equal(read.events[0].event.data, "2@a");
     assert_slice_equal(read.events[1].event.data, "3@a");
     assert_non_null(memmem(read.events[0].event.metadata.data, read.events[0].event.metadata.size,
-                           "\"reason\":\"why\"", 14));
+                           "\"reason\":\"Client explicitly NAK'ed message.\\nwhy\"", 49));
     assert_non_null(memmem(read.events[1].event.metadata.data, read.events[1].event.metadata.size,
                            "Reached retry count of 2", 24));
     stream_read_release(&read);
@@ -593,6 +593,47 @@ static void test_replay(void **state)
     append("a", 100, 1);
     wait_count(consumer, 5);
     assert_received(consumer, 4, 6, 0);
+    leave(consumer);
+}
+
+/* Of an event that came by a link the event itself is parked; a replay gives it by its link in the
+ * parked stream, in whichever form its group takes. */
+static void test_parked_of_links(void **state)
+{
+    (void)state;
+    static const char *const parked = "$persistentsubscription-$ce-x::g-parked";
+    struct stream_group_settings settings = settings_from(0);
+    settings.resolve_links = true;
+    append("x-1", 0, 2);
+    append("x-2", 10, 2);
+    assert_int_equal(group_call(STREAM_GROUP_CREATE, "$ce-x", &settings), STREAM_GROUP_OK);
+    struct consumer *consumer = consume("$ce-x", 100, NO_ANSWER);
+    wait_count(consumer, 4);
+    answer(consumer, 3, 1, STREAM_NAK_PARK);
+    while (info_of("$ce-x").parked < 1)
+        ;
+    struct stream_read read = {.kind = STREAM_READ_EVENT,
+                               .flags = STREAM_READ_RESOLVE_LINKS,
+                               .stream = slice_of_string(parked),
+                               .from = 0};
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    assert_int_equal(read.events_count, 1);
+    assert_slice_equal(read.events[0].link.data, "1@x-2");
+    assert_slice_equal(read.events[0].event.stream, "x-2");
+    assert_int_equal(read.events[0].event.number, 1);
+    uint8_t link_id[16];
+    memcpy(link_id, read.events[0].link.id, sizeof link_id);
+    stream_read_release(&read);
+    struct stream_group_call call = {
+        .action = STREAM_GROUP_REPLAY, .stream = S("$ce-x"), .group = S("g")};
+    call_wait(&call);
+    wait_count(consumer, 5);
+    assert_received(consumer, 4, 0, 0);
+    assert_memory_equal(consumer->received[4].id, link_id, sizeof link_id);
+    assert_string_equal(consumer->received[4].stream, "x-2");
+    answer(consumer, 0, 5, ACK);
+    while (info_of("$ce-x").parked > 0 || info_of("$ce-x").last_checkpoint < 3)
+        ;
     leave(consumer);
 }
 
@@ -772,6 +813,7 @@ int main(void)
         TEST(test_naks),
         TEST(test_timeout),
         TEST(test_replay),
+        TEST(test_parked_of_links),
         TEST(test_round_robin_and_single),
         TEST(test_pinned),
         TEST(test_drops),
