@@ -161,6 +161,13 @@ static kvs_slice subscription_id(const struct es_consumer *consumer)
                       consumer->consumer.stream.size + 2 + consumer->consumer.group.size);
 }
 
+/* Lost, if its connection ended by itself. */
+static void leave(struct es_consumer *consumer)
+{
+    bool lost = consumer->silent && !consumer->connection->at->draining;
+    stream_consumer_close(&consumer->consumer, lost);
+}
+
 static void on_confirmed(struct stream_consumer *base)
 {
     struct es_consumer *consumer = of(base);
@@ -172,7 +179,7 @@ static void on_confirmed(struct stream_consumer *base)
     };
     consumer->confirmed = true;
     if (consumer->closing) /* it was said before there was anything to close */
-        stream_consumer_close(base);
+        leave(consumer);
     else
         es_answer(consumer->connection, ES_GROUP_CONFIRMATION, &consumer->correlation, &message);
 }
@@ -419,7 +426,7 @@ static void close_consumer(struct es_consumer *consumer)
         return;
     consumer->closing = true;
     if (consumer->confirmed)
-        stream_consumer_close(&consumer->consumer);
+        leave(consumer);
 }
 
 bool es_consumer_unsubscribe(struct es_connection *connection, const struct es_id *correlation)

@@ -176,7 +176,9 @@ int stream_consumer_nak(struct stream_consumer *consumer, const uint8_t *ids, ui
                         enum stream_nak action, kvs_slice reason);
 /* Bytes of those that the group has not come to yet: who sends for others should wait. */
 uint64_t stream_consumer_acks_waiting(const struct stream_consumer *consumer);
-/* On its loop, once; what it had not acknowledged goes to others. on_dropped comes. */
-void stream_consumer_close(struct stream_consumer *consumer);
+/* On its loop, once; what it had not acknowledged goes to others, as given once more. `lost`: it
+ * may have broken down at an event, so these count as refused: who gets the event next breaks down,
+ * too, and it is parked in the end. on_dropped comes. */
+void stream_consumer_close(struct stream_consumer *consumer, bool lost);
 
 #endif

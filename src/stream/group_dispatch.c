@@ -7,9 +7,9 @@
  *      for each by the strategy; it is posted to the consumer's loop, and stays in the member's
  *      list
  *      until it is acknowledged, refused, or its time is over;
- *   3. refused, late, or its consumer gone: it is to be given again, in the stream's order, or,
- *   when
- *      that was often enough, parked.
+ *   3. refused, late, or its consumer lost: it is to be given again, in the stream's order, or,
+ *      when that was often enough, parked. A consumer that leaves by itself gives back what it had:
+ *      that is given again, however often.
  *
  * Failure: without memory for a delivery the message stays where it was until the next tick.
  */
@@ -269,13 +269,18 @@ void group_retry_add(struct group *group, struct message *message)
     group->retry_count++;
 }
 
+static void message_again(struct group *group, struct message *message)
+{
+    message->retries++;
+    group_retry_add(group, message);
+}
+
 /* It failed once more. */
 static void message_failed(struct group *group, struct message *message)
 {
     char reason[80];
     if (message->retries < group->settings.max_retry_count) {
-        message->retries++;
-        group_retry_add(group, message);
+        message_again(group, message);
         return;
     }
     snprintf(reason, sizeof reason, "Reached retry count of %d",
@@ -439,7 +444,10 @@ static void member_drop(struct member *member, enum stream_drop drop, int error)
         while (!list_empty(&member->sent)) {
             struct message *message = list_entry(member->sent.next, struct message, node);
             sent_remove(member, message);
-            group_retry_add(group, message);
+            if (member->lost)
+                message_failed(group, message);
+            else
+                message_again(group, message);
         }
     }
     member->drop_task.run = member_tell_dropped;
@@ -463,12 +471,13 @@ static void member_leave(struct task *task)
     group_dispatch(group);
 }
 
-void stream_consumer_close(struct stream_consumer *consumer)
+void stream_consumer_close(struct stream_consumer *consumer, bool lost)
 {
     struct member *member = consumer->member;
     if (member == NULL || member->closed) /* the drop is on its way */
         return;
     member->closed = true;
+    member->lost = lost;
     member->leave_task.run = member_leave;
     loop_post(member->groups->streams->loop, &member->leave_task);
 }

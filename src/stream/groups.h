@@ -66,6 +66,7 @@ struct member {
     uint64_t per_second;
     enum member_state state;
     bool leaves; /* asked to while it was connecting */
+    bool lost;
     enum stream_drop drop;
     int drop_error;
     struct stream_read read;  /* may the user? */

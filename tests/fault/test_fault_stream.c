@@ -136,7 +136,7 @@ static void on_event(struct stream_consumer *stream_consumer, const struct strea
     else
         (void)stream_consumer_ack(stream_consumer, id, 1);
     if (consumer->count == 6)
-        stream_consumer_close(stream_consumer);
+        stream_consumer_close(stream_consumer, false);
 }
 
 static void on_dropped(struct stream_consumer *consumer, enum stream_drop drop)
@@ -148,7 +148,7 @@ static void on_dropped(struct stream_consumer *consumer, enum stream_drop drop)
 
 static void close_consumer(void *arg)
 {
-    stream_consumer_close(&((struct consumer *)arg)->consumer);
+    stream_consumer_close(&((struct consumer *)arg)->consumer, false);
 }
 
 static void use_group(void)

@@ -53,7 +53,7 @@ static void member_close(struct local_member *member, int error)
         return;
     member->closing = true;
     member->end_error = error;
-    stream_consumer_close(&member->consumer);
+    stream_consumer_close(&member->consumer, false);
 }
 
 static void member_on_client_closing(struct local_listener *listener)

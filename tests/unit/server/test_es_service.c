@@ -717,6 +717,43 @@ static void groups(void **state)
     end();
 }
 
+/* It breaks whoever gets it: in the end it is parked. */
+static void events_of_lost_connections_are_parked(void **state)
+{
+    (void)state;
+    begin(true);
+    struct es_persistent_subscription_settings settings = group_settings;
+    settings.max_retry_count = 1;
+    assert_int_equal(change_group(ES_CREATE_GROUP, &settings), ES_GROUP_SUCCESS);
+    assert_int_equal(es_peer_write(&peer, "s", ES_VERSION_ANY, 1, S("x")), ES_SUCCESS);
+    struct es_persistent_subscription_event_appeared message;
+    for (int64_t i = 0; i < 2; i++) {
+        struct es_id id = es_peer_ask(&peer, ES_CONNECT_TO_GROUP, &connect_to_group);
+        es_peer_expect(&peer, ES_GROUP_CONFIRMATION, &id, NULL);
+        es_peer_expect(&peer, ES_GROUP_EVENT_APPEARED, &id, &message);
+        assert_int_equal(message.event.event.event_number, 0);
+        assert_int_equal(message.retry_count, i);
+        es_peer_close(&peer);
+        es_peer_connect(&peer, kvs_server_eventstore_address(server));
+    }
+    while (event_result("$persistentsubscription-s::g-parked", 0) != ES_READ_EVENT_SUCCESS)
+        ;
+    struct es_id id = es_peer_ask(&peer, ES_CONNECT_TO_GROUP, &connect_to_group);
+    es_peer_expect(&peer, ES_GROUP_CONFIRMATION, &id, NULL);
+    es_peer_ask_write(&peer, "s", ES_VERSION_ANY, 1, S("y"));
+    es_peer_flush(&peer);
+    struct es_frame frame;
+    do
+        assert_true(es_peer_frame(&peer, &frame));
+    while (frame.command != ES_GROUP_EVENT_APPEARED);
+    assert_int_equal(
+        es_message_decode(frame.body, &es_persistent_subscription_event_appeared_type, &message),
+        0);
+    assert_int_equal(message.event.event.event_number, 1);
+    assert_int_equal(message.retry_count, 0);
+    end();
+}
+
 /* --- restart ---- */
 
 static void what_was_acknowledged_is_there_after_a_restart(void **state)
@@ -757,6 +794,7 @@ int main(void)
         cmocka_unit_test(filtered_subscriptions_tell_how_far_they_are),
         cmocka_unit_test(slow_subscribers_lose_nothing),
         cmocka_unit_test(groups),
+        cmocka_unit_test(events_of_lost_connections_are_parked),
         cmocka_unit_test(what_was_acknowledged_is_there_after_a_restart),
     };
     return cmocka_run_group_tests_name("server/eventstore", tests, NULL, NULL);

@@ -272,20 +272,31 @@ static void wait_dropped(struct consumer *consumer)
     pthread_mutex_unlock(&consumer->lock);
 }
 
-static void do_close(void *arg)
+static void do_leave(void *arg)
 {
     struct consumer *consumer = arg;
-    stream_consumer_close(&consumer->consumer);
+    stream_consumer_close(&consumer->consumer, false);
 }
 
-static void leave(struct consumer *consumer)
+static void do_lose(void *arg)
+{
+    struct consumer *consumer = arg;
+    stream_consumer_close(&consumer->consumer, true);
+}
+
+static void end(struct consumer *consumer, void (*run)(void *arg))
 {
     if (!consumer->dropped)
-        on_loop(&fixture, do_close, consumer);
+        on_loop(&fixture, run, consumer);
     wait_dropped(consumer);
     pthread_mutex_destroy(&consumer->lock);
     pthread_cond_destroy(&consumer->changed);
     test_free(consumer);
+}
+
+static void leave(struct consumer *consumer)
+{
+    end(consumer, do_leave);
 }
 
 struct answering {
@@ -465,9 +476,9 @@ static void test_slots(void **state)
     /* What it had goes to the next, first. */
     consumer = consume("a", 100, ACK);
     wait_count(consumer, 29);
-    assert_received(consumer, 0, 0, 0);
-    assert_received(consumer, 1, 2, 0);
-    assert_received(consumer, 2, 3, 0);
+    assert_received(consumer, 0, 0, 1);
+    assert_received(consumer, 1, 2, 1);
+    assert_received(consumer, 2, 3, 1);
     assert_received(consumer, 3, 4, 0);
     leave(consumer);
 }
@@ -542,6 +553,37 @@ static void test_timeout(void **state)
     while (info_of("a").parked < 2)
         ;
     assert_int_equal(info_of("a").in_flight, 0);
+    leave(consumer);
+}
+
+/* Whoever gets such an event breaks down: it is parked in the end. One that is given back goes on,
+ * however often. */
+static void test_lost_consumers(void **state)
+{
+    (void)state;
+    append("a", 0, 2);
+    struct stream_group_settings settings = settings_from(0);
+    settings.max_retry_count = 2;
+    assert_int_equal(group_call(STREAM_GROUP_CREATE, "a", &settings), STREAM_GROUP_OK);
+    for (int32_t i = 0; i < 3; i++) {
+        struct consumer *consumer = consume("a", 1, NO_ANSWER);
+        wait_count(consumer, 1);
+        assert_received(consumer, 0, 0, i);
+        end(consumer, do_lose);
+    }
+    while (info_of("a").parked < 1)
+        ;
+    for (int32_t i = 0; i < 5; i++) {
+        struct consumer *consumer = consume("a", 1, NO_ANSWER);
+        wait_count(consumer, 1);
+        assert_received(consumer, 0, 1, i);
+        leave(consumer);
+    }
+    struct consumer *consumer = consume("a", 1, ACK);
+    wait_count(consumer, 1);
+    while (info_of("a").last_checkpoint < 1)
+        ;
+    assert_int_equal(info_of("a").parked, 1);
     leave(consumer);
 }
 
@@ -812,6 +854,7 @@ int main(void)
         TEST(test_unacknowledged_come_again),
         TEST(test_naks),
         TEST(test_timeout),
+        TEST(test_lost_consumers),
         TEST(test_replay),
         TEST(test_parked_of_links),
         TEST(test_round_robin_and_single),
