@@ -236,6 +236,16 @@ async function listSubscriptions(c, s) {
     });
 }
 
+/* The last event of a stream, with what it links to. */
+async function untilThere(c, stream) {
+    for (;;) {
+        const page = await c.readStreamEventsBackward(stream, -1, 1, true, admin);
+        if (page.events.length > 0)
+            return page.events[0];
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+}
+
 async function listGroups(c, s) {
     const settings = es.PersistentSubscriptionSettings.create();
     settings.startFrom = 0;
@@ -267,6 +277,37 @@ async function listGroups(c, s) {
         }, () => {}, admin, 10, false);
         equal((await inbox.until(2)).map((e) => dataOf(e).n), [0, 0], 'events');
         await subscription.stop();
+    });
+    await test('what is refused for good is parked, as a link to the event itself', async () => {
+        const source = prefix.replace(/-/g, '') + 'parks-1', category = '$ce-' + source.split('-')[0];
+        const parking = es.PersistentSubscriptionSettings.create();
+        parking.startFrom = 0;
+        parking.resolveLinkTos = true;
+        await c.appendToStream(source, es.expectedVersion.any, numbers(1));
+        await c.createPersistentSubscription(category, 'g', parking, admin);
+        const subscription = await c.connectToPersistentSubscription(category, 'g', (sub, e) => {
+            sub.fail([e], 1, 'no use');
+        }, () => {}, admin, 10, false);
+        const parked = await untilThere(c, `$persistentsubscription-${category}::g-parked`);
+        equal([parked.event.eventStreamId, int(parked.event.eventNumber)], [source, 0], 'the event');
+        equal(parked.link.data.toString(), '0@' + source, 'the link');
+        equal(JSON.parse(parked.link.metadata.toString()).reason, "Client explicitly NAK'ed message.\nno use", 'why');
+        await subscription.stop();
+    });
+    await test('an event at which connections break is parked in the end', async () => {
+        const breaking = es.PersistentSubscriptionSettings.create();
+        breaking.startFrom = 0;
+        breaking.maxRetryCount = 1;
+        await c.createPersistentSubscription(s('breaks'), 'g', breaking, admin);
+        await c.appendToStream(s('breaks'), es.expectedVersion.any, numbers(1));
+        for (let i = 0; i < 2; i++) {
+            const own = await open(), inbox = new Inbox();
+            await own.connectToPersistentSubscription(s('breaks'), 'g', () => inbox.put(1), () => {}, admin, 10, false);
+            await inbox.until(1);
+            own.close();
+        }
+        const parked = await untilThere(c, `$persistentsubscription-${s('breaks')}::g-parked`);
+        equal([parked.event.eventStreamId, int(parked.event.eventNumber)], [s('breaks'), 0], 'the event');
     });
     await test('a group that is not there, and one that is deleted', async () => {
         await failsWith(c.connectToPersistentSubscription(s('group'), 'missing', () => {}, () => {}, admin), /not found|notFound|exist/i);
