@@ -5,8 +5,8 @@
  * a value costs one load from the table and compaction can move a record by one store.
  *
  * The newest segment's bytes are always in memory: it is built there and written from there. Older
- * ones stay in memory as far as the cache budget goes; readers see `memory` become NULL and read
- * the file.
+ * ones stay in memory as far as the cache budget goes, the one before it until it has its hint;
+ * readers see `memory` become NULL and read the file.
  *
  * Threads: readers (inside an epoch) use segment_value and segment_read_record; all else is the
  * writer's, but for what says otherwise.
