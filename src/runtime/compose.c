@@ -36,6 +36,10 @@ struct compose {
     void *pointer; /* what map made */
     void (*free_fn)(void *);
     size_t reported;
+    /* Giving up goes through the inputs once, however often it is gone on with. */
+    size_t asked;     /* so many were asked to */
+    size_t can_cease; /* the first of those that can, and is not ready */
+    size_t awaited;   /* the first that is not ready */
     int given_up; /* timeout: the error, once the time has passed */
     bool ended;
     kvs_future *inputs[];
@@ -224,21 +228,19 @@ static void compose_end(kvs_future *node, int error)
 /* Asks what is awaited to give up; true when nothing of it can. */
 static bool compose_give_up(kvs_future *node)
 {
-    const struct compose *compose = future_payload(node);
+    struct compose *compose = future_payload(node);
     size_t count = compose->rule == timeout_rule ? 1 : node->inputs_count; /* not the delay */
-    size_t awaited = 0;
-    size_t asked = 0;
-    for (size_t i = 0; i < count; i++) {
-        kvs_future *input = node->inputs[i];
-        if (kvs_future_is_ready(input))
-            continue;
-        awaited++;
-        if (input->methods->cancel == NULL)
-            continue;
-        asked++;
-        kvs_future_cancel(input);
+    for (; compose->asked < count; compose->asked++) {
+        if (node->inputs[compose->asked]->methods->cancel != NULL)
+            kvs_future_cancel(node->inputs[compose->asked]);
     }
-    return awaited > 0 && asked == 0;
+    while (compose->can_cease < count &&
+           (kvs_future_is_ready(node->inputs[compose->can_cease]) ||
+            node->inputs[compose->can_cease]->methods->cancel == NULL))
+        compose->can_cease++;
+    while (compose->awaited < count && kvs_future_is_ready(node->inputs[compose->awaited]))
+        compose->awaited++;
+    return compose->awaited < count && compose->can_cease == count;
 }
 
 static void compose_cancel(kvs_future *node)

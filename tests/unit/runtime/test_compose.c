@@ -2,6 +2,7 @@
  * runtime/compose.c: what each way of composing does with results, errors, cancelling and freeing,
  * with long chains, and with random trees that are cancelled and freed at any moment.
  */
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/rand.h"
 #include "runtime/runtime.h"
@@ -284,6 +285,34 @@ static void test_all_cancelled(void **state)
     assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_CANCELLED);
     kvs_future_free(future);
     manual_complete(inputs[1], 0);
+}
+
+/* Many inputs that are asked to give up and end well all the same, one after the other: no look at
+ * all of them for each. */
+static void test_many_that_do_not_give_up(void **state)
+{
+    (void)state;
+    enum { COUNT = TIMES(40000, 10000, 5000) };
+    kvs_future **inputs = malloc(COUNT * sizeof *inputs);
+    kvs_future **futures = malloc(COUNT * sizeof *futures);
+    for (int i = 0; i < COUNT; i++) {
+        futures[i] = inputs[i] = manual_new(runtime);
+        ((struct manual *)future_payload(inputs[i]))->cancel_error = 0;
+    }
+    kvs_future *all = kvs_future_all(runtime, inputs, COUNT);
+    kvs_future_cancel(all);
+    while (manual_cancels(futures[COUNT - 1]) == 0)
+        usleep(1000);
+    uint64_t began_ms = clock_now_ms();
+    for (int i = 0; i < COUNT; i++)
+        manual_complete(futures[COUNT - 1 - i], 0);
+    assert_int_equal(kvs_future_wait(all, -1), 0);
+    uint64_t took_ms = clock_now_ms() - began_ms;
+    kvs_future_free(all);
+    free(inputs);
+    free(futures);
+    if (took_ms > 3000)
+        fail_msg("%llu ms", (unsigned long long)took_ms);
 }
 
 static void test_any(void **state)
@@ -610,6 +639,7 @@ int main(void)
         with_runtime(test_all),
         with_runtime(test_all_fails_with_the_first_error),
         with_runtime(test_all_cancelled),
+        with_runtime(test_many_that_do_not_give_up),
         with_runtime(test_any),
         with_runtime(test_timeout),
         with_runtime(test_free_waits_for_a_running_function),
