@@ -11,7 +11,7 @@
  *
  * Futures become ready on a loop also when a pool thread did the work: a program that polls its
  * runtime is woken by that. A future that was freed or cancelled before it was ready leaves no
- * store behind.
+ * store behind, nor does one whose result was given up with what is composed over it.
  */
 #include "client/open.h"
 #include "client/remote_store.h"
@@ -37,8 +37,15 @@ struct store_open {
     char message[OPEN_MESSAGE_SIZE];
 };
 
+static void store_open_abandon(kvs_future *future)
+{
+    struct store_open *open = future_payload(future);
+    kvs_future_free(kvs_store_close(open->store));
+}
+
 static const struct future_methods store_open_methods = {
     .payload_size = sizeof(struct store_open),
+    .abandon = store_open_abandon,
 };
 
 static void store_open_fail(struct store_open *open, int error)

@@ -40,7 +40,7 @@ struct compose {
     size_t asked;     /* so many were asked to */
     size_t can_cease; /* the first of those that can, and is not ready */
     size_t awaited;   /* the first that is not ready */
-    int given_up; /* timeout: the error, once the time has passed */
+    int given_up;     /* timeout: the error, once the time has passed */
     bool ended;
     kvs_future *inputs[];
 };
@@ -250,6 +250,15 @@ static void compose_cancel(kvs_future *node)
         compose_end(node, KVS_ERR_CANCELLED);
 }
 
+/* Nobody can get at what the input gave any more, unless a function of the user has it already. */
+static void outcome_abandon(kvs_future *input)
+{
+    kvs_future *from = input->source != NULL ? (kvs_future *)(uintptr_t)input->source : input;
+    if (from->error == 0 && from->methods->abandon != NULL &&
+        (future_state(from) & FUTURE_READ) == 0)
+        from->methods->abandon(from);
+}
+
 static void compose_on_input(struct task *task)
 {
     kvs_future *input = CONTAINER_OF(task, kvs_future, ready_task);
@@ -259,9 +268,11 @@ static void compose_on_input(struct task *task)
     if (!compose->ended) {
         int error = KVS_ERR_CANCELLED;
         bool end = true;
-        if (future_run_begin(node)) { /* else its user has freed it */
+        if (future_run_begin(node)) {
             end = compose->rule(node, input, &error);
             future_run_end(node);
+        } else { /* its user has freed it */
+            outcome_abandon(input);
         }
         if (!end && future_is_cancelled(node) && compose_give_up(node)) {
             error = KVS_ERR_CANCELLED;
@@ -292,7 +303,7 @@ static int outcome_of(kvs_future *node, const kvs_future *input)
  */
 
 /* May a function of the user be called for what `input` gave? If not, the outcome. */
-static bool may_go_on(kvs_future *node, const kvs_future *input, int *ret_error)
+static bool may_go_on(kvs_future *node, kvs_future *input, int *ret_error)
 {
     bool cancelled = future_is_cancelled(node);
     if (!cancelled && !runtime_is_stopping(node->runtime))
@@ -301,6 +312,7 @@ static bool may_go_on(kvs_future *node, const kvs_future *input, int *ret_error)
     *ret_error = cancelled ? KVS_ERR_CANCELLED : KVS_ERR_CLOSED;
     if (kvs_error_maybe_committed(input->error))
         *ret_error = outcome_of(node, input);
+    outcome_abandon(input);
     return false;
 }
 

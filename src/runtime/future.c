@@ -367,8 +367,12 @@ int kvs_future_get_pointer(const kvs_future *future, void **ret_pointer)
 {
     int error;
     const kvs_future *from = future_with(future, FUTURE_RESULT_POINTER, &error);
-    if (from != NULL)
-        *ret_pointer = from->pointer;
+    if (from == NULL)
+        return error;
+    *ret_pointer = from->pointer;
+    if (from->methods->abandon != NULL) /* acq_rel: as all changes of the word */
+        atomic_fetch_or_explicit(&((kvs_future *)(uintptr_t)from)->state, FUTURE_READ,
+                                 memory_order_acq_rel);
     return error;
 }
 

@@ -23,6 +23,10 @@
  * future_give_up, and the producer asks future_decide when the work has ended. Whoever comes first
  * decides what the future says; the payload stays until the work has ended, too.
  *
+ * A pointer to more than memory (to something that is open): `abandon` is called, on a loop, when
+ * the future has it, nobody has read it, and what is composed over the future ends without it:
+ * nobody can read it then. A ready future that the user has himself is his business.
+ *
  * A future that is not complete keeps its runtime running: kvs_runtime_free waits for it.
  */
 #ifndef RUNTIME_FUTURE_H
@@ -35,8 +39,9 @@ struct loop;
 /* What all futures of one kind share; static. */
 struct future_methods {
     size_t payload_size;
-    void (*cancel)(kvs_future *future); /* see above; may be NULL */
-    void (*free)(void *payload);        /* frees what it owns; any thread; may be NULL */
+    void (*cancel)(kvs_future *future);  /* see above; may be NULL */
+    void (*free)(void *payload);         /* frees what it owns; any thread; may be NULL */
+    void (*abandon)(kvs_future *future); /* see above; may be NULL */
 };
 
 /*

@@ -36,6 +36,7 @@
 #define FUTURE_RUNNING 64u
 #define FUTURE_FREED 128u
 #define FUTURE_DECIDED 256u /* by future_decide or future_give_up */
+#define FUTURE_READ 512u    /* somebody has the pointer; of kinds that can be abandoned */
 
 /* kvs_future.holds: internal ones count in the low half. */
 #define FUTURE_HOLD_USER (1ull << 32)

@@ -4,7 +4,8 @@
  * log:, rocksdb: and memory: a pool thread opens the engine and the streams over it, and closes the
  * engine. esdb://: the client starts; the future is ready when the greeting is done, or the first
  * attempt has failed; then the client is closed before the future says so. A future that was freed
- * or cancelled before it was ready leaves nothing behind.
+ * or cancelled before it was ready leaves nothing behind, nor does one whose result was given up
+ * with what is composed over it.
  */
 #include "client/events/events.h"
 #include "client/events/local.h"
@@ -122,9 +123,16 @@ static void events_open_cancel(kvs_future *future)
         events_open_on_opened(open, KVS_ERR_CANCELLED, "");
 }
 
+static void events_open_abandon(kvs_future *future)
+{
+    struct events_open *open = future_payload(future);
+    kvs_future_free(kvs_events_close(open->events));
+}
+
 static const struct future_methods events_open_methods = {
     .payload_size = sizeof(struct events_open),
     .cancel = events_open_cancel,
+    .abandon = events_open_abandon,
 };
 
 static void events_open_on_local(struct task *task)

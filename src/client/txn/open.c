@@ -7,7 +7,8 @@
  * tikv://: each connection is a shard; all have to find PD.
  * Close: the shards close; then whatever stands behind them.
  *
- * A future that was freed or cancelled before it was ready leaves no client behind.
+ * A future that was freed or cancelled before it was ready leaves no client behind, nor does one
+ * whose result was given up with what is composed over it.
  */
 #include "client/open.h"
 #include "client/tikv/txn_transport.h"
@@ -42,8 +43,15 @@ struct txn_open {
     struct local_engine_close engine_close;
 };
 
+static void txn_open_abandon(kvs_future *future)
+{
+    struct txn_open *open = future_payload(future);
+    kvs_future_free(kvs_txn_client_close(open->client));
+}
+
 static const struct future_methods txn_open_methods = {
     .payload_size = sizeof(struct txn_open),
+    .abandon = txn_open_abandon,
 };
 
 /* --- the end of opening -------------------------------------------------------------------------
