@@ -458,7 +458,8 @@ static kvs_future *list_on_users(kvs_future *all, void *arg)
 static bool seen_before(const kvs_event_page *page, size_t at)
 {
     for (size_t i = 0; i < at; i++) {
-        if (slice_equal(page->events[i].event->data, page->events[at].event->data))
+        const kvs_event *event = page->events[i].event;
+        if (event != NULL && slice_equal(event->data, page->events[at].event->data))
             return true;
     }
     return false;

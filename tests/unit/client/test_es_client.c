@@ -714,6 +714,52 @@ static void test_credentials(void **state)
     scripted_server_stop(&server);
 }
 
+/* Lists logins, one of them by a record that is only a link, and knows none of the users. */
+static void script_odd_users(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    struct es_frame frame;
+    struct es_resolved_indexed_event events[3];
+    memset(events, 0, sizeof events);
+    for (int i = 0; i < 3; i++) {
+        struct es_event_record record = es_script_record("$users", i);
+        record.data = slice_of_string(i == 2 ? "joe" : "ann");
+        *(i == 0 ? &events[i].link : &events[i].event) = record;
+        *(i == 0 ? &events[i].has_link : &events[i].has_event) = true;
+    }
+    const struct es_read_stream_events_completed page = {
+        .events = {.items = events, .count = 3},
+        .result = ES_READ_STREAM_SUCCESS,
+        .next_event_number = 3,
+        .last_event_number = 2,
+        .is_end_of_stream = true,
+    };
+    if (!es_script_greet(self) || !es_script_expect(self, ES_READ_STREAM_FORWARD, &frame) ||
+        !es_script_send(self, ES_READ_STREAM_FORWARD_COMPLETED, &frame.correlation, &page))
+        return;
+    const struct es_read_event_completed none = {.result = ES_READ_EVENT_NO_STREAM};
+    while (es_script_read(self, &frame) && frame.command == ES_READ_EVENT) {
+        scripted_server_step(self);
+        es_script_send(self, ES_READ_EVENT_COMPLETED, &frame.correlation, &none);
+    }
+}
+
+static void test_a_list_of_users_with_links_in_it(void **state)
+{
+    (void)state;
+    void *pointer;
+    scripted_server_start(&server, script_odd_users);
+    kvs_events *events = open_good("", NULL);
+    kvs_future *future = kvs_events_get_users(events, NULL, NULL);
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
+    assert_int_equal(((const kvs_user_list *)pointer)->count, 0);
+    kvs_future_free(future);
+    assert_int_equal(atomic_load(&server.steps), 2); /* ann and joe were looked for */
+    close_events(events);
+    scripted_server_stop(&server);
+}
+
 /* --- heartbeats, bytes -------------------------------------------------------------------------
  */
 
@@ -826,6 +872,7 @@ int main(void)
         cmocka_unit_test(test_a_read_without_an_answer_is_asked_again),
         cmocka_unit_test(test_it_gives_up_when_it_is_told_to),
         cmocka_unit_test(test_credentials),
+        cmocka_unit_test(test_a_list_of_users_with_links_in_it),
         cmocka_unit_test(test_heartbeats),
         cmocka_unit_test(test_frames_in_pieces),
     };
