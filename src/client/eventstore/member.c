@@ -18,6 +18,7 @@ struct member {
     struct es_login login;
     struct task start_task;
     struct buf id; /* of the subscription, as confirmed; empty: it is not */
+    bool rejoined; /* and was given nothing since */
     struct batch waiting;
     struct batch given;
     int failed;
@@ -185,6 +186,18 @@ static void member_join(struct member *member)
                       &wire);
 }
 
+/* At once, but not over and over. */
+static void member_rejoin(struct member *member)
+{
+    if (member->rejoined) {
+        es_connection_forget(member->connection, &member->listener);
+        member->listener.wants_retry = true;
+        return;
+    }
+    member->rejoined = true;
+    member_join(member);
+}
+
 static void member_on_confirmation(struct member *member, kvs_slice body)
 {
     struct es_persistent_subscription_confirmation wire;
@@ -202,6 +215,7 @@ static void member_on_confirmation(struct member *member, kvs_slice body)
 static void member_on_event(struct member *member, kvs_slice body)
 {
     int error = reply_take_group_event(&member->waiting, body);
+    member->rejoined = false;
     if (error != 0)
         member_fail(member, error, "an event that the server pushed cannot be kept");
     else if (member->waiting.count > member->options.in_flight + IN_FLIGHT_SLACK)
@@ -230,7 +244,7 @@ static void member_on_server_drop(struct member *member, kvs_slice body)
         if (member->options.no_rejoin)
             member_fail(member, KVS_ERR_CONNECTION_LOST, "the group was changed or deleted");
         else
-            member_join(member);
+            member_rejoin(member);
     }
 }
 

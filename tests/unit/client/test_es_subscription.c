@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -617,6 +618,41 @@ static void test_ends_of_a_member(void **state)
     }
 }
 
+/* Takes each member in, or does not, and lets go of it at once. */
+static void script_group_takes_nobody(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    const struct es_persistent_subscription_confirmation confirmed = {.subscription_id =
+                                                                          slice_of_string("s::g")};
+    const struct es_subscription_dropped dropped = {.has_reason = true,
+                                                    .reason = ES_DROP_UNSUBSCRIBED};
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    for (unsigned joins = 0; es_script_expect(self, ES_CONNECT_TO_GROUP, &frame); joins++) {
+        scripted_server_step(self);
+        if (joins % 2 == 1)
+            es_script_send(self, ES_GROUP_CONFIRMATION, &frame.correlation, &confirmed);
+        es_script_send(self, ES_SUBSCRIPTION_DROPPED, &frame.correlation, &dropped);
+    }
+}
+
+static void test_a_member_that_is_not_kept_takes_its_time(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    begin(script_group_takes_nobody);
+    join(&watcher, false);
+    scripted_server_await(&server, 2);
+    usleep(300 * 1000);
+    int joins = atomic_load(&server.steps);
+    kvs_subscription_stop(watcher.subscription);
+    finish(&watcher, 0);
+    end();
+    if (joins > 10)
+        fail_msg("joined %d times", joins);
+}
+
 static void test_misuse_of_subscriptions(void **state)
 {
     (void)state;
@@ -662,6 +698,7 @@ int main(void)
         cmocka_unit_test(test_a_group_gives_again_what_was_not_acknowledged),
         cmocka_unit_test(test_a_group_acknowledges_by_itself),
         cmocka_unit_test(test_ends_of_a_member),
+        cmocka_unit_test(test_a_member_that_is_not_kept_takes_its_time),
         cmocka_unit_test(test_misuse_of_subscriptions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
