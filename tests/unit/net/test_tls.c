@@ -145,6 +145,30 @@ static void test_client_without_certificate(void **state)
     pair_close(&pair);
 }
 
+/* The server wants a certificate: that is why, not what the client was told to overlook.
+ */
+static void test_insecure_client_without_certificate(void **state)
+{
+    (void)state;
+    struct pair pair;
+    pair_open(&pair, true, "localhost", "ca.pem");
+    tls_free(pair.ends[0]);
+    tls_context_free(pair.contexts[0]);
+    buf_clear(&pair.sealed[0]);
+    assert_int_equal(tls_context_new_client(TLS_H2, certificate_path("stranger.pem"), NULL, NULL,
+                                            &pair.contexts[0], NULL),
+                     0);
+    tls_context_set_insecure(pair.contexts[0]);
+    assert_int_equal(tls_new(pair.contexts[0], "elsewhere", &pair.ends[0]), 0);
+    tls_receive(pair.ends[0], slice_make(NULL, 0), &pair.plain[0], &pair.sealed[0]);
+    pair_run(&pair, SIZE_MAX);
+    assert_int_equal(pair.errors[0], KVS_ERR_PERMISSION);
+    const char *said = tls_error_text(pair.ends[0]);
+    if (strstr(said, "certificate required") == NULL || strstr(said, "trusted") != NULL)
+        fail_msg("%s", said);
+    pair_close(&pair);
+}
+
 static void test_garbage(void **state)
 {
     (void)state;
@@ -182,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_exchange),
         cmocka_unit_test(test_no_trust),
         cmocka_unit_test(test_client_without_certificate),
+        cmocka_unit_test(test_insecure_client_without_certificate),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_files),
     };
