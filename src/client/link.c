@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <kvs/error.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -126,10 +127,11 @@ static void link_on_backoff(uv_timer_t *timer)
 static uint64_t link_backoff_ms(struct link *link)
 {
     uint64_t delay = LINK_BACKOFF_MAX_MS;
-    if (link->failures < 16)
-        delay = (uint64_t)LINK_BACKOFF_MIN_MS << link->failures;
+    if (link->waits < 16)
+        delay = (uint64_t)LINK_BACKOFF_MIN_MS << link->waits;
     if (delay > LINK_BACKOFF_MAX_MS)
         delay = LINK_BACKOFF_MAX_MS;
+    link->waits++;
     link->failures++;
     return delay / 2 + rand_below(&link->rand, delay / 2 + 1);
 }
@@ -137,6 +139,10 @@ static uint64_t link_backoff_ms(struct link *link)
 static void link_back_off(struct link *link, int error, const char *message)
 {
     assert(link->state >= LINK_FINDING && link->state <= LINK_READY);
+    /* A peer that takes us in and lets us go at once is no better than one that is not there. */
+    if (link->state == LINK_READY &&
+        loop_now_ms(link->loop) >= link->ready_ms + LINK_BACKOFF_MAX_MS)
+        link->waits = 0;
     link_drop_socket(link);
     link->state = LINK_BACKOFF;
     uv_timer_start(&link->timer, link_on_backoff, link_backoff_ms(link), 0);
@@ -167,6 +173,7 @@ void link_established(struct link *link)
     assert(link->state == LINK_GREETING);
     uv_timer_stop(&link->timer);
     link->state = LINK_READY;
+    link->ready_ms = loop_now_ms(link->loop);
     link->failures = 0;
 }
 
@@ -341,15 +348,30 @@ void link_flush(struct link *link)
 static void link_connect_next(struct link *link);
 static void link_resolve(struct link *link);
 
+/* The time of the attempt is over, or of its part for one of several addresses. */
 static void link_on_attempt_timeout(uv_timer_t *timer)
 {
     struct link *link = timer->data;
     char why[96];
+    if (link->state == LINK_CONNECTING && link->address_next < link->resolve.count) {
+        link->attempt_status = UV_ETIMEDOUT;
+        link_drop_socket(link);
+        link_connect_next(link);
+        return;
+    }
     const char *what = link->state == LINK_RESOLVING    ? "its name was not resolved"
                        : link->state == LINK_CONNECTING ? "no connection"
                                                         : "no hello";
     snprintf(why, sizeof why, "%s within %u ms", what, link->connect_timeout_ms);
     link_lost(link, KVS_ERR_CONNECT, why);
+}
+
+/* What is left of the attempt's time, in so many parts. */
+static void link_arm_attempt(struct link *link, unsigned parts)
+{
+    uint64_t now_ms = loop_now_ms(link->loop);
+    uint64_t left_ms = link->attempt_until_ms > now_ms ? link->attempt_until_ms - now_ms : 0;
+    uv_timer_start(&link->timer, link_on_attempt_timeout, left_ms / parts, 0);
 }
 
 /* Says hello for TLS; the protocol waits. */
@@ -387,6 +409,15 @@ static void socket_leave_no_trace(const struct link_socket *socket)
         setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
+/* Where the system knows no such bound its own holds. */
+static void socket_bound_silence(const struct link_socket *socket)
+{
+    const unsigned silence_ms = LINK_SILENCE_MAX_MS;
+    int descriptor;
+    if (uv_fileno((const uv_handle_t *)&socket->tcp, &descriptor) == 0)
+        setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &silence_ms, sizeof silence_ms);
+}
+
 static void socket_on_connected(uv_connect_t *connect, int status)
 {
     struct link_socket *socket = connect->data;
@@ -407,7 +438,9 @@ static void socket_on_connected(uv_connect_t *connect, int status)
     }
     uv_tcp_nodelay(&socket->tcp, 1); /* a failure costs time, nothing else; the same below */
     uv_tcp_keepalive(&socket->tcp, 1, 60);
+    socket_bound_silence(socket);
     link->state = LINK_GREETING;
+    link_arm_attempt(link, 1);
     if (link->tls_context != NULL)
         link_begin_tls(link);
     else
@@ -439,7 +472,8 @@ static void link_connect_next(struct link *link)
 {
     link->state = LINK_CONNECTING;
     while (link->address_next < link->resolve.count) {
-        const struct sockaddr_storage *address = &link->resolve.addresses[link->address_next++];
+        const struct sockaddr_storage *address = &link->resolve.addresses[link->address_next];
+        link_arm_attempt(link, link->resolve.count - link->address_next++);
         link->attempt_status = link_connect(link, (const struct sockaddr *)address);
         if (link->attempt_status == 0)
             return;
@@ -505,7 +539,8 @@ void link_found(struct link *link)
         return;
     link->state = LINK_RESOLVING;
     link->address_next = 0;
-    uv_timer_start(&link->timer, link_on_attempt_timeout, link->connect_timeout_ms, 0);
+    link->attempt_until_ms = loop_now_ms(link->loop) + link->connect_timeout_ms;
+    link_arm_attempt(link, 1);
     link_resolve(link);
 }
 

@@ -16,9 +16,13 @@
  * to find out. With link_use_tls the handshake comes before on_connected; the link opens and seals
  * by itself.
  *
- * Time: resolving, connecting, the handshake and greeting together have connect_timeout_ms.
+ * Time: resolving, connecting, the handshake and greeting together have connect_timeout_ms. Of what
+ * is left of it, an address that does not answer has no more than its share with those behind it.
  * Back-off doubles from LINK_BACKOFF_MIN_MS to LINK_BACKOFF_MAX_MS, each with a random half, so
- * that the clients of a restarted server do not all come at once.
+ * that the clients of a restarted server do not all come at once; it begins anew when a connection
+ * has been READY for LINK_BACKOFF_MAX_MS. A peer that is gone without a word (its machine has no
+ * power, a router has forgotten the connection) is lost after LINK_SILENCE_MAX_MS: the system by
+ * itself would send again for a quarter of an hour.
  *
  * Thread: its loop. Callbacks come from libuv's, from link_flush, and from link_fail and
  * link_close's later turns; never from link_start.
@@ -33,7 +37,8 @@
 
 #define LINK_BACKOFF_MIN_MS 20u
 #define LINK_BACKOFF_MAX_MS 2000u
-#define LINK_NAME_SIZE 272u /* a host name of 255 bytes, brackets, port */
+#define LINK_SILENCE_MAX_MS 30000u /* that what was sent stays without TCP's own acknowledgement */
+#define LINK_NAME_SIZE 272u        /* a host name of 255 bytes, brackets, port */
 
 enum link_state {
     LINK_IDLE,
@@ -79,7 +84,10 @@ struct link {
     bool resolving; /* on the pool, whatever the state is by now */
     char resolving_host[256];
     unsigned address_next;
-    unsigned failures;  /* attempts in a row */
+    unsigned failures; /* attempts in a row */
+    unsigned waits;    /* back-offs in a row */
+    uint64_t attempt_until_ms;
+    uint64_t ready_ms;  /* since when */
     int attempt_status; /* libuv's, of the last address */
     struct rand rand;
     uv_timer_t timer; /* of the attempt, or of the back-off */

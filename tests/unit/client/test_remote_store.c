@@ -7,6 +7,7 @@
 #include <kvs/kvs.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "test.h"
 #include "times.h"
@@ -592,6 +593,27 @@ static void test_endless_scans(void **state)
     scripted_server_stop(&server);
 }
 
+/* Greets, and is gone. */
+static void script_only_greets(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    script_hello(self);
+}
+
+/* It stands each time, and is lost at once: that is no reason to try ever faster. */
+static void test_a_server_that_only_greets_is_left_alone(void **state)
+{
+    (void)state;
+    scripted_server_start(&server, script_only_greets);
+    kvs_store *store = open_good(NULL);
+    usleep(3000 * 1000);
+    unsigned connections = atomic_load(&server.connections);
+    close_store(store);
+    scripted_server_stop(&server);
+    if (connections > 30) /* 11 at most, when waits double from 20 ms, with a random half */
+        fail_msg("%u connections in three seconds", connections);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -615,6 +637,7 @@ int main(void)
         TEST(test_close_while_the_server_is_gone),
         TEST(test_scan_in_frames),
         TEST(test_endless_scans),
+        TEST(test_a_server_that_only_greets_is_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
