@@ -376,7 +376,10 @@ function callWithSignal<T>(
     id = given;
     start(given);
   }, read);
-  const takeBack = onAbort(signal, () => native.cancel(id));
+  const own = waiting[id]; // undefined: it has ended already
+  const takeBack = onAbort(signal, () => {
+    if (own !== undefined && waiting[id] === own) native.cancel(id); // else the id is another call's by now
+  });
   return promise.then(
     (value) => {
       takeBack();

@@ -152,6 +152,43 @@ describe("given up too late", () => {
     });
 });
 
+// A signal that comes when its own call has ended: the number of that call may be another one's by now.
+describe("a signal of a call that has ended", () => {
+  let server, client;
+  before(async () => {
+    server = await startServer({}, "--engine", "memory");
+    client = await kvs.KvsClient.connect(`kvs://${server.address}`);
+  });
+  after(async () => {
+    await client.close();
+    await server[Symbol.asyncDispose]();
+  });
+
+  it("whose arguments were wrong", async () => {
+    const controller = new AbortController();
+    const wrong = client.get(7, { signal: controller.signal });
+    const right = client.set("k", "v");
+    controller.abort();
+    await assert.rejects(wrong, TypeError);
+    await right;
+  });
+
+  it("together with another one", async () => {
+    for (let round = 0; round < 50; round++) {
+      const controller = new AbortController();
+      const first = client.get("k");
+      const second = client.get("k", { signal: controller.signal });
+      const third = first.then(() => {
+        const set = client.set("k", "v");
+        controller.abort(); // the first answer will do
+        return set;
+      });
+      await Promise.allSettled([second]);
+      await third;
+    }
+  });
+});
+
 describe("close with a time or a signal", () => {
   it("closes all the same", async () => {
     const client = await kvs.KvsClient.connect("memory:");
