@@ -178,7 +178,7 @@ kvs_future *kvs_snapshot_scan(kvs_snapshot *snapshot, kvs_slice start, kvs_slice
 struct kvs_txn_run_options {
     uint32_t size;
     uint32_t attempts_max;             /* default 20 */
-    uint32_t timeout_ms;               /* of all attempts; default 60000 */
+    uint32_t timeout_ms;               /* then no further attempt begins; default 60000 */
     const struct kvs_txn_options *txn; /* copied; NULL: the defaults */
 };
 
