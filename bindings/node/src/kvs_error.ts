@@ -28,7 +28,7 @@ export class KvsError extends Error {
   readonly errno: number;
   /** Nothing was done, and the same call may succeed later. */
   readonly retryable: boolean;
-  /** The whole transaction may succeed when it is tried again from its begin. */
+  /** The whole transaction may succeed when it is tried again from its begin; so of all that is retryable. */
   readonly retryTransaction: boolean;
   /** The write may or may not have happened. */
   readonly maybeCommitted: boolean;
@@ -51,9 +51,8 @@ export class KvsError extends Error {
     this.name = new.target.name;
     this.code = code;
     this.errno = errno;
-    const table: Record<string, number> = flags;
     this.retryable = (bits & flags.RETRY) !== 0;
-    this.retryTransaction = (bits & (table["RETRY_TXN"] ?? 0)) !== 0;
+    this.retryTransaction = (bits & (flags.RETRY_TXN | flags.RETRY)) !== 0; // as kvs_error_retry_txn
     this.maybeCommitted = (bits & flags.MAYBE_COMMITTED) !== 0;
     this.connectionDead = (bits & flags.CONN_DEAD) !== 0;
     this.details = details;

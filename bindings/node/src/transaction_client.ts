@@ -48,7 +48,7 @@ export interface TransactionOptions {
   countMax?: number;
 }
 
-/** How often and how long `run` tries. */
+/** How often `run` tries; no further attempt begins after a minute. */
 export interface RunOptions extends TransactionOptions {
   /** Default 20. */
   attemptsMax?: number;
@@ -63,6 +63,7 @@ export type Mutation =
 
 const MUTATION = "{ put, value } or { delete }";
 const PRIORITIES = { normal: 0, low: 1, high: 2 };
+const RETRY_MS_MAX = 60000; // of all attempts of `run`, as kvs_txn_run has it
 const RETRY_DELAY_MS = 2;
 const RETRY_DELAY_MS_MAX = 500;
 
@@ -553,7 +554,7 @@ export class TransactionClient extends Client {
 
   /**
    * Has `work` do its reads and writes in a transaction, and commits it. Where that is right, all of it
-   * is tried again: then `work` runs anew. What it returns is the result.
+   * is tried again, within a minute: then `work` runs anew. What it returns is the result.
    */
   async run<T>(work: (txn: Transaction) => Promise<T>, options: RunOptions = {}): Promise<T> {
     checkFunction(work, "the work of a transaction");
@@ -561,6 +562,7 @@ export class TransactionClient extends Client {
     checkCount(options.attemptsMax, "attemptsMax", 1);
     if (options.signal !== undefined) checkSignal(options.signal);
     const { attemptsMax = 20, signal, ...of } = options;
+    const last = performance.now() + RETRY_MS_MAX;
     for (let attempts = 1; ; attempts++) {
       signal?.throwIfAborted();
       const txn = this.begin(of, signal);
@@ -569,8 +571,8 @@ export class TransactionClient extends Client {
         await txn.commit();
         return result;
       } catch (error) {
-        if (!(error instanceof KvsError && error.retryTransaction) || attempts >= attemptsMax)
-          throw error;
+        const again = error instanceof KvsError && error.retryTransaction;
+        if (!again || attempts >= attemptsMax || performance.now() >= last) throw error;
       } finally {
         await txn[Symbol.asyncDispose]().catch(() => {});
       }

@@ -89,6 +89,22 @@ function transactionTests(name, open) {
       assert.equal(await client.snapshot().get("conflict", utf8), "1");
     });
 
+    it("tries again what a busy moment has stopped", async () => {
+      // The predicate is libkvs's: what is worth another try by itself is so with its transaction.
+      for (const name of ["WriteConflict", "Deadlock", "LockTimeout", "Busy", "Timeout", "ConnectionLost", "Connect"])
+        assert.equal(new kvs[`${name}Error`]().retryTransaction, true, name);
+      for (const name of ["OutcomeUnknown", "NotFound", "Closed", "TxnTooLarge"])
+        assert.equal(new kvs[`${name}Error`]().retryTransaction, false, name);
+      let attempts = 0;
+      const given = await client.run(async () => {
+        if (++attempts < 3) throw new kvs.BusyError();
+        return attempts;
+      });
+      assert.equal(given, 3);
+      await assert.rejects(client.run(async () => { attempts++; throw new kvs.BusyError(); }, { attemptsMax: 2 }), kvs.BusyError);
+      assert.equal(attempts, 5);
+    });
+
     it("waits for locks, or does not", async () => {
       const first = client.begin({ pessimistic: true });
       await first.lockKeys(["locked"]);
