@@ -281,6 +281,7 @@ int check_subscribe(const struct kvs_subscribe_options *options,
         return KVS_ERR_INVALID_ARGUMENT;
     if (after && is_all &&
         (ret_options->after_position.commit < 0 ||
+         ret_options->after_position.commit == INT64_MAX || /* nothing is behind that */
          check_position(ret_options->after_position, why) != 0))
         return KVS_ERR_INVALID_ARGUMENT;
     if (after && !is_all &&

@@ -154,8 +154,11 @@ static void catch_up_begin(struct catch_up *up)
     up->phase = PHASE_READ;
     if (up->reading || up->page_ready)
         return; /* it goes on with that */
-    if (up->has_last) {
+    if (!is_all(up) && up->has_last && up->last_number == KVS_EVENT_DELETED)
+        return; /* nothing is behind that; it ends as soon as the handler is done */
+    if (up->has_last && !is_all(up)) {
         up->read_number = up->last_number + 1;
+    } else if (up->has_last) {
         up->read_position = up->last_position.commit >= 0 ? up->last_position : KVS_POSITION_START;
     }
     catch_up_read(up);
@@ -249,9 +252,9 @@ static bool catch_up_give(struct catch_up *up, struct batch *batch)
  * one less is what is certain. */
 static void note_page_checkpoint(struct catch_up *up, kvs_position next)
 {
-    kvs_position position = {next.commit - 1, next.prepare - 1};
-    if (up->options.filter == NULL || position.prepare < 0)
+    if (up->options.filter == NULL || next.commit < 1 || next.prepare < 1)
         return;
+    kvs_position position = {next.commit - 1, next.prepare - 1};
     if (up->has_last && kvs_position_compare(position, up->last_position) < 0)
         position = up->last_position;
     up->given_has_checkpoint = true;

@@ -468,6 +468,62 @@ static void test_ends_say_why(void **state)
     }
 }
 
+static atomic_uint odd_reads; /* of what is before the first event */
+
+/* The stream's tombstone is pushed to who subscribes; a delete ends the connection. */
+static void script_tombstone(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    while (es_script_read(self, &frame)) {
+        struct es_id id = frame.correlation;
+        struct es_read_stream_events wire;
+        if (frame.command == ES_READ_STREAM_FORWARD) {
+            if (es_message_decode(frame.body, &es_read_stream_events_type, &wire) == 0 &&
+                wire.from_event_number < 0)
+                atomic_fetch_add(&odd_reads, 1);
+            es_script_page(self, &frame, 3);
+        } else if (frame.command == ES_SUBSCRIBE_TO_STREAM) {
+            es_script_confirm(self, &id, 3);
+            es_script_push(self, &id, KVS_EVENT_DELETED);
+        } else if (frame.command == ES_PING) {
+            es_script_send(self, ES_PONG, &id, NULL);
+        } else if (frame.command == ES_DELETE_STREAM) {
+            return;
+        }
+    }
+}
+
+/* Nothing is behind a tombstone, so nothing is asked for while the handler still has it. */
+static void test_a_tombstone_is_the_last(void **state)
+{
+    (void)state;
+    struct watcher watcher;
+    begin(script_tombstone);
+    subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
+    pthread_mutex_lock(&watcher.lock);
+    watcher.keep = true;
+    pthread_mutex_unlock(&watcher.lock);
+    await(&watcher, watcher.next == 4 || watcher.kept > 0);
+    kvs_subscription_resume(watcher.subscription);
+    await(&watcher, watcher.next == KVS_EVENT_DELETED);
+    kvs_future *fatal = kvs_events_delete(events, kvs_slice_of("s"), -2, false, NULL);
+    assert_int_equal(kvs_future_wait(fatal, -1), KVS_ERR_OUTCOME_UNKNOWN);
+    kvs_future_free(fatal);
+    await(&watcher, watcher.waiting == 1);
+    ping();
+    ping(); /* what it asks for when the connection is back, it has asked for by now */
+    assert_int_equal(atomic_load(&odd_reads), 0);
+    assert_false(watcher.dropped);
+    kvs_subscription_resume(watcher.subscription);
+    await(&watcher, watcher.dropped);
+    watcher.wrong = 0; /* the tombstone's number is what it is */
+    finish(&watcher, KVS_ERR_STREAM_DELETED);
+    end();
+}
+
 static void test_closing_drops_subscriptions(void **state)
 {
     (void)state;
@@ -670,6 +726,10 @@ static void test_misuse_of_subscriptions(void **state)
     options.is_volatile = false;
     assert_int_equal(kvs_events_subscribe(events, &options, NULL, NULL, &none),
                      KVS_ERR_INVALID_ARGUMENT);
+    options.from = KVS_SUBSCRIBE_AFTER; /* nothing can be behind the last position there is */
+    options.after_position = (kvs_position){INT64_MAX, 0};
+    assert_int_equal(kvs_events_subscribe(events, &options, &handlers, NULL, &none),
+                     KVS_ERR_INVALID_ARGUMENT);
     assert_int_equal(kvs_events_subscribe_group(events, &group, &handlers, NULL, &none),
                      KVS_ERR_INVALID_ARGUMENT);
     subscribe(&watcher, KVS_SUBSCRIBE_FROM_START, 0);
@@ -694,6 +754,7 @@ int main(void)
         cmocka_unit_test(test_a_volatile_one_that_is_slow_ends),
         cmocka_unit_test(test_late_pushes_are_nobodys),
         cmocka_unit_test(test_ends_say_why),
+        cmocka_unit_test(test_a_tombstone_is_the_last),
         cmocka_unit_test(test_closing_drops_subscriptions),
         cmocka_unit_test(test_a_group_gives_again_what_was_not_acknowledged),
         cmocka_unit_test(test_a_group_acknowledges_by_itself),
