@@ -126,7 +126,7 @@ describe("blocking clients", () => {
 
   it("say what is amiss with the addon", async () => {
     const { out } = await runScript(`
-      process.env.KVS_NODE_ADDON = ${JSON.stringify(join(__dirname, "sync.test.js"))}; // is none
+      process.env.KVS_NODE_ADDON = ${JSON.stringify(join(__dirname, "script.js"))}; // is none
       try { new sync.RawClient("127.0.0.1:1"); } catch (error) { console.log(error.name, error.message); }`);
     assert.match(out, /native\.start/);
   });
