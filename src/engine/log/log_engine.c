@@ -163,7 +163,7 @@ static void segments_free_all(struct log_engine *log)
     while (emptied != NULL) {
         struct segment *next = emptied->next;
         close(emptied->fd);
-        mem_free(emptied);
+        segment_free(emptied);
         emptied = next;
     }
     mem_free(log->compaction.pace.path);
