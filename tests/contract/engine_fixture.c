@@ -1,7 +1,6 @@
 /* tests/contract/engine_fixture.c: see engine_fixture.h. */
 #include "contract/engine_fixture.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -284,15 +283,4 @@ void pairs_deinit(struct pairs *pairs)
 {
     buf_deinit(&pairs->bytes);
     mem_free(pairs->list);
-}
-
-uint64_t test_seed(void)
-{
-    const char *text = getenv("KVS_TEST_SEED");
-    uint64_t seed = clock_wall_ms() ^ (uint64_t)getpid();
-    if (text != NULL)
-        seed = strtoull(text, NULL, 0);
-    printf("# KVS_TEST_SEED=%llu\n", (unsigned long long)seed);
-    fflush(stdout);
-    return seed;
 }

@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "runtime/loop.h"
+#include "seed.h"
 
 #include <pthread.h>
 
@@ -129,8 +130,5 @@ static inline kvs_mutation mutation_remove_range(kvs_slice start, kvs_slice end)
 {
     return (kvs_mutation){.kind = KVS_MUTATION_REMOVE_RANGE, .key = start, .value = end};
 }
-
-/* Where a random test begins: the environment's KVS_TEST_SEED, else the clock. Printed. */
-uint64_t test_seed(void);
 
 #endif

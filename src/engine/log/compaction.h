@@ -16,7 +16,7 @@ struct engine_control;
 /* A segment to be emptied. The writer fills it in, then it is the thread's. */
 struct victim {
     struct segment *segment;
-    bool keep_removes; /* a segment older than it exists that is no victim */
+    bool keep_removes; /* a segment older than it exists that is no victim; in a merge always */
     bool is_dead;      /* nothing in it counts: there is nothing to move */
     bool stays;        /* it is merged up to some key only */
     bool is_removed;   /* its file is gone */

@@ -6,14 +6,14 @@
 #include "base/bytes.h"
 #include "base/rand.h"
 #include "es_script.h"
+#include "proto/protobuf.h"
 
 #include <kvs/events.h>
 #include <kvs/kvs.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "seed.h"
 #include "test.h"
 #include "times.h"
 
@@ -40,9 +40,8 @@ static int64_t any_number(struct rand *rand)
 
 static void put_varint(struct buf *out, uint64_t value)
 {
-    for (; value >= 0x80; value >>= 7)
-        buf_append_u8(out, (uint8_t)(value | 0x80));
-    buf_append_u8(out, (uint8_t)value);
+    uint8_t bytes[10];
+    buf_append(out, bytes, (size_t)(protobuf_put_varint(bytes, value) - bytes));
 }
 
 static void put_bytes(struct buf *out, uint8_t number, kvs_slice bytes)
@@ -345,15 +344,13 @@ static void use(kvs_events *events, struct rand *rand)
 static void test_a_server_that_says_anything(void **state)
 {
     (void)state;
-    const char *given = getenv("SEED");
-    uint64_t first = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+    uint64_t first = test_seed();
     const struct kvs_events_options options = {.size = sizeof options,
                                                .timeout_ms = 500,
                                                .attempt_timeout_ms = 40,
                                                .connect_timeout_ms = 500,
                                                .heartbeat_interval_ms = 100,
                                                .heartbeat_timeout_ms = 100};
-    print_message("# SEED=%llu\n", (unsigned long long)first);
     for (seed = first; seed < first + ROUNDS; seed++) {
         struct rand rand = rand_seed(seed);
         assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);

@@ -7,10 +7,9 @@
 #include "scripted_server.h"
 
 #include <kvs/kvs.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "seed.h"
 #include "test.h"
 #include "times.h"
 
@@ -160,9 +159,7 @@ static void use(kvs_store *store, struct rand *rand)
 static void test_a_server_that_says_anything(void **state)
 {
     (void)state;
-    const char *given = getenv("SEED");
-    uint64_t first = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    print_message("# SEED=%llu\n", (unsigned long long)first);
+    uint64_t first = test_seed();
     for (seed = first; seed < first + ROUNDS; seed++) {
         struct rand rand = rand_seed(seed);
         const struct kvs_runtime_options threads = {.size = sizeof threads, .loops = 2};

@@ -9,6 +9,7 @@
 #include "kvrpcpb.pb-c.h"
 #include "pdpb.pb-c.h"
 #include "proto/grpc/grpc.h"
+#include "proto/protobuf.h"
 #include "tikvpb.pb-c.h"
 
 #include <arpa/inet.h>
@@ -20,11 +21,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "seed.h"
 #include "test.h"
 #include "times.h"
 
@@ -63,9 +63,8 @@ static bool lies(uint64_t one_in)
 
 static void put_varint(struct buf *out, uint64_t value)
 {
-    for (; value >= 0x80; value >>= 7)
-        buf_append_u8(out, (uint8_t)(value | 0x80));
-    buf_append_u8(out, (uint8_t)value);
+    uint8_t bytes[10];
+    buf_append(out, bytes, (size_t)(protobuf_put_varint(bytes, value) - bytes));
 }
 
 static void put_bytes(struct buf *out, unsigned number, kvs_slice bytes)
@@ -537,9 +536,7 @@ static void *open_result(kvs_future *open)
 static void test_a_cluster_that_lies(void **state)
 {
     (void)state;
-    const char *given = getenv("SEED");
-    uint64_t first = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    print_message("# SEED=%llu\n", (unsigned long long)first);
+    uint64_t first = test_seed();
     for (seed = first; seed < first + ROUNDS; seed++) {
         struct rand rand = rand_seed(seed);
         const struct kvs_store_options options = {

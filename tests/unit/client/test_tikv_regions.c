@@ -1,12 +1,10 @@
 /* The region cache against a list that does everything the slow way, and its rules one by one. */
 #include "client/tikv/region_cache.h"
 
-#include "base/clock.h"
-
 #include <kvs/error.h>
 #include <stdio.h>
-#include <stdlib.h>
 
+#include "seed.h"
 #include "test.h"
 
 #define KEYS 64u /* one-byte keys: 1 to KEYS */
@@ -110,9 +108,7 @@ static void compare(struct region_cache *cache, const struct known *model, size_
 static void test_against_a_model(void **state)
 {
     (void)state;
-    const char *given = getenv("SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
-    print_message("# SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = test_seed();
     struct rand rand = rand_seed(seed);
     for (unsigned round = 0; round < 50; round++) {
         struct known model[KEYS + 1] = {{0}};

@@ -3,7 +3,6 @@
  * a model; restarts of the server; addresses that are not PD's; TLS files. In builds with faults
  * the same with regions that fail, a store that goes away and a PD that does not lead for a while.
  */
-#include "base/clock.h"
 #include "base/rand.h"
 #include "pdpb.pb-c.h"
 #include "proto/tikv/key.h"
@@ -14,11 +13,11 @@
 #include <arpa/inet.h>
 #include <kvs/kvs.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "held_port.h"
+#include "seed.h"
 #include "test.h"
 #include "times.h"
 
@@ -80,9 +79,7 @@ static void start(bool is_v2)
     const struct kvs_server_options options = {.size = sizeof options,
                                                .tikv = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0"};
     char url[128];
-    const char *given = getenv("SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
-    print_message("# SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = test_seed();
     memset(&world, 0, sizeof world);
     make_keys();
     world.rand = rand_seed(seed);

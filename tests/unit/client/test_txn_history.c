@@ -11,9 +11,8 @@
  *              its keys or on none
  *   snapshots  what was read as of a start was committed before it, and replaced after it
  *
- * SEED=N chooses the same transactions again (threads still race).
+ * KVS_TEST_SEED=N chooses the same transactions again (threads still race).
  */
-#include "base/clock.h"
 #include "base/rand.h"
 #include "unit/client/txn_world.h"
 #ifdef KVS_FAULTS
@@ -24,10 +23,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "held_port.h"
+#include "seed.h"
 #include "test.h"
 
 enum { ACCOUNTS = 12, THREADS = 4, TXNS = 60, MONEY = 1000, TOUCHED_MAX = 4, NOBODY = 0 };
@@ -297,12 +296,10 @@ static void check_all(kvs_txn_client *client)
 
 static void history_begin(kvs_txn_client *first, kvs_txn_client *second)
 {
-    const char *given = getenv("SEED");
     memset(&history, 0, sizeof history);
-    history.seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
+    history.seed = test_seed();
     history.clients[0] = first;
     history.clients[1] = second;
-    print_message("# SEED=%llu\n", (unsigned long long)history.seed);
     kvs_txn *txn = kvs_txn_begin(first, NULL);
     for (int account = 0; account < ACCOUNTS; account++) {
         char name[16];

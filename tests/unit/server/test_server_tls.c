@@ -2,7 +2,6 @@
  * TLS on the ports of a server: the clients of libkvs over it, HTTP/1.1 over it, who is refused and
  * told what, and peers that mean no good.
  */
-#include "base/clock.h"
 #include "base/rand.h"
 #include "net/tls.h"
 #include "unit/net/certificates.h"
@@ -15,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "seed.h"
 #include "test.h"
 #include "times.h"
 
@@ -360,9 +360,7 @@ static void test_slow_handshakes_end(void **state)
 static void test_hostile_bytes(void **state)
 {
     (void)state;
-    const char *given = getenv("SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : clock_now_ns();
-    print_message("# SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = test_seed();
     struct rand rand = rand_seed(seed);
     kvs_server *server = start(false, "server");
     for (unsigned i = 0; i < 200; i++) {
