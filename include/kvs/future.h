@@ -49,7 +49,9 @@ bool kvs_future_is_ready(const kvs_future *future);
  * Blocks until the future is ready or `timeout_ms` passed (negative: no limit; 0: only looks).
  * Returns the future's own error (0 for success) when it is ready, KVS_ERR_TIMEOUT when the wait
  * ended first: then the future goes on. Returns KVS_ERR_INVALID_ARGUMENT when called on the loop
- * that would have to complete it.
+ * that would have to complete it. A thread that waits without a limit may do the work itself, such
+ * as a read from a disk that no thread of the pool has begun: then it returns when that is done,
+ * also if the future is cancelled meanwhile.
  */
 int kvs_future_wait(kvs_future *future, int64_t timeout_ms);
 

@@ -33,3 +33,10 @@ void pool_read_submit(kvs_thread_pool *pool, struct engine *engine, struct engin
     mine->job.run = pool_read_run;
     pool_submit_task(pool, &mine->job);
 }
+
+void pool_read_help(kvs_thread_pool *pool, struct engine_read *read)
+{
+    struct pool_read *mine = (struct pool_read *)(void *)read->state;
+    if (pool_take_back(pool, &mine->job))
+        pool_read_run(&mine->job);
+}

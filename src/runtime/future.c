@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <kvs/error.h>
+#include <pthread.h>
 
 #define WAIT_MS_MAX (1000ll * 3600 * 24 * 365) /* a longer wait is a wait without limit */
 
@@ -278,14 +279,28 @@ static void future_sleep(kvs_future *future, uint32_t seen, int64_t timeout_ns)
     futex_wait(&future->state, seen | FUTURE_WAITERS, timeout_ns);
 }
 
-/* Would this thread wait for itself? */
-static bool future_waits_for_itself(kvs_future *future)
+/* The work may be a point where threads can be cancelled; waiting is none. */
+static void future_help(kvs_future *future)
+{
+    if (future->methods->help == NULL || future_is_cancelled(future))
+        return;
+    int state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    future->methods->help(future);
+    pthread_setcancelstate(state, &state);
+}
+
+/* Before a thread sleeps. INVALID_ARGUMENT: it would wait for itself; 0: it may have done the work.
+ */
+static int future_wait_begin(kvs_future *future, bool limited)
 {
     if (!future_try_hold(future))
-        return false; /* it is ready by now */
+        return 0; /* it is ready by now */
     bool itself = runtime_waits_for(future->runtime);
+    if (!itself && !limited)
+        future_help(future);
     future_release(future);
-    return itself;
+    return itself ? KVS_ERR_INVALID_ARGUMENT : 0;
 }
 
 int kvs_future_wait(kvs_future *future, int64_t timeout_ms)
@@ -294,9 +309,10 @@ int kvs_future_wait(kvs_future *future, int64_t timeout_ms)
         return kvs_future_error(future);
     if (timeout_ms == 0)
         return KVS_ERR_TIMEOUT;
-    if (future_waits_for_itself(future))
-        return KVS_ERR_INVALID_ARGUMENT;
     bool limited = timeout_ms > 0 && timeout_ms <= WAIT_MS_MAX;
+    int error = future_wait_begin(future, limited);
+    if (error != 0)
+        return error;
     uint64_t until_ns = clock_now_ns() + (limited ? (uint64_t)timeout_ms * 1000000u : 0);
     for (;;) {
         uint32_t state = future_state(future);

@@ -29,9 +29,11 @@ struct shared_queue_pool {
 static void shared_queue_work(kvs_thread_pool *base, unsigned index);
 static void shared_queue_close(kvs_thread_pool *base, bool detached);
 static void shared_queue_submit(kvs_thread_pool *base, struct task *task);
+static bool shared_queue_take_back(kvs_thread_pool *base, const struct task *task);
 
 static const struct pool_methods shared_queue_methods = {
     .submit = shared_queue_submit,
+    .take_back = shared_queue_take_back,
     .close = shared_queue_close,
 };
 
@@ -75,6 +77,18 @@ static void shared_queue_submit(kvs_thread_pool *base, struct task *task)
         pthread_cond_signal(&pool->filled);
     }
     pthread_mutex_unlock(&pool->lock);
+}
+
+#define TAKE_BACK_WITHIN 16u /* tasks looked at: the lock is everybody's */
+
+/* A thread that was called for it finds nothing, and sleeps again. */
+static bool shared_queue_take_back(kvs_thread_pool *base, const struct task *task)
+{
+    struct shared_queue_pool *pool = shared_queue_of(base);
+    pthread_mutex_lock(&pool->lock);
+    bool taken = task_list_remove(&pool->queue, task, TAKE_BACK_WITHIN);
+    pthread_mutex_unlock(&pool->lock);
+    return taken;
 }
 
 /* The next task; NULL when the pool is closing and none is left. */

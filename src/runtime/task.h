@@ -7,6 +7,7 @@
 #ifndef RUNTIME_TASK_H
 #define RUNTIME_TASK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct task;
@@ -42,6 +43,27 @@ static inline struct task *task_list_pop(struct task_list *list)
             list->last = NULL;
     }
     return task;
+}
+
+/* Takes out a task that is among the first `within`; false: it is not. */
+static inline bool task_list_remove(struct task_list *list, const struct task *task,
+                                    unsigned within)
+{
+    struct task *before = NULL;
+    struct task *at = list->first;
+    for (; at != NULL && at != task && within > 1; within--) {
+        before = at;
+        at = at->next;
+    }
+    if (at != task)
+        return false;
+    if (before != NULL)
+        before->next = task->next;
+    else
+        list->first = task->next;
+    if (list->last == task)
+        list->last = before;
+    return true;
 }
 
 /* Appends all of `more`, which is empty afterwards. */

@@ -63,6 +63,11 @@ void pool_submit_task(kvs_thread_pool *pool, struct task *task)
     pool->methods->submit(pool, task);
 }
 
+bool pool_take_back(kvs_thread_pool *pool, const struct task *task)
+{
+    return pool->methods->take_back != NULL && pool->methods->take_back(pool, task);
+}
+
 unsigned kvs_thread_pool_threads(const kvs_thread_pool *pool)
 {
     return pool->threads;

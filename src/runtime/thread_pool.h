@@ -29,6 +29,10 @@
  * reference, and any job of the pool. */
 void pool_submit_task(kvs_thread_pool *pool, struct task *task);
 
+/* Takes back a task that no thread has begun: true, then it is the caller's again. False: one has,
+ * it never was here, or it cannot be found soon. Any thread that holds a reference. */
+bool pool_take_back(kvs_thread_pool *pool, const struct task *task);
+
 /* Is this a thread of the pool, inside a job? */
 bool pool_is_current(const kvs_thread_pool *pool);
 
@@ -36,6 +40,7 @@ bool pool_is_current(const kvs_thread_pool *pool);
 
 struct pool_methods {
     void (*submit)(kvs_thread_pool *pool, struct task *task);
+    bool (*take_back)(kvs_thread_pool *pool, const struct task *task); /* NULL: never */
     void (*close)(kvs_thread_pool *pool, bool detached); /* frees the pool, see above */
 };
 

@@ -26,6 +26,7 @@
 #include "base/crc64.h"
 #include "base/mem.h"
 #include "engine/engine.h"
+#include "engine/pool_read.h"
 #include "store/page.h"
 
 #include <assert.h>
@@ -888,6 +889,11 @@ static void local_store_cancel(kvs_store *base, kvs_op *op)
         kvs_future_cancel(local->carried.future);
     else
         atomic_store_explicit(&local->cancelled, true, memory_order_relaxed);
+}
+
+void local_store_help(kvs_thread_pool *pool, kvs_op *op)
+{
+    pool_read_help(pool, &local_op_of(op)->read);
 }
 
 static void local_store_close(kvs_store *base, struct loop *loop,

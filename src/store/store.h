@@ -48,6 +48,10 @@ int local_store_new(struct engine *engine, uint32_t value_size_max, kvs_store **
  * Without this call they are paths. Before the first op. 0 or NO_MEMORY. */
 int local_store_set_backups(kvs_store *store, const char *directory);
 
+/* Of a read that a store of this process has got, or had: if it waits for a thread of the pool, the
+ * calling thread does it. The store need not live any more. */
+void local_store_help(kvs_thread_pool *pool, kvs_op *op);
+
 /*
  * Answers a read from memory inside the call: true when op holds its outcome (on_done is not
  * called), false when it has to be submitted. Any thread.

@@ -8,7 +8,8 @@
  * 4. on_done makes the future ready; the results stay in the op until the future is freed. For
  *    writes and reads in this process that is on the thread that did them, which may be the
  *    caller's: no loop is woken only to wake the one who waits. Callbacks of the future run on its
- *    loop anyway.
+ *    loop anyway. A thread that waits without a limit, for a read that no thread of the pool has
+ *    begun, reads itself.
  * Given up, by its user or by its time, a call of a store in this process is ready at once: the
  * engine cannot be made to let go of what it has, so that the op and its inputs stay until it has
  * ended; nobody looks at its results then. Time is kept by kvs_future_timeout.
@@ -33,6 +34,7 @@ struct store_call {
     kvs_store *store;
     void *inputs;   /* NULL: they were not copied, and are gone */
     bool is_result; /* the op's outcome became the future's: it was not given up */
+    bool may_help;  /* a read of this process */
 };
 
 static bool is_in_process(const kvs_store *store)
@@ -56,6 +58,14 @@ static void store_call_cancel(kvs_future *future)
     }
 }
 
+/* The store may be closed by now: only the runtime and the call are looked at. */
+static void store_call_help(kvs_future *future)
+{
+    struct store_call *call = future_payload(future);
+    if (call->may_help)
+        local_store_help(kvs_runtime_pool(future_runtime(future)), &call->op);
+}
+
 static void store_call_free(void *payload)
 {
     struct store_call *call = payload;
@@ -67,6 +77,7 @@ static const struct future_methods store_call_methods = {
     .payload_size = sizeof(struct store_call),
     .cancel = store_call_cancel,
     .free = store_call_free,
+    .help = store_call_help,
 };
 
 /* --- the way back ------------------------------------------------------------------------------
@@ -226,10 +237,12 @@ static void store_call_submit(struct store_call *call)
         drop_strange_inputs(op);
         op->error = store_call_copy_inputs(call);
     }
+    bool anywhere = completes_anywhere(store, op);
+    call->may_help = anywhere && store_kind_is_read(op->kind);
     if (op->error != 0)
         store_call_complete(call);
     else
-        store_submit(store, &op, 1, completes_anywhere(store, op) ? NULL : store->loop);
+        store_submit(store, &op, 1, anywhere ? NULL : store->loop);
 }
 
 /*

@@ -151,6 +151,42 @@ static void meet(kvs_thread_pool *pool, unsigned times)
     pthread_barrier_destroy(&meeting.barrier);
 }
 
+static void hold(void *arg)
+{
+    sem_wait(arg);
+}
+
+/* What no thread has begun can be taken back, from the begin, the middle and the end of a queue. */
+static void test_tasks_are_taken_back(void **state)
+{
+    (void)state;
+    enum { COUNT = 20 };
+    static struct counted counted[COUNT];
+    sem_t gate;
+    sem_init(&gate, 0, 0);
+    kvs_thread_pool *pool = pool_new(0, 1);
+    assert_int_equal(kvs_thread_pool_submit(pool, hold, &gate), 0);
+    for (int i = 0; i < COUNT; i++)
+        counted[i] = (struct counted){.task.run = counted_run};
+    for (int i = 0; i < COUNT; i++)
+        pool_submit_task(pool, &counted[i].task);
+    bool gone[COUNT] = {0};
+    assert_false(pool_take_back(pool, &counted[COUNT - 1].task)); /* too far back */
+    const int order[] = {0, 7, 8, 1, 16, 17};
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
+        assert_true(pool_take_back(pool, &counted[order[i]].task));
+        assert_false(pool_take_back(pool, &counted[order[i]].task));
+        gone[order[i]] = true;
+    }
+    assert_true(pool_take_back(pool, &counted[COUNT - 1].task)); /* the last: one comes behind it */
+    pool_submit_task(pool, &counted[COUNT - 1].task);
+    sem_post(&gate);
+    kvs_thread_pool_unref(pool);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(counted[i].runs, !gone[i]);
+    sem_destroy(&gate);
+}
+
 static void test_all_threads_work_at_once(void **state)
 {
     (void)state;
@@ -465,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_wrong_arguments),
         cmocka_unit_test(test_tasks_run_once_and_close_drains),
         cmocka_unit_test(test_one_thread_keeps_the_order),
+        cmocka_unit_test(test_tasks_are_taken_back),
         cmocka_unit_test(test_all_threads_work_at_once),
         cmocka_unit_test(test_idle_threads_take_work_of_a_busy_one),
         cmocka_unit_test(test_job_that_ends_its_thread),

@@ -10,6 +10,7 @@
 #include <kvs/kvs.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -342,6 +343,43 @@ static void test_a_future_ends_by_its_deadline_or_is_cancelled(void **state)
             assert_non_null(strstr(kvs_future_error_message(future), "done or not"));
         kvs_future_free(future);
     }
+}
+
+static void hold_thread(void *arg)
+{
+    sem_wait(arg);
+}
+
+/* The pool has no thread to spare: one that waits without a limit reads itself. */
+static void test_a_thread_that_waits_reads(void **state)
+{
+    struct fixture *fixture = *state;
+    static sem_t held; /* a thread may be in it for a moment longer */
+    sem_init(&held, 0, 0);
+    for (unsigned i = 0; i < POOL_THREADS; i++)
+        assert_int_equal(
+            kvs_thread_pool_submit(kvs_runtime_pool(fixture->runtime), hold_thread, &held), 0);
+    for (unsigned i = 0; i < KINDS && !kinds[i].is_write && kinds[i].kind != KVS_OP_SYNC; i++) {
+        int error;
+        struct owned *owned = owned_new(fixture, kinds[i].kind, 0, &error);
+        kvs_future *future = kvs_store_call(fixture->store, &owned->op);
+        kvs_future *second = kvs_store_call(fixture->store, &owned->op);
+        kvs_future *given_up = kvs_store_call(fixture->store, &owned->op);
+        free(owned);
+        assert_int_equal(kvs_future_wait(future, 5), KVS_ERR_TIMEOUT);
+        kvs_future_cancel(given_up);
+        assert_int_equal(kvs_future_wait(given_up, -1), KVS_ERR_CANCELLED);
+        assert_int_equal(kvs_future_wait(second, -1), 0); /* not the first of the queue */
+        assert_int_equal(kvs_future_wait(future, -1), 0);
+        kvs_slice value;
+        if (kinds[i].kind == KVS_OP_GET && kvs_future_get_value(future, &value) == 0)
+            assert_slice_equal(value, "1");
+        kvs_future_free(future);
+        kvs_future_free(second);
+        kvs_future_free(given_up);
+    }
+    for (unsigned i = 0; i < POOL_THREADS; i++)
+        sem_post(&held);
 }
 
 static void test_what_is_given_up_may_happen_and_close_waits_for_it(void **state)
@@ -838,6 +876,7 @@ int main(void)
         TEST(test_an_operation_is_cancelled),
         TEST(test_a_future_ends_by_its_deadline_or_is_cancelled),
         TEST(test_what_is_given_up_may_happen_and_close_waits_for_it),
+        TEST(test_a_thread_that_waits_reads),
         TEST(test_the_default_of_a_store),
         TEST(test_results_arrive),
         TEST(test_order),
