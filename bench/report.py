@@ -76,11 +76,12 @@ def machine(scratch, server):
     """What a page of figures has to name, whatever was measured."""
     model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.machine())
-    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 2**20
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     return {
         "date": datetime.date.today().isoformat(),
         "processor": f"{os.cpu_count()} x {model}",
-        "memory": f"{memory:.0f} GiB",
+        "memory": f"{memory / 2**30:.0f} GiB",
+        "memory_bytes": memory,
         "kernel": platform.release(),
         "file_system": output_of("stat", "-f", "-c", "%T", str(scratch)),
         "sync_us": round(sync_microseconds(Path(scratch))),
