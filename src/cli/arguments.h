@@ -1,5 +1,6 @@
 /*
- * cli/arguments.h: command lines as tables: the same rows parse the words and print the help.
+ * cli/arguments.h: command lines as tables: the same rows parse the words, print the help, and
+ * teach shells to complete them (completion.h says what it reads in the names of operands).
  *
  * A program is a list of commands (or one command without a name); a command is a row with its
  * operands, its options, its text and its examples. What a command line says is written into a
@@ -55,7 +56,8 @@ struct arguments_command {
     const char *description; /* folded by help; newlines in it stay */
     const char *examples;    /* lines, ready to print */
     const struct arguments_option *options;
-    int (*run)(void *context); /* the program's own; not used here */
+    int (*run)(void *context);               /* the program's own; not used here */
+    const struct arguments_program *program; /* of its own commands, in place of run */
 };
 
 struct arguments_program {

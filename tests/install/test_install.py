@@ -108,13 +108,17 @@ def test_only_the_public_headers_are_installed(directory):
     assert installed == sorted(path.name for path in (tap.SOURCE_DIR / "include/kvs").glob("*.h"))
 
 
-def test_programs_manual_pages_and_unit_are_installed(directory):
+def test_programs_manual_pages_completion_and_unit_are_installed(directory):
     install(directory)
     names = {path.name for path in directory.rglob("*")}
     for name in ("kvs-server", "kvs-client", "kvs-bench"):
         assert name in names, name
     for name in ("kvs-server.1", "kvs-client.1", "kvs-bench.1", "kvs.3", "kvs-server.service"):
         assert name in names or name + ".gz" in names, name
+    for name in ("kvs-server", "kvs-client", "kvs-bench"):
+        for file in (f"bash-completion/completions/{name}", f"zsh/site-functions/_{name}",
+                     f"fish/vendor_completions.d/{name}.fish"):
+            assert [path for path in directory.rglob(f"share/{file}") if path.stat().st_size > 1000], file
 
 
 def test_the_list_of_symbols_is_that_of_the_headers():

@@ -9,6 +9,7 @@
  */
 #include "cli/bench/generator.h"
 #include "cli/bench/report.h"
+#include "cli/completion.h"
 #include "cli/standard_files.h"
 
 #include <kvs/error.h>
@@ -70,11 +71,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "kvs-bench: %s (kvs-bench --help lists the options)\n", message);
         return EXIT_USAGE;
     }
-    if (options.help || options.version) {
+    if (options.help || options.version || options.completion != COMPLETION_NONE) {
         if (options.help)
             bench_options_help(stdout);
-        else
+        else if (options.version)
             printf("kvs-bench %s\n", KVS_VERSION);
+        else
+            bench_options_completion(&options, stdout);
         return fflush(stdout) == 0 ? EXIT_SUCCESS : complain("cannot write to standard output");
     }
     if (generator_open(&generator, &options, text) != 0)

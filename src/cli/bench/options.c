@@ -1,6 +1,8 @@
 /* cli/bench/options.c: the command line of kvs-bench as a table, and what must hold across rows. */
 #include "cli/bench/options.h"
 
+#include "cli/completion.h"
+
 #include <kvs/error.h>
 #include <kvs/events.h>
 #include <kvs/store.h>
@@ -75,6 +77,8 @@ static const struct arguments_option rows[] = {
     {"json", 'j', ARGUMENTS_FLAG, AT(json), NULL, "print the result as JSON", 0, 0, NULL},
     {"help", 'h', ARGUMENTS_FLAG, AT(help), NULL, "print this text", 0, 0, NULL},
     {"version", 'V', ARGUMENTS_FLAG, AT(version), NULL, "print the version", 0, 0, NULL},
+    {"completion", 0, ARGUMENTS_CHOICE, AT(completion), NULL, COMPLETION_TEXT, 0, 0,
+     completion_shells},
     {0},
 };
 
@@ -204,6 +208,7 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv,
         .duration_ms = 10000,
         .timeout_ms = 10000,
         .seed = 1,
+        .completion = COMPLETION_NONE,
     };
     kvs_slice words[WORDS_MAX];
     size_t count = argc > 1 ? (size_t)argc - 1 : 0, operands = 0;
@@ -212,7 +217,7 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv,
     for (size_t i = 0; i < count; i++)
         words[i] = slice_of_string(argv[i + 1]);
     int error = arguments_parse(&program, commands, words, count, options, &operands, message);
-    if (error != 0 || options->help || options->version)
+    if (error != 0 || options->help || options->version || options->completion != COMPLETION_NONE)
         return error;
     error = arguments_check_operands(commands, words, operands, message);
     if (error == 0 && operands == 1)
@@ -228,6 +233,11 @@ int bench_options_parse(struct bench_options *options, int argc, char **argv,
 void bench_options_help(FILE *file)
 {
     arguments_print_command(&program, commands, file);
+}
+
+void bench_options_completion(const struct bench_options *options, FILE *file)
+{
+    completion_print(&program, options->completion, file);
 }
 
 const char *bench_distribution_name(unsigned distribution)

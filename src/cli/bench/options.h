@@ -56,14 +56,16 @@ struct bench_options {
     bool only_load; /* fill, and measure nothing else */
     bool json;
     bool help, version;
+    unsigned completion; /* enum completion_shell */
 };
 
 /* Fills the options from the words of the command line, checked and complete. Returns 0, or
- * KVS_ERR_INVALID_ARGUMENT with a message for a person. With help or version set, nothing else
- * was checked. */
+ * KVS_ERR_INVALID_ARGUMENT with a message for a person. With help, version or completion set,
+ * nothing else was checked. */
 int bench_options_parse(struct bench_options *options, int argc, char **argv,
                         char message[ARGUMENTS_MESSAGE_SIZE]);
 void bench_options_help(FILE *file);
+void bench_options_completion(const struct bench_options *options, FILE *file);
 const char *bench_distribution_name(unsigned distribution);
 
 #endif

@@ -2,6 +2,7 @@
 #include "cli/client/client.h"
 
 #include "cli/client/events.h"
+#include "cli/completion.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,10 +20,22 @@ struct client_options client_options_default(void)
     return (struct client_options){.count = 1,
                                    .interval_ms = 1000,
                                    .batch = 1000,
+                                   .completion = COMPLETION_NONE,
                                    .last = 10,
                                    .in_flight = 10,
                                    .message_timeout_ms = 30000,
                                    .retries = 10};
+}
+
+bool client_tells_itself(const struct client_options *options)
+{
+    if (options->version)
+        printf("kvs-client %s\n", kvs_version());
+    else if (options->completion != COMPLETION_NONE)
+        completion_print(&client_program, options->completion, stdout);
+    else
+        return false;
+    return true;
 }
 
 int client_run(struct client *client, const struct arguments_command *command, kvs_slice *words,
@@ -33,7 +46,7 @@ int client_run(struct client *client, const struct arguments_command *command, k
     client->program = NULL;
     client->command = command;
     client->operands = words;
-    if (command->run == command_events)
+    if (command->program != NULL)
         return events_run(client, words, count);
     if (arguments_parse(&client_program, command, words, count, options, &client->operands_count,
                         message) != 0)
@@ -42,10 +55,8 @@ int client_run(struct client *client, const struct arguments_command *command, k
         arguments_print_command(&client_program, command, stdout);
         return client_flush_output(client, CLIENT_OK);
     }
-    if (options->version) {
-        printf("kvs-client %s\n", kvs_version());
+    if (client_tells_itself(options))
         return client_flush_output(client, CLIENT_OK);
-    }
     if (arguments_check_operands(command, words, client->operands_count, message) != 0)
         return client_misuse(client, "%s", message);
     if (options->address != NULL && options->url != NULL)

@@ -39,6 +39,7 @@ struct client_options {
     uint64_t limit, ttl_ms, count, interval_ms, batch;
     const char *file;
     unsigned format;
+    unsigned completion; /* enum completion_shell */
     /* kvs-client events */
     const char *expect, *from, *type, *strategy, *full_name, *groups;
     const char *stream_prefix, *stream_regex, *type_prefix, *type_regex;
@@ -84,6 +85,8 @@ int client_connect(struct client *client, bool must_exist);
 int client_connect_txn(struct client *client, kvs_txn_client **ret_txn_client);
 /* Closes it and ends the runtime. Returns the status, or CLIENT_FAILED after a message. */
 int client_disconnect(struct client *client, int status);
+/* Prints what the options ask of the program itself: its version, a script for a shell. */
+bool client_tells_itself(const struct client_options *options);
 /* Parses one line's words (after the command's name) and runs the command. */
 int client_run(struct client *client, const struct arguments_command *command, kvs_slice *words,
                size_t count);
@@ -185,6 +188,5 @@ int command_compact(void *client);
 int command_backup(void *client);
 int command_shell(void *client);
 int command_help(void *client);
-int command_events(void *client); /* has a table of its own: events_table.c */
 
 #endif

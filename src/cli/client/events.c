@@ -49,12 +49,6 @@ int events_run(struct client *client, kvs_slice *words, size_t count)
     return client_flush_output(client, status);
 }
 
-int command_events(void *context)
-{
-    (void)context; /* client_run hands its words to events_run */
-    return CLIENT_USAGE;
-}
-
 int events_connect(struct client *client)
 {
     if (client->events != NULL)

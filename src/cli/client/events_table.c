@@ -5,10 +5,10 @@
 #include "cli/client/events.h"
 #include "cli/client/rows.h"
 
-#define OPTION_EXPECT                                   \
-    VALUE("expect", 'e', ARGUMENTS_STRING, expect, "V", \
-          "the last number expected, or none, exists, any (default: any)")
-#define OPTION_FROM(what) VALUE("from", 'f', ARGUMENTS_STRING, from, "FROM", what)
+#define OPTION_EXPECT                                                   \
+    VALUE("expect", 'e', ARGUMENTS_STRING, expect, "N|none|exists|any", \
+          "the last number expected; none: there is no such stream (default: any)")
+#define OPTION_FROM(what) VALUE("from", 'f', ARGUMENTS_STRING, from, "N|start|end", what)
 #define OPTION_LIMIT \
     NUMBER("limit", 'n', ARGUMENTS_NUMBER, limit, "N", 1, 0, "end after so many events")
 #define OPTION_RESOLVE FLAG("resolve", 'l', resolve, "follow links to the events they stand for")
@@ -65,8 +65,9 @@ static const struct arguments_option metadata_options[] = {OPTION_EXPECT, OPTION
 static const struct arguments_option groups_options[] = {
     OPTION_FROM("first event to give: start, end or a number (default: end)"),
     OPTION_RESOLVE,
-    VALUE("strategy", 0, ARGUMENTS_STRING, strategy, "NAME",
-          "RoundRobin (default), DispatchToSingle, Pinned, PinnedByCorrelation"),
+    VALUE("strategy", 0, ARGUMENTS_STRING, strategy,
+          "RoundRobin|DispatchToSingle|Pinned|PinnedByCorrelation",
+          "which member gets an event (default RoundRobin)"),
     NUMBER("message-timeout", 0, ARGUMENTS_NUMBER, message_timeout_ms, "MS", 1, INT32_MAX,
            "then an event is given again (default 30000)"),
     NUMBER("retries", 0, ARGUMENTS_NUMBER, retries, "N", 0, INT32_MAX,

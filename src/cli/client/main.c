@@ -45,10 +45,8 @@ static int run_line(struct client *client, kvs_slice *words, size_t count)
         return client_misuse(client, "no command given, such as: set KEY VALUE, get KEY, rm KEY");
     if (arguments_parse(&client_program, NULL, words, count, &client->options, &count, message))
         return client_misuse(client, "%s", message);
-    if (client->options.version) {
-        printf("kvs-client %s\n", kvs_version());
+    if (client_tells_itself(&client->options))
         return CLIENT_OK;
-    }
     if (client->options.help) {
         arguments_print_program(&client_program, stdout);
         return CLIENT_OK;

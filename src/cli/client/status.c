@@ -29,8 +29,8 @@ int command_help(void *context)
                              (const char *)client->operands[0].data,
                              near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
                              near != NULL ? "'?" : "");
-    if (command->run == command_events)
-        arguments_print_program(&events_program, stdout);
+    if (command->program != NULL)
+        arguments_print_program(command->program, stdout);
     else
         arguments_print_command(&client_program, command, stdout);
     return CLIENT_OK;

@@ -2,7 +2,9 @@
  * cli/client/table.c: all commands and options of kvs-client: what is parsed is what help shows.
  * The manual page says the same in more words.
  */
+#include "cli/client/events.h"
 #include "cli/client/rows.h"
+#include "cli/completion.h"
 
 #define TTL_MS_MAX KVS_TTL_MS_MAX
 
@@ -38,6 +40,7 @@ static const struct arguments_option common_options[] = {
     OPTION_TIMEOUT("deadline of each operation (default 30000)"),
     OPTION_HELP,
     FLAG("version", 'V', version, "print the version and exit"),
+    CHOICE("completion", 0, completion, completion_shells, COMPLETION_TEXT),
     OPTIONS_END,
 };
 
@@ -366,7 +369,7 @@ static const struct arguments_command commands[] = {
          "'kvs-client events --help'.",
      .examples = "  kvs-client events read order-7\n"
                  "  kvs-client events follow '$all' --url esdb://admin:changeit@127.0.0.1",
-     .run = command_events},
+     .program = &events_program},
     {.name = "help",
      .operands = "[COMMAND]",
      .operands_max = 1,

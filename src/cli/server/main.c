@@ -11,6 +11,7 @@
  * the server closes ends the process at once: what was acknowledged is as safe as --sync says.
  */
 #include "base/log.h"
+#include "cli/completion.h"
 #include "cli/server/check.h"
 #include "cli/server/notify.h"
 #include "cli/server/options.h"
@@ -241,6 +242,9 @@ int main(int argc, char **argv)
         status = flush_output();
     } else if (settings.version) {
         printf("kvs-server %s\n", kvs_version());
+        status = flush_output();
+    } else if (settings.completion != COMPLETION_NONE) {
+        server_settings_completion(&settings, stdout);
         status = flush_output();
     } else if (settings.verify || settings.repair != NULL) {
         status = check_directory(&settings, message);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "cli/completion.h"
 
 #include <kvs/error.h>
 
@@ -34,8 +35,8 @@ static const struct arguments_option rows[] = {
      "listen here; port 0 takes any free one (127.0.0.1:4000)", 0, 0, NULL},
     {"dir", 'd', ARGUMENTS_STRING, AT(directory), "PATH",
      "where the data is kept (the current directory)", 0, 0, NULL},
-    {"engine", 'e', ARGUMENTS_STRING, AT(engine), "NAME",
-     "kvs, rocksdb, memory or tikv (what the directory was made with, else kvs)", 0, 0, NULL},
+    {"engine", 'e', ARGUMENTS_STRING, AT(engine), "kvs|rocksdb|memory|tikv",
+     "where values are kept (what the directory was made with, else kvs)", 0, 0, NULL},
     {"sync", 's', ARGUMENTS_CHOICE, AT(sync), NULL, "when a write is acknowledged (always)", 0, 0,
      sync_names},
     {"sync-interval", 0, ARGUMENTS_SECONDS, AT(sync_interval_ms), "SECONDS",
@@ -132,6 +133,8 @@ static const struct arguments_option rows[] = {
     {"repair", 0, ARGUMENTS_STRING, AT(repair), "NEWDIR",
      "as --verify, and save all that can be read in NEWDIR", 0, 0, NULL},
     {"version", 'V', ARGUMENTS_FLAG, AT(version), NULL, "print the version", 0, 0, NULL},
+    {"completion", 0, ARGUMENTS_CHOICE, AT(completion), NULL, COMPLETION_TEXT, 0, 0,
+     completion_shells},
     {"help", 'h', ARGUMENTS_FLAG, AT(help), NULL, "print this text", 0, 0, NULL},
     {0},
 };
@@ -233,6 +236,11 @@ void server_settings_help(FILE *file)
     arguments_print_command(&program, command, file);
 }
 
+void server_settings_completion(const struct server_settings *settings, FILE *file)
+{
+    completion_print(&program, settings->completion, file);
+}
+
 /* --- the file -----------------------------------------------------------------------------------
  */
 
@@ -267,7 +275,8 @@ static void cut_comment(char *line)
 
 static bool is_for_files(const char *name)
 {
-    static const char *const not_for_files[] = {"config", "help", "version", "verify", "repair"};
+    static const char *const not_for_files[] = {"config",     "help",   "version",
+                                                "completion", "verify", "repair"};
     for (size_t i = 0; i < sizeof not_for_files / sizeof not_for_files[0]; i++) {
         if (strcmp(name, not_for_files[i]) == 0)
             return false;
@@ -393,6 +402,12 @@ static int needs_check(const struct server_settings *settings, uint64_t met_befo
 /* --- the command line ---------------------------------------------------------------------------
  */
 
+/* Then nothing is served, and nothing else matters. */
+static bool is_about_program(const struct server_settings *settings)
+{
+    return settings->help || settings->version || settings->completion != COMPLETION_NONE;
+}
+
 static int parse_words(struct server_settings *settings, int argc, char **argv,
                        char message[ARGUMENTS_MESSAGE_SIZE])
 {
@@ -406,7 +421,7 @@ static int parse_words(struct server_settings *settings, int argc, char **argv,
     for (size_t i = 0; i < count; i++)
         words[i] = slice_of_string(argv[i + 1]);
     int error = arguments_parse(&program, command, words, count, settings, &operands, message);
-    if (error == 0 && !settings->help && !settings->version)
+    if (error == 0 && !is_about_program(settings))
         error = arguments_check_operands(command, words, operands, message);
     return error;
 }
@@ -414,12 +429,14 @@ static int parse_words(struct server_settings *settings, int argc, char **argv,
 int server_settings_parse(struct server_settings *settings, int argc, char **argv,
                           char message[ARGUMENTS_MESSAGE_SIZE])
 {
-    const struct server_settings defaults = {
-        .log_level = LOG_INFO, .grace_ms = 30 * SECONDS, .stats_interval_ms = 30 * SECONDS};
+    const struct server_settings defaults = {.log_level = LOG_INFO,
+                                             .grace_ms = 30 * SECONDS,
+                                             .stats_interval_ms = 30 * SECONDS,
+                                             .completion = COMPLETION_NONE};
     *settings = defaults;
     uint64_t met = 0;
     int error = parse_words(settings, argc, argv, message);
-    if (error != 0 || settings->help || settings->version)
+    if (error != 0 || is_about_program(settings))
         return error;
     if (settings->config != NULL) {
         const char *config = settings->config;

@@ -52,6 +52,7 @@ struct server_settings {
     bool verify;
     bool help;
     bool version;
+    unsigned completion;         /* enum completion_shell */
     uint64_t given;              /* which rows were, a bit each */
     struct settings_word *words; /* of the file, which texts point into */
 };
@@ -66,5 +67,6 @@ int server_settings_parse(struct server_settings *settings, int argc, char **arg
 void server_settings_deinit(struct server_settings *settings);
 
 void server_settings_help(FILE *file);
+void server_settings_completion(const struct server_settings *settings, FILE *file);
 
 #endif
