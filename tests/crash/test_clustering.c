@@ -448,6 +448,46 @@ static void test_removed_stays_removed(void **state)
     fail_msg("it never went through");
 }
 
+/* Every `step`th key from `first` on, in their order. */
+static void set_in_order(struct fixture *fixture, unsigned first, unsigned to, unsigned step)
+{
+    for (unsigned i = first; i < to;) {
+        char texts[BATCH][32];
+        uint8_t values[BATCH][VALUE_SIZE];
+        kvs_mutation mutations[BATCH];
+        unsigned n = 0;
+        for (; n < BATCH && i < to; n++, i += step)
+            mutations[n] = mutation_set(key_of(texts[n], i), value_of(values[n], i, 1));
+        OK(batch_wait(fixture, mutations, n));
+    }
+}
+
+/* One segment has a few keys of the whole space, the next one a removal of two of them beside low
+ * keys of its own; behind them come three runs, so that the second segment can be merged, and the
+ * first only in part. Wherever that is stopped, the removal still counts. */
+static void test_range_outlives_merges(void **state)
+{
+    for (unsigned passing = 0; passing < 40; passing += TIMES(1, 3, 3)) {
+        struct fixture fixture;
+        begin(&fixture, kind.cache_size_bytes);
+        set_in_order(&fixture, 0, 12000, 50);
+        const kvs_mutation range = mutation_remove_range(S("a key 011000"), S("a key 011099"));
+        set_in_order(&fixture, 1, 500, 5);
+        OK(batch_wait(&fixture, &range, 1));
+        set_in_order(&fixture, 501, 1250, 5);
+        for (unsigned run = 2; run <= 4; run++)
+            set_in_order(&fixture, run, 11000, 5);
+        unsigned keys = walk_all(&fixture, 1).pairs;
+        unlinks_watch(&fixture, passing);
+        int error = control_wait(&fixture, ENGINE_CONTROL_COMPACT, NULL);
+        unlinks_stop();
+        assert_int_equal(error, unlinks.has_failed ? KVS_ERR_IO : 0);
+        open_again(&fixture);
+        assert_int_equal(walk_all(&fixture, 1).pairs, keys);
+        fixture_deinit(&fixture);
+    }
+}
+
 /* Snapshots see what they saw, while what they share is moved under them. */
 static void test_snapshots_beside(void **state)
 {
@@ -485,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_merges_lose_nothing),
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_removed_stays_removed),
+        cmocka_unit_test(test_range_outlives_merges),
         cmocka_unit_test(test_snapshots_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -367,12 +367,18 @@ static int move_set(struct log_engine *log, const struct move_item *item, struct
     return 0;
 }
 
-/* Does a segment that stays hold a set older than a range removal? Of the victims only those could
- * that are older than the one with the removal, and their files go before its own. */
+/* Does a segment that stays hold a set older than a range removal? Of the victims that go, only
+ * those could that are older than the one with the removal, and their files go before its own. */
 static bool older_set_exists(const struct log_engine *log, uint64_t sequence)
 {
+    const struct compaction *compaction = &log->compaction;
     for (const struct segment *at = log->oldest; at != NULL; at = at->next) {
         if (!at->is_victim && at->accounts.set_sequence_min < sequence)
+            return true;
+    }
+    for (unsigned i = 0; i < compaction->victims_count; i++) {
+        const struct victim *victim = &compaction->victims[i];
+        if (victim->stays && victim->segment->accounts.set_sequence_min < sequence)
             return true;
     }
     return false;
