@@ -488,6 +488,33 @@ static void test_range_outlives_merges(void **state)
     }
 }
 
+/* Keys that were set for ever, and then for a moment. What is over leaves no removal behind where
+ * all that is older goes, too: but the oldest file cannot be removed, and stays. */
+static void test_what_is_over_stays_so(void **state)
+{
+    struct fixture fixture;
+    begin(&fixture, kind.cache_size_bytes);
+    set_shuffled(&fixture, 600, 1);
+    for (unsigned i = 0; i < 300; i++) {
+        char text[32];
+        uint8_t value[VALUE_SIZE];
+        kvs_mutation mutation =
+            mutation_set_in(family_of(i), key_of(text, i), value_of(value, i, 1));
+        mutation.ttl_ms = 1;
+        OK(batch_wait(&fixture, &mutation, 1));
+    }
+    set_in_order(&fixture, 1000, 1600, 1);
+    while (walk_all(&fixture, 1).pairs != 900) {
+    }
+    unlinks_watch(&fixture, 0);
+    assert_int_equal(control_wait(&fixture, ENGINE_CONTROL_COMPACT, NULL), KVS_ERR_IO);
+    unlinks_stop();
+    compact(&fixture);
+    open_again(&fixture);
+    assert_int_equal(walk_all(&fixture, 1).pairs, 900);
+    fixture_deinit(&fixture);
+}
+
 /* Snapshots see what they saw, while what they share is moved under them. */
 static void test_snapshots_beside(void **state)
 {
@@ -526,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_removed_stays_removed),
         cmocka_unit_test(test_range_outlives_merges),
+        cmocka_unit_test(test_what_is_over_stays_so),
         cmocka_unit_test(test_snapshots_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -209,7 +209,8 @@ static void hand_over_all(struct log_engine *log, struct segment *const *victims
                             .keep_removes = keep_removes,
                             .stays = stays,
                             .is_dead = segment->accounts.live_bytes == 0 &&
-                                       (!keep_removes || segment->accounts.tombstone_bytes == 0)};
+                                       (!keep_removes || (segment->accounts.tombstone_bytes == 0 &&
+                                                          !segment->owes_removals))};
     }
     atomic_store_explicit(&compaction->handed_over, true, memory_order_release);
     compaction_signal(compaction);
@@ -358,6 +359,7 @@ static void victims_failed(struct log_engine *log)
         is_known |= victim->error != 0;
         if (victim->error == KVS_ERR_IO || victim->error == KVS_ERR_CORRUPTION)
             victim->segment->stuck = is_lasting = true;
+        victim->segment->owes_removals |= !victim->keep_removes;
     }
     if (!is_known && (compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION)) {
         for (unsigned i = 0; i < compaction->victims_count; i++)

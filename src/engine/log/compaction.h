@@ -23,6 +23,14 @@ struct victim {
     int error;         /* what the thread met in this one */
 };
 
+/* What is over in a victim is dropped without a removal when all that is older goes, too. If that
+ * failed later, and older segments stay after all, it is made up for, of keys that are not there.
+ */
+static inline bool victim_owes(const struct victim *victim, const struct record *record)
+{
+    return victim->keep_removes && victim->segment->owes_removals && record->expires_at_ms != 0;
+}
+
 /* A record to be moved. */
 struct move_item {
     const uint8_t *bytes; /* checked */

@@ -299,8 +299,10 @@ static bool may_live(const struct move_item *item, const struct record *record,
 {
     if (record->kind == RECORD_REMOVE)
         return item->victim->keep_removes && entry == NULL;
-    return entry != NULL && atomic_load_explicit(&entry->location, memory_order_acquire) ==
-                                location_make(item->victim->segment->slot, item->offset);
+    if (entry == NULL)
+        return victim_owes(item->victim, record);
+    return atomic_load_explicit(&entry->location, memory_order_acquire) ==
+           location_make(item->victim->segment->slot, item->offset);
 }
 
 static void batch_filter(const struct version *version, const struct batch *batch,

@@ -64,6 +64,7 @@ struct segment {
     bool is_warmed;        /* its bytes need not be looked for in the background any more */
     bool stuck;            /* compaction could not read it: left alone */
     bool is_victim;        /* the compaction thread works on it */
+    bool owes_removals;    /* see victim_owes */
     bool is_scattered;     /* its records are in no order of keys; known when it has a hint */
     struct key_span *span; /* of its keys, see overlap.h; NULL: not known, or of no interest */
     struct segment *next;  /* in the log's order */
