@@ -3,6 +3,7 @@
 protocol the other one speaks; and the log tells the operator.
 """
 import re
+import shutil
 import socket
 import ssl
 import struct
@@ -95,11 +96,11 @@ def test_tls_meets_clear_text(directory):
 
 
 def test_clear_text_meets_tls(directory):
-    told, key, certificate = [], directory / "key.pem", directory / "certificate.pem"
-    made = subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                           "-keyout", key, "-out", certificate], capture_output=True, check=False)
-    if made.returncode != 0:
+    if shutil.which("openssl") is None:
         raise tap.Skip("no openssl here")
+    told, key, certificate = [], directory / "key.pem", directory / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-keyout", key, "-out", certificate], capture_output=True, check=True)
     with start(directory / "data", "--tls-cert", certificate, "--tls-key", key) as server:
         for address in addresses(server).values():
             for protocol, (greeting, begin) in GREETINGS.items():

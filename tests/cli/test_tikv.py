@@ -53,25 +53,22 @@ def test_regions_are_cut_while_clients_work(directory):
 
 
 def certificates(directory):
-    """ca.pem, and server.pem and client.pem that it signed. None without the openssl program."""
+    """ca.pem, and server.pem and client.pem that it signed."""
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
 
     if shutil.which("openssl") is None:
-        return False
+        raise tap.Skip("no openssl here")
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     openssl(*new, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
     for name in ("server", "client"):
         openssl(*new, "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
                 "-addext", "basicConstraints=critical,CA:FALSE", "-CA", "ca.pem",
                 "-CAkey", "ca.key", "-keyout", f"{name}.key", "-out", f"{name}.pem")
-    return True
 
 
 def test_tls_from_the_command_line(directory):
-    if not certificates(directory):
-        print("# no openssl here: nothing tried")
-        return
+    certificates(directory)
     files = {name: str(directory / name) for name in os.listdir(directory)}
     own = ("--tls-cert", files["client.pem"], "--tls-key", files["client.key"])
     trust = ("--tls-ca", files["ca.pem"])
