@@ -93,6 +93,15 @@ def test_a_program_links_the_static_library(directory):
     assert "libkvs" not in needed, needed
 
 
+def test_the_library_goes_where_programs_look_for_it(directory):
+    """Below the usual prefix, which this build's need not be."""
+    looks = command("pkg-config", "--variable=pc_path", "pkg-config").strip().split(":")
+    if not any(folder.startswith("/usr/local/") for folder in looks):
+        raise tap.Skip("pkg-config looks for nothing in /usr/local here")
+    libdir = re.search(r"^libdir=\$\{prefix\}(.*)$", install(directory).read_text(), re.MULTILINE)[1]
+    assert f"/usr/local{libdir}/pkgconfig" in looks, (libdir, looks)
+
+
 def test_each_header_compiles_alone(directory):
     pc_file = install(directory)
     flags = pkg_config(pc_file, "--cflags")
