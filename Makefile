@@ -89,6 +89,7 @@ fmt:
 install: all
 	@meson configure build -Dprefix=$(PREFIX)
 	@DESTDIR=$(DESTDIR) meson install -C build
+	@[ -n "$(DESTDIR)" ] || PATH=$$PATH:/usr/sbin:/sbin ldconfig 2>/dev/null || true # as root: libkvs.so is found
 
 uninstall:
 	@ninja -C build uninstall

@@ -4,6 +4,8 @@ import contextlib
 import importlib.machinery
 import importlib.util
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -98,6 +100,20 @@ def test_functions_are_measured(directory):
                                    '    return x; /* } */\n}\n\nint g(void)\n{\n}\n')
     functions = [(name, lines, static) for name, _, lines, static in style.File("a.c").functions()]
     assert functions == [("f", 3, True), ("g", 2, False)], functions
+
+
+def test_make_install_lets_programs_find_the_library(directory):
+    """By ldconfig, which meson does not run; not when a package is made."""
+    (directory / "build").mkdir()
+    (directory / "build" / "build.ninja").touch()
+    for name in ("meson", "ninja", "ldconfig"):
+        program = directory / name
+        program.write_text(f"#!/bin/sh\necho {name} >>said\n")
+        program.chmod(0o755)
+    for arguments, last in ((["DESTDIR="], "ldconfig"), ([f"DESTDIR={directory}"], "meson")):
+        subprocess.run(["make", "-f", tap.SOURCE_DIR / "Makefile", "install", *arguments], cwd=directory, check=True,
+                       capture_output=True, env={**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"})
+        assert (directory / "said").read_text().split()[-1] == last, arguments
 
 
 if __name__ == "__main__":
