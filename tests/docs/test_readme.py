@@ -3,6 +3,7 @@
 and what it links to is there."""
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import tap  # noqa: E402
 
 README = (tap.SOURCE_DIR / "README.md").read_text()
+PROGRAMS = shlex.quote(str(tap.BUILD_DIR)) + "/"
 ENVIRONMENT = {**os.environ, "LD_LIBRARY_PATH": str(tap.BUILD_DIR / "src"), "TERM": "dumb"}
 
 
@@ -51,7 +53,7 @@ class Server:
 
 def run_line(line, address, directory):
     """Runs one line of the tour against the server at address; returns what it printed."""
-    line = line.replace("build/", f"{tap.BUILD_DIR}/").replace("127.0.0.1:4000", address)
+    line = line.replace("build/", PROGRAMS).replace("127.0.0.1:4000", address)
     if "kvs-client" in line:
         line += f" --addr {address}"
     if "kvs-bench" in line:
@@ -81,7 +83,7 @@ def test_event_streams_are_as_shown(directory):
         port = server.port_of_events()
         for line in lines:
             command, _, comment = line.partition("#")
-            command = command.strip().replace("build/", f"{tap.BUILD_DIR}/")
+            command = command.strip().replace("build/", PROGRAMS)
             command += f":{port}" if "--url" in command else f" --url esdb://127.0.0.1:{port}"
             done = subprocess.run(["sh", "-c", command], cwd=directory, stdin=subprocess.DEVNULL,
                                   env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
