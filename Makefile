@@ -32,7 +32,7 @@ all: build/build.ninja
 
 build/build.ninja:
 	@command -v meson ninja >/dev/null || { echo 'make: meson and ninja are needed: make setup' >&2; exit 1; }
-	@meson setup build $(RELEASE) -Dtests=false --prefix=$(PREFIX)
+	@meson setup build $(RELEASE) -Dtests=false "--prefix=$(PREFIX)"
 
 setup:
 	@tools/setup build
@@ -87,9 +87,10 @@ fmt:
 	@tools/c-files | xargs clang-format-14 -i
 
 install: all
-	@meson configure build -Dprefix=$(PREFIX)
-	@DESTDIR=$(DESTDIR) meson install -C build
+	@meson configure build "-Dprefix=$(PREFIX)"
+	@DESTDIR="$(DESTDIR)" meson install -C build
 	@[ -n "$(DESTDIR)" ] || PATH=$$PATH:/usr/sbin:/sbin ldconfig 2>/dev/null || true # as root: libkvs.so is found
+	@[ "$$(id -u)" -ne 0 ] || chown -hR --reference=Makefile build # what sudo wrote: make goes on without it
 
 uninstall:
 	@ninja -C build uninstall

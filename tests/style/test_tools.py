@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,18 +103,35 @@ def test_functions_are_measured(directory):
     assert functions == [("f", 3, True), ("g", 2, False)], functions
 
 
-def test_make_install_lets_programs_find_the_library(directory):
-    """By ldconfig, which meson does not run; not when a package is made."""
-    (directory / "build").mkdir()
+def make_install(directory, *arguments):
+    """In a copy of the Makefile alone; what it ran, of programs that only say so."""
+    shutil.copy(tap.SOURCE_DIR / "Makefile", directory)
+    (directory / "build").mkdir(exist_ok=True)
     (directory / "build" / "build.ninja").touch()
     for name in ("meson", "ninja", "ldconfig"):
         program = directory / name
-        program.write_text(f"#!/bin/sh\necho {name} >>said\n")
+        program.write_text(f'#!/bin/sh\necho {name} "$DESTDIR" "$@" >>build/said\n')
         program.chmod(0o755)
-    for arguments, last in ((["DESTDIR="], "ldconfig"), ([f"DESTDIR={directory}"], "meson")):
-        subprocess.run(["make", "-f", tap.SOURCE_DIR / "Makefile", "install", *arguments], cwd=directory, check=True,
-                       capture_output=True, env={**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"})
-        assert (directory / "said").read_text().split()[-1] == last, arguments
+    subprocess.run(["make", "install", *arguments], cwd=directory, check=True, capture_output=True,
+                   env={**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"})
+    return (directory / "build" / "said").read_text().splitlines()
+
+
+def test_make_install_lets_programs_find_the_library(directory):
+    """By ldconfig, which meson does not run; not when a package is made."""
+    assert make_install(directory, "DESTDIR=")[-1].split()[0] == "ldconfig"
+    assert make_install(directory, "DESTDIR=/a b", "PREFIX=/c d")[-2:] == [
+        "meson /a b configure build -Dprefix=/c d", "meson /a b install -C build"]
+
+
+def test_sudo_make_install_leaves_the_build_to_its_owner(directory):
+    """Else the next make could not write there."""
+    if os.getuid() != 0:
+        raise tap.Skip("only root writes files that the owner cannot")
+    (directory / "Makefile").touch()
+    os.chown(directory / "Makefile", 12345, 12345)
+    make_install(directory)
+    assert {path.stat().st_uid for path in (directory / "build").rglob("*")} == {12345}
 
 
 if __name__ == "__main__":
