@@ -20,7 +20,9 @@
  *
  * Files go in the log's order, because a removal is left out when all that is older than its
  * segment goes, too: were the younger file gone and the older one still there, what was removed
- * would be back. (A merge leaves no removal out.)
+ * would be back. (A merge that ends at some key leaves out no removal but of ranges, where no
+ * older set stays.) What is over is dropped without a removal, too, then; where such a compaction
+ * fails, the next one makes up for it (victim_owes).
  *
  * Failure: the segments are left as they were (moved records are dead in them). For lack of memory
  * or space they are tried again later, else never.
