@@ -3,14 +3,15 @@
  *
  * One whose value is in memory, the store's or the system's, is answered where it was asked: by
  * the call itself, or on the loop. One that has to read a file goes to the pool, and only there is
- * a file read. Counted, not timed: the linker sends reads and what goes to the pool through here
- * (--wrap).
+ * a file read, or by a thread that waits without a limit. Counted, not timed: the linker sends
+ * reads and what goes to the pool through here (--wrap).
  */
 #include "contract/engine_fixture.h"
 #include "engine/file.h"
 #include "engine/pool_read.h"
 #include "runtime/thread_pool.h"
 #include "test.h"
+#include "times.h"
 
 #include <jansson.h>
 #include <kvs/kvs.h>
@@ -174,7 +175,7 @@ static void check_value(kvs_slice found, unsigned i)
 }
 
 /* Gets all by futures; how many were ready when the call returned. */
-static unsigned get_by_futures(void)
+static unsigned get_by_futures(int64_t wait_ms)
 {
     unsigned ready = 0;
     for (unsigned i = 0; i < KEYS; i++) {
@@ -182,7 +183,7 @@ static unsigned get_by_futures(void)
         kvs_slice found;
         kvs_future *future = kvs_store_get(opened.store, key_of(text, i));
         ready += kvs_future_is_ready(future);
-        OK(kvs_future_wait(future, -1));
+        OK(kvs_future_wait(future, wait_ms));
         OK(kvs_future_get_value(future, &found));
         check_value(found, i);
         kvs_future_free(future);
@@ -233,7 +234,7 @@ static void test_in_the_cache(void **state)
 {
     begin(64u << 20);
     count_anew(true); /* so who looked at a file would be found out */
-    assert_int_equal(get_by_futures(), KEYS);
+    assert_int_equal(get_by_futures(PATIENT_MS), KEYS);
     get_by_operations();
     assert_int_equal(counted.to_pool, 0);
     assert_int_equal(counted.reads_now, 0);
@@ -245,7 +246,7 @@ static void test_in_the_systems_memory(void **state)
 {
     begin(1);
     count_anew(false);
-    assert_int_equal(get_by_futures(), KEYS);
+    assert_int_equal(get_by_futures(PATIENT_MS), KEYS);
     get_by_operations();
     assert_int_equal(counted.to_pool, 0);
     assert_int_equal(counted.reads_now, 2 * KEYS);
@@ -257,13 +258,16 @@ static void test_on_the_disk(void **state)
 {
     begin(1);
     count_anew(true);
-    (void)get_by_futures();
+    (void)get_by_futures(PATIENT_MS);
     assert_int_equal(counted.to_pool, KEYS);
     assert_int_equal(counted.reads_by_pool, KEYS);
     get_by_operations();
     assert_int_equal(counted.to_pool, 2 * KEYS);
     assert_int_equal(counted.reads_by_pool, 2 * KEYS);
     assert_int_equal(counted.reads_by_asker, 0);
+    (void)get_by_futures(-1);
+    assert_int_equal(counted.to_pool, 3 * KEYS);
+    assert_int_equal(counted.reads_by_pool + counted.reads_by_asker, 3 * KEYS);
     end();
 }
 

@@ -50,12 +50,16 @@ function catchUpAll(c, seen) {
     });
 }
 
-/* The runs of numbers that each subscription saw. */
+/* The runs of numbers that each subscription saw; `last` is what was there before or came. */
 function live(c, runs) {
-    return new Lasting((_, mine, dropped) => {
-        const run = [];
+    return new Lasting(async (_, mine, dropped) => {
+        const run = {numbers: [], last: -1};
         runs.push(run);
-        return c.subscribeToStream(stream, false, mine((_, e) => run.push(record(e).number)), dropped);
+        const began = await c.subscribeToStream(stream, false, mine((_, e) => {
+            run.last = record(e).number;
+            run.numbers.push(run.last);
+        }), dropped);
+        run.last = Math.max(run.last, int(began.lastEventNumber ?? -1));
     });
 }
 
@@ -103,10 +107,9 @@ function inOrder(seen, count, what) {
 }
 
 function withoutGaps(runs, count) {
-    for (const run of runs)
-        equal(run.findIndex((number, i) => number !== run[0] + i), -1, 'the first behind a gap');
-    const last = runs[runs.length - 1];
-    equal(last[last.length - 1], count - 1, 'the last live event');
+    for (const {numbers} of runs)
+        equal(numbers.findIndex((number, i) => number !== numbers[0] + i), -1, 'the first behind a gap');
+    equal(runs[runs.length - 1].last, count - 1, 'the last live event');
 }
 
 /* SECONDS PARTIES: so many clients append; each ends with an event of its own. */
@@ -128,11 +131,11 @@ async function load(c) {
         await append(c, acknowledged, 'End');
         await until(() => seen.filter((e) => e.ends).length >= parties, () => 'the end of all');
         const count = int((await c.readEvent(stream, -1)).event.originalEvent.eventNumber) + 1;
-        const lastOf = (run) => run[run.length - 1];
+        const lastLive = () => runs[runs.length - 1].last;
         await until(() => seen.length >= count && seenOfAll.length >= count && given.size >= count &&
-                          lastOf(runs[runs.length - 1] || []) >= count - 1,
+                          lastLive() >= count - 1,
                     () => `${count} events, seen ${seen.length}, of all ${seenOfAll.length}, given ${given.size}, ` +
-                          `live ${lastOf(runs[runs.length - 1] || [])}`);
+                          `live ${lastLive()}`);
         inOrder(seen, count, 'of the stream');
         inOrder(seenOfAll, count, 'of the log');
         withoutGaps(runs, count);
