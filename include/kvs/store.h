@@ -116,8 +116,8 @@ kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
                            const struct kvs_store_options *options);
 
 /*
- * Closes: lets what is in flight finish, syncs, and frees the store when the future is ready.
- * No call on the store may begin after this one.
+ * Closes: lets what is in flight finish, syncs, and frees the store when the future is ready. But a
+ * compaction ends with KVS_ERR_CANCELLED; what it has done stays. No call may begin after this one.
  */
 kvs_future *kvs_store_close(kvs_store *store);
 

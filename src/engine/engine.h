@@ -35,6 +35,7 @@
 #define ENGINE_ENGINE_H
 
 #include "base/buf.h"
+#include "engine/control.h"
 #include "engine/family.h"
 #include "engine/fetch.h"
 #include "engine/pins.h"
@@ -105,20 +106,6 @@ struct engine_read {
     void *state[4]; /* the engine's */
 };
 
-enum engine_control_kind {
-    ENGINE_CONTROL_SYNC,       /* all acknowledged writes are on the disk */
-    ENGINE_CONTROL_COMPACT,    /* dead records' space has been given back */
-    ENGINE_CONTROL_CHECKPOINT, /* a copy, as of some moment of the call, is in the new directory
-                                  `path` */
-};
-
-struct engine_control {
-    struct op op;
-    enum engine_control_kind kind;
-    const char *path;
-    void *state[4]; /* the engine's */
-};
-
 struct engine_range {
     uint8_t family;
     bool reverse;             /* from the last key downwards */
@@ -153,6 +140,7 @@ struct engine_methods {
     void (*read)(struct engine *engine, struct engine_read *read);
     void (*write)(struct engine *engine, struct task_list *writes);
     void (*control)(struct engine *engine, struct engine_control *control);
+    void (*compact_no_more)(struct engine *engine); /* NULL: compaction takes no time */
     void (*stats)(struct engine *engine, struct engine_stats *ret_stats);
     int (*close_blocking)(struct engine *engine);
 };
@@ -284,6 +272,14 @@ static inline void engine_write(struct engine *engine, struct engine_write *writ
 static inline void engine_control(struct engine *engine, struct engine_control *control)
 {
     engine->methods->control(engine, control);
+}
+
+/* Before a close, which waits for what is under way: requested compactions end with CANCELLED
+ * from now on, also those that have begun; what they have done stays. Any thread, repeatedly. */
+static inline void engine_compact_no_more(struct engine *engine)
+{
+    if (engine->methods->compact_no_more != NULL)
+        engine->methods->compact_no_more(engine);
 }
 
 static inline void engine_stats(struct engine *engine, struct engine_stats *ret_stats)

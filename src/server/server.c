@@ -811,6 +811,8 @@ static int free_server(kvs_server *server)
 
 static int take_down(kvs_server *server, uint32_t grace_ms)
 {
+    if (server->engine != NULL)
+        engine_compact_no_more(server->engine);
     if (server->loops_made > 0)
         drain_loops(server, grace_ms);
     if (server->loops_made > 0 && server->tikv != NULL)

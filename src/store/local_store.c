@@ -904,6 +904,7 @@ static void local_store_close(kvs_store *base, struct loop *loop,
     store->closed_loop = loop;
     store->closed = closed;
     store->closed_arg = arg;
+    engine_compact_no_more(base->engine);
     for (unsigned i = 0; i < SHARDS; i++)
         shard_unref(store, &store->shards[i]);
 }

@@ -107,7 +107,7 @@ static unsigned pick_requested(struct log_engine *log, uint64_t wall_ms,
     struct allowance allowance = {0};
     unsigned count = 0;
     for (struct segment *at = log->oldest;
-         at != NULL && at->number < log->compact_below && count < SORTED_SEGMENTS_MAX;
+         at != NULL && at->number < log->compacts.below && count < SORTED_SEGMENTS_MAX;
          at = at->next) {
         if (!segment_is_candidate(at, log->synced_segment) ||
             (!at->is_scattered && segment_garbage(log, at, wall_ms) <= at->size / 20))
@@ -167,7 +167,7 @@ static void compact_waiting_complete(struct log_engine *log, int error)
 {
     struct completions completions = COMPLETIONS_INIT;
     struct task *task;
-    while ((task = task_list_pop(&log->compact_waiting)) != NULL)
+    while ((task = task_list_pop(&log->compacts.waiting)) != NULL)
         completions_add(&completions, CONTAINER_OF(task, struct op, task), error);
     completions_flush(&completions);
 }
@@ -255,18 +255,18 @@ static bool is_on_disk(struct log_engine *log, uint32_t below)
  * same keys. False: not yet. */
 static bool pick_for_request(struct log_engine *log, uint64_t wall_ms, struct overlap *ret_victims)
 {
-    if (!is_on_disk(log, log->compact_below))
+    if (!is_on_disk(log, log->compacts.below))
         return false;
-    if (log->merge_below == 0) {
+    if (log->compacts.merge_below == 0) {
         ret_victims->count = pick_requested(log, wall_ms, ret_victims->segments);
         if (ret_victims->count > 0)
             return true;
-        log->merge_below = log->newest->number;
+        log->compacts.merge_below = log->newest->number;
     }
-    if (!is_on_disk(log, log->merge_below))
+    if (!is_on_disk(log, log->compacts.merge_below))
         return false;
     struct allowance allowance = allowance_of(log);
-    overlap_pick(log, log->merge_below, overlap_take, &allowance, ret_victims);
+    overlap_pick(log, log->compacts.merge_below, overlap_take, &allowance, ret_victims);
     return true;
 }
 
@@ -275,10 +275,10 @@ static void pick(struct log_engine *log, struct overlap *ret_victims)
 {
     uint64_t wall_ms = clock_wall_ms();
     *ret_victims = (struct overlap){.count = 0};
-    if (log->compact_waiting.first != NULL) {
+    if (log->compacts.waiting.first != NULL) {
         if (!pick_for_request(log, wall_ms, ret_victims) || ret_victims->count > 0)
             return;
-        if (stat_get(&log->stat_writes) == log->compact_writes) /* who asks wants it small */
+        if (stat_get(&log->stat_writes) == log->compacts.writes) /* who asks wants it small */
             segments_unreserve(log);
         compact_waiting_complete(log, 0);
     }
@@ -331,7 +331,9 @@ void writer_compact(struct log_engine *log, struct engine_control *control)
 {
     writer_commit(log);
     int error = 0;
-    if (atomic_load_explicit(&log->failed, memory_order_relaxed))
+    if (log->compacts.ended)
+        error = KVS_ERR_CANCELLED;
+    else if (atomic_load_explicit(&log->failed, memory_order_relaxed))
         error = KVS_ERR_STORAGE_FAILED;
     else if (newest_is_worth_it(log))
         error = segments_roll(log, 0);
@@ -341,13 +343,29 @@ void writer_compact(struct log_engine *log, struct engine_control *control)
         completions_flush(&completions);
         return;
     }
-    log->compact_below = log->newest->number;
-    log->merge_below = 0;
-    log->compact_writes = stat_get(&log->stat_writes);
-    task_list_push(&log->compact_waiting, &control->op.task);
-    if (log->synced_segment < log->compact_below)
+    log->compacts.below = log->newest->number;
+    log->compacts.merge_below = 0;
+    log->compacts.writes = stat_get(&log->stat_writes);
+    task_list_push(&log->compacts.waiting, &control->op.task);
+    if (log->synced_segment < log->compacts.below)
         writer_sync(log, NULL);
     log->groups_until_compaction = 0;
+}
+
+static void compact_end_run(struct task *task)
+{
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, compacts.end);
+    log->compacts.ended = true;
+    compact_waiting_complete(log, KVS_ERR_CANCELLED);
+}
+
+void compaction_end_requests(struct log_engine *log)
+{
+    /* relaxed: whoever is the first writes and sends the request, which orders all else. */
+    if (atomic_exchange_explicit(&log->compacts.end_asked, true, memory_order_relaxed))
+        return;
+    log->compacts.end.run = compact_end_run;
+    writer_request(log, &log->compacts.end);
 }
 
 /* What could not be read is left alone from now on; so is all of it when nobody knows which. */
@@ -406,7 +424,7 @@ static void compaction_finished(struct task *task)
     if (compaction->job != COMPACTION_EMPTY) {
         upkeep_finished(log, compaction->victims[0].segment, compaction->job, compaction->error);
         compaction->victims_count = 0;
-        if (log->compaction_missed || log->compact_waiting.first != NULL)
+        if (log->compaction_missed || log->compacts.waiting.first != NULL)
             log->groups_until_compaction = 0;
         return;
     }

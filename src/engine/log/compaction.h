@@ -86,10 +86,23 @@ struct compaction {
     struct pace pace; /* the thread's own */
 };
 
+/* Of those who asked for a compaction; the writer's, but for the two that end it. */
+struct compact_requests {
+    struct task_list waiting; /* ops of struct engine_control */
+    uint32_t below;           /* for them: all segments before this one that have garbage */
+    uint32_t merge_below;     /* and of those that share keys; 0: not that far yet */
+    uint64_t writes;          /* of the engine, when the last of them came */
+    bool ended;               /* those who ask are refused */
+    struct task end;
+    _Atomic bool end_asked; /* `end` is on its way, or was */
+};
+
 int compaction_start(struct log_engine *log);
 void compaction_stop(struct log_engine *log);
 /* The writer: `control` completes when the segments of now have no garbage to speak of. */
 void writer_compact(struct log_engine *log, struct engine_control *control);
+/* Nobody waits for a compaction any more; what the thread is at goes on. Any thread. */
+void compaction_end_requests(struct log_engine *log);
 /* The writer: hands the next segment that something is to be done for to the compaction thread, if
  * that is idle. */
 void compaction_consider(struct log_engine *log);

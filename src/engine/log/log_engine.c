@@ -115,6 +115,11 @@ static void log_control(struct engine *engine, struct engine_control *control)
     writer_request(request->log, &request->task);
 }
 
+static void log_compact_no_more(struct engine *engine)
+{
+    compaction_end_requests(log_of(engine));
+}
+
 static void log_stats(struct engine *engine, struct engine_stats *ret_stats)
 {
     struct log_engine *log = log_of(engine);
@@ -235,6 +240,7 @@ static const struct engine_methods log_methods = {
     .read = log_read,
     .write = log_write,
     .control = log_control,
+    .compact_no_more = log_compact_no_more,
     .stats = log_stats,
     .close_blocking = log_close_blocking,
 };

@@ -176,10 +176,7 @@ struct log_engine {
     struct faulting faulting;
     struct entry_sync entry_sync;
     struct write_out write_out;
-    struct task_list compact_waiting; /* ops of struct engine_control */
-    uint32_t compact_below;           /* for them: all segments before this one that have garbage */
-    uint32_t merge_below;             /* and of those that share keys; 0: not that far yet */
-    uint64_t compact_writes;          /* of the engine, when the last of them came */
+    struct compact_requests compacts;
     struct task stop_request;
     bool stopping;
     unsigned groups_until_compaction; /* the next look for a segment to empty */

@@ -33,6 +33,7 @@
     X(rocksdb_compactionfilter_destroy) \
     X(rocksdb_create_iterator) \
     X(rocksdb_create_snapshot) \
+    X(rocksdb_disable_manual_compaction) \
     X(rocksdb_filterpolicy_create_bloom_full) \
     X(rocksdb_flush) \
     X(rocksdb_flush_wal) \
@@ -132,6 +133,8 @@ int rocksdb_library_load(const char **ret_why);
 #define rocksdb_compactionfilter_destroy (*rocksdb_library.rocksdb_compactionfilter_destroy)
 #define rocksdb_create_iterator (*rocksdb_library.rocksdb_create_iterator)
 #define rocksdb_create_snapshot (*rocksdb_library.rocksdb_create_snapshot)
+#define rocksdb_disable_manual_compaction \
+    (*rocksdb_library.rocksdb_disable_manual_compaction)
 #define rocksdb_filterpolicy_create_bloom_full \
     (*rocksdb_library.rocksdb_filterpolicy_create_bloom_full)
 #define rocksdb_flush (*rocksdb_library.rocksdb_flush)

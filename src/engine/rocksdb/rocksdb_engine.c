@@ -117,6 +117,8 @@ static int database_compact(struct rocks_engine *rocks)
     rocksdb_compact_range(rocks->db, NULL, 0, NULL, 0); /* tells nothing of how it went */
     rocksdb_property_int(rocks->db, "rocksdb.background-errors", &errors);
     rocks_count_up(&rocks->compactions, 1);
+    if (atomic_load_explicit(&rocks->compact_ended, memory_order_relaxed))
+        return KVS_ERR_CANCELLED;
     return errors == errors_before ? 0 : KVS_ERR_IO;
 }
 
@@ -221,6 +223,14 @@ static void rocks_write(struct engine *engine, struct task_list *writes)
 static void rocks_control(struct engine *engine, struct engine_control *control)
 {
     engine_worker_control(&rocks_of(engine)->worker, control);
+}
+
+static void rocks_compact_no_more(struct engine *engine)
+{
+    struct rocks_engine *rocks = rocks_of(engine);
+    /* relaxed: a compaction that RocksDB leaves because of the next line sees it by that. */
+    atomic_store_explicit(&rocks->compact_ended, true, memory_order_relaxed);
+    rocksdb_disable_manual_compaction(rocks->db);
 }
 
 static void rocks_read(struct engine *engine, struct engine_read *read)
@@ -338,6 +348,7 @@ static const struct engine_methods rocks_methods = {
     .read = rocks_read,
     .write = rocks_write,
     .control = rocks_control,
+    .compact_no_more = rocks_compact_no_more,
     .stats = rocks_stats,
     .close_blocking = rocks_close_blocking,
 };

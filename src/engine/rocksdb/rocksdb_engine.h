@@ -54,6 +54,7 @@ struct rocks_engine {
     struct task sync_job; /* for sync_pool */
     _Atomic bool sync_running;
 
+    _Atomic bool compact_ended; /* those who ask are refused */
     _Atomic bool failed;
     /* figures: relaxed */
     _Atomic uint64_t snapshots_taken;

@@ -398,6 +398,26 @@ static void test_what_is_given_up_may_happen_and_close_waits_for_it(void **state
     assert_value(fixture->store, "a", "new");
 }
 
+/* It would take as long as the disk: what is in flight is waited for, but not that. */
+static void test_close_ends_a_compaction(void **state)
+{
+    struct fixture *fixture = *state;
+    for (unsigned i = 0; i < 3; i++) /* garbage */
+        assert_int_equal(
+            wait_and_free(kvs_store_set(fixture->store, kvs_slice_of("a"), kvs_slice_of("3"))), 0);
+    disk_set_silent(true);
+    kvs_future *compacted = kvs_store_compact(fixture->store);
+    disk_await_waiter();
+    assert_int_equal(kvs_future_wait(compacted, 5), KVS_ERR_TIMEOUT);
+    kvs_future *closed = kvs_store_close(fixture->store);
+    disk_set_silent(false);
+    assert_int_equal(kvs_future_wait(compacted, -1), KVS_ERR_CANCELLED);
+    kvs_future_free(compacted);
+    assert_int_equal(wait_and_free(closed), 0);
+    fixture->store = open_store(fixture, 0);
+    assert_value(fixture->store, "a", "3");
+}
+
 static void test_the_default_of_a_store(void **state)
 {
     struct fixture *fixture = *state;
@@ -877,6 +897,7 @@ int main(void)
         TEST(test_a_future_ends_by_its_deadline_or_is_cancelled),
         TEST(test_what_is_given_up_may_happen_and_close_waits_for_it),
         TEST(test_a_thread_that_waits_reads),
+        TEST(test_close_ends_a_compaction),
         TEST(test_the_default_of_a_store),
         TEST(test_results_arrive),
         TEST(test_order),
