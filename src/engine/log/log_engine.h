@@ -22,6 +22,7 @@
 #include "engine/engine.h"
 #include "engine/log/compaction.h"
 #include "engine/log/epoch.h"
+#include "engine/log/gather.h"
 #include "engine/log/segments.h"
 #include "engine/log/tree.h"
 #include "runtime/mailbox.h"
@@ -176,6 +177,7 @@ struct log_engine {
     struct faulting faulting;
     struct entry_sync entry_sync;
     struct write_out write_out;
+    struct gather gather;
     struct compact_requests compacts;
     struct task stop_request;
     bool stopping;

@@ -336,6 +336,7 @@ static void writer_add_write(struct log_engine *log, struct engine_write *write)
     }
     uint32_t size_before = log->newest->size;
     stat_add(&log->stat_writes, 1);
+    log->gather.taken += gather_counts(write);
     group_add(log, &write->op, apply_write(log, write), size_before);
 }
 
@@ -606,9 +607,14 @@ static void *writer_thread(void *arg)
             writer_wait(log, until);
             writing_lock(log);
         }
+        if (log->sync == KVS_SYNC_ALWAYS)
+            gather_wait(log);
+        gather_begin(log);
         writes_run_all(log);
         requests_run(log);
         writer_commit(log);
+        if (log->sync == KVS_SYNC_ALWAYS)
+            gather_end(log);
         if (log->sync_due_ms != 0 && clock_now_ms() >= log->sync_due_ms)
             background_sync_start(log);
         compaction_look(log);
