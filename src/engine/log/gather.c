@@ -20,7 +20,7 @@ static uint32_t pending_fetch(struct log_engine *log)
     return count;
 }
 
-void gather_wait(struct log_engine *log)
+static void gather_wait(struct log_engine *log)
 {
     struct gather *gather = &log->gather;
     uint32_t expected = gather->expected;
@@ -47,6 +47,9 @@ void gather_wait(struct log_engine *log)
 
 void gather_begin(struct log_engine *log)
 {
+    if (log->sync != KVS_SYNC_ALWAYS)
+        return;
+    gather_wait(log);
     log->gather.waiting = 0;
     log->gather.taken = 0;
     log->gather.begun_ns = clock_now_ns();
@@ -54,6 +57,8 @@ void gather_begin(struct log_engine *log)
 
 void gather_end(struct log_engine *log)
 {
+    if (log->sync != KVS_SYNC_ALWAYS)
+        return;
     struct gather *gather = &log->gather;
     gather->sync_ns = clock_now_ns() - gather->begun_ns;
     gather->waiting = pending_fetch(log);

@@ -31,10 +31,8 @@ static inline bool gather_counts(const struct engine_write *write)
     return write->op.loop == NULL;
 }
 
-/* The writer's thread, before it takes what waits, with sync always: it is in log->pending then. */
-void gather_wait(struct log_engine *log);
-
-/* Around a group. */
+/* The writer's thread, around what it takes and writes; without sync always they do nothing. The
+ * first waits: what has come is in log->pending then. */
 void gather_begin(struct log_engine *log);
 void gather_end(struct log_engine *log);
 

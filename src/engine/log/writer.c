@@ -607,14 +607,11 @@ static void *writer_thread(void *arg)
             writer_wait(log, until);
             writing_lock(log);
         }
-        if (log->sync == KVS_SYNC_ALWAYS)
-            gather_wait(log);
         gather_begin(log);
         writes_run_all(log);
         requests_run(log);
         writer_commit(log);
-        if (log->sync == KVS_SYNC_ALWAYS)
-            gather_end(log);
+        gather_end(log);
         if (log->sync_due_ms != 0 && clock_now_ms() >= log->sync_due_ms)
             background_sync_start(log);
         compaction_look(log);
