@@ -2,6 +2,7 @@
  */
 #include "cli/arguments.h"
 
+#include <ctype.h>
 #include <kvs/error.h>
 
 #include <arpa/inet.h>
@@ -430,19 +431,30 @@ static bool words_have(const char *words, kvs_slice word)
     return false;
 }
 
+/* As commands are written; what is too long for one is cut. */
+static kvs_slice lowered(kvs_slice name, char text[NEAR_NAME_SIZE_MAX])
+{
+    size_t size = name.size < NEAR_NAME_SIZE_MAX ? name.size : NEAR_NAME_SIZE_MAX;
+    for (size_t i = 0; i < size; i++)
+        text[i] = (char)tolower(name.data[i]);
+    return slice_make(text, size);
+}
+
 const struct arguments_command *arguments_find_command(const struct arguments_program *program,
                                                        kvs_slice name, const char **ret_near)
 {
+    char text[NEAR_NAME_SIZE_MAX];
+    kvs_slice meant = lowered(name, text); /* GET, as people of redis write it */
     const char *near = NULL;
     unsigned best = NEAR_DISTANCE_MAX + 1;
     for (const struct arguments_command *row = program->commands; row->name != NULL; row++) {
         if (slice_equal(slice_of_string(row->name), name))
             return row;
-        if (words_have(row->sought, name)) {
+        if (words_have(row->sought, meant)) {
             near = row->name;
             best = 0;
         }
-        if (name_is_near(name, row->name, &best))
+        if (name_is_near(meant, row->name, &best))
             near = row->name;
     }
     if (ret_near != NULL)

@@ -204,6 +204,8 @@ static void test_commands_and_near_names(void **state)
                      &commands[1]);
     assert_null(arguments_find_command(&program, slice_of_string("scna"), &near));
     assert_string_equal(near, "scan");
+    assert_null(arguments_find_command(&program, slice_of_string("COUNT"), &near));
+    assert_string_equal(near, "count");
     assert_null(arguments_find_command(&program, slice_of_string("weather"), &near));
     assert_null(near);
 }
