@@ -26,6 +26,8 @@
 
 enum { THREADS_MAX = 16, SYNCED_THREADS = 16, DRAWERS = 2 };
 
+#define LEAD_NS 10000000u /* before the first operation is due: all threads are there by then */
+
 static const struct peer *const peers[] = {
     &peer_kvs,
 #ifdef BENCH_ROCKSDB
@@ -152,7 +154,7 @@ static double workers_run(struct worker *workers, unsigned threads, struct load 
                           double seconds, uint64_t *ret_operations)
 {
     uint64_t begin = clock_now_ns();
-    load->begin_ns = begin;
+    load->begin_ns = begin + LEAD_NS;
     load->deadline_ns = begin + (uint64_t)(seconds * 1e9);
     for (unsigned i = 0; i < threads; i++)
         pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]);

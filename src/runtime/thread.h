@@ -1,5 +1,5 @@
 /*
- * runtime/thread.h: starts a thread of ours.
+ * runtime/thread.h: starts a thread of ours, or makes room for others.
  *
  * Signals are the program's: our threads block all that a process can be sent, so that handlers run
  * on the program's threads, and a write to a closed socket fails with EPIPE instead of a signal.
@@ -12,5 +12,11 @@
 /* A joinable thread named `name` (15 bytes at most; NULL: as the calling thread, and cheaper). 0 or
  * NO_MEMORY. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *arg);
+
+/* The calling thread is in the background from now on: whoever wakes up is scheduled before it, at
+ * once, and where processors are short it gets a third of what others get. The real-time class of a
+ * program that started it is left. All of this is a wish, for which nobody needs a right; more than
+ * once costs nothing. */
+void thread_step_back(void);
 
 #endif

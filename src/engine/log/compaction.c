@@ -37,6 +37,7 @@
 #include "engine/log/overlap.h"
 #include "engine/log/upkeep.h"
 #include "runtime/futex.h"
+#include "runtime/thread.h"
 
 /* What a requested compaction puts in order at once: so many segments, ... */
 #define SORTED_SEGMENTS_MAX 32u
@@ -595,7 +596,7 @@ static void *compaction_thread(void *arg)
 {
     struct log_engine *log = arg;
     struct compaction *compaction = &log->compaction;
-    pace_thread();
+    thread_step_back();
     for (;;) {
         uint32_t signals = compaction_signals(log); /* before all that is looked at */
         if (compaction_is_stopping(log))

@@ -3,7 +3,7 @@
  *
  * Each of these was measured as what a set waited for beside a compaction (docs/architecture.md,
  * choice 19):
- *   - the thread is scheduled behind others;
+ *   - the thread is scheduled behind others (thread_step_back);
  *   - while others write, it rests after each move, in proportion to what that took: so it slows
  *     down by itself where processor or disk are the limit. The more garbage there is, the less it
  *     rests: compaction never falls behind for good. And its moves are smaller then;
@@ -24,12 +24,9 @@
 #include "runtime/futex.h"
 
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NICE 5
 #define REST_NS_MAX (20u * 1000 * 1000)
 #define MOVE_SIZE_ALONE (64u * 1024)
 #define MOVE_SIZE_BESIDE (4u * 1024) /* a set waits for one move at most */
@@ -53,14 +50,6 @@ uint32_t pace_rest_of(uint64_t garbage, uint64_t total)
 }
 
 /* --- the compaction thread -------------------------------------------------------------------- */
-
-void pace_thread(void)
-{
-    /* Both are wishes. The first also leaves the real-time class of a program that runs in it. */
-    struct sched_param none = {0};
-    (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &none);
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
-}
 
 void pace_pause(struct log_engine *log, uint64_t ns)
 {

@@ -27,8 +27,6 @@ uint32_t pace_rest_of(uint64_t garbage, uint64_t total);
 
 /* --- the compaction thread -------------------------------------------------------------------- */
 
-/* Once, at its begin: others are scheduled first. */
-void pace_thread(void);
 /* Waits for so long, or until the thread is to stop. */
 void pace_pause(struct log_engine *log, uint64_t ns);
 /* Bytes of records that the next move should have. */

@@ -52,12 +52,16 @@ uint8_t *segment_memory_new(uint32_t capacity)
     return memory;
 }
 
+__attribute__((no_sanitize("thread"))) /* others write there, as said below */
 void segment_memory_fault(uint8_t *from, size_t size)
 {
-    uintptr_t begin = (uintptr_t)from / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
-    /* What is there stays as it is, also while others write to it. Older systems cannot (EINVAL):
-     * then it is only slower. */
-    madvise((void *)begin, (uintptr_t)from + size - begin, MADV_POPULATE_WRITE);
+    /* What is there stays as it is, also while others write to it: a byte is written only where it
+     * is 0, and then 0 is. Not MADV_POPULATE_WRITE: all who map memory wait until that is over. */
+    uint8_t *end = from + size;
+    for (uint8_t *at = from; at < end; at += FILE_BLOCK_SIZE - (uintptr_t)at % FILE_BLOCK_SIZE) {
+        uint8_t zero = 0;
+        __atomic_compare_exchange_n(at, &zero, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    }
 }
 
 void segment_memory_ref(void *memory)

@@ -30,6 +30,7 @@
 #include "base/mem.h"
 #include "engine/file.h"
 #include "engine/log/hint_file.h"
+#include "runtime/thread.h"
 #include "runtime/thread_pool.h"
 
 #include <assert.h>
@@ -46,7 +47,7 @@
 
 #define RESERVE_FREE 8u /* of free space, a segment's blocks may be this part */
 
-#define FAULT_STEP (2u * 1024 * 1024) /* in one call: others wait for it who map memory */
+#define FAULT_STEP (2u * 1024 * 1024) /* then it looks whether anybody waits */
 #define FAULT_AHEAD_MIN (1024u * 1024)
 #define FAULT_AHEAD_SLOW FAULT_STEP
 #define FAULT_AHEAD_MAX (16u * 1024 * 1024)
@@ -694,6 +695,7 @@ static void fault_job(struct task *task)
 {
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, faulting.job);
     const struct faulting *faulting = &log->faulting;
+    thread_step_back();
     for (size_t at = 0; at < faulting->size; at += FAULT_STEP) {
         size_t left = faulting->size - at;
         segment_memory_fault(faulting->from + at, left < FAULT_STEP ? left : FAULT_STEP);
@@ -768,22 +770,31 @@ static bool fault_next(struct log_engine *log)
     return true;
 }
 
+/* The index grows by a huge page at a time, seldom. */
+static bool fault_index(struct log_engine *log)
+{
+    struct faulting *faulting = &log->faulting;
+    size_t size;
+    uint8_t *memory = slab_reserve(&log->slab, &size);
+    if (memory == NULL)
+        return false;
+    faulting->reference = NULL;
+    faulting->from = memory;
+    faulting->size = size;
+    return true;
+}
+
 void segments_fault_ahead(struct log_engine *log, uint32_t written)
 {
     struct faulting *faulting = &log->faulting;
     ahead_measure(log, written);
     if (job_runs(log, &faulting->is_running))
         return;
-    if (!fault_segment(log) && !fault_next(log)) {
-        faulting->reference = NULL;
-        faulting->from = slab_reserve(&log->slab, &faulting->size);
-        if (faulting->from == NULL)
-            return;
-    }
+    if (!fault_index(log) && !fault_segment(log) && !fault_next(log))
+        return;
     faulting->is_running = true; /* no one else looks until the job is there */
     faulting->job.run = fault_job;
-    bool is_urgent = faulting->ahead > FAULT_AHEAD_SLOW;
-    pool_submit_task(is_urgent ? log->urgent_pool : log->background_pool, &faulting->job);
+    pool_submit_task(log->urgent_pool, &faulting->job);
 }
 
 /* --- writing out ------------------------------------------------------------------------------ */
@@ -805,6 +816,7 @@ static void write_out_job(struct task *task)
 {
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, write_out.job);
     struct write_out *out = &log->write_out;
+    thread_step_back();
     /* Opened anew: as in prepare_job. It may have been compacted, and be gone. */
     int fd;
     if (file_open(out->path, O_WRONLY, &fd) == 0) {

@@ -105,7 +105,8 @@ void slab_free(struct slab *slab, void *memory, size_t size)
 #else
 
 #define CHUNK_SIZE_FIRST (64u * 1024)
-#define CHUNK_SIZE_LAST (2u * 1024 * 1024) /* a huge page: the index is read at random */
+#define CHUNK_SIZE_LAST (2u * 1024 * 1024)    /* a huge page: the index is read at random */
+#define RESERVE_ALWAYS (16 * CHUNK_SIZE_LAST) /* of so much, one more chunk is not much */
 
 struct slab_chunk {
     struct slab_chunk *next;
@@ -184,8 +185,9 @@ static struct slab_chunk *chunk_new(size_t size)
 
 uint8_t *slab_reserve(struct slab *slab, size_t *ret_size)
 {
+    bool is_small = slab->used_bytes < RESERVE_ALWAYS;
     if (slab->reserve != NULL || slab->chunk_size_next < CHUNK_SIZE_LAST ||
-        slab->fresh_size > CHUNK_SIZE_LAST / 2)
+        (is_small && slab->fresh_size > CHUNK_SIZE_LAST / 2))
         return NULL;
     slab->reserve = chunk_new(CHUNK_SIZE_LAST);
     *ret_size = CHUNK_SIZE_LAST;
