@@ -91,6 +91,10 @@ extern const struct peer peer_leveldb;
 void bench_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void run_fail(struct run *run, const char *peer, const char *what);
 
+/* How late a thread is each time that it wants to look at the clock, in ns; see machine.c. */
+void machine_lateness(uint64_t interval_ns, double seconds, bool beside_busy,
+                      struct histogram *ret_lateness);
+
 /* The bytes of a value for the n-th set. */
 static inline const uint8_t *load_value(const struct load *load, uint64_t n)
 {

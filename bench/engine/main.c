@@ -6,7 +6,7 @@
  * there; 3. compaction, and the size of the directory; 4. gets and scans; 5. closing, opening and
  * a first get. Then for each peer, on an empty store: 6. sets that are synced, by 16 threads. Last,
  * for kvs alone: 7. sets at a fixed rate, with nothing to compact, and with a compaction all the
- * time.
+ * time; and how late the machine lets a thread be that does nothing, at the same rate.
  *
  * Each figure is a line of JSON on standard output: keys, value (bytes), peer, row, distribution,
  * threads, number.
@@ -392,6 +392,15 @@ static void tail_phase(struct turn *turn, const char *row, struct load *load, bo
         figure(turn, row, DISTRIBUTION_UNIFORM, 1, (double)histogram_percentile(&latency, 99.9));
 }
 
+static void machine_phase(struct turn *turn, const char *row, bool beside_busy)
+{
+    static struct histogram lateness;
+    histogram_clear(&lateness);
+    machine_lateness(1000000000u / turn->bench->rate, 2 * turn->bench->seconds, beside_busy,
+                     &lateness);
+    figure(turn, row, DISTRIBUTION_UNIFORM, 1, (double)histogram_percentile(&lateness, 99.9));
+}
+
 /* Without: new keys, so that there is no garbage. With: keys that are there, so that there is, and
  * a compaction that begins again when it is done. */
 static void tail_turn(struct turn *turn)
@@ -404,6 +413,8 @@ static void tail_turn(struct turn *turn)
     tail_phase(turn, "tail", &load, false);
     load_init(turn->bench, &load, DISTRIBUTION_UNIFORM);
     tail_phase(turn, "tail compacting", &load, true);
+    machine_phase(turn, "tail machine", false);
+    machine_phase(turn, "tail machine busy", true);
 }
 
 /* --- the run --- */

@@ -105,8 +105,8 @@ void slab_free(struct slab *slab, void *memory, size_t size)
 #else
 
 #define CHUNK_SIZE_FIRST (64u * 1024)
-#define CHUNK_SIZE_LAST (2u * 1024 * 1024)    /* a huge page: the index is read at random */
-#define RESERVE_ALWAYS (16 * CHUNK_SIZE_LAST) /* of so much, one more chunk is not much */
+#define CHUNK_SIZE_LAST (2u * 1024 * 1024)      /* a huge page: the index is read at random */
+#define USED_PER_RESERVE (16 * CHUNK_SIZE_LAST) /* of so much, one more chunk is not much */
 
 struct slab_chunk {
     struct slab_chunk *next;
@@ -127,7 +127,8 @@ void slab_deinit(struct slab *slab)
         mem_free(chunk);
         chunk = next;
     }
-    mem_free(slab->reserve);
+    for (unsigned i = 0; i < slab->reserves_count; i++)
+        mem_free(slab->reserves[i]);
     *slab = (struct slab){0};
 }
 
@@ -183,26 +184,49 @@ static struct slab_chunk *chunk_new(size_t size)
     return chunk;
 }
 
+/* How many to have. While a snapshot is held, nodes are copied as they are written: several chunks
+ * in 20 ms, and the system took 5 ms to clear one. */
+static unsigned reserves_wanted(const struct slab *slab)
+{
+    if (slab->chunk_size_next < CHUNK_SIZE_LAST)
+        return 0;
+    if (slab->used_bytes < USED_PER_RESERVE)
+        return slab->fresh_size <= CHUNK_SIZE_LAST / 2 ? 1 : 0;
+    uint64_t wanted = slab->used_bytes / USED_PER_RESERVE;
+    return wanted < SLAB_RESERVES ? (unsigned)wanted : SLAB_RESERVES;
+}
+
 uint8_t *slab_reserve(struct slab *slab, size_t *ret_size)
 {
-    bool is_small = slab->used_bytes < RESERVE_ALWAYS;
-    if (slab->reserve != NULL || slab->chunk_size_next < CHUNK_SIZE_LAST ||
-        (is_small && slab->fresh_size > CHUNK_SIZE_LAST / 2))
+    if (slab->reserves_count >= reserves_wanted(slab))
         return NULL;
-    slab->reserve = chunk_new(CHUNK_SIZE_LAST);
+    struct slab_chunk *chunk = chunk_new(CHUNK_SIZE_LAST);
+    if (chunk != NULL)
+        slab->reserves[slab->reserves_count++] = chunk;
     *ret_size = CHUNK_SIZE_LAST;
-    return (uint8_t *)slab->reserve;
+    return (uint8_t *)chunk;
+}
+
+/* The one that was made first: its pages are there most likely. */
+static struct slab_chunk *reserve_take(struct slab *slab)
+{
+    if (slab->reserves_count == 0)
+        return NULL;
+    struct slab_chunk *first = slab->reserves[0];
+    slab->reserves_count--;
+    for (unsigned i = 0; i < slab->reserves_count; i++)
+        slab->reserves[i] = slab->reserves[i + 1];
+    return first;
 }
 
 static int chunk_add(struct slab *slab)
 {
     size_t size = slab->chunk_size_next;
-    struct slab_chunk *chunk = slab->reserve;
+    struct slab_chunk *chunk = reserve_take(slab);
     if (chunk == NULL)
         chunk = chunk_new(size);
     if (chunk == NULL)
         return -1;
-    slab->reserve = NULL;
     fresh_retire(slab);
     chunk->size = size;
     chunk->next = slab->chunks;

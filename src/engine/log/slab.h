@@ -14,6 +14,7 @@
 #define SLAB_SIZE_MAX 2048u
 #define SLAB_LINE 64u /* of the processor's cache: objects of whole lines mostly begin with one */
 #define SLAB_CLASSES (SLAB_SIZE_MAX / 8 + 1)
+#define SLAB_RESERVES 4u
 
 struct slab_object {
     struct slab_object *next;
@@ -25,7 +26,8 @@ struct slab_large;
 struct slab {
     struct slab_object *free[SLAB_CLASSES];
     struct slab_chunk *chunks;
-    struct slab_chunk *reserve; /* the next one; or NULL */
+    struct slab_chunk *reserves[SLAB_RESERVES]; /* the next ones */
+    unsigned reserves_count;
     struct slab_large *large;
     uint8_t *fresh; /* not yet handed out, of the newest chunk */
     size_t fresh_size;
