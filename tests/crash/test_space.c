@@ -532,6 +532,86 @@ static void test_what_was_set_aside_comes_back(void **state)
     fixture_deinit(&fixture);
 }
 
+/* --- faster than compaction -------------------------------------------------------------------*/
+
+#define FAST_THREADS 4u
+#define FAST_KEYS 16u /* of each thread */
+#define FAST_VALUE (8u * 1024)
+#define FAST_BATCHES 1000u
+#define FAST_PER_BATCH 4u
+#define FAST_LIVE (FAST_THREADS * FAST_KEYS * FAST_VALUE)
+#define FAST_TIMES_MAX 32u /* a third of what is written is never held at once */
+
+struct fast {
+    struct fixture *fixture;
+    unsigned thread;
+    uint64_t space_max;
+};
+
+static kvs_slice fast_key(char text[32], unsigned thread, unsigned i)
+{
+    return slice_make(text, (size_t)snprintf(text, 32, "key %u %05u", thread, i % FAST_KEYS));
+}
+
+static void *fast_thread(void *arg)
+{
+    struct fast *fast = arg;
+    uint8_t *value = malloc(FAST_VALUE);
+    for (unsigned i = 0; i < FAST_BATCHES; i++) {
+        char texts[FAST_PER_BATCH][32];
+        kvs_mutation mutations[FAST_PER_BATCH];
+        memset(value, (int)(i % 251), FAST_VALUE);
+        for (unsigned k = 0; k < FAST_PER_BATCH; k++)
+            mutations[k] = mutation_set(fast_key(texts[k], fast->thread, i * FAST_PER_BATCH + k),
+                                        slice_make(value, FAST_VALUE));
+        OK(batch_wait(fast->fixture, mutations, FAST_PER_BATCH));
+        uint64_t space = stats_of(fast->fixture).disk_bytes;
+        fast->space_max = space > fast->space_max ? space : fast->space_max;
+    }
+    free(value);
+    return NULL;
+}
+
+/* Who overwrites all the time, as fast as can be, has a log of some times what lives: beyond that
+ * writes wait for compaction. They are all answered, and what was written last is there. */
+static void test_writes_wait_for_space(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct fast fast[FAST_THREADS];
+    pthread_t threads[FAST_THREADS];
+    OK(fixture_init(&fixture, &kind));
+    OK(fixture_open(&fixture));
+    for (unsigned i = 0; i < FAST_THREADS; i++) {
+        fast[i] = (struct fast){.fixture = &fixture, .thread = i};
+        OK(pthread_create(&threads[i], NULL, fast_thread, &fast[i]));
+    }
+    uint64_t space_max = 0;
+    for (unsigned i = 0; i < FAST_THREADS; i++) {
+        OK(pthread_join(threads[i], NULL));
+        space_max = fast[i].space_max > space_max ? fast[i].space_max : space_max;
+    }
+    printf("# at most %.1f times what lives, of %.0f that were written\n",
+           (double)space_max / FAST_LIVE,
+           (double)FAST_THREADS * FAST_BATCHES * FAST_PER_BATCH * FAST_VALUE / FAST_LIVE);
+    assert_true(space_max < (uint64_t)FAST_TIMES_MAX * FAST_LIVE);
+    OK(fixture_close(&fixture));
+    OK(fixture_open(&fixture));
+    for (unsigned i = 0; i < FAST_THREADS * FAST_KEYS; i++) {
+        struct engine_view view;
+        char text[32];
+        kvs_slice found;
+        OK(engine_view_begin(fixture.engine, NULL, true, &view));
+        OK(engine_get(&view, 0, fast_key(text, i / FAST_KEYS, i), &found));
+        assert_int_equal(found.size, FAST_VALUE);
+        unsigned batch =
+            FAST_BATCHES - (FAST_KEYS - i % FAST_KEYS + FAST_PER_BATCH - 1) / FAST_PER_BATCH;
+        assert_int_equal(found.data[0], batch % 251);
+        engine_view_end(&view);
+    }
+    fixture_deinit(&fixture);
+}
+
 int main(void)
 {
     fixtures_in_memory();
@@ -544,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_backup_that_is_emptied),
         cmocka_unit_test(test_disk_bytes_are_those_of_the_files),
         cmocka_unit_test(test_what_was_set_aside_comes_back),
+        cmocka_unit_test(test_writes_wait_for_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -370,12 +370,14 @@ static int move_set(struct log_engine *log, const struct move_item *item, struct
 }
 
 /* Does a segment that stays hold a set older than a range removal? Of the victims that go, only
- * those could that are older than the one with the removal, and their files go before its own. */
+ * those could that are older than the one with the removal, and their files go before its own,
+ * unless they go in any order. */
 static bool older_set_exists(const struct log_engine *log, uint64_t sequence)
 {
     const struct compaction *compaction = &log->compaction;
     for (const struct segment *at = log->oldest; at != NULL; at = at->next) {
-        if (!at->is_victim && at->accounts.set_sequence_min < sequence)
+        if ((!at->is_victim || compaction->in_any_order) &&
+            at->accounts.set_sequence_min < sequence)
             return true;
     }
     for (unsigned i = 0; i < compaction->victims_count; i++) {

@@ -9,7 +9,7 @@
  *      the writer to append the others to the newest segment (emptying.c), a small move at a time:
  *      writers wait for one move at most, and between two of them it rests (pace.c);
  *   3. when all moves are on the disk and nothing is left in the victims, it removes their files,
- *      the oldest first, and syncs the directory after each;
+ *      the oldest first, and syncs the directory after each, or once;
  *   4. the writer takes the segments off the list; a segment's memory goes when no snapshot's entry
  *      points to it, and then it comes back to the thread, which gives the space of the file back.
  * Readers never wait: an entry's location changes by one store, and old bytes stay until no reader
@@ -22,7 +22,8 @@
  * segment goes, too: were the younger file gone and the older one still there, what was removed
  * would be back. (A merge that ends at some key leaves out no removal but of ranges, where no
  * older set stays.) What is over is dropped without a removal, too, then; where such a compaction
- * fails, the next one makes up for it (victim_owes).
+ * fails, the next one makes up for it (victim_owes). Where more than half of the log is garbage no
+ * removal is left out, and several segments go together (in_any_order).
  *
  * Failure: the segments are left as they were (moved records are dead in them). For lack of memory
  * or space they are tried again later, else never.
@@ -150,18 +151,42 @@ static struct garbage garbage_count(const struct log_engine *log, uint64_t wall_
     return sum;
 }
 
-/* In the background: when more than a third of the log is garbage, the segment with most of it;
- * when tombstones pile up, the oldest, for only there they can go. */
-static struct segment *pick_background(const struct log_engine *log, uint64_t wall_ms,
-                                       uint32_t below)
+/* Those that have almost as much garbage as the one with most: they share a sync of the log and one
+ * of the directory, which take a second where writes come fast. */
+static unsigned pick_many(struct log_engine *log, uint64_t wall_ms, uint32_t below,
+                          const struct garbage *sum, struct segment *victims[SORTED_SEGMENTS_MAX])
+{
+    struct allowance allowance = allowance_of(log);
+    uint64_t least = sum->most * 3 / 4;
+    unsigned count = 0;
+    for (struct segment *at = log->oldest; at != NULL && count < SORTED_SEGMENTS_MAX;
+         at = at->next) {
+        if (segment_is_candidate(at, below) &&
+            segment_garbage(log, at, wall_ms) * 1024 / at->size >= least &&
+            allowance_take(&allowance, at))
+            victims[count++] = at;
+    }
+    return count;
+}
+
+/* In the background: when more than a third of the log is garbage, the segment with most of it, and
+ * when it is more than half, several; when tombstones pile up, the oldest, for only there they can
+ * go. Returns how many. */
+static unsigned pick_background(struct log_engine *log, uint64_t wall_ms, uint32_t below,
+                                struct segment *victims[SORTED_SEGMENTS_MAX])
 {
     struct garbage sum = garbage_count(log, wall_ms, below);
-    if (sum.best != NULL && (sum.garbage > sum.total / 3 || sum.most > 1024 * 3 / 4))
-        return sum.best;
-    if (sum.tombstones > sum.total / 4 && sum.tombstones > log->segment_size &&
-        segment_is_candidate(log->oldest, below))
-        return log->oldest;
-    return NULL;
+    unsigned count = 0;
+    if (sum.best != NULL && (sum.garbage > sum.total / 3 || sum.most > 1024 * 3 / 4)) {
+        if (sum.garbage > sum.total / 2 && sum.tombstones <= sum.total / 4)
+            count = pick_many(log, wall_ms, below, &sum, victims);
+        if (count == 0)
+            victims[count++] = sum.best;
+    } else if (sum.tombstones > sum.total / 4 && sum.tombstones > log->segment_size &&
+               segment_is_candidate(log->oldest, below)) {
+        victims[count++] = log->oldest;
+    }
+    return count;
 }
 
 static void compact_waiting_complete(struct log_engine *log, int error)
@@ -184,29 +209,32 @@ static void compaction_signal(struct compaction *compaction)
 static void rest_set(struct log_engine *log)
 {
     struct garbage sum = garbage_count(log, clock_wall_ms(), log->newest->number);
+    log->held.per_ms = pace_writes_of(log, sum.garbage, sum.total);
     /* relaxed: it tells of nothing else. */
     atomic_store_explicit(&log->compaction.rest, pace_rest_of(sum.garbage, sum.total),
                           memory_order_relaxed);
 }
 
 /* The victims are in the log's order. */
-static void hand_over_all(struct log_engine *log, struct segment *const *victims, unsigned count,
-                          const struct key_span *end, enum compaction_job job)
+static void hand_over_all(struct log_engine *log, const struct overlap *victims,
+                          enum compaction_job job)
 {
     struct compaction *compaction = &log->compaction;
+    const struct key_span *end = victims->end;
     rest_set(log);
     stat_set(&log->stat_compacting, job == COMPACTION_EMPTY);
-    compaction->victims_count = count;
+    compaction->victims_count = victims->count;
     compaction->end = end;
+    compaction->in_any_order = victims->in_any_order;
     compaction->job = job;
     const struct segment *older = log->oldest; /* the first one that is no victim up to here */
-    for (unsigned i = 0; i < count; i++) {
-        struct segment *segment = victims[i];
+    for (unsigned i = 0; i < victims->count; i++) {
+        struct segment *segment = victims->segments[i];
         segment->is_victim = true;
         while (older->is_victim && older != segment)
             older = older->next;
         bool stays = end != NULL && key_span_ends_behind(segment->span, end);
-        bool keep_removes = older != segment || end != NULL;
+        bool keep_removes = older != segment || end != NULL || victims->in_any_order;
         compaction->victims[i] =
             (struct victim){.segment = segment,
                             .keep_removes = keep_removes,
@@ -221,7 +249,8 @@ static void hand_over_all(struct log_engine *log, struct segment *const *victims
 
 static void hand_over(struct log_engine *log, struct segment *victim, enum compaction_job job)
 {
-    hand_over_all(log, &victim, 1, NULL, job);
+    const struct overlap one = {.segments = {victim}, .count = 1};
+    hand_over_all(log, &one, job);
 }
 
 /* Hints first: a start without them costs more than some garbage. Warming last. */
@@ -283,11 +312,12 @@ static void pick(struct log_engine *log, struct overlap *ret_victims)
             segments_unreserve(log);
         compact_waiting_complete(log, 0);
     }
-    ret_victims->segments[0] = pick_background(log, wall_ms, log->synced_segment);
-    ret_victims->count = ret_victims->segments[0] != NULL;
+    ret_victims->count = pick_background(log, wall_ms, log->synced_segment, ret_victims->segments);
+    ret_victims->in_any_order = ret_victims->count > 1;
     /* With --sync=never nobody else brings what could be compacted to the disk. */
+    struct segment *unsynced[SORTED_SEGMENTS_MAX];
     if (ret_victims->count == 0 && log->sync == KVS_SYNC_NEVER &&
-        pick_background(log, wall_ms, log->newest->number) != NULL)
+        pick_background(log, wall_ms, log->newest->number, unsynced) > 0)
         log->sync_due_ms = clock_now_ms();
 }
 
@@ -312,7 +342,7 @@ void compaction_consider(struct log_engine *log)
     struct overlap victims;
     pick(log, &victims);
     if (victims.count > 0)
-        hand_over_all(log, victims.segments, victims.count, victims.end, COMPACTION_EMPTY);
+        hand_over_all(log, &victims, COMPACTION_EMPTY);
     else
         upkeep_consider(log);
 }
@@ -547,22 +577,37 @@ bool compaction_is_stopping(struct log_engine *log)
     return atomic_load_explicit(&log->compaction.stop, memory_order_relaxed);
 }
 
+/* Those that were taken from the directory have left it for good. */
+static int removed_sync(struct log_engine *log)
+{
+    struct compaction *compaction = &log->compaction;
+    int error = file_sync_directory(log->directory);
+    for (unsigned i = 0; i < compaction->victims_count && error != 0; i++)
+        compaction->victims[i].is_removed = false;
+    return error;
+}
+
 /* Before a file goes, what replaces its records must be on the disk: moved copies and younger
  * writes alike. */
 static int victims_empty(struct log_engine *log)
 {
     struct compaction *compaction = &log->compaction;
+    bool once = compaction->in_any_order;
     int error = emptying_run(log);
     if (error == 0)
         error = sync_run(log);
+    if (error != 0)
+        return error;
     for (unsigned i = 0; i < compaction->victims_count && error == 0; i++) {
         struct victim *victim = &compaction->victims[i];
         if (victim->stays)
             continue;
-        error = victim->error = segments_remove_file(log, victim->segment);
+        error = victim->error = once ? segments_unlink_file(log, victim->segment)
+                                     : segments_remove_file(log, victim->segment);
         victim->is_removed = error == 0;
     }
-    return error;
+    int error_of_sync = once ? removed_sync(log) : 0;
+    return error != 0 ? error : error_of_sync;
 }
 
 static void victims_work(struct log_engine *log)

@@ -16,7 +16,8 @@ struct engine_control;
 /* A segment to be emptied. The writer fills it in, then it is the thread's. */
 struct victim {
     struct segment *segment;
-    bool keep_removes; /* a segment older than it exists that is no victim; in a merge always */
+    bool keep_removes; /* a segment older than it exists that is no victim; in a merge always, and
+                        * where they go in any order */
     bool is_dead;      /* nothing in it counts: there is nothing to move */
     bool stays;        /* it is merged up to some key only */
     bool is_removed;   /* its file is gone */
@@ -71,6 +72,7 @@ struct compaction {
     unsigned victims_count; /* 0: idle. The writer's, and the thread's while it works */
     /* Move what is not behind its last key; NULL: everything. */
     const struct key_span *end;
+    bool in_any_order; /* their files may go, for no removal is left out; else the oldest first */
     enum compaction_job job;           /* what is to be done with them */
     _Atomic uint32_t rest;             /* after each move; see pace_rest_of */
     _Atomic(struct segment *) emptied; /* to be buried; a list by segment.next */

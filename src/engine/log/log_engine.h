@@ -175,6 +175,7 @@ struct log_engine {
     struct background_sync background;
     struct preparation preparation;
     struct faulting faulting;
+    struct held held;
     struct entry_sync entry_sync;
     struct write_out write_out;
     struct gather gather;

@@ -41,6 +41,7 @@ bool key_span_ends_behind(const struct key_span *a, const struct key_span *b);
 struct overlap {
     struct segment *segments[COMPACTION_VICTIMS_MAX]; /* in the log's order */
     unsigned count;                                   /* 0: there is nothing to be merged */
+    bool in_any_order;          /* their files may go so; no removal is left out */
     const struct key_span *end; /* of one of them: merge up to its last key; NULL: all of them */
 };
 

@@ -6,9 +6,11 @@
  *   - the thread is scheduled behind others (thread_step_back);
  *   - while others write, it rests after each move, in proportion to what that took: so it slows
  *     down by itself where processor or disk are the limit. The more garbage there is, the less it
- *     rests: compaction never falls behind for good. And its moves are smaller then;
+ *     rests, and not at all when it is behind. Beside others its moves are smaller, too;
  *   - what it had written goes to the disk bit by bit, and it waits for that: else one sync has
  *     megabytes to write, and appends to the same file wait behind it;
+ *   - a log that grows faster than compaction follows grows ever slower: batches wait before the
+ *     writer takes them, and moves do not;
  *   - the space of a file that nobody needs any more is given back in steps: freeing 64 MiB at once
  *     takes the disk for 20 ms (ext4, discard).
  *
@@ -27,6 +29,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HELD_TIMES 4u             /* what lives: writes to a longer log are held, ... */
+#define HELD_SEGMENTS 8u          /* ... if it has so many, ... */
+#define HELD_PER_MS (512u * 1024) /* ... to so many bytes a millisecond, and less, ... */
+#define HELD_PER_MS_MIN 1024u     /* ... but not than so many, */
+#define HELD_MS_MAX 50u           /* at a time */
 #define REST_NS_MAX (20u * 1000 * 1000)
 #define MOVE_SIZE_ALONE (64u * 1024)
 #define MOVE_SIZE_BESIDE (4u * 1024) /* a set waits for one move at most */
@@ -47,6 +54,31 @@ uint32_t pace_rest_of(uint64_t garbage, uint64_t total)
     if (share >= 256 / 2)
         return 0;
     return (uint32_t)(PACE_REST_MAX * 256 * (256 / 2 - share) / (256 / 2 - 256 / 3));
+}
+
+/* A log that is four times what lives in it was written faster than compaction can follow, and the
+ * disk would be full in the end. The longer it gets, the slower it may grow, by the square. */
+uint32_t pace_writes_of(const struct log_engine *log, uint64_t garbage, uint64_t total)
+{
+    uint64_t live = total - garbage;
+    if (total <= HELD_TIMES * live || total < (uint64_t)HELD_SEGMENTS * log->segment_size)
+        return 0;
+    uint64_t part = HELD_TIMES * live / (total / 1024); /* in 1/1024 */
+    uint64_t per_ms = HELD_PER_MS * part / 1024 * part / 1024;
+    return per_ms > HELD_PER_MS_MIN ? (uint32_t)per_ms : HELD_PER_MS_MIN;
+}
+
+void pace_hold(struct log_engine *log, uint64_t written)
+{
+    struct held *held = &log->held;
+    if (held->per_ms == 0 || written == 0)
+        return;
+    held->bytes += written;
+    uint64_t wait_ms = held->bytes / held->per_ms;
+    if (wait_ms == 0)
+        return;
+    held->bytes %= held->per_ms;
+    held->until_ms = clock_now_ms() + (wait_ms < HELD_MS_MAX ? wait_ms : HELD_MS_MAX);
 }
 
 /* --- the compaction thread -------------------------------------------------------------------- */
@@ -100,7 +132,8 @@ static void write_out_up_to(struct log_engine *log, uint32_t segment, uint32_t o
 
 uint32_t pace_move_size(const struct log_engine *log)
 {
-    return log->compaction.pace.is_beside ? MOVE_SIZE_BESIDE : MOVE_SIZE_ALONE;
+    bool is_behind = atomic_load_explicit(&log->compaction.rest, memory_order_relaxed) == 0;
+    return log->compaction.pace.is_beside && !is_behind ? MOVE_SIZE_BESIDE : MOVE_SIZE_ALONE;
 }
 
 void pace_after_move(struct log_engine *log, uint64_t took_ns, uint32_t segment, uint32_t offset)

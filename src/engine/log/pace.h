@@ -19,7 +19,19 @@ struct pace {
     char *path; /* room for one, made when it is first needed */
 };
 
+/* Writes that wait, for compaction cannot follow; the writer's. */
+struct held {
+    uint32_t per_ms; /* bytes that are written in a millisecond; 0: any */
+    uint64_t bytes;  /* written, but not waited for yet */
+    uint64_t until_ms;
+};
+
 /* --- the writer ------------------------------------------------------------------------------- */
+
+/* How many bytes a millisecond may bring to a log of which so much is garbage; 0: any. */
+uint32_t pace_writes_of(const struct log_engine *log, uint64_t garbage, uint64_t total);
+/* After so many bytes of batches. */
+void pace_hold(struct log_engine *log, uint64_t written);
 
 /* How long to rest for each move, as a part of what it took in 1/256: the less the more of the log
  * is garbage. */

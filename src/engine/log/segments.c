@@ -561,16 +561,19 @@ void segments_count(struct log_engine *log)
     stat_set(&log->stat_index_bytes, log->slab.used_bytes);
 }
 
-int segments_remove_file(struct log_engine *log, struct segment *segment)
+int segments_unlink_file(struct log_engine *log, struct segment *segment)
 {
     char path[SEGMENT_PATH_SIZE];
     segment_path(log, segment->number, path, sizeof path);
     if (segment->hint == SEGMENT_HINT_THERE || segment->hint == SEGMENT_HINT_BAD)
         (void)hint_file_remove(log, segment->number, false); /* else the next start removes it */
-    int error = file_unlink(path);
-    if (error == 0)
-        error = file_sync_directory(log->directory);
-    return error;
+    return file_unlink(path);
+}
+
+int segments_remove_file(struct log_engine *log, struct segment *segment)
+{
+    int error = segments_unlink_file(log, segment);
+    return error != 0 ? error : file_sync_directory(log->directory);
 }
 
 /* --- preparing -------------------------------------------------------------------------------- */

@@ -111,8 +111,9 @@ void segments_write_out(struct log_engine *log, uint64_t written);
 void segments_remove_made(struct log_engine *log);
 /* Waits for all that is done in the background, but for syncs of what was written. */
 void segments_wait_prepared(struct log_engine *log);
-/* Removes the file of an emptied segment, and its hint. */
-int segments_remove_file(struct log_engine *log, struct segment *segment);
+/* Removes the file of an emptied segment, and its hint; for good when the directory is synced. */
+int segments_unlink_file(struct log_engine *log, struct segment *segment);
+int segments_remove_file(struct log_engine *log, struct segment *segment); /* and syncs it */
 void segments_count(struct log_engine *log);
 /* An entry in memory begins or ends to point to the segment at `location`. */
 void segment_entry_added(struct log_engine *log, uint64_t location);

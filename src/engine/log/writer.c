@@ -284,6 +284,7 @@ void writer_commit(struct log_engine *log)
     segments_prepare(log);
     segments_fault_ahead(log, size);
     segments_write_out(log, batch_bytes);
+    pace_hold(log, batch_bytes);
 }
 
 /* Makes room for `size` bytes of records in the newest segment and has a group begun. */
@@ -522,10 +523,18 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Do batches wait until compaction has come nearer? Its moves do not. */
+static bool writes_are_held(struct log_engine *log)
+{
+    if (log->held.until_ms != 0 && clock_now_ms() >= log->held.until_ms)
+        log->held.until_ms = 0;
+    return log->held.until_ms != 0;
+}
+
 static bool thread_is_idle(struct log_engine *log)
 {
-    return log->pending.first == NULL && mailbox_is_empty(&log->writes) &&
-           mailbox_is_empty(&log->requests);
+    bool any_writes = log->pending.first != NULL || !mailbox_is_empty(&log->writes);
+    return (!any_writes || writes_are_held(log)) && mailbox_is_empty(&log->requests);
 }
 
 /* Does what there is time for when nothing waits; until when to sleep (0: no limit). */
@@ -538,7 +547,7 @@ static uint64_t writer_rest_until(struct log_engine *log)
     uint64_t until = log->background.running ? 0 : log->sync_due_ms;
     if (reclaim != RECLAIM_DONE)
         until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
-    return until;
+    return earlier(until, log->held.until_ms);
 }
 
 static void compaction_look(struct log_engine *log)
@@ -570,7 +579,7 @@ static uint64_t room_left(const struct log_engine *log)
 static void caller_turn(struct log_engine *log)
 {
     uint64_t sync_due_ms = log->sync_due_ms;
-    bool thread_has_work = log->pending.first != NULL;
+    bool thread_has_work = log->pending.first != NULL || writes_are_held(log);
     if (!thread_has_work) {
         uint64_t room = room_left(log);
         log->pending = mailbox_take(&log->writes);
@@ -608,8 +617,11 @@ static void *writer_thread(void *arg)
             writing_lock(log);
         }
         gather_begin(log);
-        writes_run_all(log);
+        if (!writes_are_held(log))
+            writes_run_all(log);
         requests_run(log);
+        if (log->stopping)
+            writes_run_all(log); /* those that were held */
         writer_commit(log);
         gather_end(log);
         if (log->sync_due_ms != 0 && clock_now_ms() >= log->sync_due_ms)
