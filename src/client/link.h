@@ -22,7 +22,9 @@
  * that the clients of a restarted server do not all come at once; it begins anew when a connection
  * has been READY for LINK_BACKOFF_MAX_MS. A peer that is gone without a word (its machine has no
  * power, a router has forgotten the connection) is lost after LINK_SILENCE_MAX_MS: the system by
- * itself would send again for a quarter of an hour.
+ * itself would send again for a quarter of an hour. So is one whose machine answers, but which
+ * reads nothing for so long while more is to be sent than the machine takes: TCP has one bound for
+ * both.
  *
  * Thread: its loop. Callbacks come from libuv's, from link_flush, and from link_fail and
  * link_close's later turns; never from link_start.
@@ -37,7 +39,7 @@
 
 #define LINK_BACKOFF_MIN_MS 20u
 #define LINK_BACKOFF_MAX_MS 2000u
-#define LINK_SILENCE_MAX_MS 30000u /* that what was sent stays without TCP's own acknowledgement */
+#define LINK_SILENCE_MAX_MS 30000u /* that what is to be sent is not acknowledged, or not taken */
 #define LINK_NAME_SIZE 272u        /* a host name of 255 bytes, brackets, port */
 
 enum link_state {
