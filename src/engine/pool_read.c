@@ -34,9 +34,16 @@ void pool_read_submit(kvs_thread_pool *pool, struct engine *engine, struct engin
     pool_submit_task(pool, &mine->job);
 }
 
+/* Each stands in a view as long as it reads, and of these there is room for so many that all others
+ * would wait: log/epoch.h. */
+#define HELPERS_MAX 64u
+
 void pool_read_help(kvs_thread_pool *pool, struct engine_read *read)
 {
     struct pool_read *mine = (struct pool_read *)(void *)read->state;
-    if (pool_take_back(pool, &mine->job))
+    /* relaxed: a bound, it tells of nothing else. */
+    unsigned helpers = atomic_fetch_add_explicit(&pool->helpers, 1, memory_order_relaxed);
+    if (helpers < HELPERS_MAX && pool_take_back(pool, &mine->job))
         pool_read_run(&mine->job);
+    atomic_fetch_sub_explicit(&pool->helpers, 1, memory_order_relaxed);
 }

@@ -11,8 +11,8 @@
 void pool_read_submit(kvs_thread_pool *pool, struct engine *engine, struct engine_read *read);
 
 /* If the read waits for a thread of the pool, this one does it, and completes it. Else nothing: it
- * is under way, or done, or elsewhere. `read` is memory of the caller's that may have been an
- * engine_read. */
+ * is under way, or done, or elsewhere, or enough threads do so already. `read` is memory of the
+ * caller's that may have been an engine_read. The pool stays meanwhile. */
 void pool_read_help(kvs_thread_pool *pool, struct engine_read *read);
 
 #endif

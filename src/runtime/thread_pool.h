@@ -49,6 +49,7 @@ struct kvs_thread_pool {
     const struct pool_methods *methods;
     unsigned threads;
     atomic_uint references;
+    atomic_uint helpers; /* threads of others that do what waits here; zero at first */
 };
 
 /* Each makes a pool with all its threads, or none. 0 or NO_MEMORY. */

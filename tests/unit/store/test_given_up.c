@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -380,6 +381,46 @@ static void test_a_thread_that_waits_reads(void **state)
     }
     for (unsigned i = 0; i < POOL_THREADS; i++)
         sem_post(&held);
+}
+
+/* More than there is room for in views of an engine. */
+#define WAITERS 300
+#define ANSWER_SECONDS 20
+
+static void *get_from_disk(void *arg)
+{
+    return (void *)(intptr_t)wait_and_free(kvs_store_get(arg, kvs_slice_of("a")));
+}
+
+static void *get_from_memory(void *arg)
+{
+    return (void *)(intptr_t)wait_and_free(kvs_store_get(arg, kvs_slice_of("not there")));
+}
+
+/* Were all of them to read themselves, nobody else could until one of them is done. */
+static void test_threads_that_read_leave_room_for_others(void **state)
+{
+    struct fixture *fixture = *state;
+    pthread_t waiters[WAITERS], asking;
+    struct timespec until;
+    void *outcome;
+    silence(fixture);
+    for (unsigned i = 0; i < WAITERS; i++)
+        assert_int_equal(pthread_create(&waiters[i], NULL, get_from_disk, fixture->store), 0);
+    poll(NULL, 0, 300); /* most have come to where they wait */
+    assert_int_equal(pthread_create(&asking, NULL, get_from_memory, fixture->store), 0);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ANSWER_SECONDS;
+    bool is_answered = pthread_timedjoin_np(asking, &outcome, &until) == 0;
+    disk_set_silent(false);
+    if (!is_answered)
+        pthread_join(asking, &outcome);
+    assert_int_equal((intptr_t)outcome, KVS_ERR_NOT_FOUND);
+    for (unsigned i = 0; i < WAITERS; i++) {
+        pthread_join(waiters[i], &outcome);
+        assert_int_equal((intptr_t)outcome, 0);
+    }
+    assert_true(is_answered);
 }
 
 static void test_what_is_given_up_may_happen_and_close_waits_for_it(void **state)
@@ -897,6 +938,7 @@ int main(void)
         TEST(test_a_future_ends_by_its_deadline_or_is_cancelled),
         TEST(test_what_is_given_up_may_happen_and_close_waits_for_it),
         TEST(test_a_thread_that_waits_reads),
+        TEST(test_threads_that_read_leave_room_for_others),
         TEST(test_close_ends_a_compaction),
         TEST(test_the_default_of_a_store),
         TEST(test_results_arrive),
