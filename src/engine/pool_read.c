@@ -36,7 +36,7 @@ void pool_read_submit(kvs_thread_pool *pool, struct engine *engine, struct engin
 
 /* Each stands in a view as long as it reads, and of these there is room for so many that all others
  * would wait: log/epoch.h. */
-#define HELPERS_MAX 64u
+#define HELPERS_MAX 16u
 
 void pool_read_help(kvs_thread_pool *pool, struct engine_read *read)
 {
