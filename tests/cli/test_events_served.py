@@ -149,6 +149,9 @@ def test_groups_are_told_to_users(directory):
             assert connection["from"].startswith("127.0.0.1:"), told
         said = server.fails("groups", "info", "s", "other")
         assert "no such group" in said, said
+        for words, what in ((("create", "s", "g"), "the group exists"), (("delete", "s", "other"), "no such group")):
+            said = server.fails("groups", *words)
+            assert said.startswith(f"kvs-client events groups: {what}, at esdb://"), said  # and not twice
         assert "needs a login" in server.fails("groups", "list", user=None)
         # What is asked for by HTTP is asked for where HTTP is served.
         done = run(CLIENT, "events", "groups", "list", "--url",

@@ -156,8 +156,8 @@ static enum reply_step write_outcome(struct events_call *call, int64_t result, k
                             kvs_error_text(KVS_ERR_WRONG_EXPECTED_VERSION), text);
     case ES_STREAM_DELETED:
         return done(call, KVS_ERR_STREAM_DELETED);
-    case ES_INVALID_TRANSACTION:
-        return done_because(call, KVS_ERR_NOT_FOUND, "no such transaction", text);
+    case ES_INVALID_TRANSACTION: /* the server's text says the same in other words */
+        return done_because(call, KVS_ERR_NOT_FOUND, "no such transaction", slice_make(NULL, 0));
     case ES_ACCESS_DENIED:
         return done(call, KVS_ERR_ACCESS_DENIED);
     default:
@@ -357,9 +357,9 @@ static enum reply_step take_group(struct events_call *call, kvs_slice body)
     switch (wire.result) {
     case ES_GROUP_SUCCESS:
         return done(call, 0);
-    case ES_GROUP_EXISTS_OR_NOT:
+    case ES_GROUP_EXISTS_OR_NOT: /* so does its reason */
         return done_because(call, creates ? KVS_ERR_ALREADY_EXISTS : KVS_ERR_NOT_FOUND,
-                            creates ? "the group exists" : "no such group", wire.reason);
+                            creates ? "the group exists" : "no such group", slice_make(NULL, 0));
     case ES_GROUP_FAIL:
         return done_because(call, KVS_ERR_INVALID_ARGUMENT, "the server refused", wire.reason);
     case ES_GROUP_DENIED:
