@@ -13,6 +13,7 @@
 #   make interop-tikv-server   our TiKV client against a TiKV of others, in Go
 #   make lint fmt   looks at style; puts it right where a tool can
 #   make install    PREFIX=/usr/local DESTDIR=
+#   make uninstall  what was installed with the same PREFIX and DESTDIR
 #
 #   make run ARGS="--addr 127.0.0.1:4001"   make test SUITE=unit   make test TEST=log
 PREFIX ?= /usr/local
@@ -92,8 +93,8 @@ install: all
 	@[ -n "$(DESTDIR)" ] || PATH=$$PATH:/usr/sbin:/sbin ldconfig 2>/dev/null || true # as root: libkvs.so is found
 	@[ "$$(id -u)" -ne 0 ] || chown -hR --reference=Makefile build # what sudo wrote: make goes on without it
 
-uninstall:
-	@ninja -C build uninstall
+uninstall: build/build.ninja
+	@tools/uninstall build "$(PREFIX)" "$(DESTDIR)"
 
 clean:
 	@rm -rf build build-*

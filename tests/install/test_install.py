@@ -3,6 +3,7 @@
 public headers promise."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,36 @@ def test_programs_manual_pages_completion_and_unit_are_installed(directory):
         for file in (f"bash-completion/completions/{name}", f"zsh/site-functions/_{name}",
                      f"fish/vendor_completions.d/{name}.fish"):
             assert [path for path in directory.rglob(f"share/{file}") if path.stat().st_size > 1000], file
+
+
+def test_make_uninstall_empties_the_place_that_is_named(directory):
+    """Not the last one that something was installed to; and what others have there stays."""
+    tree = directory / "tree"
+    tree.mkdir()
+    shutil.copy(tap.SOURCE_DIR / "Makefile", tree)
+    (tree / "tools").symlink_to(tap.SOURCE_DIR / "tools")
+    (tree / "build").symlink_to(tap.BUILD_DIR.resolve())
+    stages = [directory / "first", directory / "second"]
+    for stage in stages:
+        command("meson", "install", "-C", tap.BUILD_DIR, "--no-rebuild", "--destdir", stage)
+    (pc_file,) = stages[0].rglob("kvs.pc")
+    prefix = re.search("^prefix=(.*)$", pc_file.read_text(), re.MULTILINE)[1]
+    other = Path(f"{stages[0]}{prefix}/include/other.h")
+    other.touch()
+    before = sorted(stages[1].rglob("*"))
+
+    def uninstall(stage):
+        return subprocess.run(["make", "uninstall", f"DESTDIR={stage}", f"PREFIX={prefix}"], cwd=tree,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+
+    done = uninstall(stages[0])
+    assert done.returncode == 0 and f"removed from {stages[0]}{prefix}\n" in done.stdout, done
+    left = [path for path in stages[0].rglob("*") if not path.is_dir() or path.name == "kvs"]
+    assert left == [other], left
+    assert sorted(stages[1].rglob("*")) == before
+    assert uninstall(stages[1]).returncode == 0
+    done = uninstall(stages[1])
+    assert done.returncode != 0 and f"nothing of kvs is in {stages[1]}{prefix}" in done.stderr, done
 
 
 def test_the_list_of_symbols_is_that_of_the_headers():
