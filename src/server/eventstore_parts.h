@@ -84,6 +84,7 @@ struct es_request {
     struct chunk *pinned; /* the bytes it points into */
     struct es_user *user;
     struct stream_filter *filter;
+    struct es_list list;             /* of events, as they came */
     struct stream_new_event *events; /* NULL: the one below */
     struct stream_new_event one_event;
     uint64_t bytes;

@@ -1,9 +1,10 @@
 /*
  * server/eventstore_write.c: appending, deleting, explicit transactions.
  *
- * 1. The frame becomes a stream_write whose texts point into the bytes read; 2. it joins the list
- * of this turn's writes, which is handed over at the end of the turn, in order; 3. when it is done
- * the reply is appended.
+ * 1. The frame becomes a stream_write whose texts point into the bytes read; many events are left
+ * to the blocking pool, which such a write goes to anyway; 2. it joins the list of this turn's
+ * writes, which is handed over at the end of the turn, in order; 3. when it is done the reply is
+ * appended.
  */
 #include "server/eventstore_parts.h"
 
@@ -17,6 +18,7 @@
 #define TOO_LARGE_TEXT                                                                            \
     "too large: type, data and metadata of an event have less than 16 MiB together, its type at " \
     "most 4096 bytes, the events of a write or transaction at most 64 MiB"
+#define BROKEN_TEXT "an event cannot be read; its id must have 16 bytes"
 
 static const char *message_of(enum stream_outcome outcome)
 {
@@ -123,6 +125,8 @@ static void on_done(struct task *task)
     const struct stream_write *write = &request->as.write;
     if (write->op.error == KVS_ERR_TOO_LARGE) { /* whose own text speaks of keys */
         es_answer_text(request->connection, ES_BAD_REQUEST, &request->correlation, TOO_LARGE_TEXT);
+    } else if (write->op.error == KVS_ERR_PROTOCOL) {
+        es_answer_text(request->connection, ES_BAD_REQUEST, &request->correlation, BROKEN_TEXT);
     } else if (write->op.error != 0) {
         es_answer_error(request->connection, &request->correlation, write->op.error);
     } else if (write->outcome == STREAM_BAD_REQUEST) {
@@ -181,13 +185,13 @@ static bool take_event(const struct es_new_event *from, struct stream_new_event 
     return true;
 }
 
-/* The request's events. Returns 0, PROTOCOL or NO_MEMORY. */
-static int take_events(struct es_request *request, struct es_list list, size_t body_size)
+/* The request's events. Returns 0, PROTOCOL or NO_MEMORY. Any thread. */
+static int take_events(struct stream_write *write)
 {
+    struct es_request *request = CONTAINER_OF(write, struct es_request, as.write);
     struct stream_new_event *events = &request->one_event;
+    struct es_list list = request->list;
     uint32_t count = list.count;
-    if (count > body_size / EVENT_SIZE_MIN)
-        return KVS_ERR_PROTOCOL; /* they cannot all have ids: so no memory is taken for them */
     if (count > 1)
         events = request->events = mem_alloc(count * sizeof *events);
     if (events == NULL)
@@ -197,21 +201,28 @@ static int take_events(struct es_request *request, struct es_list list, size_t b
         if (es_list_next(&list, &es_new_event_type, &event) != 1 || !take_event(&event, &events[i]))
             return KVS_ERR_PROTOCOL;
     }
-    request->as.write.events = events;
-    request->as.write.count = count;
+    write->events = events;
+    write->count = count;
     return 0;
 }
 
 static void gather_with_events(const struct es_call *call, struct es_request *request,
                                struct es_list list)
 {
-    int error = take_events(request, list, call->frame->body.size);
+    int error = 0;
+    request->list = list;
+    if (list.count > call->frame->body.size / EVENT_SIZE_MIN)
+        error = KVS_ERR_PROTOCOL; /* they cannot all have ids: so no memory is taken for them */
+    else if (list.count > STREAM_WRITE_COUNT_QUICK)
+        request->as.write.load_events = take_events;
+    else
+        error = take_events(&request->as.write);
     if (error == 0) {
         gather(request);
         return;
     }
     if (error == KVS_ERR_PROTOCOL)
-        es_call_refuse(call, "an event cannot be read; its id must have 16 bytes");
+        es_call_refuse(call, BROKEN_TEXT);
     else
         es_answer_error(call->connection, &call->frame->correlation, error);
     es_request_end(request);

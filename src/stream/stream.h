@@ -28,6 +28,7 @@
 #define STREAM_TYPE_SIZE_MAX 4096u
 #define STREAM_EVENT_SIZE_MAX (16u * 1024 * 1024 - 10000) /* type, data and metadata */
 #define STREAM_WRITE_SIZE_MAX (64u * 1024 * 1024)         /* of all its events */
+#define STREAM_WRITE_COUNT_QUICK 1024u /* more events than these are never looked at by a loop */
 #define STREAM_READ_COUNT_MAX 4096u
 /* Of the filter of one page, which then ends behind the event it was looking at. */
 #define STREAM_READ_WORK_MAX (4u * 1024 * 1024)
@@ -114,6 +115,9 @@ struct stream_write {
     int64_t expected_version; /* append, deletes, transaction start */
     const struct stream_new_event *events;
     uint32_t count;
+    /* NULL; or sets the two, where that takes long: called once, in the write's turn and never on a
+     * loop. Its error is that of the write. */
+    int (*load_events)(struct stream_write *write);
     uint64_t transaction;
     const struct stream_user *user;
 

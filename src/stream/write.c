@@ -17,7 +17,6 @@
 #define DELETED_TYPE "$deleted"
 #define PREFIX_SIZE_MAX 16u
 /* What a loop has time for at once; more goes to the blocking pool. */
-#define QUICK_EVENTS_MAX 1024u
 #define QUICK_SIZE_MAX (1024u * 1024)
 
 /* --- targets ---------------------------------------------------------------------------------- */
@@ -238,7 +237,7 @@ int write_check_size(const struct streams *streams, uint32_t count, uint64_t siz
 {
     if (size > STREAM_WRITE_SIZE_MAX)
         return KVS_ERR_TOO_LARGE;
-    bool holds_up = count > QUICK_EVENTS_MAX || size > QUICK_SIZE_MAX;
+    bool holds_up = count > STREAM_WRITE_COUNT_QUICK || size > QUICK_SIZE_MAX;
     return holds_up && !streams->sequencer.may_block ? ENGINE_WOULD_BLOCK : 0;
 }
 
@@ -463,9 +462,23 @@ static void results_clear(struct stream_write *write)
     write->was_there = false;
 }
 
+static int events_load(struct streams *streams, struct stream_write *write)
+{
+    if (write->load_events == NULL)
+        return 0;
+    if (!streams->sequencer.may_block)
+        return ENGINE_WOULD_BLOCK;
+    int error = write->load_events(write);
+    write->load_events = NULL; /* a write may be prepared more than once */
+    return error;
+}
+
 int write_prepare(struct streams *streams, struct stream_write *write, bool *ret_waits)
 {
     results_clear(write);
+    int error = events_load(streams, write);
+    if (error != 0)
+        return error;
     stream_stat_add(&streams->stat_appends, 1);
     if (write->kind >= STREAM_WRITE_TRANSACTION_START)
         return transaction_prepare(streams, write, ret_waits);
@@ -476,7 +489,7 @@ int write_prepare(struct streams *streams, struct stream_write *write, bool *ret
         return 0;
     }
     struct write_target target;
-    int error = write_target_find(streams, write->stream, &target, &write->outcome);
+    error = write_target_find(streams, write->stream, &target, &write->outcome);
     if (error != 0 || write->outcome != STREAM_OK)
         return error;
     if (write->kind == STREAM_WRITE_APPEND)

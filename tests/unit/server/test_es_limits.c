@@ -162,6 +162,11 @@ static void what_is_no_frame_ends_the_connection(void **state)
     still_serves();
 }
 
+static bool frame_says(const struct es_frame *frame, const char *text)
+{
+    return memmem(frame->body.data, frame->body.size, text, strlen(text)) != NULL;
+}
+
 static void assert_refused(struct es_peer *peer, uint8_t command, const char *body, size_t size)
 {
     struct es_id id = {"refused"};
@@ -206,6 +211,30 @@ static void false_counts_cost_nothing(void **state)
     assert_refused(&peer, ES_WRITE_EVENTS, body, size);
     mem_free(body);
     ping(&peer);
+    es_peer_close(&peer);
+}
+
+/* What the blocking pool reads is refused as what the loop reads; nothing of it is written. */
+static void one_broken_event_of_many_is_refused(void **state)
+{
+    (void)state;
+    enum { COUNT = 3000 };
+    struct es_peer peer;
+    connect_peer(&peer);
+    es_peer_ask_write(&peer, "many", ES_VERSION_ANY, COUNT, S("data"));
+    /* The last event's id becomes another field, of the same size. */
+    uint8_t *at = peer.out.data + peer.out.size - 1;
+    while (memcmp(at, "\x0a\x10", 2) != 0)
+        at--;
+    at[0] = 0x7a;
+    struct es_frame frame;
+    es_peer_flush(&peer);
+    assert_true(es_peer_frame(&peer, &frame));
+    assert_int_equal(frame.command, ES_BAD_REQUEST);
+    assert_true(frame_says(&frame, "its id must have 16 bytes"));
+    assert_int_equal(es_peer_write(&peer, "many", ES_VERSION_NO_STREAM, COUNT, S("data")),
+                     ES_SUCCESS);
+    assert_int_equal(es_peer_write(&peer, "many", COUNT - 1, 1, S("data")), ES_SUCCESS);
     es_peer_close(&peer);
 }
 
@@ -286,8 +315,7 @@ static void events_over_the_limits_are_refused(void **state)
     assert_true(es_peer_frame(&peer, &frame));
     assert_int_equal(frame.command, ES_BAD_REQUEST);
     assert_true(es_id_equal(&frame.correlation, &id));
-    static const char says[] = "less than 16 MiB";
-    assert_non_null(memmem(frame.body.data, frame.body.size, says, strlen(says)));
+    assert_true(frame_says(&frame, "less than 16 MiB"));
     assert_int_equal(
         es_peer_write(&peer, "large", ES_VERSION_NO_STREAM, 1, slice_make(data, largest)),
         ES_SUCCESS);
@@ -541,6 +569,7 @@ int main(void)
         cmocka_unit_test(what_is_no_frame_ends_the_connection),
         cmocka_unit_test(what_cannot_be_answered_is_refused_and_the_connection_stays),
         cmocka_unit_test(false_counts_cost_nothing),
+        cmocka_unit_test(one_broken_event_of_many_is_refused),
         cmocka_unit_test(trusted_writes_are_for_nodes),
         cmocka_unit_test(odds_and_ends),
         cmocka_unit_test(cut_connections_are_cleaned_up),

@@ -470,6 +470,58 @@ static void test_large_writes_go_to_the_pool(void **state)
     assert_left_to_pool(write);
 }
 
+/* Events that are read from something else first. */
+struct loaded {
+    struct refused refused;
+    pthread_t thread;
+    unsigned times;
+    int error;
+};
+
+static int loaded_load(struct stream_write *write)
+{
+    enum { COUNT = 1200 };
+    static struct stream_new_event events[COUNT];
+    struct loaded *loaded = CONTAINER_OF(write, struct loaded, refused.write);
+    loaded->thread = pthread_self();
+    loaded->times++;
+    for (unsigned i = 0; i < COUNT; i++)
+        events[i] = event_of(i, "T", "");
+    write->events = events;
+    write->count = COUNT;
+    return loaded->error;
+}
+
+static struct stream_write loaded_write(int error)
+{
+    struct loaded loaded = {
+        .refused.write = {.op.task.run = refused_on_done, .stream = S("a"), .expected_version = -1},
+        .error = error};
+    loaded.refused.write.load_events = loaded_load;
+    assert_int_equal(sem_init(&loaded.refused.answered, 0, 0), 0);
+    streams_write(fixture.streams, &loaded.refused.write);
+    while (sem_wait(&loaded.refused.answered) != 0)
+        continue;
+    sem_destroy(&loaded.refused.answered);
+    assert_int_equal(loaded.times, 1);
+    assert_false(pthread_equal(loaded.thread, pthread_self()));
+    return loaded.refused.write;
+}
+
+/* Once, by the pool, in the turn of its write. */
+static void test_events_are_loaded_by_the_pool(void **state)
+{
+    (void)state;
+    assert_int_equal(loaded_write(KVS_ERR_PROTOCOL).op.error, KVS_ERR_PROTOCOL);
+    struct stream_write write = loaded_write(0);
+    assert_int_equal(write.op.error, 0);
+    assert_int_equal(write.first_number, 0);
+    assert_int_equal(write.last_number, 1199);
+    write = loaded_write(0);
+    assert_true(write.was_there);
+    assert_int_equal(append("a", 1199, 5000, 1), STREAM_OK);
+}
+
 static struct latch many_latch;
 
 static void many_on_done(struct task *task)
@@ -644,6 +696,7 @@ int main(void)
         TEST(test_bad_requests),
         TEST(test_large_writes_are_whole),
         TEST(test_large_writes_go_to_the_pool),
+        TEST(test_events_are_loaded_by_the_pool),
         TEST(test_many_at_once),
         TEST(test_retries_on_their_way),
         TEST(test_runs_grow),
