@@ -381,6 +381,7 @@ static bool queue_prepare(struct streams *streams, enum turn_result *result)
         return false;
     }
     task_list_pop(&sequencer->queue);
+    stream_stat_add(&streams->stat_appends, 1);
     if (error != 0) {
         write->op.error = error;
         task_list_push(&sequencer->done, &write->op.task);

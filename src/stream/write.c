@@ -479,7 +479,6 @@ int write_prepare(struct streams *streams, struct stream_write *write, bool *ret
     int error = events_load(streams, write);
     if (error != 0)
         return error;
-    stream_stat_add(&streams->stat_appends, 1);
     if (write->kind >= STREAM_WRITE_TRANSACTION_START)
         return transaction_prepare(streams, write, ret_waits);
     bool version_is_valid =

@@ -429,11 +429,15 @@ static void assert_left_to_pool(struct stream_write write)
 {
     struct refused refused = {.write = write};
     refused.write.op.task.run = refused_on_done;
+    struct streams_stats before, after;
+    streams_stats(fixture.streams, &before);
     assert_int_equal(sem_init(&refused.answered, 0, 0), 0);
     streams_write(fixture.streams, &refused.write);
     while (sem_wait(&refused.answered) != 0)
         continue;
     sem_destroy(&refused.answered);
+    streams_stats(fixture.streams, &after);
+    assert_int_equal(after.appends, before.appends + 1);
     assert_int_equal(refused.write.op.error, 0);
     assert_int_equal(refused.write.outcome, STREAM_WRONG_EXPECTED_VERSION);
     assert_false(pthread_equal(refused.thread, pthread_self()));
