@@ -63,8 +63,10 @@ def test_expectations(directory):
     streams.ok("append", "s", "--type", "two", "--data", '{"a":"b"}', "--expect", "0")
     said = streams.fails("append", "s", "--type", "three", "--expect", "0")
     assert "expected version: its last event has the number 1" in said, said
-    said = streams.fails("delete", "missing")
+    said = streams.fails("delete", "missing", "--expect", "3")
     assert "expected version: it has no events" in said, said
+    said = streams.fails("delete", "missing")  # who expects nothing is not told that it is not so
+    assert "no such stream, at" in said, said
     assert "no such stream" in streams.fails("read", "missing")
     # Each append of several expects what the one before it wrote.
     results = streams.lines("append", "s", "--expect", "1", "--batch", "2", stdin=numbered(5))
@@ -193,6 +195,8 @@ def test_metadata_and_deleting(directory):
     assert streams.ok("delete", "s", "--hard") == b""
     assert "deleted" in streams.fails("append", "s", "--type", "t")
     assert "deleted" in streams.fails("metadata", "s")
+    # There are no users here, so no other name would help.
+    assert streams.fails("append", "$all", "--type", "t").endswith(f": nobody may do this, at {streams.url}")
 
 
 def test_users(directory):
@@ -261,6 +265,7 @@ def test_help_and_the_manual():
     assert len(names) == 10, names
     for name in names:
         help_text = run(CLIENT, "events", name, "--help").out.decode()
+        assert run(CLIENT, "events", "help", name).out.decode() == help_text, name
         assert help_text.startswith(f"usage: kvs-client events {name}"), help_text
         assert "\nExamples:\n  " in help_text, help_text
         assert re.search(rf"Cm {name}\b", manual), name

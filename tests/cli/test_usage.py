@@ -133,6 +133,12 @@ def test_help_of_every_command():
         assert run(CLIENT, name, "--help") == text == run(CLIENT, name, "-h")
 
 
+def test_help_of_no_command():
+    assert misuse(CLIENT, "help", "sca") == "kvs-client: there is no command 'sca', did you mean 'scan'?; see: kvs-client --help"
+    assert misuse(CLIENT, "events", "help", "sca") == (
+        "kvs-client events: there is no command 'sca'; see: kvs-client events --help")
+
+
 def test_the_manual_names_every_command_and_option():
     manual = (tap.SOURCE_DIR / "docs" / "man" / "kvs-client.1").read_text()
     for name in command_names():

@@ -303,6 +303,27 @@ static const char *hint_for(int error)
     }
 }
 
+int client_help(struct client *client, const struct arguments_program *program,
+                const kvs_slice *words, size_t count)
+{
+    const char *near;
+    const struct arguments_command *command = NULL;
+    if (count > 0) {
+        command = arguments_find_command(program, words[0], &near);
+        client->command = NULL; /* it is not `help` that is to be read about */
+        if (command == NULL)
+            return client_misuse(client, "there is no command '%.40s'%s%s%s",
+                                 (const char *)words[0].data,
+                                 near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
+                                 near != NULL ? "'?" : "");
+    }
+    if (command != NULL && command->program == NULL)
+        arguments_print_command(program, command, stdout);
+    else
+        arguments_print_program(command != NULL ? command->program : program, stdout);
+    return CLIENT_OK;
+}
+
 int client_fail_operation(const struct client *client, int error, const char *message)
 {
     const char *text = kvs_error_text(error);
@@ -311,6 +332,10 @@ int client_fail_operation(const struct client *client, int error, const char *me
         return CLIENT_INTERRUPTED;
     }
     bool own_text = message == NULL || message[0] == '\0' || strcmp(message, text) == 0;
+    /* Of streams in this process nobody is asked who he is. */
+    bool is_for_nobody = error == KVS_ERR_ACCESS_DENIED && strncmp(client->url, "esdb", 4) != 0;
+    if (is_for_nobody)
+        text = "nobody may do this";
     char line[LINE_SIZE_MAX];
     /* The message may name the store already. */
     const char *where =
@@ -320,7 +345,7 @@ int client_fail_operation(const struct client *client, int error, const char *me
              named ? "" : client->url);
     const char *hint = client->program != NULL ? hint_for_events(error) : NULL;
     if (hint == NULL)
-        hint = hint_for(error);
+        hint = is_for_nobody ? "" : hint_for(error);
     /* One piece of advice is enough. */
     print_line(client, line, strchr(line, ';') == NULL ? hint : "");
     return CLIENT_FAILED;

@@ -72,6 +72,9 @@ int client_fail(const struct client *client, const char *format, ...)
  */
 int client_misuse(const struct client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Help of the program, or of the command that the first word names; returns the exit status. */
+int client_help(struct client *client, const struct arguments_program *program,
+                const kvs_slice *words, size_t count);
 /* The line for a failed operation: what, where, what to do; returns the exit status. */
 int client_fail_operation(const struct client *client, int error, const char *message);
 

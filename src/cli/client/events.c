@@ -32,12 +32,10 @@ int events_run(struct client *client, kvs_slice *words, size_t count)
     client->command = NULL;
     if (arguments_parse(&events_program, NULL, words, count, &client->options, &count, message))
         return client_misuse(client, "%s", message);
-    bool wants_help =
-        client->options.help || (count > 0 && slice_equal(words[0], slice_of_string("help")));
-    if (wants_help) {
-        arguments_print_program(&events_program, stdout);
-        return client_flush_output(client, CLIENT_OK);
-    }
+    bool is_help = count > 0 && slice_equal(words[0], slice_of_string("help"));
+    if (client->options.help || is_help)
+        return client_flush_output(
+            client, client_help(client, &events_program, words + 1, is_help ? count - 1 : 0));
     if (count == 0)
         return client_misuse(client, "no command given, such as: append STREAM, read STREAM");
     client->command = arguments_find_command(&events_program, words[0], &near);

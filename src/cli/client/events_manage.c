@@ -23,8 +23,15 @@ int command_events_delete(void *context)
         status = events_connect(client);
     if (status != 0)
         return status;
-    return events_wait_and_free(client, kvs_events_delete(client->events, client->operands[0],
-                                                          expected, client->options.hard, NULL));
+    kvs_future *future = kvs_events_delete(client->events, client->operands[0], expected,
+                                           client->options.hard, NULL);
+    /* Nothing was expected of it: all that can be wrong is that it is not there. */
+    if (kvs_future_wait(future, -1) == KVS_ERR_WRONG_EXPECTED_VERSION && expected == KVS_EXPECT_ANY)
+        status = client_fail_operation(client, KVS_ERR_NO_STREAM, NULL);
+    else
+        status = events_wait(client, future);
+    kvs_future_free(future);
+    return status;
 }
 
 /* --- metadata ----------------------------------------------------------------------------------

@@ -17,23 +17,7 @@
 int command_help(void *context)
 {
     struct client *client = context;
-    if (client->operands_count == 0) {
-        arguments_print_program(&client_program, stdout);
-        return CLIENT_OK;
-    }
-    const char *near;
-    const struct arguments_command *command =
-        arguments_find_command(&client_program, client->operands[0], &near);
-    if (command == NULL)
-        return client_misuse(client, "there is no command '%.40s'%s%s%s; all: kvs-client --help",
-                             (const char *)client->operands[0].data,
-                             near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
-                             near != NULL ? "'?" : "");
-    if (command->program != NULL)
-        arguments_print_program(command->program, stdout);
-    else
-        arguments_print_command(&client_program, command, stdout);
-    return CLIENT_OK;
+    return client_help(client, &client_program, client->operands, client->operands_count);
 }
 
 /* Runs an operation without inputs. */
