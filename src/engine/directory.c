@@ -125,6 +125,13 @@ int engine_directory_fail(struct engine_message *message, int error, const char 
     return error;
 }
 
+/* For what the text of the error would be wrong about, or say once more. */
+static int directory_refuse(struct engine_message *message, const char *directory, const char *why)
+{
+    snprintf(message->text, sizeof message->text, "%s: %s", directory, why);
+    return KVS_ERR_NO_DIRECTORY;
+}
+
 /* A directory that a power cut takes away would take all that is in it. */
 static int parent_sync(const char *directory)
 {
@@ -150,13 +157,15 @@ static int directory_make(const struct engine_options *options, struct engine_me
     if (stat(directory, &status) == 0) {
         if (S_ISDIR(status.st_mode))
             return 0;
-        return engine_directory_fail(message, KVS_ERR_NO_DIRECTORY, directory,
-                                     "is not a directory");
+        return directory_refuse(message, directory, "is a file; name a directory");
     }
     if (options->must_exist || errno != ENOENT)
         return engine_directory_fail(message, error_from_errno(errno), directory,
                                      "cannot be opened");
     int error = engine_directory_make_blocking(directory);
+    if (error == KVS_ERR_NO_DIRECTORY)
+        return directory_refuse(message, directory,
+                                "cannot be made; check the path, or make the directory above it");
     return error == 0 ? 0 : engine_directory_fail(message, error, directory, "cannot be made");
 }
 
@@ -255,7 +264,7 @@ static int directory_claim(const struct engine_options *options, const char *eng
     if (error != 0)
         return error;
     if (name[0] == '\0' && options->must_exist)
-        return engine_directory_fail(message, KVS_ERR_NO_DIRECTORY, directory, "holds no store");
+        return directory_refuse(message, directory, "holds no store; check the path");
     if (name[0] == '\0') {
         error = options->marks_last ? 0 : engine_directory_mark_blocking(directory, engine_name);
         return error == 0 ? 0

@@ -139,6 +139,21 @@ def test_help_of_no_command():
         "kvs-client events: there is no command 'sca'; see: kvs-client events --help")
 
 
+def test_directories_without_a_store(directory):
+    """Each says what is there, not that there is no such directory."""
+    (directory / "file").touch()
+    deep = directory / "missing" / "deep"
+    for command, path, says in ((["get", "k"], directory, "holds no store; check the path"),
+                                (["set", "k", "v"], directory / "file", "is a file; name a directory"),
+                                (["set", "k", "v"], deep,
+                                 "cannot be made; check the path, or make the directory above it")):
+        done = run(CLIENT, *command, "--url", f"log:{path}")
+        assert done.status == 1 and one_line(done.err) == (
+            f"kvs-client {command[0]}: {path}: {says}, at log:{path}"), done
+    done = run(SERVER, "--addr", "127.0.0.1:0", "--dir", str(deep))
+    assert done.status == 1 and "make the directory above it" in one_line(done.err), done
+
+
 def test_the_manual_names_every_command_and_option():
     manual = (tap.SOURCE_DIR / "docs" / "man" / "kvs-client.1").read_text()
     for name in command_names():
