@@ -223,12 +223,6 @@ bool metadata_is_object(kvs_slice json)
     return json_scan_object(json, &truncate_key, 1, &value);
 }
 
-bool metadata_has_truncate_before(kvs_slice json)
-{
-    kvs_slice value;
-    return json_scan_object(json, &truncate_key, 1, &value) && json_scan_positive(value) > 0;
-}
-
 /* Where an object's closing brace stands, and whether it has no members. */
 static size_t object_end(kvs_slice object, bool *ret_empty)
 {

@@ -44,8 +44,6 @@ int settings_of_json(kvs_slice json, struct stream_settings *settings, struct bu
 /* The $correlationId of an event's metadata; empty: it has none. ret_id is emptied first. */
 int metadata_correlation_id(kvs_slice json, struct buf *ret_id);
 bool metadata_is_object(kvs_slice json);
-/* Does the JSON give a valid $tb? */
-bool metadata_has_truncate_before(kvs_slice json);
 /* Appends the metadata with another $tb; what is no JSON object counts as empty. */
 int metadata_with_truncate_before(kvs_slice json, int64_t truncate_before, struct buf *to);
 

@@ -296,8 +296,9 @@ static int events_append(struct streams *streams, struct stream_write *write,
     return error;
 }
 
-/* Does the write bring a soft-deleted stream back, and with which metadata? What is no JSON object
- * is left alone: it says nothing, not even that the stream was truncated. */
+/* Does the write bring a soft-deleted stream back, and with which metadata? What was deleted stays
+ * away, whatever $tb new metadata gives; but what is no JSON object is left alone: it says nothing,
+ * not even that the stream was truncated. */
 static int recreation_load(struct streams *streams, const struct write_target *target,
                            const struct stream_new_event *events, uint32_t count,
                            struct head **ret_meta, struct buf *ret_json)
@@ -306,8 +307,7 @@ static int recreation_load(struct streams *streams, const struct write_target *t
     const struct stream_new_event *last = &events[count - 1];
     if (!head_soft_deleted(base))
         return 0;
-    if (target->is_meta &&
-        (metadata_has_truncate_before(metadata_of(last)) || !metadata_is_object(last->data)))
+    if (target->is_meta && !metadata_is_object(last->data))
         return 0;
     int error = metastream_head(streams, base, ret_meta);
     if (error == 0)
@@ -434,8 +434,11 @@ static int prepare_delete(struct streams *streams, struct stream_write *write,
         write->outcome = STREAM_ACCESS_DENIED;
         return 0;
     }
+    /* As a write of something new. */
+    struct stream_new_event event = event_make(streams, TOMBSTONE_TYPE, false, (kvs_slice){0});
     enum expected_verdict verdict;
-    int error = expected_decide(streams, target, write->expected_version, NULL, 0, write, &verdict);
+    int error =
+        expected_decide(streams, target, write->expected_version, &event, 1, write, &verdict);
     if (error == 0)
         error = answer_waits(streams, target, ret_waits);
     if (error != 0)

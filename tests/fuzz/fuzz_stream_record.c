@@ -125,7 +125,8 @@ static void try_metadata(kvs_slice bytes)
     require(settings_encode(&settings, &record) == 0);
     require(settings_parse(buf_slice(&record), &settings) == 0);
     require(metadata_with_truncate_before(bytes, 17, &moved) == 0);
-    require(metadata_has_truncate_before(buf_slice(&moved)));
+    require(settings_of_json(buf_slice(&moved), &settings, &acl) == 0);
+    require(settings.truncate_before == 17);
     require(metadata_correlation_id(bytes, &moved) == 0);
     require(moved.size <= STREAM_NAME_SIZE_MAX);
     struct default_acls acls;

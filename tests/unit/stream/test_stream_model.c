@@ -221,12 +221,13 @@ static void choose_append(struct pending *pending, unsigned i)
 static void choose_delete(struct pending *pending, unsigned i, bool hard)
 {
     struct model_stream *stream = &model[i];
-    int64_t expected = below(3) == 0 ? stream->last : STREAM_ANY;
+    uint64_t choice = below(6);
+    int64_t expected = choice < 2 ? stream->last : choice == 2 ? STREAM_NO_STREAM : STREAM_ANY;
     int64_t found;
     pending->write.kind = hard ? STREAM_WRITE_TOMBSTONE : STREAM_WRITE_DELETE;
     pending->write.expected_version = expected;
     pending->first = pending->last = -1;
-    pending->outcome = decide(stream, expected, 0, 0, &found);
+    pending->outcome = decide(stream, expected, next_id++, 1, &found);
     if (!hard && pending->outcome == STREAM_OK && stream->last == -1 && stream->metadata_last == -1)
         pending->outcome = STREAM_WRONG_EXPECTED_VERSION;
     if (pending->outcome != STREAM_OK)
@@ -263,7 +264,7 @@ static void choose_metadata(struct pending *pending, unsigned i)
         return;
     pending->first = pending->last = stream->metadata_last + 1;
     metadata_add(i, truncate, max_count);
-    if (soft && truncate == 0)
+    if (soft)
         metadata_add(i, stream->last + 1, max_count);
 }
 

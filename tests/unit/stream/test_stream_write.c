@@ -297,8 +297,28 @@ static void test_metadata_brings_back(void **state)
     assert_int_equal(append("a", 2, 4, 1), STREAM_OK);
     assert_string_equal(content("a"), "d4");
     assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
-    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":1}"), STREAM_OK);
-    assert_string_equal(content("a"), "d2 d3 d4");
+    /* Its own $tb counts no more than that of the delete: what is gone stays away. */
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":1,\"x\":2}"), STREAM_OK);
+    assert_string_equal(content("a"), "");
+    struct stream_read read = {.stream = S("$$a"), .from = STREAM_END};
+    assert_int_equal(read_event_wait(&fixture, &read), 0);
+    assert_int_equal(read.events[0].event.number, 5);
+    assert_slice_equal(read.events[0].event.data, "{\"$tb\":4,\"x\":2}");
+    stream_read_release(&read);
+}
+
+/* Who has read that there is no stream can delete a soft-deleted one as such. */
+static void test_delete_of_no_stream(void **state)
+{
+    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_NO_STREAM, true, NULL),
+                     STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "a", 0, true, NULL), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_NO_STREAM, false, NULL), STREAM_OK);
+    assert_string_equal(content("a"), "none");
+    assert_int_equal(delete_wait(&fixture, "a", STREAM_NO_STREAM, true, NULL), STREAM_OK);
+    assert_int_equal(append("a", STREAM_ANY, 3, 1), STREAM_DELETED);
 }
 
 /* What is no JSON has no $tb: it stays as it is, and the stream is there again as a whole. */
@@ -692,6 +712,7 @@ int main(void)
         TEST(test_retries_of_any),
         TEST(test_exists),
         TEST(test_soft_delete),
+        TEST(test_delete_of_no_stream),
         TEST(test_recreation_keeps_metadata),
         TEST(test_no_json_brings_back_all),
         TEST(test_metadata_brings_back),
