@@ -310,10 +310,16 @@ static void on_closed(struct stream_subscription *subscription)
     group_stop_continue(group);
 }
 
+/* All below is known to be done. */
+static int64_t group_done_before(const struct group *group)
+{
+    return group->checkpoint >= 0 ? group->checkpoint + 1 : group->start_at;
+}
+
 static void group_begin(struct group *group)
 {
     group->phase = GROUP_RUNNING;
-    group->next_number = group->checkpoint >= 0 ? group->checkpoint + 1 : group->start_at;
+    group->next_number = group_done_before(group);
     group->last_known = group->next_number - 1;
     group->checkpoint_ms = loop_now_ms(group->streams->loop);
     group_subscribe(group);
@@ -397,22 +403,25 @@ static void checkpoint_write(struct group *group, int64_t number)
     streams_write(group->streams, &group->checkpoint_write);
 }
 
+/* What was done above an event that is not counts when that is: by how far the checkpoint would
+ * move, not by what is done since. */
 void group_checkpoint_consider(struct group *group, uint64_t now_ms, bool now)
 {
-    if (group->checkpoint_writing || group->phase < GROUP_RUNNING || group->done_since == 0)
-        return;
     const struct stream_group_settings *settings = &group->settings;
+    int64_t before = group_done_before(group);
+    if (group->checkpoint_writing || group->phase < GROUP_RUNNING || group->next_number <= before)
+        return;
     bool by_count = group->done_since >= (uint64_t)settings->checkpoint_max_count;
-    bool by_time = now_ms - group->checkpoint_ms >= (uint64_t)settings->checkpoint_after_ms &&
-                   group->done_since >= (uint64_t)settings->checkpoint_min_count;
+    bool by_time = now_ms - group->checkpoint_ms >= (uint64_t)settings->checkpoint_after_ms;
     if (!now && !by_count && !by_time)
         return;
-    int64_t number = group_lowest(group) - 1;
+    int64_t lowest = group_lowest(group);
+    int64_t more = lowest - before;
     group->checkpoint_ms = now_ms;
     group->done_at_write = group->done_since;
     group->done_since = 0;
-    if (number > group->checkpoint)
-        checkpoint_write(group, number);
+    if (more > 0 && (now || by_count || more >= settings->checkpoint_min_count))
+        checkpoint_write(group, lowest - 1);
 }
 
 /* --- the end, and time ------------------------------------------------------------------------ */

@@ -819,6 +819,27 @@ static void test_nothing_is_left_out(void **state)
         assert_true(done[i]);
 }
 
+/* What was done while an early event was not is in the checkpoint once that is done, too, also when
+ * nothing else is. */
+static void test_checkpoint_after_a_late_one(void **state)
+{
+    struct stream_group_settings settings = settings_from(0);
+    settings.checkpoint_after_ms = 1;
+    settings.checkpoint_min_count = 5;
+    settings.checkpoint_max_count = 9;
+    (void)state;
+    append("a", 0, 10);
+    assert_int_equal(group_call(STREAM_GROUP_CREATE, "a", &settings), STREAM_GROUP_OK);
+    struct consumer *consumer = consume("a", 100, NO_ANSWER);
+    wait_count(consumer, 10);
+    answer(consumer, 1, 9, ACK);
+    assert_int_equal(info_of("a").last_checkpoint, -1);
+    answer(consumer, 0, 1, ACK);
+    while (info_of("a").last_checkpoint < 9)
+        ;
+    leave(consumer);
+}
+
 #ifdef KVS_FAULTS
 /* A checkpoint that finds no space is written when there is some, also when no more is done. */
 static void test_a_checkpoint_is_tried_again(void **state)
@@ -860,6 +881,7 @@ int main(void)
         TEST(test_round_robin_and_single),
         TEST(test_pinned),
         TEST(test_drops),
+        TEST(test_checkpoint_after_a_late_one),
 #ifdef KVS_FAULTS
         TEST(test_a_checkpoint_is_tried_again),
 #endif
