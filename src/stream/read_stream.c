@@ -91,6 +91,7 @@ struct fetch {
     bool backward;
     uint32_t done; /* of the elements */
     int64_t created_min;
+    bool expired; /* one of them was too old */
 };
 
 static const struct element *fetch_next(const struct fetch *fetch)
@@ -106,8 +107,12 @@ static int fetch_event(struct fetch *fetch, const struct block *block, uint32_t 
     struct stream_record record;
     uint64_t stream_id;
     int error = block_event(block, i, &record, &stream_id);
-    if (error != 0 || record.created_100ns < fetch->created_min)
+    if (error != 0)
         return error;
+    if (record.created_100ns < fetch->created_min) {
+        fetch->expired = true;
+        return 0;
+    }
     bool derived = fetch->visible->settings.derived;
     if (!derived && (record.number != element->number || stream_id != fetch->visible->settings.id))
         return KVS_ERR_CORRUPTION;
@@ -184,6 +189,7 @@ static int fetch_run(struct fetch *fetch)
 struct fetched {
     int64_t cut;  /* number of the first one that had no room in the page; -1 */
     int64_t last; /* the highest number that the index has of those asked for; -1 */
+    bool expired; /* one of them was too old */
 };
 
 /* The events of the numbers from..to, and their links. */
@@ -203,6 +209,7 @@ static int fetch_numbers(struct reader *reader, const struct visible *visible, i
         fetched->last = elements.list[elements.count - 1].number;
     if (error == 0)
         error = fetch_run(&fetch);
+    fetched->expired = fetch.expired;
     if (error == READER_FULL) {
         fetched->cut = fetch_next(&fetch)->number;
         error = 0;
@@ -336,20 +343,20 @@ int read_stream_backward(struct reader *reader)
         return error;
     int64_t from = read->from == STREAM_END ? visible.last : read->from;
     int64_t to = from - (int64_t)read->count + 1; /* the lowest */
+    if (from < visible.min || visible.last < visible.min)
+        return 0;
     if (to > visible.last) {
         read->next = visible.last;
         read->end = false;
         return 0;
     }
-    if (from < visible.min)
-        return 0;
-    read->end = to <= visible.min;
     if (from > visible.last)
         from = visible.last;
     if (to < visible.min)
         to = visible.min;
     struct fetched fetched;
     error = fetch_numbers(reader, &visible, to, from, read->count, true, &fetched);
+    read->end = to == visible.min || fetched.expired; /* those below are older still */
     read->next = read->end ? -1 : to - 1;
     if (error == 0 && fetched.cut >= 0) {
         read->next = fetched.cut;

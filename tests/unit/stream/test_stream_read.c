@@ -162,9 +162,14 @@ static void test_truncate_before(void **state)
     assert_string_equal(forward("a", 8, 4), "ok 10 end 9: 8 9");
     assert_string_equal(backward("a", 7, 4), "ok -1 end 9: 7 6");
     assert_string_equal(backward("a", 5, 4), "ok -1 end 9:");
+    assert_string_equal(backward("a", 15, 4), "ok 9 more 9:");
     struct stream_read read = {.stream = S("a"), .from = 5};
     read_wait(&read);
     assert_int_equal(read.outcome, STREAM_EVENT_NOT_FOUND);
+    /* Nothing is left. */
+    assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":12}"), STREAM_OK);
+    assert_string_equal(backward("a", 14, 4), "ok -1 end 9:");
+    assert_string_equal(backward("a", -1, 4), "ok -1 end 9:");
     /* Bad values say nothing. */
     assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":\"x\",\"$maxCount\":-1}"), STREAM_OK);
     assert_string_equal(forward("a", 0, 2), "ok 2 more 9: 0 1");
@@ -181,6 +186,10 @@ static void test_max_age(void **state)
     assert_string_equal(forward("a", 0, 7), "ok 7 more 9: 5 6");
     assert_string_equal(forward("a", 0, 3), "ok 3 more 9:");
     assert_string_equal(backward("a", -1, 20), "ok -1 end 9: 9 8 7 6 5");
+    /* Below one that is too old nothing is left. */
+    assert_string_equal(backward("a", -1, 5), "ok 4 more 9: 9 8 7 6 5");
+    assert_string_equal(backward("a", 6, 3), "ok -1 end 9: 6 5");
+    assert_string_equal(backward("a", 4, 2), "ok -1 end 9:");
     struct stream_read read = {.stream = S("a"), .from = 4};
     read_wait(&read);
     assert_int_equal(read.outcome, STREAM_EVENT_NOT_FOUND);
