@@ -91,7 +91,8 @@ struct fetch {
     bool backward;
     uint32_t done; /* of the elements */
     int64_t created_min;
-    bool expired; /* one of them was too old */
+    bool expired;    /* one of them was too old */
+    bool only_looks; /* no event is taken */
 };
 
 static const struct element *fetch_next(const struct fetch *fetch)
@@ -113,6 +114,8 @@ static int fetch_event(struct fetch *fetch, const struct block *block, uint32_t 
         fetch->expired = true;
         return 0;
     }
+    if (fetch->only_looks)
+        return 0;
     bool derived = fetch->visible->settings.derived;
     if (!derived && (record.number != element->number || stream_id != fetch->visible->settings.id))
         return KVS_ERR_CORRUPTION;
@@ -224,6 +227,46 @@ static int fetch_numbers(struct reader *reader, const struct visible *visible, i
     return 0;
 }
 
+/* Is there an event of that number, and is it too old? */
+static int is_expired(struct reader *reader, const struct visible *visible, int64_t number,
+                      bool *ret_expired)
+{
+    struct elements elements = {.from = number, .to = number, .room = 1};
+    struct fetch fetch = {.reader = reader,
+                          .visible = visible,
+                          .elements = &elements,
+                          .created_min = visible->created_min,
+                          .only_looks = true};
+    int error = elements_find(reader, visible->settings.id, &elements);
+    if (error == 0)
+        error = fetch_run(&fetch);
+    mem_free(elements.list);
+    *ret_expired = fetch.expired;
+    return error;
+}
+
+/* A page of nothing but what is too old: the next one begins behind all of that. What is gone says
+ * nothing of those before it. */
+static int skip_expired(struct reader *reader, const struct visible *visible)
+{
+    int64_t from = reader->read->next;
+    int64_t to = visible->last;
+    while (from <= to) {
+        int64_t middle = from + (to - from) / 2;
+        bool expired;
+        int error = is_expired(reader, visible, middle, &expired);
+        if (error != 0)
+            return error;
+        if (expired)
+            from = middle + 1;
+        else
+            to = middle - 1;
+    }
+    reader->read->next = from;
+    reader->read->end = from > visible->last;
+    return 0;
+}
+
 /* --- the reads -------------------------------------------------------------------------------- */
 
 /* Looks the stream up; true: the read goes on. */
@@ -331,6 +374,8 @@ int read_stream_forward(struct reader *reader)
         read->next = fetched.cut;
         read->end = false;
     }
+    if (error == 0 && fetched.expired && read->events_count == 0)
+        error = skip_expired(reader, &visible);
     return error;
 }
 
