@@ -27,7 +27,10 @@ class Lasting {
     again() {
         const turn = ++this.turns;
         const mine = (what) => (...words) => { if (turn === this.turns && !this.over) what(...words); };
-        const dropped = mine(() => setTimeout(() => this.again(), 50));
+        const dropped = mine(() => {
+            this.turns++; /* until then nothing is taken: what it takes up by itself may have a gap */
+            setTimeout(() => this.again(), 50);
+        });
         Promise.resolve(this.begin(turn, mine, dropped)).catch(dropped);
     }
 }
