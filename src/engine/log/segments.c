@@ -567,7 +567,8 @@ int segments_unlink_file(struct log_engine *log, struct segment *segment)
     segment_path(log, segment->number, path, sizeof path);
     if (segment->hint == SEGMENT_HINT_THERE || segment->hint == SEGMENT_HINT_BAD)
         (void)hint_file_remove(log, segment->number, false); /* else the next start removes it */
-    return file_unlink(path);
+    int error = file_unlink(path);
+    return error == KVS_ERR_NO_DIRECTORY ? 0 : error; /* only the sync after it has failed before */
 }
 
 int segments_remove_file(struct log_engine *log, struct segment *segment)
