@@ -125,7 +125,9 @@ static unsigned pick_requested(struct log_engine *log, uint64_t wall_ms,
 
 /* Of the segments that could be emptied. */
 struct garbage {
-    uint64_t total;
+    uint64_t log_total; /* with those that are being emptied, ... */
+    uint64_t log_garbage;
+    uint64_t total; /* ... and without */
     uint64_t garbage;
     uint64_t tombstones;
     uint64_t most;        /* the largest part that is garbage, in 1/1024, ... */
@@ -136,9 +138,13 @@ static struct garbage garbage_count(const struct log_engine *log, uint64_t wall_
 {
     struct garbage sum = {0};
     for (struct segment *at = log->oldest; at != NULL; at = at->next) {
-        if (!segment_is_candidate(at, below) || at->is_victim)
+        if (!segment_is_candidate(at, below))
             continue;
         uint64_t of_segment = segment_garbage(log, at, wall_ms);
+        sum.log_total += at->size;
+        sum.log_garbage += of_segment;
+        if (at->is_victim)
+            continue;
         sum.total += at->size;
         sum.garbage += of_segment;
         sum.tombstones += at->accounts.tombstone_bytes;
@@ -209,7 +215,7 @@ static void compaction_signal(struct compaction *compaction)
 static void rest_set(struct log_engine *log)
 {
     struct garbage sum = garbage_count(log, clock_wall_ms(), log->newest->number);
-    log->held.per_ms = pace_writes_of(log, sum.garbage, sum.total);
+    log->held.per_ms = pace_writes_of(log, sum.log_garbage, sum.log_total);
     /* relaxed: it tells of nothing else. */
     atomic_store_explicit(&log->compaction.rest, pace_rest_of(sum.garbage, sum.total),
                           memory_order_relaxed);
@@ -325,10 +331,9 @@ void compaction_consider(struct log_engine *log)
 {
     log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
     log->compaction_missed = log->compaction.victims_count > 0;
-    if (log->compaction_missed) {
-        rest_set(log); /* garbage has come since it began */
+    rest_set(log); /* garbage has come, or gone, since then */
+    if (log->compaction_missed)
         return;
-    }
     if (atomic_load_explicit(&log->failed, memory_order_relaxed)) {
         compact_waiting_complete(log, KVS_ERR_STORAGE_FAILED);
         return;

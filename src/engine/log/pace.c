@@ -79,6 +79,7 @@ void pace_hold(struct log_engine *log, uint64_t written)
         return;
     held->bytes %= held->per_ms;
     held->until_ms = clock_now_ms() + (wait_ms < HELD_MS_MAX ? wait_ms : HELD_MS_MAX);
+    log->groups_until_compaction = 0; /* few groups come now */
 }
 
 /* --- the compaction thread -------------------------------------------------------------------- */
