@@ -175,24 +175,44 @@ static unsigned pick_many(struct log_engine *log, uint64_t wall_ms, uint32_t bel
     return count;
 }
 
-/* In the background: when more than a third of the log is garbage, the segment with most of it, and
- * when it is more than half, several; when tombstones pile up, the oldest, for only there they can
- * go. Returns how many. */
-static unsigned pick_background(struct log_engine *log, uint64_t wall_ms, uint32_t below,
+/* In the background: when more than a third of the log is garbage, the segment with most of it;
+ * when tombstones pile up, the oldest, for only there they can go. NULL: nothing is worth it. */
+static struct segment *first_of(const struct log_engine *log, const struct garbage *sum,
+                                uint32_t below)
+{
+    if (sum->best != NULL && (sum->garbage > sum->total / 3 || sum->most > 1024 * 3 / 4))
+        return sum->best;
+    if (sum->tombstones > sum->total / 4 && sum->tombstones > log->segment_size &&
+        segment_is_candidate(log->oldest, below))
+        return log->oldest;
+    return NULL;
+}
+
+/* That one, or several when more than half of the log is garbage. Returns how many. */
+static unsigned pick_background(struct log_engine *log, uint64_t wall_ms,
                                 struct segment *victims[SORTED_SEGMENTS_MAX])
 {
+    uint32_t below = log->synced_segment;
     struct garbage sum = garbage_count(log, wall_ms, below);
+    struct segment *first = first_of(log, &sum, below);
     unsigned count = 0;
-    if (sum.best != NULL && (sum.garbage > sum.total / 3 || sum.most > 1024 * 3 / 4)) {
-        if (sum.garbage > sum.total / 2 && sum.tombstones <= sum.total / 4)
-            count = pick_many(log, wall_ms, below, &sum, victims);
-        if (count == 0)
-            victims[count++] = sum.best;
-    } else if (sum.tombstones > sum.total / 4 && sum.tombstones > log->segment_size &&
-               segment_is_candidate(log->oldest, below)) {
-        victims[count++] = log->oldest;
-    }
+    if (first == NULL)
+        return 0;
+    if (sum.garbage > sum.total / 2 && sum.tombstones <= sum.total / 4)
+        count = pick_many(log, wall_ms, below, &sum, victims);
+    if (count == 0)
+        victims[count++] = first;
     return count;
+}
+
+/* With --sync=never nobody else brings what could be compacted to the disk. */
+static bool waits_for_sync(const struct log_engine *log, uint64_t wall_ms)
+{
+    uint32_t below = log->newest->number;
+    if (log->sync != KVS_SYNC_NEVER)
+        return false;
+    struct garbage sum = garbage_count(log, wall_ms, below);
+    return first_of(log, &sum, below) != NULL;
 }
 
 static void compact_waiting_complete(struct log_engine *log, int error)
@@ -227,7 +247,6 @@ static void hand_over_all(struct log_engine *log, const struct overlap *victims,
 {
     struct compaction *compaction = &log->compaction;
     const struct key_span *end = victims->end;
-    rest_set(log);
     stat_set(&log->stat_compacting, job == COMPACTION_EMPTY);
     compaction->victims_count = victims->count;
     compaction->end = end;
@@ -318,12 +337,9 @@ static void pick(struct log_engine *log, struct overlap *ret_victims)
             segments_unreserve(log);
         compact_waiting_complete(log, 0);
     }
-    ret_victims->count = pick_background(log, wall_ms, log->synced_segment, ret_victims->segments);
+    ret_victims->count = pick_background(log, wall_ms, ret_victims->segments);
     ret_victims->in_any_order = ret_victims->count > 1;
-    /* With --sync=never nobody else brings what could be compacted to the disk. */
-    struct segment *unsynced[SORTED_SEGMENTS_MAX];
-    if (ret_victims->count == 0 && log->sync == KVS_SYNC_NEVER &&
-        pick_background(log, wall_ms, log->newest->number, unsynced) > 0)
+    if (ret_victims->count == 0 && waits_for_sync(log, wall_ms))
         log->sync_due_ms = clock_now_ms();
 }
 
