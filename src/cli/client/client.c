@@ -303,6 +303,14 @@ static const char *hint_for(int error)
     }
 }
 
+int client_no_command(const struct client *client, const char *what, kvs_slice name,
+                      const char *near)
+{
+    return client_misuse(client, "%s '%.40s'%s%s%s", what, (const char *)name.data,
+                         near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
+                         near != NULL ? "'?" : "");
+}
+
 int client_help(struct client *client, const struct arguments_program *program,
                 const kvs_slice *words, size_t count)
 {
@@ -312,10 +320,7 @@ int client_help(struct client *client, const struct arguments_program *program,
         command = arguments_find_command(program, words[0], &near);
         client->command = NULL; /* it is not `help` that is to be read about */
         if (command == NULL)
-            return client_misuse(client, "there is no command '%.40s'%s%s%s",
-                                 (const char *)words[0].data,
-                                 near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
-                                 near != NULL ? "'?" : "");
+            return client_no_command(client, "there is no command", words[0], near);
     }
     if (command != NULL && command->program == NULL)
         arguments_print_command(program, command, stdout);

@@ -72,6 +72,9 @@ int client_fail(const struct client *client, const char *format, ...)
  */
 int client_misuse(const struct client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* The same for a name that no command has (a string); `near` may be what was meant, or NULL. */
+int client_no_command(const struct client *client, const char *what, kvs_slice name,
+                      const char *near);
 /* Help of the program, or of the command that the first word names; returns the exit status. */
 int client_help(struct client *client, const struct arguments_program *program,
                 const kvs_slice *words, size_t count);

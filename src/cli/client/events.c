@@ -40,9 +40,7 @@ int events_run(struct client *client, kvs_slice *words, size_t count)
         return client_misuse(client, "no command given, such as: append STREAM, read STREAM");
     client->command = arguments_find_command(&events_program, words[0], &near);
     if (client->command == NULL)
-        return client_misuse(client, "unknown command '%.40s'%s%s%s", (const char *)words[0].data,
-                             near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
-                             near != NULL ? "'?" : "");
+        return client_no_command(client, "unknown command", words[0], near);
     int status = run_command(client, words + 1, count - 1);
     return client_flush_output(client, status);
 }

@@ -58,8 +58,5 @@ static int run_line(struct client *client, kvs_slice *words, size_t count)
         arguments_find_command(&client_program, words[0], &near);
     if (command != NULL)
         return client_run(client, command, words + 1, count - 1);
-    if (near != NULL)
-        return client_misuse(client, "unknown command '%.40s', did you mean '%s'?",
-                             (const char *)words[0].data, near);
-    return client_misuse(client, "unknown command '%.40s'", (const char *)words[0].data);
+    return client_no_command(client, "unknown command", words[0], near);
 }

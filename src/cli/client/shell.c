@@ -81,9 +81,7 @@ static int shell_run(struct shell *shell, struct shell_words *words)
     const struct arguments_command *command = arguments_find_command(&client_program, name, &near);
     if (command != NULL)
         return client_run(client, command, words->words + 1, words->count - 1);
-    return client_misuse(client, "unknown command '%.40s'%s%s%s", (const char *)name.data,
-                         near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
-                         near != NULL ? "'?" : "");
+    return client_no_command(client, "unknown command", name, near);
 }
 
 /* Keeps a whole line, but not one that begins with a blank: for what must not be written down. */
