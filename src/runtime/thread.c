@@ -15,7 +15,7 @@
 #define BACKGROUND_NICE 5
 /* The longest there is. Linux lets who wakes up wait for the slice of who runs (2.8 ms and, where
  * there is no other clock, up to a tick of 4 ms), unless that one's is longer than his own. */
-#define BACKGROUND_SLICE_NS (100u * 1000 * 1000)
+#define LONG_SLICE_NS (100u * 1000 * 1000)
 
 /* As sched_setattr(2) takes it; the C library has no declaration yet. */
 struct scheduling {
@@ -53,22 +53,39 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), 
     return 0;
 }
 
+static bool schedule_as(uint32_t policy, int nice)
+{
+    const struct scheduling wish = {
+        .size = sizeof wish,
+        .policy = policy,
+        .nice = nice,
+        .slice_ns = LONG_SLICE_NS,
+    };
+    return syscall(SYS_sched_setattr, 0, &wish, 0) == 0;
+}
+
+static int nice_now(void)
+{
+    return getpriority(PRIO_PROCESS, (id_t)gettid());
+}
+
+void thread_give_way(void)
+{
+    int policy = sched_getscheduler(0);
+    if (policy != SCHED_IDLE)
+        (void)schedule_as(policy == SCHED_BATCH ? SCHED_BATCH : SCHED_OTHER, nice_now());
+}
+
 void thread_step_back(void)
 {
     static _Thread_local bool is_back;
     if (is_back || sched_getscheduler(0) == SCHED_IDLE)
         return;
     is_back = true;
-    int nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+    int nice = nice_now();
     if (nice < BACKGROUND_NICE)
         nice = BACKGROUND_NICE;
-    const struct scheduling wish = {
-        .size = sizeof wish,
-        .policy = SCHED_BATCH,
-        .nice = nice,
-        .slice_ns = BACKGROUND_SLICE_NS,
-    };
-    if (syscall(SYS_sched_setattr, 0, &wish, 0) == 0)
+    if (schedule_as(SCHED_BATCH, nice))
         return;
     /* Not there, or not allowed: as much of it as can be had. */
     const struct sched_param none = {0};

@@ -13,10 +13,13 @@
  * NO_MEMORY. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *arg);
 
-/* The calling thread is in the background from now on: whoever wakes up is scheduled before it, at
- * once, and where processors are short it gets a third of what others get. The real-time class of a
- * program that started it is left. All of this is a wish, for which nobody needs a right; more than
- * once costs nothing. */
+/* For a thread that computes for long, from now on: whoever wakes up is scheduled before it, at
+ * once, but where processors are short it gets what others get. The real-time class of a program
+ * that started it is left. A wish, for which nobody needs a right. */
+void thread_give_way(void);
+
+/* The calling thread is in the background from now on: it gives way, and where processors are short
+ * it gets a third of what others get. More than once costs nothing. */
 void thread_step_back(void);
 
 #endif

@@ -1,6 +1,8 @@
 /* engine/log/team.c: see engine/log/team.h. */
 #include "engine/log/team.h"
 
+#include "runtime/thread.h"
+
 #include <pthread.h>
 #include <stdbool.h>
 #include <unistd.h>
@@ -27,24 +29,25 @@ unsigned team_count(uint64_t size, uint64_t unit)
 static void *hand_run(void *arg)
 {
     const struct hand *hand = arg;
+    thread_give_way();
     hand->work(hand->arg, hand->i);
     return NULL;
 }
 
 void team_run(unsigned count, void (*work)(void *arg, unsigned i), void *arg)
 {
+    if (count == 1) {
+        work(arg, 0);
+        return;
+    }
     struct hand hands[TEAM_MAX];
     for (unsigned i = 0; i < count; i++) {
         hands[i] = (struct hand){.work = work, .arg = arg, .i = i};
-        /* The last piece is this thread's, and what found no thread is done here, too. */
-        hands[i].started =
-            i + 1 < count && pthread_create(&hands[i].thread, NULL, hand_run, &hands[i]) == 0;
-        if (hands[i].started)
-            pthread_setname_np(hands[i].thread, "kvs-open");
+        hands[i].started = thread_start(&hands[i].thread, "kvs-open", hand_run, &hands[i]) == 0;
     }
     for (unsigned i = 0; i < count; i++) {
         if (!hands[i].started)
-            hand_run(&hands[i]);
+            work(arg, i);
     }
     for (unsigned i = 0; i < count; i++) {
         if (hands[i].started)

@@ -56,6 +56,24 @@ static void test_step_back(void **state)
     run(steps_back);
 }
 
+static void *gives_way(void *arg)
+{
+    struct attributes before = attributes_get();
+    thread_give_way();
+    struct attributes now = attributes_get();
+    assert_int_equal(now.policy, before.policy == SCHED_BATCH ? SCHED_BATCH : SCHED_OTHER);
+    assert_int_equal(now.nice, before.nice);
+    if (now.runtime_ns != 0)
+        assert_int_equal(now.runtime_ns, 100000000);
+    return arg;
+}
+
+static void test_give_way(void **state)
+{
+    (void)state;
+    run(gives_way);
+}
+
 static void *is_far_back(void *arg)
 {
     assert_int_equal(setpriority(PRIO_PROCESS, (id_t)gettid(), 15), 0);
@@ -68,6 +86,7 @@ static void *is_idle(void *arg)
 {
     const struct sched_param none = {0};
     assert_int_equal(pthread_setschedparam(pthread_self(), SCHED_IDLE, &none), 0);
+    thread_give_way();
     thread_step_back();
     assert_int_equal(attributes_get().policy, SCHED_IDLE);
     return arg;
@@ -83,6 +102,7 @@ static void test_nobody_is_put_forward(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_give_way),
         cmocka_unit_test(test_step_back),
         cmocka_unit_test(test_nobody_is_put_forward),
     };
