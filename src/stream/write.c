@@ -274,6 +274,14 @@ static int settings_stream_changed(struct streams *streams, const struct head *h
     return 0;
 }
 
+/* What else the last event of a write does. */
+static int last_event_apply(struct streams *streams, const struct write_target *target,
+                            const struct stream_new_event *last)
+{
+    return target->is_meta ? metadata_apply(streams, target->head, target->base, metadata_of(last))
+                           : settings_stream_changed(streams, target->head, last->data);
+}
+
 /* Second step of an append to `target`; `json` is the metadata that goes with it, if any. */
 static int events_append(struct streams *streams, struct stream_write *write,
                          const struct write_target *target, const struct stream_new_event *events,
@@ -285,12 +293,10 @@ static int events_append(struct streams *streams, struct stream_write *write,
     if (error != 0)
         return error;
     write->last_number = head->last;
-    write->position = streams->sequencer.next_position - 1;
-    const struct stream_new_event *last = &events[count - 1];
-    if (target->is_meta)
-        error = metadata_apply(streams, head, target->base, metadata_of(last));
-    else
-        error = settings_stream_changed(streams, head, last->data);
+    if (count > 0) {
+        write->position = streams->sequencer.next_position - 1;
+        error = last_event_apply(streams, target, &events[count - 1]);
+    }
     if (error == 0 && meta != NULL)
         error = metadata_append(streams, meta, target->base, json);
     return error;
@@ -298,24 +304,25 @@ static int events_append(struct streams *streams, struct stream_write *write,
 
 /* Does the write bring a soft-deleted stream back, and with which metadata? What was deleted stays
  * away, whatever $tb new metadata gives; but what is no JSON object is left alone: it says nothing,
- * not even that the stream was truncated. */
+ * not even that the stream was truncated. A write of no events brings it back, too, as in
+ * EventStoreDB: to the stream or its metastream. */
 static int recreation_load(struct streams *streams, const struct write_target *target,
                            const struct stream_new_event *events, uint32_t count,
                            struct head **ret_meta, struct buf *ret_json)
 {
     struct head *base = target->base;
-    const struct stream_new_event *last = &events[count - 1];
+    const struct stream_new_event *said = target->is_meta && count > 0 ? &events[count - 1] : NULL;
     if (!head_soft_deleted(base))
         return 0;
-    if (target->is_meta && !metadata_is_object(last->data))
+    if (said != NULL && !metadata_is_object(said->data))
         return 0;
     int error = metastream_head(streams, base, ret_meta);
     if (error == 0)
         error = metadata_load(streams, *ret_meta);
     if (error != 0)
         return error;
-    if (target->is_meta)
-        return metadata_with_truncate_before(last->data, base->last + 1, ret_json);
+    if (said != NULL)
+        return metadata_with_truncate_before(said->data, base->last + 1, ret_json);
     return metadata_moved(streams, base, *ret_meta, ret_json);
 }
 
@@ -372,7 +379,7 @@ int write_events(struct streams *streams, struct stream_write *write,
         stream_stat_add(&streams->stat_retries, 1);
     if (verdict != EXPECTED_WRITE)
         return 0;
-    if (count == 0) {
+    if (count == 0 && !head_soft_deleted(target->base)) {
         write->first_number = target->head->last + 1;
         write->last_number = target->head->last;
         return 0;

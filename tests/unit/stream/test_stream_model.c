@@ -152,7 +152,7 @@ static void model_append(unsigned i, unsigned first_id, unsigned count)
         stream->ids[++stream->last] = first_id + k;
         log_add(i, false, stream->last);
     }
-    if (soft && count > 0)
+    if (soft)
         metadata_add(i, first, stream->max_count);
 }
 

@@ -307,6 +307,44 @@ static void test_metadata_brings_back(void **state)
     stream_read_release(&read);
 }
 
+/* A write of no events recreates a soft-deleted stream as any other. */
+static void test_no_events_bring_back(void **state)
+{
+    struct stream_write write;
+    static const char *const streams[] = {"a", "$$a"};
+    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(metadata_wait(&fixture, "a", "{\"mine\":7,\"$tb\":9223372036854775807}"),
+                         STREAM_OK);
+        assert_int_equal(append("a", STREAM_NO_STREAM, 3, 0), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append("a", 0, 3, 0), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append("a", STREAM_EXISTS, 3, 0), STREAM_DELETED);
+        assert_string_equal(content("a"), "none");
+        int64_t last = last_number(streams[i]);
+        assert_int_equal(append_wait(&fixture, streams[i], STREAM_ANY, 3, 0, &write), STREAM_OK);
+        assert_int_equal(write.first_number, last + 1);
+        assert_int_equal(write.last_number, last);
+        assert_int_equal(write.position, -1);
+        for (unsigned reopened = 0; reopened < 2; reopened++) {
+            assert_string_equal(content("a"), "");
+            struct stream_read read = {.stream = S("$$a"), .from = STREAM_END};
+            assert_int_equal(read_event_wait(&fixture, &read), 0);
+            assert_int_equal(read.events[0].event.number, 2 * i + 1);
+            assert_slice_equal(read.events[0].event.data, "{\"mine\":7,\"$tb\":2}");
+            stream_read_release(&read);
+            assert_int_equal(stream_fixture_reopen(&fixture), 0);
+        }
+    }
+    /* One that has never had an event, by the number that it is at. */
+    assert_int_equal(metadata_wait(&fixture, "b", "{}"), STREAM_OK);
+    assert_int_equal(delete_wait(&fixture, "b", STREAM_ANY, false, NULL), STREAM_OK);
+    assert_int_equal(append("b", STREAM_EXISTS, 3, 0), STREAM_DELETED);
+    assert_int_equal(append("b", STREAM_NO_STREAM, 3, 0), STREAM_OK);
+    assert_int_equal(append("b", STREAM_EXISTS, 3, 0), STREAM_OK);
+    assert_int_equal(append("a", 1, 5, 1), STREAM_OK);
+    assert_string_equal(content("a"), "d5");
+}
+
 /* Who has read that there is no stream can delete a soft-deleted one as such. */
 static void test_delete_of_no_stream(void **state)
 {
@@ -714,6 +752,7 @@ int main(void)
         TEST(test_soft_delete),
         TEST(test_delete_of_no_stream),
         TEST(test_recreation_keeps_metadata),
+        TEST(test_no_events_bring_back),
         TEST(test_no_json_brings_back_all),
         TEST(test_metadata_brings_back),
         TEST(test_hard_delete),
