@@ -115,8 +115,9 @@ struct kvs_events_options {
     uint32_t gossip_timeout_ms;     /* for one node's answer; default 3000 */
     uint32_t discover_interval_ms;  /* between rounds; default 500 */
     uint32_t discover_attempts_max; /* rounds before an attempt has failed; default 10 */
-    /* log: */
-    int sync; /* enum kvs_sync of kvs/store.h */
+    /* log: and rocksdb: */
+    int sync;        /* enum kvs_sync of kvs/store.h */
+    bool must_exist; /* fail with NO_DIRECTORY when DIR has no store yet, and make none */
 };
 
 /*

@@ -57,6 +57,28 @@ def test_append_and_read(directory):
     assert again["last"] == 3, again
 
 
+def test_a_directory_that_is_not_there(directory):
+    """Whatever only reads or keeps order does not make one; what writes does."""
+    streams = Streams(directory)
+    for command in (["read", "s"], ["read", "$all"], ["follow", "s"], ["subscribe", "s", "g"],
+                    ["delete", "s"], ["metadata", "s"], ["groups", "list"],
+                    ["groups", "info", "s", "g"], ["groups", "update", "s", "g"],
+                    ["groups", "delete", "s", "g"], ["groups", "replay", "s", "g"],
+                    ["users", "list"], ["users", "disable", "joe"], ["users", "enable", "joe"],
+                    ["users", "delete", "joe"], ["users", "update", "joe", "--groups", "x"],
+                    ["users", "password", "joe", "--file", "-"], ["scavenge"], ["ping"]):
+        said = streams.fails(*command, stdin=b"secret\n")
+        assert f"{directory}/streams: " in said and "no such directory" in said, said
+        assert "check the path" in said, said
+        assert not (directory / "streams").exists(), command
+    for number, command in enumerate((["append", "s", "--type", "one"], ["metadata", "s", "{}"],
+                                      ["groups", "create", "s", "g"],
+                                      ["users", "create", "joe", "--file", "-"])):
+        streams.url = f"log:{directory}/{number}"
+        streams.ok(*command, stdin=b"secret\n")
+        assert (directory / str(number)).exists(), command
+
+
 def test_expectations(directory):
     streams = Streams(directory)
     streams.ok("append", "s", "--type", "one", "--expect", "none")

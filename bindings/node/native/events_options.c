@@ -96,7 +96,8 @@ bool take_events_options(napi_env env, napi_value object, struct texts *texts,
         !take_server_options(env, object, texts, options) ||
         !take_u32_option(env, object, "httpPort", &http_port) ||
         !take_u32_option(env, object, "nodePreference", &preference) ||
-        !take_u32_option(env, object, "sync", &sync))
+        !take_u32_option(env, object, "sync", &sync) ||
+        !take_flag_option(env, object, "mustExist", &options->must_exist))
         return false;
     if (http_port > UINT16_MAX)
         return type_error(env, "httpPort must be a port");

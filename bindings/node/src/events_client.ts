@@ -34,6 +34,8 @@ export interface EventsOptions {
   timeoutMs?: number;
   /** log: when is a write acknowledged? "always" (default): it survives a power cut. */
   sync?: LocalOptions["sync"];
+  /** log: and rocksdb: fail when there is no store in the directory yet. */
+  mustExist?: boolean;
   /** For the server's lists of connections; default "kvs". */
   connectionName?: string;
   /** TCP, TLS and greeting together; default 5000. */

@@ -62,7 +62,7 @@ export interface LocalOptions {
   segmentSizeBytes?: number;
   /** log: memory for values, rocksdb: for blocks; default a quarter of the machine's. */
   cacheSizeBytes?: number;
-  /** log: fail when there is no store in the directory yet. */
+  /** log: and rocksdb: fail when there is no store in the directory yet. */
   mustExist?: boolean;
 }
 

@@ -141,6 +141,7 @@ const WRONG = {
     [() => kvs.EventsClient.connect("memory:", { sync: "maybe" }), /sync must be one of/],
     [() => kvs.EventsClient.connect("memory:", { credentials: "a:b" }), OBJECT],
     [() => kvs.EventsClient.connect("memory:", { httpPort: 70000 }), /httpPort/],
+    [() => kvs.EventsClient.connect("memory:", { mustExist: 1 }), /mustExist must be true or false/],
     ...[5, "", undefined, null, Buffer.from("s")].flatMap((name) => [
       [(c) => c.append(name, { type: "t" }), /name of the stream/],
       [(c) => c.deleteStream(name), /name of the stream/],

@@ -1,7 +1,7 @@
 "use strict";
 const assert = require("node:assert/strict");
 const { randomUUID } = require("node:crypto");
-const { mkdtempSync, rmSync } = require("node:fs");
+const { existsSync, mkdtempSync, rmSync } = require("node:fs");
 const { tmpdir } = require("node:os");
 const { join } = require("node:path");
 const { after, before, describe, it } = require("node:test");
@@ -427,6 +427,14 @@ const directory = mkdtempSync(join(tmpdir(), "kvs-node-events-"));
 after(() => rmSync(directory, { recursive: true, force: true }));
 let directories = 0;
 eventTests("events in a directory", () => kvs.EventsClient.connect(`log:${join(directory, String(++directories))}`, { sync: "never" }));
+
+it("events in a directory that must exist", async () => {
+  const path = join(directory, "must exist");
+  await assert.rejects(kvs.EventsClient.connect(`log:${path}`, { mustExist: true }), kvs.NoDirectoryError);
+  assert.equal(existsSync(path), false);
+  await (await kvs.EventsClient.connect(`log:${path}`)).close();
+  await (await kvs.EventsClient.connect(`log:${path}`, { mustExist: true })).close();
+});
 
 describe("events on kvs-server", () => {
   let server, url;

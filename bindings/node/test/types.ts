@@ -68,7 +68,7 @@ export async function usesTransactions(): Promise<void> {
 }
 
 export async function usesEvents(signal: AbortSignal): Promise<void> {
-  await using client = await EventsClient.connect("memory:", { credentials: { login: "a", password: "b" } });
+  await using client = await EventsClient.connect("memory:", { credentials: { login: "a", password: "b" }, mustExist: true });
   const { nextExpectedVersion, position } = await client.append("s", jsonEvent({ type: "t", data: { a: 1 } }));
   same<typeof nextExpectedVersion, bigint>(true);
   same<typeof position, Position | undefined>(true);

@@ -266,8 +266,6 @@ static const char *hint_for_events(int error)
         return "; is kvs-server running there, with --eventstore? --url names another place";
     case KVS_ERR_LOCKED:
         return "; ask the server that has it open, with --url esdb://HOST[:PORT]";
-    case KVS_ERR_NO_DIRECTORY:
-        return "; check the path: the last directory of it is made, but no others";
     case KVS_ERR_TOO_LARGE:
         return "; an event takes less than 16 MiB, its type and its stream's name 4 KiB each";
     default:

@@ -45,7 +45,7 @@ int events_run(struct client *client, kvs_slice *words, size_t count)
     return client_flush_output(client, status);
 }
 
-int events_connect(struct client *client)
+int events_connect(struct client *client, bool must_exist)
 {
     if (client->events != NULL)
         return 0;
@@ -73,6 +73,7 @@ int events_connect(struct client *client)
         .tls_ca = given->tls_ca,
         .tls_certificate = given->tls_certificate,
         .tls_key = given->tls_key,
+        .must_exist = must_exist,
     };
     kvs_future *open = kvs_events_open(client->runtime, url, &options);
     int status = events_wait(client, open);

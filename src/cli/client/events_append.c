@@ -204,7 +204,7 @@ int command_events_append(void *context)
     if (status == 0)
         status = check_one(client);
     if (status == 0)
-        status = events_connect(client);
+        status = events_connect(client, false);
     if (status != 0)
         return status;
     appender.inputs = mem_zalloc(appender.count_max * sizeof *appender.inputs);

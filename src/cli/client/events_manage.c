@@ -20,7 +20,7 @@ int command_events_delete(void *context)
     int64_t expected;
     int status = events_expected(client, &expected);
     if (status == 0)
-        status = events_connect(client);
+        status = events_connect(client, true);
     if (status != 0)
         return status;
     kvs_future *future = kvs_events_delete(client->events, client->operands[0], expected,
@@ -59,13 +59,14 @@ int command_events_metadata(void *context)
 {
     struct client *client = context;
     kvs_slice stream = client->operands[0];
+    bool sets = client->operands_count > 1;
     int64_t expected;
     int status = events_expected(client, &expected);
     if (status == 0)
-        status = events_connect(client);
+        status = events_connect(client, !sets);
     if (status != 0)
         return status;
-    if (client->operands_count > 1)
+    if (sets)
         return events_wait_and_free(
             client,
             kvs_events_set_metadata(client->events, stream, expected, client->operands[1], NULL));
@@ -178,7 +179,7 @@ static int print_json(const struct client *client, json_t *object)
 static int list_groups(struct client *client, kvs_slice stream)
 {
     void *pointer = NULL;
-    int status = events_connect(client);
+    int status = events_connect(client, true);
     if (status != 0)
         return status;
     kvs_future *future = kvs_events_list_groups(client->events, stream, NULL);
@@ -195,7 +196,7 @@ static int list_groups(struct client *client, kvs_slice stream)
 static int tell_group(struct client *client, kvs_slice stream, kvs_slice group)
 {
     void *pointer = NULL;
-    int status = events_connect(client);
+    int status = events_connect(client, true);
     if (status != 0)
         return status;
     kvs_future *future = kvs_events_get_group(client->events, stream, group, NULL);
@@ -209,18 +210,19 @@ static int tell_group(struct client *client, kvs_slice stream, kvs_slice group)
 static int change_group(struct client *client, kvs_slice action, kvs_slice stream, kvs_slice group)
 {
     kvs_group_settings settings;
+    bool creates = is_word(action, "create");
     int status = take_settings(client, &settings);
     if (status == 0)
-        status = events_connect(client);
+        status = events_connect(client, !creates);
     if (status != 0)
         return status;
     kvs_events *events = client->events;
-    kvs_future *future =
-        is_word(action, "create") ? kvs_events_create_group(events, stream, group, &settings, NULL)
-        : is_word(action, "update")
-            ? kvs_events_update_group(events, stream, group, &settings, NULL)
-        : is_word(action, "delete") ? kvs_events_delete_group(events, stream, group, NULL)
-                                    : kvs_events_replay_parked(events, stream, group, NULL);
+    kvs_future *future = creates ? kvs_events_create_group(events, stream, group, &settings, NULL)
+                         : is_word(action, "update")
+                             ? kvs_events_update_group(events, stream, group, &settings, NULL)
+                         : is_word(action, "delete")
+                             ? kvs_events_delete_group(events, stream, group, NULL)
+                             : kvs_events_replay_parked(events, stream, group, NULL);
     return events_wait_and_free(client, future);
 }
 
@@ -382,7 +384,7 @@ static int change_user(struct client *client, enum kvs_user_change change, const
     if (status == 0 && (change == KVS_USER_CREATE || change == KVS_USER_PASSWORD))
         status = take_password(client, &words);
     if (status == 0)
-        status = events_connect(client);
+        status = events_connect(client, change != KVS_USER_CREATE);
     if (status == 0 && updates && (options->full_name == NULL || options->groups == NULL))
         status = keep_rest(client, &words.user, &kept);
     if (status == 0)
@@ -404,7 +406,7 @@ int command_events_users(void *context)
             return status;
     }
     if (is_word(action, "list")) {
-        int status = events_connect(client);
+        int status = events_connect(client, true);
         return status != 0 ? status : list_users(client, login);
     }
     for (size_t i = 0; i < sizeof user_changes / sizeof user_changes[0]; i++) {
@@ -425,7 +427,7 @@ int command_events_scavenge(void *context)
 {
     struct client *client = context;
     kvs_slice id;
-    int status = events_connect(client);
+    int status = events_connect(client, true);
     if (status != 0)
         return status;
     kvs_future *future = kvs_events_scavenge(client->events, NULL);
@@ -439,7 +441,7 @@ int command_events_scavenge(void *context)
 int command_events_ping(void *context)
 {
     struct client *client = context;
-    int status = events_connect(client);
+    int status = events_connect(client, true);
     if (status != 0)
         return status;
     uint64_t begin_ns = clock_now_ns();

@@ -171,7 +171,7 @@ int command_events_read(void *context)
     if (status == 0 && !backward && reader.place.number == KVS_EVENT_LAST)
         return client_misuse(client, "nothing stands behind the end; give --reverse with it");
     if (status == 0)
-        status = events_connect(client);
+        status = events_connect(client, true);
     return status != 0 ? status : read_pages(&reader);
 }
 
@@ -411,7 +411,7 @@ int command_events_follow(void *context)
     struct follower follower;
     int status = take_filter(client, &pattern, &filter, &options.filter);
     if (status == 0)
-        status = events_connect(client);
+        status = events_connect(client, true);
     if (status == 0)
         status = take_follow_from(client, &options);
     if (status != 0)
@@ -440,7 +440,7 @@ int command_events_subscribe(void *context)
         .manual_ack = true,
     };
     struct follower follower;
-    int status = events_connect(client);
+    int status = events_connect(client, true);
     if (status != 0)
         return status;
     uint64_t left = client->options.limit != 0 ? client->options.limit : UINT64_MAX;

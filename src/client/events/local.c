@@ -624,6 +624,7 @@ static int open_engine_blocking(const struct local_options *options, struct engi
         .pool = kvs_runtime_pool(options->runtime),
         .directory = options->directory,
         .sync = options->sync,
+        .must_exist = options->must_exist,
     };
     return options->open_engine(&engine_options, ret_engine, ret_message);
 }

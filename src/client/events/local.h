@@ -19,6 +19,7 @@ struct local_options {
     engine_open_fn *open_engine;
     const char *directory;
     enum kvs_sync sync;
+    bool must_exist;
     uint32_t timeout_ms; /* of a call that sets none; 0: none */
 };
 

@@ -173,6 +173,7 @@ static void events_open_start_local(kvs_runtime *runtime, const struct events_ur
         .open_engine = engine_opener(url->scheme),
         .directory = open->path,
         .sync = (enum kvs_sync)options->sync,
+        .must_exist = options->must_exist,
         .timeout_ms = open->timeout_ms,
     };
     open->task.run = events_open_run_blocking;

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -877,6 +879,39 @@ static void test_what_groups_are_doing_is_told(void **state)
     assert_false(is_listed(stream, "told"));
 }
 
+/* --- opening -----------------------------------------------------------------------------------
+ */
+
+static void open_and_close(const char *url, const struct kvs_events_options *options)
+{
+    kvs_future *future = kvs_events_open(runtime, url, options);
+    expect_error(kvs_events_close((kvs_events *)(uintptr_t)pointer_of(future)), 0);
+    kvs_future_free(future);
+}
+
+static void test_a_directory_that_must_exist(void **state)
+{
+    (void)state;
+    struct kvs_events_options options = events_patient();
+    char url[96];
+    options.must_exist = true;
+    if (strncmp(kind->url, "esdb", 4) == 0 || strcmp(kind->url, "memory:") == 0) {
+        open_and_close(kind->url, &options); /* there is none */
+        return;
+    }
+    snprintf(url, sizeof url, "%s/other", kind->url);
+    const char *path = strchr(url, ':') + 1;
+    expect_error(kvs_events_open(runtime, url, &options), KVS_ERR_NO_DIRECTORY);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(mkdir(path, 0700), 0);
+    expect_error(kvs_events_open(runtime, url, &options), KVS_ERR_NO_DIRECTORY);
+    /* A program that was built before there was this option makes it; then it is there. */
+    options.size = offsetof(struct kvs_events_options, must_exist);
+    open_and_close(url, &options);
+    options.size = sizeof options;
+    open_and_close(url, &options);
+}
+
 int events_contract_main(const struct events_kind *the_kind)
 {
     const struct CMUnitTest tests[] = {
@@ -905,6 +940,7 @@ int events_contract_main(const struct events_kind *the_kind)
         cmocka_unit_test(test_groups),
         cmocka_unit_test(test_what_was_parked_is_replayed),
         cmocka_unit_test(test_what_groups_are_doing_is_told),
+        cmocka_unit_test(test_a_directory_that_must_exist),
     };
     kind = the_kind;
     return cmocka_run_group_tests(tests, setup, teardown);
