@@ -50,6 +50,20 @@ def test_statements_in_process(directory):
     check_statements(f"log:{directory}/data")
 
 
+def test_a_directory_that_is_not_there(directory):
+    """Statements that write nothing do not make one; from standard input nobody knows."""
+    url = f"log:{directory}/data"
+    for only_reads in (["get a"], ["exists a", "scan", "commit"], ["--pessimistic", "get-for-update a"],
+                       ["lock a"], ["delete a"], ["rollback"]):
+        done = txn(url, *only_reads)
+        assert done.status == 1 and "no such directory" in one_line(done.err), done
+        assert not (directory / "data").exists(), only_reads
+    assert txn(url, "get a", " put a 1", "get a") == (0, b"Key not found\n1\n", b"")
+    assert txn(url, "get a") == (0, b"1\n", b"")
+    assert txn(f"log:{directory}/more", stdin=b"get a\n") == (0, b"Key not found\n", b"")
+    assert txn(f"log:{directory}/again", "insert a 1") == (0, b"", b"")
+
+
 def test_statements_on_a_server(directory):
     with Server(directory, ANY) as server:
         check_statements(f"tikv://{pd_of(server)}")

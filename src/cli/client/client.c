@@ -167,7 +167,7 @@ int client_connect(struct client *client, bool must_exist)
     return status;
 }
 
-int client_connect_txn(struct client *client, kvs_txn_client **ret_txn_client)
+int client_connect_txn(struct client *client, bool must_exist, kvs_txn_client **ret_txn_client)
 {
     struct kvs_store_options options;
     void *opened = NULL;
@@ -178,7 +178,7 @@ int client_connect_txn(struct client *client, kvs_txn_client **ret_txn_client)
     if (client->store != NULL && is_local) {
         status = finish_open(client, kvs_txn_client_on_store(client->store), &opened);
     } else {
-        status = prepare_open(client, false, &options);
+        status = prepare_open(client, must_exist, &options);
         if (status == 0)
             status = finish_open(
                 client, kvs_txn_client_open(client->runtime, client->url, &options), &opened);

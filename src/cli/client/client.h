@@ -87,8 +87,8 @@ struct client_options client_options_default(void);
 int client_start_runtime(struct client *client);
 /* Opens the store of the options unless it is open; `must_exist`: does not make a directory. */
 int client_connect(struct client *client, bool must_exist);
-/* Opens a client of transactions on the same data; the caller closes it. */
-int client_connect_txn(struct client *client, kvs_txn_client **ret_txn_client);
+/* The same for a client of transactions on the same data; the caller closes it. */
+int client_connect_txn(struct client *client, bool must_exist, kvs_txn_client **ret_txn_client);
 /* Closes it and ends the runtime. Returns the status, or CLIENT_FAILED after a message. */
 int client_disconnect(struct client *client, int status);
 /* Prints what the options ask of the program itself: its version, a script for a shell. */

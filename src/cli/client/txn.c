@@ -199,25 +199,45 @@ static const struct statement statements[] = {
     {"commit", 0, 0, "nothing", run_commit}, {"rollback", 0, 0, "nothing", run_rollback},
 };
 
+static const struct statement *statement_find(kvs_slice name)
+{
+    for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++)
+        if (slice_equal(name, slice_of_string(statements[i].name)))
+            return &statements[i];
+    return NULL;
+}
+
 /* --- a script -----------------------------------------------------------------------------------
  */
+
+/* May it write what was not there? For that a directory is made, too. */
+static bool script_creates(const struct client *client)
+{
+    bool creates = client->operands_count == 0; /* of standard input nobody knows yet */
+    for (size_t i = 0; i < client->operands_count && !creates; i++) {
+        struct shell_words words;
+        bool is_whole = shell_words_split(&words, client->operands[i]) == SHELL_SPLIT_OK;
+        const struct statement *statement =
+            is_whole && words.count > 0 ? statement_find(words.words[0]) : NULL;
+        creates = statement != NULL && (statement->run == run_put || statement->run == run_insert);
+        shell_words_deinit(&words);
+    }
+    return creates;
+}
 
 static int run_words(struct script *script, const kvs_slice *words, size_t count)
 {
     unsigned long long number = ++script->number;
     if (script->ended)
         return client_misuse(script->client, "statement %llu: nothing may follow the end", number);
-    for (size_t i = 0; i < sizeof statements / sizeof statements[0]; i++) {
-        const struct statement *statement = &statements[i];
-        if (!slice_equal(words[0], slice_of_string(statement->name)))
-            continue;
-        if (count - 1 < statement->operands_min || count - 1 > statement->operands_max)
-            return client_misuse(script->client, "statement %llu: %s takes %s", number,
-                                 statement->name, statement->operands);
-        return statement->run(script, words + 1, count - 1);
-    }
-    return client_misuse(script->client, "statement %llu: there is no '%.40s'", number,
-                         (const char *)words[0].data);
+    const struct statement *statement = statement_find(words[0]);
+    if (statement == NULL)
+        return client_misuse(script->client, "statement %llu: there is no '%.40s'", number,
+                             (const char *)words[0].data);
+    if (count - 1 < statement->operands_min || count - 1 > statement->operands_max)
+        return client_misuse(script->client, "statement %llu: %s takes %s", number, statement->name,
+                             statement->operands);
+    return statement->run(script, words + 1, count - 1);
 }
 
 static int run_line(struct script *script, kvs_slice line)
@@ -278,7 +298,7 @@ int command_txn(void *arg)
     kvs_txn_client *txn_client = NULL;
     const struct kvs_txn_options options = {.size = sizeof options,
                                             .pessimistic = client->options.pessimistic};
-    int status = client_connect_txn(client, &txn_client);
+    int status = client_connect_txn(client, !script_creates(client), &txn_client);
     if (status != 0)
         return status;
     script.txn = kvs_txn_begin(txn_client, &options);
