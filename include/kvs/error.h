@@ -62,6 +62,7 @@ extern "C" {
     X(TXN_TOO_OLD, -31,                                                                         \
       "garbage collection has passed the timestamp: what was visible then may be gone",         \
       KVS_ERROR_FLAG_RETRY_TXN)                                                                 \
+    X(READ_ONLY, -32, "the file system is read-only", 0)                                        \
     X(WRONG_EXPECTED_VERSION, -40, "the stream is not at the expected version", 0)              \
     X(NO_STREAM, -41, "no such stream", 0)                                                      \
     X(STREAM_DELETED, -42, "the stream was deleted for good", 0)                                \

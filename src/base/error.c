@@ -70,8 +70,9 @@ int error_from_errno(int errno_value)
         return KVS_ERR_NO_SPACE;
     case EACCES:
     case EPERM:
-    case EROFS:
         return KVS_ERR_PERMISSION;
+    case EROFS:
+        return KVS_ERR_READ_ONLY;
     case ENOENT:
     case ENOTDIR:
         return KVS_ERR_NO_DIRECTORY;

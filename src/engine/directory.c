@@ -120,8 +120,10 @@ int engine_directory_look_blocking(const char *directory, bool *ret_has_mark,
 int engine_directory_fail(struct engine_message *message, int error, const char *directory,
                           const char *what)
 {
-    snprintf(message->text, sizeof message->text, "%s: %s (%s)", directory, what,
-             kvs_error_text(error));
+    const char *advice =
+        error == KVS_ERR_READ_ONLY ? "; mount it for writing, or use another directory" : "";
+    snprintf(message->text, sizeof message->text, "%s: %s (%s)%s", directory, what,
+             kvs_error_text(error), advice);
     return error;
 }
 

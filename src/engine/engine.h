@@ -168,8 +168,9 @@ struct engine_message {
     char text[256];
 };
 
-/* Open (blocking). NO_DIRECTORY, PERMISSION, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE,
- * NO_MEMORY, UNSUPPORTED (a newer version wrote it), with a line for a person in ret_message. */
+/* Open (blocking). NO_DIRECTORY, PERMISSION, READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION, IO,
+ * NO_SPACE, NO_MEMORY, UNSUPPORTED (a newer version wrote it), with a line for a person in
+ * ret_message. */
 typedef int engine_open_fn(const struct engine_options *options, struct engine **ret_engine,
                            struct engine_message *ret_message);
 engine_open_fn log_engine_open_blocking;

@@ -31,6 +31,7 @@ void storage_note(struct storage_notes *notes, int error, const char *message)
         break;
     case KVS_ERR_STORAGE_FAILED:
     case KVS_ERR_IO:
+    case KVS_ERR_READ_ONLY:
     case KVS_ERR_CORRUPTION:
         if (is_due(&notes->broken_ms, UINT64_MAX))
             log_error("storage: %s%s%s; reads go on; check the disk, then restart the server",

@@ -154,6 +154,39 @@ def test_directories_without_a_store(directory):
     assert done.status == 1 and "make the directory above it" in one_line(done.err), done
 
 
+def on_read_only_disk(disk, *command):
+    """Runs it where `disk` can only be read, and has a store in `made`."""
+    script = ('mount -t tmpfs kvs-test "$1" && mkdir "$1/backups" && '
+              '"$2" set k v --url "log:$1/made" && mount -o remount,ro "$1" || exit 77; '
+              'shift 2; exec "$@"')
+    alone = ["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(disk), CLIENT]
+    if run("unshare", *alone, "true").status != 0:
+        raise tap.Skip("no disk can be mounted here")
+    return run("unshare", *alone, *command)
+
+
+def test_a_read_only_file_system(directory):
+    """Is said to be one, and what helps; it can be checked."""
+    says = "(the file system is read-only); mount it for writing, or use another directory"
+    disk = directory / "disk"
+    disk.mkdir()
+    made, new = disk / "made", disk / "new"
+    for command, line in (
+            (["get", "k"], f"kvs-client get: {made}: its lock file cannot be written {says}, at log:{made}"),
+            (["set", "k", "v"], f"kvs-client set: {new}: cannot be made {says}, at log:{new}"),
+            (["events", "read", "s"],
+             f"kvs-client events read: {made}: its lock file cannot be written {says}, at log:{made}")):
+        done = on_read_only_disk(disk, CLIENT, *command, "--url", "log:" + line.split(" log:")[1])
+        assert done.status == 1 and one_line(done.err) == line, done
+    done = on_read_only_disk(disk, SERVER, "--addr", "127.0.0.1:0", "--dir", str(made))
+    assert done.status == 1 and says in one_line(done.err), done
+    done = on_read_only_disk(disk, SERVER, "--addr", "127.0.0.1:0", "--dir", str(directory / "data"),
+                             "--backup-dir", str(disk / "backups"))
+    assert done.status == 1 and "(--backup-dir): the file system is read-only" in one_line(done.err), done
+    done = on_read_only_disk(disk, SERVER, "--dir", str(made), "--verify")
+    assert done.status == 0, done
+
+
 def test_the_manual_names_every_command_and_option():
     manual = (tap.SOURCE_DIR / "docs" / "man" / "kvs-client.1").read_text()
     for name in command_names():

@@ -205,24 +205,24 @@ static void test_refused(void **state)
     fixture_deinit(&fixture);
 }
 
-/* Files are opened as on a file system that is mounted for reading. */
-static bool nothing_can_be_written;
+/* Files are opened as those of another user, or as on a file system that is mounted for reading. */
+static int writing_fails;
 
 int __real_file_open(const char *path, int flags, int *ret_fd);
 int __wrap_file_open(const char *path, int flags, int *ret_fd);
 
 int __wrap_file_open(const char *path, int flags, int *ret_fd)
 {
-    if (nothing_can_be_written && (flags & O_ACCMODE) != O_RDONLY)
-        return KVS_ERR_PERMISSION;
+    if (writing_fails != 0 && (flags & O_ACCMODE) != O_RDONLY)
+        return writing_fails;
     return __real_file_open(path, flags, ret_fd);
 }
 
-static int check_run_unwritten(struct fixture *fixture, struct report *report)
+static int check_run_unwritten(struct fixture *fixture, int error_of_writing, struct report *report)
 {
-    nothing_can_be_written = true;
+    writing_fails = error_of_writing;
     int error = check_run(fixture, NULL, report);
-    nothing_can_be_written = false;
+    writing_fails = 0;
     return error;
 }
 
@@ -232,18 +232,19 @@ static void test_unwritten(void **state)
     struct files files;
     struct report report;
     store_make(&fixture, &files);
-    OK(check_run_unwritten(&fixture, &report));
+    OK(check_run_unwritten(&fixture, KVS_ERR_PERMISSION, &report));
+    OK(check_run_unwritten(&fixture, KVS_ERR_READ_ONLY, &report));
     assert_string_equal(report.lines, "");
     assert_int_equal(report.check.keys, KEYS - KEYS / 10);
     assert_same_files(fixture.directory, &files);
     OK(fixture_open(&fixture));
-    assert_int_equal(check_run_unwritten(&fixture, &report), KVS_ERR_LOCKED);
+    assert_int_equal(check_run_unwritten(&fixture, KVS_ERR_READ_ONLY, &report), KVS_ERR_LOCKED);
     OK(fixture_close(&fixture));
 
     char path[PATH_SIZE];
     snprintf(path, sizeof path, "%s/LOCK", fixture.directory);
     OK(unlink(path));
-    OK(check_run_unwritten(&fixture, &report));
+    OK(check_run_unwritten(&fixture, KVS_ERR_READ_ONLY, &report));
     assert_non_null(strstr(report.lines, "note: "));
     assert_non_null(strstr(report.lines, "LOCK"));
     assert_string_equal(fixture.message.text, "");

@@ -336,7 +336,7 @@ static int directory_lock(struct log_check *check, const char *directory, int *r
 {
     *ret_lock_fd = -1;
     int error = engine_directory_lock_blocking(directory, ret_lock_fd, message);
-    if (error != KVS_ERR_PERMISSION)
+    if (error != KVS_ERR_PERMISSION && error != KVS_ERR_READ_ONLY)
         return error;
     error = engine_directory_lock_unwritten_blocking(directory, ret_lock_fd, message);
     if (error == 0 || error == KVS_ERR_LOCKED)

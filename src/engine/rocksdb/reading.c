@@ -47,6 +47,8 @@ static int status_error(const char *text)
             return statuses[i].error;
     if (strstr(text, "No space left on device") != NULL)
         return KVS_ERR_NO_SPACE;
+    if (strstr(text, "Read-only file system") != NULL)
+        return KVS_ERR_READ_ONLY;
     return strstr(text, "Permission denied") != NULL ? KVS_ERR_PERMISSION : KVS_ERR_IO;
 }
 

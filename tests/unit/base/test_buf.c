@@ -38,6 +38,7 @@ static void test_error_questions(void **state)
     assert_string_equal(kvs_error_name(-39), "UNKNOWN"); /* in a gap of the table */
     assert_string_equal(kvs_error_text(KVS_ERR_NO_STREAM), "no such stream");
     assert_int_equal(error_from_errno(ENOSPC), KVS_ERR_NO_SPACE);
+    assert_int_equal(error_from_errno(EROFS), KVS_ERR_READ_ONLY);
 }
 
 int main(void)
