@@ -14,12 +14,15 @@
 #include <stdint.h>
 
 #define CLASSES_MAX 64u
+#define RANGES_MAX 256u /* of all classes, beyond their bits */
 #define DEPTH_MAX 32u
 #define REPEAT_MAX 1000u
 #define WITHOUT_MAX 8u
+#define CHAR_BYTE 0x110000u /* a byte that is of no character of UTF-8 counts as one of its own */
+#define CHAR_MAX_ALL (CHAR_BYTE + 255)
 
 enum step_kind {
-    STEP_BYTE,
+    STEP_CHAR,
     STEP_ANY,
     STEP_CLASS,
     STEP_SPLIT,
@@ -31,23 +34,52 @@ enum step_kind {
 
 struct step {
     uint8_t kind;
-    uint8_t value; /* the byte, or the class */
-    int16_t first; /* of a split or a jump, relative */
+    uint32_t value; /* the character, or the class */
+    int16_t first;  /* of a split or a jump, relative */
     int16_t second;
 };
 
+/* Characters: one bit for each of the first 256; of those beyond, ranges of the pattern. */
 struct class
 {
     uint8_t bits[32];
+    bool is_inverted; /* of the ranges; the bits are as they are */
+    uint32_t ranges_begin, ranges_end;
+};
+
+struct range {
+    uint32_t from, to;
 };
 
 struct pattern {
     struct pattern *without; /* what the text may not begin with, and so on; NULL: anything */
     uint32_t count;
     uint32_t classes_count;
+    uint32_t ranges_count;
     struct class classes[CLASSES_MAX];
+    struct range ranges[RANGES_MAX];
     struct step steps[PATTERN_STEPS_MAX];
 };
+
+/* --- characters ------------------------------------------------------------------------------- */
+
+/* The one at *at, which is moved behind it; `at` is within the text. UTF-8 as in RFC 3629. */
+static uint32_t char_take(kvs_slice text, size_t *at)
+{
+    static const uint32_t mins[] = {0, 0x80, 0x800, 0x10000};
+    const uint8_t *bytes = text.data + *at;
+    unsigned more = bytes[0] < 0xc2 ? 0 : bytes[0] < 0xe0 ? 1 : bytes[0] < 0xf0 ? 2 : 3;
+    uint32_t character = more > 0 ? bytes[0] & (0x3fu >> more) : bytes[0];
+    bool whole = (more > 0 || bytes[0] < 0x80) && bytes[0] < 0xf5 && text.size - *at > more;
+    for (unsigned i = 1; whole && i <= more; i++) {
+        whole = (bytes[i] & 0xc0) == 0x80;
+        character = character << 6 | (bytes[i] & 0x3f);
+    }
+    whole = whole && character >= mins[more] && character < CHAR_BYTE &&
+            (character < 0xd800 || character > 0xdfff);
+    *at += whole ? more + 1 : 1;
+    return whole ? character : CHAR_BYTE + bytes[0];
+}
 
 /* --- parsing ---------------------------------------------------------------------------------- */
 
@@ -98,22 +130,49 @@ static int step_insert(struct parser *parser, uint32_t at, struct step step)
     return 0;
 }
 
-static void class_add(struct class *class, unsigned from, unsigned to)
+static void class_add(struct class *class, uint32_t from, uint32_t to)
 {
-    for (unsigned byte = from; byte <= to; byte++)
-        class->bits[byte / 8] |= (uint8_t)(1u << (byte % 8));
+    for (uint32_t character = from; character <= to && character < 256; character++)
+        class->bits[character / 8] |= (uint8_t)(1u << (character % 8));
+}
+
+/* Those beyond the bits of the class that is being read, whose ranges are the last; they stay in
+ * order, and those that touch become one. */
+static int class_add_beyond(struct pattern *pattern, const struct class *class, uint32_t from,
+                            uint32_t to)
+{
+    struct range *ranges = pattern->ranges;
+    uint32_t count = pattern->ranges_count;
+    uint32_t at = class->ranges_begin;
+    if (to < 256)
+        return 0;
+    from = from < 256 ? 256 : from;
+    while (at < count && ranges[at].to + 1 < from)
+        at++;
+    uint32_t end = at;
+    for (; end < count && ranges[end].from <= to + 1; end++) {
+        from = ranges[end].from < from ? ranges[end].from : from;
+        to = ranges[end].to > to ? ranges[end].to : to;
+    }
+    if (end == at && count == RANGES_MAX)
+        return KVS_ERR_TOO_LARGE;
+    memmove(&ranges[at + 1], &ranges[end], (count - end) * sizeof *ranges);
+    ranges[at] = (struct range){from, to};
+    pattern->ranges_count = count + 1 - (end - at);
+    return 0;
 }
 
 static void class_invert(struct class *class)
 {
     for (unsigned i = 0; i < sizeof class->bits; i++)
         class->bits[i] = (uint8_t) ~class->bits[i];
+    class->is_inverted = true;
 }
 
 /* \d and its like; false: it is none of them. */
 static bool class_of_letter(uint8_t letter, struct class *ret_class)
 {
-    struct class class = {{0}};
+    struct class class = {.bits = {0}};
     switch (letter | 0x20) {
     case 'd':
         class_add(&class, '0', '9');
@@ -145,12 +204,11 @@ static int hex_digit(uint8_t byte)
     return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 
-/* The byte that an escape stands for, behind its backslash; -1: it is none. */
-static int parse_escaped_byte(struct parser *parser)
+/* The character that an escape stands for, behind its backslash; -1: it is none. */
+static int parse_escaped(struct parser *parser)
 {
-    uint8_t byte = parser_peek(parser);
-    parser->at++;
-    switch (byte) {
+    uint32_t character = char_take(parser->text, &parser->at);
+    switch (character) {
     case 't':
         return '\t';
     case 'n':
@@ -168,8 +226,8 @@ static int parse_escaped_byte(struct parser *parser)
     default:
         break;
     }
-    bool is_letter = (byte | 0x20) >= 'a' && (byte | 0x20) <= 'z';
-    return is_letter || (byte >= '0' && byte <= '9') ? -1 : byte;
+    bool is_letter = (character | 0x20) >= 'a' && (character | 0x20) <= 'z';
+    return is_letter || (character >= '0' && character <= '9') ? -1 : (int)character;
 }
 
 static int atom_class(struct parser *parser, const struct class *class)
@@ -178,39 +236,42 @@ static int atom_class(struct parser *parser, const struct class *class)
     if (pattern->classes_count == CLASSES_MAX)
         return KVS_ERR_TOO_LARGE;
     pattern->classes[pattern->classes_count] = *class;
-    return step_add(parser,
-                    (struct step){.kind = STEP_CLASS, .value = (uint8_t)pattern->classes_count++});
+    return step_add(parser, (struct step){.kind = STEP_CLASS, .value = pattern->classes_count++});
 }
 
 /* One end of a range in brackets, or a whole class: then -2. */
-static int parse_class_member(struct parser *parser, struct class *class)
+static int parse_class_member(struct parser *parser, struct class *class, int *ret_error)
 {
-    uint8_t byte = parser_peek(parser);
-    parser->at++;
-    if (byte != '\\')
-        return byte;
+    uint32_t character = char_take(parser->text, &parser->at);
+    if (character != '\\')
+        return (int)character;
     if (!parser_has(parser))
         return -1;
     struct class named;
     if (!class_of_letter(parser_peek(parser), &named))
-        return parse_escaped_byte(parser);
+        return parse_escaped(parser);
     parser->at++;
     for (unsigned i = 0; i < sizeof named.bits; i++)
         class->bits[i] |= named.bits[i];
+    if (named.is_inverted)
+        *ret_error = class_add_beyond(parser->pattern, class, 256, CHAR_MAX_ALL);
     return -2;
 }
 
 /* Behind the bracket. */
 static int parse_class(struct parser *parser)
 {
-    struct class class = {{0}};
+    struct class class = {.ranges_begin = parser->pattern->ranges_count};
     bool negated = parser_peek(parser) == '^';
     parser->at += negated;
     bool first = true;
+    int error = 0;
     for (; parser_has(parser) && (first || parser_peek(parser) != ']'); first = false) {
-        int from = parse_class_member(parser, &class);
+        int from = parse_class_member(parser, &class, &error);
         if (from == -1)
             return KVS_ERR_INVALID_ARGUMENT;
+        if (error != 0)
+            return error;
         if (from == -2)
             continue;
         int to = from;
@@ -218,15 +279,19 @@ static int parse_class(struct parser *parser)
                         parser->text.data[parser->at + 1] != ']';
         if (is_range) {
             parser->at++;
-            to = parse_class_member(parser, &class);
+            to = parse_class_member(parser, &class, &error);
         }
         if (to < from)
             return KVS_ERR_INVALID_ARGUMENT;
-        class_add(&class, (unsigned)from, (unsigned)to);
+        class_add(&class, (uint32_t)from, (uint32_t)to);
+        error = class_add_beyond(parser->pattern, &class, (uint32_t)from, (uint32_t)to);
+        if (error != 0)
+            return error;
     }
     if (!parser_has(parser))
         return KVS_ERR_INVALID_ARGUMENT;
     parser->at++;
+    class.ranges_end = parser->pattern->ranges_count;
     if (negated)
         class_invert(&class);
     return atom_class(parser, &class);
@@ -246,10 +311,10 @@ static int parse_escape(struct parser *parser)
         parser->at++;
         return step_add(parser, (struct step){.kind = letter == 'A' ? STEP_BEGIN : STEP_END});
     }
-    int byte = parse_escaped_byte(parser);
-    if (byte < 0)
+    int character = parse_escaped(parser);
+    if (character < 0)
         return KVS_ERR_INVALID_ARGUMENT;
-    return step_add(parser, (struct step){.kind = STEP_BYTE, .value = (uint8_t)byte});
+    return step_add(parser, (struct step){.kind = STEP_CHAR, .value = (uint32_t)character});
 }
 
 /* --- groups and alternatives ------------------------------------------------------------------ */
@@ -399,20 +464,21 @@ static int parse_repetition(struct parser *parser, uint8_t sign)
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
-static int parse_atom(struct parser *parser, uint8_t byte)
+static int parse_atom(struct parser *parser)
 {
     uint32_t begin = parser->pattern->count;
+    uint32_t character = char_take(parser->text, &parser->at);
     int error;
-    if (byte == '[')
+    if (character == '[')
         error = parse_class(parser);
-    else if (byte == '\\')
+    else if (character == '\\')
         error = parse_escape(parser);
-    else if (byte == '.')
+    else if (character == '.')
         error = step_add(parser, (struct step){.kind = STEP_ANY});
-    else if (byte == '^' || byte == '$')
-        error = step_add(parser, (struct step){.kind = byte == '^' ? STEP_BEGIN : STEP_END});
+    else if (character == '^' || character == '$')
+        error = step_add(parser, (struct step){.kind = character == '^' ? STEP_BEGIN : STEP_END});
     else
-        error = step_add(parser, (struct step){.kind = STEP_BYTE, .value = byte});
+        error = step_add(parser, (struct step){.kind = STEP_CHAR, .value = character});
     parser->atom = begin;
     parser->has_atom = true;
     return error;
@@ -420,9 +486,11 @@ static int parse_atom(struct parser *parser, uint8_t byte)
 
 static int parse_one(struct parser *parser)
 {
-    uint8_t byte = parser_peek(parser);
+    uint8_t sign = parser_peek(parser);
+    if (strchr("()|*+?{", sign) == NULL || sign == '\0')
+        return parse_atom(parser);
     parser->at++;
-    switch (byte) {
+    switch (sign) {
     case '(':
         return group_open(parser);
     case ')':
@@ -432,13 +500,8 @@ static int parse_one(struct parser *parser)
         return 0;
     case '|':
         return alternative_end(parser);
-    case '*':
-    case '+':
-    case '?':
-    case '{':
-        return parse_repetition(parser, byte);
     default:
-        return parse_atom(parser, byte);
+        return parse_repetition(parser, sign);
     }
 }
 
@@ -563,14 +626,14 @@ struct places {
 struct matcher {
     const struct pattern *pattern;
     uint64_t steps;
-    uint32_t mark; /* of this byte of the text */
+    uint32_t mark; /* of this character of the text */
     uint32_t marks[PATTERN_STEPS_MAX];
     uint16_t stack[PATTERN_STEPS_MAX * 2];
     bool at_begin;
     bool at_end;
 };
 
-/* Adds a step and all that is reached from it without a byte; true: the match is found. */
+/* Adds a step and all that is reached from it without a character; true: the match is found. */
 static bool places_add(struct matcher *matcher, struct places *places, uint32_t from)
 {
     uint32_t depth = 0;
@@ -597,18 +660,35 @@ static bool places_add(struct matcher *matcher, struct places *places, uint32_t 
     return false;
 }
 
-static bool step_takes(const struct pattern *pattern, const struct step *step, uint8_t byte)
+static bool class_has(const struct pattern *pattern, const struct class *class, uint32_t character)
 {
-    if (step->kind == STEP_BYTE)
-        return step->value == byte;
-    if (step->kind == STEP_ANY)
-        return byte != '\n';
-    return (pattern->classes[step->value].bits[byte / 8] >> (byte % 8) & 1) != 0;
+    if (character < 256)
+        return (class->bits[character / 8] >> (character % 8) & 1) != 0;
+    uint32_t low = class->ranges_begin;
+    uint32_t high = class->ranges_end;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (pattern->ranges[middle].to < character)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < class->ranges_end && pattern->ranges[low].from <= character;
+    return found != class->is_inverted;
 }
 
-/* One byte further. */
+static bool step_takes(const struct pattern *pattern, const struct step *step, uint32_t character)
+{
+    if (step->kind == STEP_CHAR)
+        return step->value == character;
+    if (step->kind == STEP_ANY)
+        return character != '\n';
+    return class_has(pattern, &pattern->classes[step->value], character);
+}
+
+/* One character further. */
 static bool places_advance(struct matcher *matcher, const struct places *now, struct places *next,
-                           uint8_t byte)
+                           uint32_t character)
 {
     const struct pattern *pattern = matcher->pattern;
     matcher->mark++;
@@ -616,7 +696,7 @@ static bool places_advance(struct matcher *matcher, const struct places *now, st
     next->count = 0;
     for (uint32_t i = 0; i < now->count; i++) {
         const struct step *step = &pattern->steps[now->steps[i]];
-        if (step_takes(pattern, step, byte) && places_add(matcher, next, now->steps[i] + 1u))
+        if (step_takes(pattern, step, character) && places_add(matcher, next, now->steps[i] + 1u))
             return true;
     }
     return places_add(matcher, next, 0); /* or it begins here */
@@ -629,10 +709,12 @@ static bool matches(const struct pattern *pattern, kvs_slice text, uint64_t *ste
     places[0].count = 0;
     matcher.at_end = text.size == 0;
     bool found = places_add(&matcher, &places[0], 0);
-    for (size_t i = 0; i < text.size && !found; i++) {
+    unsigned now = 0;
+    for (size_t at = 0; at < text.size && !found; now = 1 - now) {
+        uint32_t character = char_take(text, &at);
         matcher.at_begin = false;
-        matcher.at_end = i + 1 == text.size;
-        found = places_advance(&matcher, &places[i % 2], &places[(i + 1) % 2], text.data[i]);
+        matcher.at_end = at == text.size;
+        found = places_advance(&matcher, &places[now], &places[1 - now], character);
     }
     *steps += matcher.steps;
     return found;

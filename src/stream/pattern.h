@@ -1,8 +1,8 @@
 /*
  * stream/pattern.h: regular expressions of filters, found anywhere in a text.
  *
- * Bytes, not characters: a byte of a longer character counts as one. Known are
- *   . [abc] [^a-z] \d \D \w \W \s \S, escaped signs, \t \n \r \xHH
+ * Characters of UTF-8; a byte that is of none counts as one. Known are
+ *   . [abc] [^a-z] \d \D \w \W \s \S (of ASCII), escaped signs, \t \n \r \xHH
  *   ^ $ (of the whole text; also \A \z), alternatives |, groups ( ) and (?: )
  *   * + ? {n} {n,} {n,m}, which may be followed by ? (there is no difference when only matching)
  *   (?! ) at the very begin, behind a ^, also several: what the text may not begin with

@@ -71,6 +71,38 @@ static void test_patterns(void **state)
     assert_pattern("^(?!a)", "ba", "ab");
 }
 
+/* Characters, not the bytes of which they are made. */
+static void test_patterns_of_characters(void **state)
+{
+    (void)state;
+    assert_pattern("m[\u00fcu]ller", "m\u00fcller", "moller");
+    assert_pattern("m[\u00fcu]ller", "muller", "m\u00f6ller");
+    assert_pattern("[\u00e4]", "\u00e4", "\u00f6");
+    assert_pattern("^[\u00e4-\u00fc]+$", "\u00f6\u00fc", "\u00fd");
+    assert_pattern("^[^\u20ac]$", "\u20ad", "\u20ac");
+    assert_pattern("^[\u20a0-\u20ff]$", "\u20ac", "\u2100");
+    assert_pattern("^[\u0430-\u044f\u0410-\u042f\u0451\u0401]+$", "\u0415\u0436\u0451", "\u0450");
+    assert_pattern("^[\u0400-\u0402\u0408\u0404-\u0409\u0403]+$", "\u0400\u0403\u0409", "\u040a");
+    assert_pattern("^[^\u0400\u0404\u0402]+$", "\u0401\u0403\u0405", "\u0402");
+    assert_pattern("^[a\u20ac-]+$", "-\u20aca", "\u20ad");
+    assert_pattern("^\u00e4+$", "\u00e4\u00e4", "\u00e4\u00f6");
+    assert_pattern("^x\u00e4?$", "x", "x\u00f6");
+    assert_pattern("^\u00e4{2}$", "\u00e4\u00e4", "\u00e4");
+    assert_pattern("^.{3}$", "a\u20ac\U0001f600", "\u00e4");
+    assert_pattern("^\\W$", "\u20ac", "\u20ac\u20ac");
+    assert_pattern("^[\\W]$", "\u20ac", "a");
+    assert_pattern("^[^\\W]$", "a", "\u20ac");
+    assert_pattern("^[\\d\u20ac]$", "\u20ac", "\u20ad");
+    assert_pattern("^\\\u20ac$", "\u20ac", "\u20ad");
+    assert_pattern("^\\xe4$", "\u00e4", "\xe4");
+    assert_pattern("^(?!\u00e4)", "\u00f6", "\u00e4");
+    /* What is no UTF-8 is taken byte by byte. */
+    assert_pattern("^\xff.$", "\xff\xfe", "\xfe\xfe");
+    assert_pattern("^..$", "\xc3x", "\xc3\xa4");
+    assert_pattern("^.{3}$", "\xed\xa0\x80", "\xf4\x8f\xbf\xbf");
+    assert_pattern("^.{2}$", "\xc0\x80", "\xc2\x80");
+}
+
 static void test_bad_patterns(void **state)
 {
     (void)state;
@@ -399,12 +431,12 @@ static void test_recent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patterns),        cmocka_unit_test(test_bad_patterns),
-        cmocka_unit_test(test_hostile_pattern), cmocka_unit_test(test_block),
-        cmocka_unit_test(test_damaged_blocks),  cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_run_bounds),      cmocka_unit_test(test_run_is_resumed),
-        cmocka_unit_test(test_run_tail_bounds), cmocka_unit_test(test_settings),
-        cmocka_unit_test(test_recent),
+        cmocka_unit_test(test_patterns),       cmocka_unit_test(test_patterns_of_characters),
+        cmocka_unit_test(test_bad_patterns),   cmocka_unit_test(test_hostile_pattern),
+        cmocka_unit_test(test_block),          cmocka_unit_test(test_damaged_blocks),
+        cmocka_unit_test(test_runs),           cmocka_unit_test(test_run_bounds),
+        cmocka_unit_test(test_run_is_resumed), cmocka_unit_test(test_run_tail_bounds),
+        cmocka_unit_test(test_settings),       cmocka_unit_test(test_recent),
     };
     return cmocka_run_group_tests_name("stream-parts", tests, NULL, NULL);
 }
