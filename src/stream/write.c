@@ -155,6 +155,8 @@ static int append_all(struct streams *streams, struct head *head,
     int error = sequencer_batch(streams, &batch);
     if (error == 0)
         error = derivation_begin(streams, head, &derivation);
+    if (error == 0 && is_tombstone) /* whose number is not the first */
+        derivation.heads.streams = derivation.heads.references = NULL;
     for (uint32_t i = 0; i < count && error == 0; i++) {
         error = derivation_type(streams, &derivation, events[i].type);
         if (error == 0)

@@ -531,6 +531,10 @@ static void test_derived_links(void **state)
     assert_true(read.events[2].has_link && !read.events[2].has_event);
     stream_read_release(&read);
     assert_string_equal(forward("$et-$deleted", 0, 10), "ok 1 end 0: 0");
+    /* A stream that has nothing but a tombstone has no first event. */
+    assert_int_equal(delete_wait(&fixture, "order-3", STREAM_ANY, true, NULL), STREAM_OK);
+    assert_string_equal(forward("$et-$deleted", 0, 10), "ok 2 end 1: 0 1");
+    assert_string_equal(forward("$streams", 0, 10), "ok 2 end 1: 0 1");
 }
 
 static void append_with(const char *stream, unsigned id, const char *metadata)
@@ -569,6 +573,7 @@ static void test_more_derived(void **state)
     append_with("x-2", 7, "{\"$correlationId\":\"\"}");
     append_with("plain", 8, "{\"correlationId\":\"a\"}");
     append_with("x-1", 9, "{\"$correlationId\":\"a\"}");
+    assert_int_equal(delete_wait(&fixture, "x-3", STREAM_ANY, true, NULL), STREAM_OK);
     for (unsigned round = 0; round < 2; round++) {
         read = (struct stream_read){.kind = STREAM_READ_FORWARD,
                                     .stream = S("$bc-a"),
