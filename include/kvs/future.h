@@ -86,7 +86,7 @@ void kvs_future_free(kvs_future *future);
 
 /* Bytes: the value of a get, the JSON text of statistics. The future owns them. */
 int kvs_future_get_value(const kvs_future *future, kvs_slice *ret_value);
-/* A number: a count, the number of keys removed; also 0 or 1 of exists. */
+/* A number: a count, the number of keys removed; 0 or 1 of exists, and of scans: is there more? */
 int kvs_future_get_number(const kvs_future *future, int64_t *ret_number);
 /* Keys and values: batch gets (in the order asked), scans (in key order). The future owns them. */
 int kvs_future_get_pairs(const kvs_future *future, const kvs_pair **ret_pairs, size_t *ret_count);

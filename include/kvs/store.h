@@ -96,8 +96,7 @@ struct kvs_store_options {
     /* tikv:// (connections: so many loops take part, each with its own; the times hold, too).
      * Strings are copied. */
     const char *keyspace; /* name: keys are those of a keyspace, by API V2; NULL: API V1 */
-    /* kvs:// and tikv://: TLS is used when any of the three files (PEM) is given; files are read in
-     * the call. */
+    /* kvs:// and tikv://: TLS, when any of these (PEM) is given; files are read in the call. */
     const char *tls_ca;          /* authorities to trust; default those of the system */
     const char *tls_certificate; /* who this client is, for servers that ask */
     const char *tls_key;
@@ -107,17 +106,19 @@ struct kvs_store_options {
 };
 
 /*
- * Opens a store. The future gives a kvs_store * by kvs_future_get_pointer: the caller owns it from
- * then on and closes it with kvs_store_close. kvs:// becomes ready when the first connection
- * stands. Errors: INVALID_ARGUMENT (the URL; the message says why), NO_DIRECTORY, PERMISSION,
- * READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE, ADDRESS, CONNECT, VERSION, PROTOCOL.
+ * Opens a store; `options` may be NULL. The future gives a kvs_store * by kvs_future_get_pointer:
+ * the caller owns it from then on and closes it with kvs_store_close. kvs:// becomes ready when the
+ * first connection stands. Errors: INVALID_ARGUMENT (the message says what is wrong with the URL),
+ * NO_DIRECTORY, PERMISSION, READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE, ADDRESS,
+ * CONNECT, VERSION, PROTOCOL.
  */
 kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
                            const struct kvs_store_options *options);
 
 /*
- * Closes: lets what is in flight finish, syncs, and frees the store when the future is ready. But a
- * compaction ends with KVS_ERR_CANCELLED; what it has done stays. No call may begin after this one.
+ * Closes: lets what is in flight finish, syncs, and frees the store when the future is ready, also
+ * when that has an error: of the last sync. But a compaction ends with KVS_ERR_CANCELLED; what it
+ * has done stays. No call may begin after this one.
  */
 kvs_future *kvs_store_close(kvs_store *store);
 
@@ -232,7 +233,6 @@ struct kvs_op {
 
 /* Starts an operation; see struct kvs_op. Misuse too is reported through on_done. Any thread. */
 void kvs_store_submit(kvs_store *store, kvs_op *op);
-
 /* Starts several with one crossing of threads. Any thread. */
 void kvs_store_submit_many(kvs_store *store, kvs_op **ops, size_t count);
 /* The same without a loop in between, in process: on_done is called where the operation ends, often
@@ -262,7 +262,8 @@ kvs_future *kvs_store_compare_and_set(kvs_store *store, kvs_slice key, const kvs
                                       kvs_slice value);
 kvs_future *kvs_store_batch_get(kvs_store *store, const kvs_slice *keys, size_t count); /* pairs */
 kvs_future *kvs_store_batch_write(kvs_store *store, const kvs_mutation *mutations, size_t count);
-/* The first `limit` pairs of the range in its order (flags KVS_OP_FLAG_*); limit 0: one page. */
+/* Pairs: the first `limit` of the range in its order (flags KVS_OP_FLAG_*); limit 0: one page. The
+ * number is 1 when the range has more: go on behind the last key (reverse: with it as end). */
 kvs_future *kvs_store_scan(kvs_store *store, kvs_slice start, kvs_slice end, uint32_t limit,
                            unsigned flags);
 kvs_future *kvs_store_count(kvs_store *store, kvs_slice start, kvs_slice end);        /* number */
@@ -279,8 +280,7 @@ kvs_future *kvs_store_compact(kvs_store *store);
  * the server's --backup-dir (1 to 64 letters, digits, '.', '_', '-'). On the same file system files
  * that do not change any more are hard links: cheap, but no second copy of their bytes until it is
  * copied elsewhere. ALREADY_EXISTS, UNSUPPORTED (memory:, tikv://, a server without --backup-dir),
- * INVALID_ARGUMENT, NO_SPACE, IO; what was made of the directory then stays there, without its file
- * KVS.
+ * INVALID_ARGUMENT, NO_SPACE, IO; what was made of the directory stays then, without its file KVS.
  */
 kvs_future *kvs_store_checkpoint(kvs_store *store, kvs_slice directory);
 /* Any kind, with its deadline: a copy of the request part of `op` (and of all it points to). */

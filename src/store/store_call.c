@@ -100,8 +100,11 @@ static void store_call_set_result(kvs_future *future, const kvs_op *op)
     case KVS_OP_REMOVE_RANGE:
         future_set_number(future, op->number);
         break;
-    case KVS_OP_BATCH_GET:
     case KVS_OP_SCAN:
+        future_set_number(future, op->more);
+        future_set_pairs(future, op->pairs, op->pairs_count);
+        break;
+    case KVS_OP_BATCH_GET:
         future_set_pairs(future, op->pairs, op->pairs_count);
         break;
     case KVS_OP_CAS:

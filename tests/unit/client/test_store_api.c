@@ -245,13 +245,17 @@ static void test_batches(void **state)
     kvs_future_free(future);
 }
 
-static void assert_scan(kvs_future *future, size_t expected, const char *first, const char *last)
+static void assert_scan(kvs_future *future, size_t expected, bool expect_more, const char *first,
+                        const char *last)
 {
     assert_non_null(future);
     assert_int_equal(kvs_future_wait(future, -1), 0);
     const kvs_pair *pairs;
     size_t count;
+    int64_t more = -1;
     assert_int_equal(kvs_future_get_pairs(future, &pairs, &count), 0);
+    assert_int_equal(kvs_future_get_number(future, &more), 0);
+    assert_int_equal(more, expect_more);
     assert_int_equal(count, expected);
     assert_memory_equal(pairs[0].key.data, first, strlen(first));
     assert_memory_equal(pairs[count - 1].key.data, last, strlen(last));
@@ -275,11 +279,12 @@ static void test_ranges(void **state)
     kvs_slice end = kvs_slice_of("key000200");
     assert_int_equal(number_of(kvs_store_count(store, none, none)), 2000);
     assert_int_equal(number_of(kvs_store_count(store, start, end)), 100);
-    assert_scan(kvs_store_scan(store, start, end, 1000, 0), 100, "key000100", "key000199");
-    assert_scan(kvs_store_scan(store, start, end, 7, KVS_OP_FLAG_REVERSE), 7, "key000199",
+    assert_scan(kvs_store_scan(store, start, end, 1000, 0), 100, false, "key000100", "key000199");
+    assert_scan(kvs_store_scan(store, start, end, 100, 0), 100, false, "key000100", "key000199");
+    assert_scan(kvs_store_scan(store, start, end, 7, KVS_OP_FLAG_REVERSE), 7, true, "key000199",
                 "key000193");
-    assert_scan(kvs_store_scan(store, none, none, 1999, 0), 1999, "key000000", "key001998");
-    assert_scan(kvs_store_scan(store, none, none, UINT32_MAX, KVS_OP_FLAG_KEYS_ONLY), 2000,
+    assert_scan(kvs_store_scan(store, none, none, 1999, 0), 1999, true, "key000000", "key001998");
+    assert_scan(kvs_store_scan(store, none, none, UINT32_MAX, KVS_OP_FLAG_KEYS_ONLY), 2000, false,
                 "key000000", "key001999");
     kvs_future *page = kvs_store_scan(store, none, none, 0, 0);
     const kvs_pair *pairs;
@@ -287,7 +292,7 @@ static void test_ranges(void **state)
     assert_int_equal(kvs_future_wait(page, -1), 0);
     assert_int_equal(kvs_future_get_pairs(page, &pairs, &count), 0);
     assert_in_range(count, 400, 600);
-    kvs_future_free(page);
+    assert_int_equal(number_of(page), 1); /* there is more; frees it */
     assert_int_equal(number_of(kvs_store_remove_range(store, start, end)), 100);
     assert_int_equal(number_of(kvs_store_count(store, none, none)), 1900);
 }
