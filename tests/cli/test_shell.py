@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """The shell: as a script reads it, and as a person on a terminal does."""
-from harness import CLIENT, Server, Terminal, held_port, tap
+import json
+
+from harness import CLIENT, Server, Terminal, held_port, run, tap
 
 PROMPT = b"kvs> "
 
@@ -125,6 +127,34 @@ def test_interrupt_drops_the_line(directory):
         screen.expect(PROMPT)
         screen.type(b"\x04")
         assert screen.finish() == 0
+
+
+def test_interrupt_ends_what_follows_a_stream(directory):
+    with Server(directory / "data") as server, open_shell(server, directory) as screen:
+        screen.type(b"events append s --type t --url memory:\r")
+        screen.expect(b'{"first":0')
+        screen.expect(PROMPT)
+        screen.type(b"events follow s --url memory:\r")
+        screen.expect(b'"number":0')
+        screen.type(b"\x03")
+        screen.expect(b"interrupted")
+        screen.expect(PROMPT)
+        screen.type(b"count\r")
+        screen.expect(b"\r\n0\r\n")
+        screen.expect(PROMPT)
+        screen.type(b"\x04")
+        assert screen.finish() == 0
+
+
+def test_event_streams_are_where_each_line_says(directory):
+    one, other = f"log:{directory}/one", f"log:{directory}/other"
+    script = "".join(f"events append s --type {kind} --url {url}\n"
+                     for kind, url in (("a", one), ("b", other), ("c", one)))
+    result = run(CLIENT, "--url", "memory:", "shell", stdin=script.encode())
+    assert result.status == 0 and result.err == b"", result
+    for url, kinds in ((one, ["a", "c"]), (other, ["b"])):
+        read = run(CLIENT, "events", "read", "s", "--url", url)
+        assert [json.loads(line)["type"] for line in read.out.splitlines()] == kinds, read
 
 
 def test_history(directory):

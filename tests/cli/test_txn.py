@@ -2,11 +2,12 @@
 """tests/cli/test_txn.py: kvs-client txn and the transactions of kvs-bench, in process and on
 kvs-server --tikv."""
 import json
+import signal
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from harness import ANY, CLIENT, Server, one_line, pd_of, run  # noqa: E402
+from harness import ANY, CLIENT, Server, Terminal, one_line, pd_of, run  # noqa: E402
 import tap  # noqa: E402
 
 BENCH = str(tap.BUILD_DIR / "kvs-bench")
@@ -72,6 +73,34 @@ def test_statements_on_a_server(directory):
         assert done.status == 1 and "tikv://" in one_line(done.err), done
 
 
+def test_an_interrupt_writes_nothing(directory):
+    with Server(directory, ANY) as server:
+        url = f"tikv://{pd_of(server)}"
+        arguments = (CLIENT, "--url", url, "txn", "--pessimistic")
+        with Terminal(*arguments) as holder:
+            holder.type(b"get-for-update b\r")
+            holder.expect(b"Key not found")
+            with Terminal(*arguments, "get a", "put a 1", "get-for-update b") as waiting:
+                waiting.expect(b"Key not found")  # so it has begun
+                waiting.process.send_signal(signal.SIGINT)
+                holder.type(b"rollback\r\x04")
+                assert holder.finish() == 0, holder.all
+                assert waiting.finish() == 130, waiting.all
+                assert b"txn: interrupted" in waiting.all, waiting.all
+        assert txn(url, "get a").out == b"Key not found\n"
+
+
+def test_the_shell_stays_with_its_store(directory):
+    with Server(directory, ANY) as server:
+        for url in (f"tikv://{pd_of(server)}", f"log:{directory}/data", "memory:"):
+            script = (b"events append s --type t --url memory:\ntxn 'put a 1' 'put b 2'\n"
+                      b"txn 'get a'\ntxn 'insert b 3'\n")
+            done = run(CLIENT, "--url", url, "shell", stdin=script)
+            assert done.out.endswith(b"}\n1\n") and done.status == 1, done
+            assert one_line(done.err).startswith("key already exists"), done
+            assert url.encode() in done.err, done
+
+
 def test_bench_in_process(directory):
     check_bench(f"log:{directory}/data")
 
@@ -93,6 +122,9 @@ def test_bench_on_a_server(directory):
 def test_bench_says_what_it_cannot_do(directory):
     done = run(BENCH, f"log:{directory}/data", "--workload", "bank", "--keys", "1")
     assert done.status == 2 and "two --keys" in one_line(done.err), done
+    for option, says in (("--pessimistic", "rmw or bank"), ("--txn-keys=5", "txn or rmw")):
+        done = run(BENCH, "memory:", option, "--workload", "set", "--requests", "1")
+        assert done.status == 2 and says in one_line(done.err), done
     with Server(directory) as server:
         done = run(BENCH, f"kvs://{server.addr}", "--workload", "bank")
         assert done.status == 1 and "transactions" in one_line(done.err), done

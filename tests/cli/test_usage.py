@@ -80,6 +80,7 @@ def test_urls_that_cannot_be_used():
     for url in ("", "nonsense", "http://127.0.0.1:4000", "kvs://", "log:"):
         misuse(CLIENT, "get", "k", "--url", url)
     misuse(CLIENT, "get", "k", "--url", "memory:", *NOWHERE, says="give one")
+    misuse(CLIENT, *NOWHERE, "events", "read", "s", says="--addr is for keys and values")
 
 
 def test_values_of_options():

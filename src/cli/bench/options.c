@@ -152,6 +152,12 @@ static int options_check(struct bench_options *options, char message[ARGUMENTS_M
         if (!(options->read_ratio >= 0.0 && options->read_ratio <= 1.0))
             return fail(message, "--read-ratio is a number from 0 to 1");
     }
+    if (options->pessimistic && options->workload != WORKLOAD_RMW &&
+        options->workload != WORKLOAD_BANK)
+        return fail(message, "--pessimistic goes with --workload rmw or bank");
+    if (options->txn_keys != 1 && options->workload != WORKLOAD_TXN &&
+        options->workload != WORKLOAD_RMW)
+        return fail(message, "--txn-keys goes with --workload txn or rmw");
     if (options->sync != KVS_SYNC_ALWAYS && !is_directory(options->url))
         return fail(message, "--sync is for log:DIR; a server has an option of its own");
     if (workload_is_transactions(options->workload) && options->txn_keys > options->keys)

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #define INTERRUPT_CHECK_S 1
+#define INTERRUPT_CHECK_MS 100
 
 static void call_on_done(kvs_op *op)
 {
@@ -82,6 +83,19 @@ int call_run(struct client *client, struct call *call)
 {
     call_start(client, call);
     return call_wait(client, call);
+}
+
+int call_wait_future(kvs_future *future)
+{
+    bool cancelled = false;
+    while (!kvs_future_is_ready(future)) {
+        if (client_interrupted() && !cancelled) {
+            kvs_future_cancel(future);
+            cancelled = true;
+        }
+        kvs_future_wait(future, INTERRUPT_CHECK_MS); /* which no signal ends */
+    }
+    return kvs_future_error(future);
 }
 
 int call_tell_failure(const struct client *client, const struct call *call)

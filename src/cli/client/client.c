@@ -111,10 +111,15 @@ int client_start_runtime(struct client *client)
     return error;
 }
 
-/* The URL and the options to open it with; starts the runtime. */
+/* The URL and the options to open it with; starts the runtime. Lines of the shell give neither:
+ * they are those of the store that it was started on. */
 static int prepare_open(struct client *client, bool must_exist, struct kvs_store_options *options)
 {
     const struct client_options *given = &client->options;
+    if (client->store != NULL) {
+        *options = client->store_options;
+        return 0;
+    }
     int size = given->url != NULL
                    ? snprintf(client->url, sizeof client->url, "%s", given->url)
                    : snprintf(client->url, sizeof client->url, "kvs://%s",
@@ -131,6 +136,7 @@ static int prepare_open(struct client *client, bool must_exist, struct kvs_store
                                           .tls_ca = given->tls_ca,
                                           .tls_certificate = given->tls_certificate,
                                           .tls_key = given->tls_key};
+    client->store_options = *options;
     return 0;
 }
 
@@ -140,7 +146,7 @@ static int finish_open(struct client *client, kvs_future *open, void **ret_opene
     if (open == NULL)
         return client_fail(client, "out of memory");
     int status = 0;
-    int error = kvs_future_wait(open, -1);
+    int error = call_wait_future(open);
     if (error == 0)
         error = kvs_future_get_pointer(open, ret_opened);
     if (error != 0)
@@ -198,11 +204,7 @@ int client_disconnect(struct client *client, int status)
                                            closed != NULL ? kvs_future_error_message(closed) : "");
         kvs_future_free(closed);
     }
-    if (client->events != NULL) {
-        kvs_future *closed = kvs_events_close(client->events);
-        kvs_future_wait(closed, -1);
-        kvs_future_free(closed);
-    }
+    events_disconnect(client);
     kvs_runtime_free(client->runtime);
     return status;
 }
@@ -330,22 +332,22 @@ int client_help(struct client *client, const struct arguments_program *program,
 int client_fail_operation(const struct client *client, int error, const char *message)
 {
     const char *text = kvs_error_text(error);
+    const char *url = client->program != NULL ? client->events_url : client->url;
     if (error == KVS_ERR_CANCELLED && client_interrupted()) {
         print_line(client, "interrupted", "");
         return CLIENT_INTERRUPTED;
     }
     bool own_text = message == NULL || message[0] == '\0' || strcmp(message, text) == 0;
     /* Of streams in this process nobody is asked who he is. */
-    bool is_for_nobody = error == KVS_ERR_ACCESS_DENIED && strncmp(client->url, "esdb", 4) != 0;
+    bool is_for_nobody = error == KVS_ERR_ACCESS_DENIED && strncmp(url, "esdb", 4) != 0;
     if (is_for_nobody)
         text = "nobody may do this";
     char line[LINE_SIZE_MAX];
     /* The message may name the store already. */
-    const char *where =
-        strstr(client->url, "//") != NULL ? strstr(client->url, "//") + 2 : client->url;
+    const char *where = strstr(url, "//") != NULL ? strstr(url, "//") + 2 : url;
     bool named = !own_text && strstr(message, where) != NULL;
     snprintf(line, sizeof line, "%s%s%s", own_text ? text : message, named ? "" : ", at ",
-             named ? "" : client->url);
+             named ? "" : url);
     const char *hint = client->program != NULL ? hint_for_events(error) : NULL;
     if (hint == NULL)
         hint = is_for_nobody ? "" : hint_for(error);

@@ -57,8 +57,11 @@ struct client {
     bool in_shell;
     kvs_runtime *runtime;
     kvs_store *store;
+    struct kvs_store_options store_options; /* it was opened with them */
+    char url[512];                          /* of the open store */
     kvs_events *events;
-    char url[512]; /* of the open store */
+    char events_url[512]; /* of the open event streams, for messages: without a password */
+    char *events_given;   /* all that said how to open them */
 };
 
 extern const struct arguments_program client_program;
@@ -129,6 +132,8 @@ void call_release_result(struct call *call);
 void call_deinit(struct call *call);
 /* Start and wait. */
 int call_run(struct client *client, struct call *call);
+/* Waits for a future and returns its error. Ctrl-C cancels it. */
+int call_wait_future(kvs_future *future);
 /* Reports a failed call as client_fail_operation does. */
 int call_tell_failure(const struct client *client, const struct call *call);
 

@@ -1,6 +1,8 @@
 /* cli/client/events.c: see the header. Main thread. */
 #include "cli/client/events.h"
 
+#include "base/mem.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -36,6 +38,9 @@ int events_run(struct client *client, kvs_slice *words, size_t count)
     if (client->options.help || is_help)
         return client_flush_output(
             client, client_help(client, &events_program, words + 1, is_help ? count - 1 : 0));
+    if (client->options.address != NULL)
+        return client_misuse(client, "--addr is for keys and values; of event streams --url says "
+                                     "where they are, as in esdb://HOST:1113");
     if (count == 0)
         return client_misuse(client, "no command given, such as: append STREAM, read STREAM");
     client->command = arguments_find_command(&events_program, words[0], &near);
@@ -45,25 +50,21 @@ int events_run(struct client *client, kvs_slice *words, size_t count)
     return client_flush_output(client, status);
 }
 
-int events_connect(struct client *client, bool must_exist)
+/* Of a URL, what may be shown: no login, no password. */
+static void write_url(struct client *client, const char *url)
 {
-    if (client->events != NULL)
-        return 0;
-    const struct client_options *given = &client->options;
-    const char *url = given->url != NULL ? given->url : URL_DEFAULT;
-    if (strlen(url) >= sizeof client->url)
-        return client_misuse(client, "the URL is longer than %zu bytes", sizeof client->url - 1);
-    /* For messages, which should not show a password. */
     const char *at = strrchr(url, '@');
     const char *scheme_end = strstr(url, "//");
     if (at != NULL && scheme_end != NULL)
-        snprintf(client->url, sizeof client->url, "%.*s%s", (int)(scheme_end + 2 - url), url,
-                 at + 1);
+        snprintf(client->events_url, sizeof client->events_url, "%.*s%s",
+                 (int)(scheme_end + 2 - url), url, at + 1);
     else
-        snprintf(client->url, sizeof client->url, "%s", url);
-    int error = client->runtime == NULL ? client_start_runtime(client) : 0;
-    if (error != 0)
-        return client_fail(client, "cannot start: %s", kvs_error_text(error));
+        snprintf(client->events_url, sizeof client->events_url, "%s", url);
+}
+
+static int open_events(struct client *client, const char *url, bool must_exist)
+{
+    const struct client_options *given = &client->options;
     const struct kvs_events_options options = {
         .size = sizeof options,
         .timeout_ms = (uint32_t)given->timeout_ms,
@@ -86,9 +87,51 @@ int events_connect(struct client *client, bool must_exist)
     return status;
 }
 
+static const char *or_nothing(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
+int events_connect(struct client *client, bool must_exist)
+{
+    const struct client_options *given = &client->options;
+    const char *url = given->url != NULL ? given->url : URL_DEFAULT;
+    if (strlen(url) >= sizeof client->events_url)
+        return client_misuse(client, "the URL is longer than %zu bytes",
+                             sizeof client->events_url - 1);
+    char *as =
+        mem_printf("%s\n%" PRIu64 "\n%s\n%s\n%s", url, given->timeout_ms, or_nothing(given->tls_ca),
+                   or_nothing(given->tls_certificate), or_nothing(given->tls_key));
+    if (as == NULL)
+        return client_fail(client, "out of memory");
+    if (client->events != NULL && strcmp(as, client->events_given) == 0) {
+        mem_free(as);
+        return 0;
+    }
+    events_disconnect(client);
+    client->events_given = as;
+    write_url(client, url);
+    int error = client->runtime == NULL ? client_start_runtime(client) : 0;
+    if (error != 0)
+        return client_fail(client, "cannot start: %s", kvs_error_text(error));
+    return open_events(client, url, must_exist);
+}
+
+void events_disconnect(struct client *client)
+{
+    if (client->events != NULL) {
+        kvs_future *closed = kvs_events_close(client->events);
+        kvs_future_wait(closed, -1);
+        kvs_future_free(closed);
+    }
+    client->events = NULL;
+    mem_free(client->events_given);
+    client->events_given = NULL;
+}
+
 int events_wait(const struct client *client, kvs_future *future)
 {
-    int error = kvs_future_wait(future, -1);
+    int error = call_wait_future(future);
     int64_t last = INT64_MIN; /* not told */
     char why[128];
     if (error == 0)

@@ -19,9 +19,12 @@ extern const struct arguments_program events_program;
 
 /* Finds the command in the words behind `events`, parses the rest, runs it. */
 int events_run(struct client *client, kvs_slice *words, size_t count);
-/* Opens client->events unless it is open; `must_exist`: does not make a directory. Returns 0 or an
- * exit status after a message. */
+/* Opens client->events as the options say, unless it is open so: lines of a shell may name several
+ * places, one after the other. `must_exist`: does not make a directory. Returns 0 or an exit status
+ * after a message. */
 int events_connect(struct client *client, bool must_exist);
+/* Closes it, if it is open. */
+void events_disconnect(struct client *client);
 /* Waits for a future; tells a failure. Returns 0 or an exit status; the future is the caller's. */
 int events_wait(const struct client *client, kvs_future *future);
 /* The same, and frees it. */

@@ -124,6 +124,10 @@ static int append_lines(struct appender *appender, int file, const char *name)
             break;
         }
         ssize_t got = read(file, in.data + in.size, READ_SIZE);
+        if (got < 0 && errno == EINTR && client_interrupted()) {
+            status = client_fail_operation(appender->client, KVS_ERR_CANCELLED, "");
+            break;
+        }
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0) {

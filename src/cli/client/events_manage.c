@@ -26,7 +26,7 @@ int command_events_delete(void *context)
     kvs_future *future = kvs_events_delete(client->events, client->operands[0], expected,
                                            client->options.hard, NULL);
     /* Nothing was expected of it: all that can be wrong is that it is not there. */
-    if (kvs_future_wait(future, -1) == KVS_ERR_WRONG_EXPECTED_VERSION && expected == KVS_EXPECT_ANY)
+    if (call_wait_future(future) == KVS_ERR_WRONG_EXPECTED_VERSION && expected == KVS_EXPECT_ANY)
         status = client_fail_operation(client, KVS_ERR_NO_STREAM, NULL);
     else
         status = events_wait(client, future);
@@ -447,6 +447,6 @@ int command_events_ping(void *context)
     uint64_t begin_ns = clock_now_ns();
     status = events_wait_and_free(client, kvs_events_ping(client->events, NULL));
     if (status == 0)
-        printf("%s: %.3f ms\n", client->url, (double)(clock_now_ns() - begin_ns) / 1e6);
+        printf("%s: %.3f ms\n", client->events_url, (double)(clock_now_ns() - begin_ns) / 1e6);
     return status;
 }

@@ -19,6 +19,7 @@
 
 #define PAGE_COUNT 512u
 #define ACK_IDS_MAX 256u
+#define INTERRUPT_CHECK_MS 1000
 
 static int print_events(const struct client *client, const kvs_resolved_event *events, size_t count)
 {
@@ -79,7 +80,7 @@ static int take_from(const struct client *client, bool backward, struct place *r
                               from);
 }
 
-/* --filter and --regex, of the stream's name or, with --filter-type, the event's type. */
+/* --stream-prefix and the others like it: one at most. */
 static int take_filter(const struct client *client, kvs_slice *pattern, kvs_event_filter *filter,
                        const kvs_event_filter **ret_filter)
 {
@@ -149,6 +150,8 @@ static int read_pages(struct reader *reader)
         kvs_future_free(future);
         if (status == 0)
             status = client_flush_output(reader->client, 0);
+        if (status == 0 && client_interrupted())
+            status = client_fail_operation(reader->client, KVS_ERR_CANCELLED, "");
     }
     return status;
 }
@@ -187,6 +190,7 @@ struct follower {
     size_t count;
     bool acknowledges;
     bool output_gone;
+    bool stopped; /* by us: only its end is waited for */
     bool dropped;
     int error;
     char why[300];
@@ -236,8 +240,9 @@ static void follower_sleep(struct follower *follower)
     struct pollfd files[] = {{.fd = follower->wake, .events = POLLIN},
                              {.fd = follower->output_gone ? -1 : STDOUT_FILENO}};
     uint64_t count;
-    if (poll(files, 2, -1) < 0)
-        return; /* interrupted */
+    /* A signal ends the wait, unless it comes between the check and here: then the clock. */
+    if (poll(files, 2, INTERRUPT_CHECK_MS) < 0)
+        return;
     if ((files[1].revents & (POLLERR | POLLHUP | POLLNVAL)) != 0) {
         follower->output_gone = true;
         signal(SIGPIPE, SIG_DFL);
@@ -247,7 +252,7 @@ static void follower_sleep(struct follower *follower)
     (void)got;
 }
 
-/* Waits for a batch. False: it was dropped. */
+/* Waits for a batch. False: it was dropped, or Ctrl-C typed. */
 static bool follower_next(struct follower *follower, const kvs_resolved_event **ret_events,
                           size_t *ret_count)
 {
@@ -258,7 +263,7 @@ static bool follower_next(struct follower *follower, const kvs_resolved_event **
         follower->events = NULL;
         bool dropped = follower->dropped;
         pthread_mutex_unlock(&follower->lock);
-        if (*ret_events != NULL || dropped)
+        if (*ret_events != NULL || dropped || (client_interrupted() && !follower->stopped))
             return *ret_events != NULL;
         follower_sleep(follower);
     }
@@ -268,6 +273,7 @@ static void follower_stop(struct follower *follower)
 {
     const kvs_resolved_event *events;
     size_t count;
+    follower->stopped = true;
     kvs_subscription_stop(follower->subscription);
     while (follower_next(follower, &events, &count))
         ;
@@ -295,7 +301,6 @@ static int follower_run(struct follower *follower, uint64_t left)
     const kvs_resolved_event *events;
     size_t count;
     int status = 0;
-    bool stopped = false;
     while (status == 0 && left > 0 && follower_next(follower, &events, &count)) {
         size_t shown = count < left ? count : (size_t)left;
         status = print_events(follower->client, events, shown);
@@ -304,13 +309,17 @@ static int follower_run(struct follower *follower, uint64_t left)
         if (status == 0 && follower->acknowledges)
             status = follower_acknowledge(follower, events, shown);
         left -= shown;
+        if (client_interrupted())
+            break;
         if (status == 0 && left > 0)
             kvs_subscription_resume(follower->subscription);
     }
-    stopped = status != 0 || left == 0;
+    bool is_over = status == 0 && left > 0;
     follower_stop(follower);
-    if (!stopped)
-        status = client_fail_operation(follower->client, follower->error, follower->why);
+    if (is_over)
+        status = client_fail_operation(follower->client,
+                                       client_interrupted() ? KVS_ERR_CANCELLED : follower->error,
+                                       follower->why);
     return status;
 }
 
@@ -366,7 +375,7 @@ static int find_last(struct client *client, struct kvs_subscribe_options *option
     while (status == 0 && reader.left > 0 && !reader.ended) {
         void *page = NULL;
         kvs_future *future = read_page(&reader);
-        if (kvs_future_wait(future, -1) == KVS_ERR_NO_STREAM)
+        if (call_wait_future(future) == KVS_ERR_NO_STREAM)
             reader.ended = true; /* it may come to be */
         else
             status = events_wait(client, future);

@@ -2,7 +2,8 @@
  * cli/client/txn.c: `txn`: statements of one transaction, from the command line or standard input.
  *
  * Statements run one after the other, each waited for; the first one that fails ends the
- * transaction, which is rolled back. Main thread.
+ * transaction, which is rolled back. So does Ctrl-C; one that meets the commit tells what came of
+ * it. Main thread.
  */
 #include "base/slice.h"
 #include "cli/client/client.h"
@@ -39,10 +40,16 @@ static int fail_future(struct script *script, kvs_future *future)
     return status;
 }
 
+/* Returns 0 or an exit status after a message. */
+static int check_interrupt(const struct script *script)
+{
+    return client_interrupted() ? client_fail_operation(script->client, KVS_ERR_CANCELLED, "") : 0;
+}
+
 /* Waits; the future is freed unless *ret_future takes it. */
 static int wait_for(struct script *script, kvs_future *future, kvs_future **ret_future)
 {
-    int error = kvs_future_wait(future, -1);
+    int error = call_wait_future(future);
     bool is_miss = error == KVS_ERR_NOT_FOUND && ret_future != NULL;
     if (error != 0 && !is_miss)
         return fail_future(script, future);
@@ -169,8 +176,11 @@ static int run_scan(struct script *script, const kvs_slice *words, size_t count)
     int status = count > 0 && buf_append_slice(&start, words[0]) != 0
                      ? client_fail(script->client, "out of memory")
                      : 0;
-    while (status == 0 && left > 0)
+    while (status == 0 && left > 0) {
         status = print_page(script, &start, end, &left);
+        if (status == 0)
+            status = check_interrupt(script);
+    }
     buf_deinit(&start);
     return status;
 }
@@ -243,7 +253,9 @@ static int run_words(struct script *script, const kvs_slice *words, size_t count
 static int run_line(struct script *script, kvs_slice line)
 {
     struct shell_words words;
-    int status = 0;
+    int status = check_interrupt(script);
+    if (status != 0)
+        return status;
     switch (shell_words_split(&words, line)) {
     case SHELL_SPLIT_OK:
         if (words.count > 0)
@@ -272,6 +284,8 @@ static int run_input(struct script *script)
             size--;
         status = run_line(script, slice_make(line, (size_t)size));
     }
+    if (status == 0)
+        status = check_interrupt(script); /* it ends a read, too */
     if (status == 0 && ferror(stdin))
         status = client_fail(script->client, "cannot read standard input");
     free(line); /* getline's */
@@ -287,6 +301,8 @@ static int run_script(struct script *script)
     for (size_t i = 0; status == 0 && i < client->operands_count; i++)
         status = run_line(script, client->operands[i]);
     if (status == 0 && !script->ended)
+        status = check_interrupt(script);
+    if (status == 0 && !script->ended)
         status = run_commit(script, NULL, 0);
     return status;
 }
@@ -297,7 +313,8 @@ int command_txn(void *arg)
     struct script script = {.client = client};
     kvs_txn_client *txn_client = NULL;
     const struct kvs_txn_options options = {.size = sizeof options,
-                                            .pessimistic = client->options.pessimistic};
+                                            .pessimistic = client->options.pessimistic,
+                                            .timeout_ms = (uint32_t)client->options.timeout_ms};
     int status = client_connect_txn(client, !script_creates(client), &txn_client);
     if (status != 0)
         return status;
