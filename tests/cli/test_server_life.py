@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """tests/cli/test_server_life.py: how kvs-server is configured, tells that it is ready, and ends."""
+import contextlib
 import os
 import re
 import signal
@@ -283,6 +284,30 @@ def test_few_open_files_are_no_reason_to_fail():
         if READY.search(line):
             break
     assert READY.search(lines[-1]), lines
+    assert finish(process)[0] == 0
+
+
+def test_few_open_files_serve_many_connections():
+    import resource
+
+    def allow_few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+        if os.getuid() == 0:
+            os.setuid(65534)  # root may raise the limit
+
+    process = subprocess.Popen([SERVER, "--addr", "127.0.0.1:0", "--engine", "memory"], cwd="/",
+                               stderr=subprocess.PIPE, preexec_fn=allow_few)
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        found = READY.search(line)
+        if found:
+            break
+    assert b"allows 400 open files" in b"".join(lines), lines
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            peer = stack.enter_context(connect((found[1].decode(), int(found[2]))))
+            assert call(peer, 11, b"")[0] == 0
     assert finish(process)[0] == 0
 
 

@@ -65,9 +65,10 @@ static void raise_open_files(struct server_settings *settings)
         return;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
+    bool is_tight = limit.rlim_cur <= 2 * DESCRIPTORS_BESIDES; /* half and half, then */
     settings->connections_max =
-        limit.rlim_cur > 2 * DESCRIPTORS_BESIDES ? limit.rlim_cur - DESCRIPTORS_BESIDES : 1;
-    if (limit.rlim_cur < DESCRIPTORS_BESIDES)
+        is_tight ? (limit.rlim_cur + 1) / 2 : limit.rlim_cur - DESCRIPTORS_BESIDES;
+    if (is_tight)
         log_warn("the system allows %llu open files, which may not be enough for connections and "
                  "data: raise the limit (ulimit -n)",
                  (unsigned long long)limit.rlim_cur);
