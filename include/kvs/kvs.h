@@ -5,6 +5,7 @@
 #include <kvs/error.h>
 #include <kvs/events.h>
 #include <kvs/future.h>
+#include <kvs/log.h>
 #include <kvs/runtime.h>
 #include <kvs/store.h>
 #include <kvs/thread_pool.h>

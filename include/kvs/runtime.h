@@ -1,8 +1,9 @@
 /*
  * kvs/runtime.h: the threads and loops on which stores, clients and callbacks live.
  *
- * A runtime owns network loops and a pool of threads for calls that may block. There are no process
- * globals: a program may have several runtimes, and each store belongs to one.
+ * A runtime owns network loops and a pool of threads for calls that may block. Nothing but where
+ * the log goes (kvs/log.h) is the process's: a program may have several runtimes, and each store
+ * belongs to one.
  *
  * Three ways to run the loops:
  *   own threads     kvs_runtime_new: one thread per loop; the program only waits on futures
@@ -38,15 +39,15 @@ struct kvs_runtime_options {
 
 /*
  * Starts a runtime with its own threads. `options` may be NULL.
- * Errors: KVS_ERR_INVALID_ARGUMENT, KVS_ERR_NO_MEMORY.
+ * Errors, of all three: KVS_ERR_INVALID_ARGUMENT, KVS_ERR_NO_MEMORY, KVS_ERR_IO (no descriptors).
  */
 int kvs_runtime_new(const struct kvs_runtime_options *options, kvs_runtime **ret_runtime);
 
 /*
  * Starts a runtime on the host's loop, which must outlive it; all calls that complete do so on that
- * loop's thread. Calls into stores may still come from any thread. `options->loops` must be 0 or 1.
- * kvs_runtime_free then has to be called on the loop's thread, and returns at once; the handles
- * close in later turns of the host's loop.
+ * loop's thread. Calls into stores may still come from any thread. `options->loops` must be 0 or 1,
+ * as for a polled runtime. kvs_runtime_free then has to be called on the loop's thread, and returns
+ * at once; the handles close in later turns of the host's loop.
  */
 int kvs_runtime_new_on_uv(struct uv_loop_s *loop, const struct kvs_runtime_options *options,
                           kvs_runtime **ret_runtime);

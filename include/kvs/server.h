@@ -1,7 +1,8 @@
 /*
  * kvs/server.h: kvs-server inside a program of one's own (tests, edge boxes).
  *
- * The server runs on threads of its own; open and close block.
+ * The server runs on threads of its own; open and close block. What it has to say goes where
+ * kvs/log.h says.
  */
 #ifndef KVS_SERVER_H
 #define KVS_SERVER_H

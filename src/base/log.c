@@ -13,11 +13,24 @@
 /* Relaxed: a level change need not be ordered with anything. */
 static _Atomic int level_now = LOG_WARN;
 
+/* Set before there are threads. */
+static struct {
+    kvs_log_fn *fn; /* NULL: standard error */
+    void *arg;
+} target;
+
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 void log_set_level(enum log_level level)
 {
     atomic_store_explicit(&level_now, (int)level, memory_order_relaxed);
+}
+
+void kvs_log_set(enum kvs_log_level level, kvs_log_fn *fn, void *arg)
+{
+    target.fn = fn;
+    target.arg = arg;
+    log_set_level((enum log_level)level);
 }
 
 enum log_level log_level_now(void)
@@ -73,6 +86,11 @@ void log_line(enum log_level level, const char *format, ...)
     if (wrote > 0)
         size += (size_t)wrote < sizeof line - size - 1 ? (size_t)wrote : sizeof line - size - 2;
     make_shown(line + begin, size - begin);
+    if (target.fn != NULL) {
+        line[size] = '\0';
+        target.fn((enum kvs_log_level)level, line + begin, target.arg);
+        return;
+    }
     line[size++] = '\n';
     /* Nowhere to report a log that cannot be written. */
     ssize_t ignored = write(STDERR_FILENO, line, size);

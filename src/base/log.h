@@ -1,5 +1,5 @@
 /*
- * base/log.h: lines for the operator, on standard error.
+ * base/log.h: lines for the operator, on standard error or where kvs_log_set has them go.
  *
  * One line per event, "2026-01-31T12:00:00.123Z LEVEL text"; written by one write(2), so that lines
  * of threads do not mix. The level is process-wide: standard error is, too. The library itself logs
@@ -8,7 +8,15 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
-enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_SILENT };
+#include <kvs/log.h>
+
+enum log_level {
+    LOG_DEBUG = KVS_LOG_DEBUG,
+    LOG_INFO = KVS_LOG_INFO,
+    LOG_WARN = KVS_LOG_WARN,
+    LOG_ERROR = KVS_LOG_ERROR,
+    LOG_SILENT = KVS_LOG_SILENT
+};
 
 void log_set_level(enum log_level level);
 enum log_level log_level_now(void);

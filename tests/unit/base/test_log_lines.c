@@ -1,7 +1,9 @@
-/* tests/unit/base/test_log_lines.c: what lines of the log show of the bytes of others. */
+/* tests/unit/base/test_log_lines.c: what lines of the log show of the bytes of others, and where
+ * they go. */
 #include "base/log.h"
 #include "test.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,11 +59,51 @@ static void test_long_messages(void **state)
     }
 }
 
+struct taken {
+    enum kvs_log_level level;
+    unsigned count;
+    char text[2000];
+};
+
+static void take(enum kvs_log_level level, const char *text, void *arg)
+{
+    struct taken *taken = arg;
+    taken->level = level;
+    taken->count++;
+    snprintf(taken->text, sizeof taken->text, "%s", text);
+}
+
+static void test_lines_for_a_function(void **state)
+{
+    (void)state;
+    struct taken taken = {.count = 0};
+    kvs_log_set(KVS_LOG_INFO, take, &taken);
+    log_debug("below the level");
+    assert_int_equal(taken.count, 0);
+    log_info("%d keys\n", 7);
+    assert_int_equal(taken.level, KVS_LOG_INFO);
+    assert_string_equal(taken.text, "7 keys?");
+    char message[3000];
+    memset(message, 'x', sizeof message);
+    message[sizeof message - 1] = '\0';
+    log_error("%s", message);
+    assert_int_equal(taken.level, KVS_LOG_ERROR);
+    assert_in_range(strlen(taken.text), 900, 1023);
+    assert_int_equal(strspn(taken.text, "x"), strlen(taken.text));
+    kvs_log_set(KVS_LOG_SILENT, take, &taken);
+    log_error("to nobody");
+    assert_int_equal(taken.count, 2);
+    kvs_log_set(KVS_LOG_WARN, NULL, NULL);
+    assert_string_equal(logged("to standard error"), "to standard error");
+    assert_int_equal(taken.count, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts_of_others),
         cmocka_unit_test(test_long_messages),
+        cmocka_unit_test(test_lines_for_a_function),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
