@@ -124,8 +124,8 @@ typedef struct kvs_event_filter {
     enum kvs_filter_kind kind;
     const kvs_slice *patterns;
     size_t patterns_count; /* 1 to KVS_FILTER_PATTERNS_MAX */
-    uint32_t
-        window; /* a read ends after so many events, fitting or not; 0: chosen by the library */
+    /* A read ends after so many events, fitting or not; 0: chosen by the library. */
+    uint32_t window;
 } kvs_event_filter;
 
 #pragma GCC visibility pop

@@ -125,7 +125,7 @@ struct kvs_events_options {
  * with kvs_events_close. esdb:// becomes ready when the first connection stands and the login is
  * accepted, or with the reason why the first attempt (with several hosts: each of them) failed.
  * Errors: INVALID_ARGUMENT (the URL or an option; the message says which), ADDRESS, CONNECT,
- * PROTOCOL, PERMISSION, NOT_AUTHENTICATED, TIMEOUT; of log: those of kvs_store_open.
+ * PROTOCOL, PERMISSION, NOT_AUTHENTICATED, TIMEOUT; in process those of kvs_store_open.
  */
 kvs_future *kvs_events_open(kvs_runtime *runtime, const char *url,
                             const struct kvs_events_options *options);

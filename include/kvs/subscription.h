@@ -95,6 +95,7 @@ struct kvs_group_subscribe_options {
     const char *password;
 };
 
+/* As kvs_events_subscribe. */
 int kvs_events_subscribe_group(kvs_events *events,
                                const struct kvs_group_subscribe_options *options,
                                const struct kvs_subscription_handlers *handlers, void *arg,
@@ -184,8 +185,8 @@ typedef struct kvs_group_summary {
     kvs_slice group;
     const char *status; /* as the server says: Live, Behind, NotReady, ... */
     int64_t last_known; /* number of the stream's last event, as far as it knows; -1: none */
-    int64_t
-        last_checkpoint; /* all up to here is done, and safe so; -1: none yet. Both -1 of $all */
+    /* All up to here is done, and safe so; -1: none yet. Of $all both are -1. */
+    int64_t last_checkpoint;
     uint64_t total;      /* events given since the server began */
     uint64_t per_second; /* lately */
     uint32_t connections_count;

@@ -93,9 +93,10 @@ enum kvs_txn_on_drop {
 struct kvs_txn_options {
     uint32_t size;
     bool pessimistic;
-    bool read_only;       /* writes, locks and reads for update are refused */
-    bool no_async_commit; /* both make a commit faster; without them it goes by the classic */
-    bool no_one_pc;       /* two phases */
+    bool read_only; /* writes, locks and reads for update are refused */
+    /* A small commit takes one round of requests in place of two, and in one region one request: */
+    bool no_async_commit; /* not the former */
+    bool no_one_pc;       /* not the latter */
     bool causal_only;     /* commits may be ordered before earlier ones that it did not read from:
                              saves a question for the time */
     uint8_t priority;     /* enum kvs_txn_priority; TiKV */
