@@ -8,8 +8,11 @@
  *   4. wait for a signal; close the server; exit 0
  *
  * Failure: one line on standard error, exit 1; 2 for a wrong command line. A second signal while
- * the server closes ends the process at once: what was acknowledged is as safe as --sync says.
+ * the server closes ends the process at once: what was acknowledged is as safe as --sync says. But
+ * one that comes with the first is the same, told twice: timeout(1) signals the program and then
+ * its group, and so do a terminal and npm together.
  */
+#include "base/clock.h"
 #include "base/log.h"
 #include "cli/completion.h"
 #include "cli/server/check.h"
@@ -32,6 +35,8 @@ enum { EXIT_USAGE = 2, DESCRIPTORS_BESIDES = 256, CONNECTIONS_DEFAULT = 20000, T
 
 /* With --eventstore: heaps of the C library, which as a rule gives each thread one of its own. */
 enum { EVENTS_HEAPS = 3 };
+
+#define SAME_SIGNAL_NS 500000000u
 
 static const int stop_signals[] = {SIGTERM, SIGINT, SIGHUP};
 #define STOP_SIGNALS_COUNT (sizeof stop_signals / sizeof stop_signals[0])
@@ -92,8 +97,12 @@ static void block_signals(sigset_t *ret_signals)
     signal(SIGXFSZ, SIG_IGN); /* and so is a file that must not grow */
 }
 
+static uint64_t stopping_ns; /* since when */
+
 static void on_second_signal(int number)
 {
+    if (clock_now_ns() - stopping_ns < SAME_SIGNAL_NS)
+        return;
     static const char text[] = "kvs-server: second signal: exit now\n";
     ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
     (void)ignored;
@@ -102,7 +111,8 @@ static void on_second_signal(int number)
 
 static void end_on_second_signal(const sigset_t *signals)
 {
-    const struct sigaction action = {.sa_handler = on_second_signal};
+    const struct sigaction action = {.sa_handler = on_second_signal, .sa_flags = SA_RESTART};
+    stopping_ns = clock_now_ns();
     for (size_t i = 0; i < STOP_SIGNALS_COUNT; i++) {
         if (sigismember(signals, stop_signals[i]) == 1)
             sigaction(stop_signals[i], &action, NULL);
