@@ -59,8 +59,13 @@ typedef struct kvs_position {
     int64_t prepare;
 } kvs_position;
 
+#ifdef __cplusplus
+#define KVS_POSITION_START (kvs_position{0, 0})
+#define KVS_POSITION_END (kvs_position{-1, -1})
+#else
 #define KVS_POSITION_START ((kvs_position){0, 0})
 #define KVS_POSITION_END ((kvs_position){-1, -1})
+#endif
 
 /* <0, 0, >0. Any thread. */
 int kvs_position_compare(kvs_position a, kvs_position b);

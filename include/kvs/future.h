@@ -26,6 +26,19 @@ extern "C" {
 
 typedef struct kvs_future kvs_future;
 
+/* A struct that begins with its size, and is zero otherwise, in C and in C++:
+ *     struct kvs_store_options options = KVS_SIZED(struct kvs_store_options); */
+#ifdef __cplusplus
+#define KVS_SIZED(type)          \
+    ([] {                        \
+        type made{};             \
+        made.size = sizeof made; \
+        return made;             \
+    }())
+#else
+#define KVS_SIZED(type) ((type){.size = sizeof(type)})
+#endif
+
 /* Borrowed bytes; data may be NULL when size is 0. */
 typedef struct kvs_slice {
     const uint8_t *data;

@@ -229,7 +229,7 @@ struct kvs_op {
     void *reserved[40];
 };
 
-#define KVS_OP_INIT ((kvs_op){.size = sizeof(kvs_op)})
+#define KVS_OP_INIT KVS_SIZED(kvs_op)
 
 /* Starts an operation; see struct kvs_op. Misuse too is reported through on_done. Any thread. */
 void kvs_store_submit(kvs_store *store, kvs_op *op);

@@ -150,6 +150,11 @@ typedef struct kvs_group_settings {
     const char *strategy;     /* NULL: RoundRobin. DispatchToSingle, Pinned, PinnedByCorrelation */
 } kvs_group_settings;
 
+#ifdef __cplusplus
+#define KVS_GROUP_SETTINGS_INIT                                                                \
+    (kvs_group_settings{sizeof(kvs_group_settings), false, false, -1, 30000, 10, 500, 500, 20, \
+                        2000, 10, 1000, 0, nullptr})
+#else
 #define KVS_GROUP_SETTINGS_INIT                               \
     ((kvs_group_settings){.size = sizeof(kvs_group_settings), \
                           .start_from = -1,                   \
@@ -161,6 +166,7 @@ typedef struct kvs_group_settings {
                           .checkpoint_after_ms = 2000,        \
                           .checkpoint_count_min = 10,         \
                           .checkpoint_count_max = 1000})
+#endif
 
 /* Operators and administrators may. Errors: ALREADY_EXISTS (create), NOT_FOUND (the others). An
  * update ends nothing: members join again by themselves, and what was not acknowledged comes

@@ -22,6 +22,27 @@ int main(void)
 }
 """
 
+# In C and in C++: what the macros of the headers make.
+MACROS = """
+#include <kvs/kvs.h>
+#include <kvs/server.h>
+#include <stdio.h>
+int main(void)
+{
+    kvs_op op = KVS_OP_INIT;
+    struct kvs_server_options options = KVS_SIZED(struct kvs_server_options);
+    kvs_group_settings g = KVS_GROUP_SETTINGS_INIT;
+    kvs_position start = KVS_POSITION_START, end = KVS_POSITION_END;
+    printf("%d %d %d\\n", op.size == sizeof op, op.kind, options.size == sizeof options);
+    printf("%d %d %d %d %u %u ", g.size == sizeof g, g.resolve_links, g.extra_statistics,
+           (int)g.start_from, g.message_timeout_ms, g.retries_max);
+    printf("%u %u %u %u %u %u ", g.live_buffer_count, g.history_buffer_count, g.read_batch_count,
+           g.checkpoint_after_ms, g.checkpoint_count_min, g.checkpoint_count_max);
+    printf("%u %d %d\\n", g.subscribers_max, g.strategy == NULL, kvs_position_compare(start, end));
+    return 0;
+}
+"""
+
 
 def command(*arguments, **options):
     done = subprocess.run([str(argument) for argument in arguments], stdin=subprocess.DEVNULL,
@@ -110,6 +131,27 @@ def test_each_header_compiles_alone(directory):
         source = directory / "one.c"
         source.write_text(f"#include <kvs/{header.name}>\nint not_empty;\n")
         command("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source, *flags)
+
+
+def test_headers_are_for_cpp_too(directory):
+    if shutil.which("c++") is None:
+        raise tap.Skip("no C++ compiler here")
+    pc_file = install(directory)
+    flags = pkg_config(pc_file, "--cflags", "--libs")
+    warnings = ("-Wall", "-Wextra", "-Wpedantic", "-Werror")
+    outputs = []
+    for compiler, standard, suffix in (("cc", "c11", "c"), ("c++", "c++11", "cc"), ("c++", "c++17", "cc")):
+        for header in sorted((tap.SOURCE_DIR / "include" / "kvs").glob("*.h")):
+            source = directory / f"one.{suffix}"
+            source.write_text(f"#include <kvs/{header.name}>\nextern int not_empty;\n")
+            command(compiler, f"-std={standard}", *warnings, "-fsyntax-only", source, *flags)
+        source = directory / f"macros.{suffix}"
+        source.write_text(MACROS)
+        binary = directory / "macros"
+        command(compiler, f"-std={standard}", *warnings, source, "-o", binary, *flags)
+        libraries = {**os.environ, "LD_LIBRARY_PATH": str(pc_file.parent.parent)}
+        outputs.append(command(binary, env=libraries))
+    assert len(set(outputs)) == 1 and outputs[0].startswith("1 0 1\n1 0 0 -1 30000 10 500 "), outputs
 
 
 def test_only_the_public_headers_are_installed(directory):
