@@ -361,6 +361,18 @@ static int connection_send(struct remote_connection *connection, kvs_op *op, uin
     return error;
 }
 
+static void fail_unsent(struct remote_connection *connection, kvs_op *op, int error)
+{
+    const struct wire_limits *limits = &connection->session.limits;
+    char why[sizeof op->message];
+    snprintf(
+        why, sizeof why,
+        "over the server's limits: keys of %u bytes, values of %u, requests of %u, batches of %u",
+        limits->key_size_max, limits->value_size_max, limits->body_size_max,
+        limits->batch_count_max);
+    op_finish(op, error, error == KVS_ERR_TOO_LARGE ? why : NULL);
+}
+
 static void connection_send_waiting(struct remote_connection *connection)
 {
     if (!connection->session_open)
@@ -377,7 +389,7 @@ static void connection_send_waiting(struct remote_connection *connection)
             operations_sent(&connection->operations, operation);
         } else {
             operations_take(&connection->operations, operation);
-            op_finish(op, error, error == KVS_ERR_TOO_LARGE ? "over the server's limits" : NULL);
+            fail_unsent(connection, op, error);
         }
     }
 }

@@ -54,10 +54,10 @@ def test_limits(directory):
         for bad in ("k" * 8193, ""):
             result = server.client("set", bad, "v")
             assert result.status == 1 and result.out == b"", result
-            one_line(result.err)
+            assert ("8193 bytes, the limit is 8192" if bad else "must not be empty") in one_line(result.err)
         result = server.client("set", "k", "-", stdin=b"x" * (16 * 1024 * 1024 + 1))
         assert result.status == 1, result.status
-        one_line(result.err)
+        assert "values of 16777216" in one_line(result.err), result.err
         server.ok("set", "k", "-", stdin=b"x" * (16 * 1024 * 1024))
         assert len(server.ok("get", "k", "--raw")) == 16 * 1024 * 1024
 

@@ -289,8 +289,6 @@ static const char *hint_for(int error)
         return "; name one who may, as in esdb://USER:PASSWORD@HOST";
     case KVS_ERR_TIMEOUT:
         return "; try again, or wait longer with --timeout MS";
-    case KVS_ERR_TOO_LARGE:
-        return "; keys take up to 8 KiB, values what the server allows";
     case KVS_ERR_NO_SPACE:
         return "; free some space and try again";
     case KVS_ERR_VERSION:
