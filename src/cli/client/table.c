@@ -212,10 +212,9 @@ static const struct arguments_command commands[] = {
      .summary = "several statements in one transaction",
      .description =
          "Runs the statements, each an argument of its own, or the lines of standard input, in one "
-         "transaction, and commits it; when one fails, or the last one is rollback, nothing is "
-         "written. For --url tikv://, log:, rocksdb: and memory:. Words are quoted as in the "
-         "shell; # begins "
-         "a comment.\n"
+         "transaction, and commits it; when one fails, Ctrl-C is typed before the commit, or the "
+         "last one is rollback, nothing is written. For --url tikv://, log:, rocksdb: and "
+         "memory:. Words are quoted as in the shell; # begins a comment.\n"
          "\n"
          "  get KEY                 prints the value, or \"Key not found\"\n"
          "  get-for-update KEY      the same, and no other transaction may change the key\n"
