@@ -7,10 +7,13 @@
 #include "engine/family.h"
 #include "test.h"
 
+#include <dirent.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define OK(call) assert_int_equal((call), 0)
 
@@ -40,8 +43,14 @@ static struct {
 static pthread_mutex_t unlinks_mutex =
     PTHREAD_MUTEX_INITIALIZER; /* of the compaction's thread, too */
 
+static atomic_bool removals_unsynced; /* the directory cannot be synced after a segment went, ... */
+static atomic_uint removals_not_synced; /* ... which was so many times */
+static _Thread_local bool has_removed;
+
 int __real_file_unlink(const char *path);
 int __wrap_file_unlink(const char *path);
+int __real_file_sync_directory(const char *path);
+int __wrap_file_sync_directory(const char *path);
 
 /* False: it fails. */
 static bool unlinks_count(const char *name)
@@ -66,7 +75,17 @@ int __wrap_file_unlink(const char *path)
     pthread_mutex_lock(&unlinks_mutex);
     bool goes = unlinks_count(strrchr(path, '/') + 1);
     pthread_mutex_unlock(&unlinks_mutex);
-    return goes ? __real_file_unlink(path) : KVS_ERR_IO;
+    int error = goes ? __real_file_unlink(path) : KVS_ERR_IO;
+    has_removed = error == 0 && strstr(path, ".seg") != NULL;
+    return error;
+}
+
+int __wrap_file_sync_directory(const char *path)
+{
+    bool fails = has_removed && atomic_load(&removals_unsynced);
+    has_removed = false;
+    removals_not_synced += fails;
+    return fails ? KVS_ERR_IO : __real_file_sync_directory(path);
 }
 
 static void unlinks_watch(const struct fixture *fixture, unsigned passing)
@@ -515,6 +534,53 @@ static void test_what_is_over_stays_so(void **state)
     fixture_deinit(&fixture);
 }
 
+/* Of segments that have been begun. */
+static unsigned files_of(const struct fixture *fixture)
+{
+    unsigned count = 0;
+    DIR *directory = opendir(fixture->directory);
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        char path[400];
+        struct stat facts;
+        snprintf(path, sizeof path, "%s/%s", fixture->directory, entry->d_name);
+        count += strstr(path, ".seg") != NULL && stat(path, &facts) == 0 && facts.st_size > 0;
+    }
+    closedir(directory);
+    return count;
+}
+
+/* A file that is gone, but may come back for all that the disk has said, is listed until the
+ * directory can be synced, and no longer. A backup has what was in it. */
+static void test_removed_but_not_synced(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct fixture copy;
+    char path[100];
+    begin(&fixture, kind.cache_size_bytes);
+    set_shuffled(&fixture, 3000, 1);
+    atomic_store(&removals_unsynced, true);
+    while (atomic_load(&removals_not_synced) == 0)
+        (void)control_wait(&fixture, ENGINE_CONTROL_COMPACT, NULL);
+    assert_true(stats_of(&fixture).segments > files_of(&fixture));
+    snprintf(path, sizeof path, "%s/backup", fixture.root);
+    OK(control_wait(&fixture, ENGINE_CONTROL_CHECKPOINT, path));
+    atomic_store(&removals_unsynced, false);
+    set_shuffled(&fixture, 3000, 2);
+    compact(&fixture);
+    compact(&fixture); /* that one may have come by itself */
+    assert_int_equal(stats_of(&fixture).segments, files_of(&fixture));
+    assert_int_equal(walk_all(&fixture, 2).pairs, 3000);
+    OK(fixture_init(&copy, &kind));
+    directory_remove(copy.directory);
+    OK(rename(path, copy.directory));
+    OK(fixture_open(&copy));
+    assert_int_equal(walk_all(&copy, 1).pairs, 3000);
+    fixture_deinit(&copy);
+    fixture_deinit(&fixture);
+}
+
 /* Snapshots see what they saw, while what they share is moved under them. */
 static void test_snapshots_beside(void **state)
 {
@@ -554,6 +620,7 @@ int main(void)
         cmocka_unit_test(test_removed_stays_removed),
         cmocka_unit_test(test_range_outlives_merges),
         cmocka_unit_test(test_what_is_over_stays_so),
+        cmocka_unit_test(test_removed_but_not_synced),
         cmocka_unit_test(test_snapshots_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

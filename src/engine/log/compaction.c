@@ -251,6 +251,7 @@ static void hand_over_all(struct log_engine *log, const struct overlap *victims,
     compaction->victims_count = victims->count;
     compaction->end = end;
     compaction->in_any_order = victims->in_any_order;
+    compaction->is_moved = false;
     compaction->job = job;
     const struct segment *older = log->oldest; /* the first one that is no victim up to here */
     for (unsigned i = 0; i < victims->count; i++) {
@@ -420,7 +421,8 @@ void compaction_end_requests(struct log_engine *log)
     writer_request(log, &log->compacts.end);
 }
 
-/* What could not be read is left alone from now on; so is all of it when nobody knows which. */
+/* What could not be read, or removed, is left alone from now on; so is all of it when nobody knows
+ * which. A file that is gone from a directory that could not be synced is removed once more. */
 static void victims_failed(struct log_engine *log)
 {
     struct compaction *compaction = &log->compaction;
@@ -433,9 +435,10 @@ static void victims_failed(struct log_engine *log)
             victim->segment->stuck = is_lasting = true;
         victim->segment->owes_removals |= !victim->keep_removes;
     }
-    if (!is_known && (compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION)) {
+    if (!is_known && !compaction->is_moved &&
+        (compaction->error == KVS_ERR_IO || compaction->error == KVS_ERR_CORRUPTION)) {
         for (unsigned i = 0; i < compaction->victims_count; i++)
-            compaction->victims[i].segment->stuck |= !compaction->victims[i].is_removed;
+            compaction->victims[i].segment->stuck = true;
         is_lasting = true;
     }
     if (!is_lasting)
@@ -619,12 +622,14 @@ static int victims_empty(struct log_engine *log)
         error = sync_run(log);
     if (error != 0)
         return error;
+    compaction->is_moved = true;
     for (unsigned i = 0; i < compaction->victims_count && error == 0; i++) {
         struct victim *victim = &compaction->victims[i];
         if (victim->stays)
             continue;
-        error = victim->error = once ? segments_unlink_file(log, victim->segment)
-                                     : segments_remove_file(log, victim->segment);
+        error = victim->error = segments_unlink_file(log, victim->segment);
+        if (error == 0 && !once)
+            error = file_sync_directory(log->directory);
         victim->is_removed = error == 0;
     }
     int error_of_sync = once ? removed_sync(log) : 0;

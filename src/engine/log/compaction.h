@@ -73,6 +73,7 @@ struct compaction {
     /* Move what is not behind its last key; NULL: everything. */
     const struct key_span *end;
     bool in_any_order; /* their files may go, for no removal is left out; else the oldest first */
+    bool is_moved;     /* what counts in them is elsewhere, on the disk: only files are to go */
     enum compaction_job job;           /* what is to be done with them */
     _Atomic uint32_t rest;             /* after each move; see pace_rest_of */
     _Atomic(struct segment *) emptied; /* to be buried; a list by segment.next */
