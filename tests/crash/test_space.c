@@ -284,6 +284,39 @@ static void test_expired_keys_give_space_back(void **state)
     fixture_deinit(&fixture);
 }
 
+#define SPACE_MS_MAX 20000u
+
+/* Space comes back; false: it does not. With `writes` one key is set all the time. */
+static bool space_comes(struct fixture *fixture, uint64_t limit, bool writes)
+{
+    uint64_t begun_ms = clock_now_ms();
+    while (space_of(fixture) > limit && clock_now_ms() - begun_ms < SPACE_MS_MAX) {
+        if (writes)
+            OK(set_wait(fixture, S("one"), S("value")));
+        let_others();
+    }
+    return space_of(fixture) <= limit;
+}
+
+/* So do their short lives count where some in each segment have long ones. */
+static void test_short_lives_beside_long_ones(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    uint64_t once = begin(&fixture, 0);
+    for (unsigned i = 0; i < KEYS; i++) {
+        char text[32];
+        uint8_t value[VALUE_SIZE];
+        value_fill(value, i, 1);
+        kvs_mutation mutation = mutation_set(key_of(text, i), slice_make(value, sizeof value));
+        mutation.ttl_ms = i % 20 == 0 ? 3600 * 1000 : 100;
+        OK(batch_wait(&fixture, &mutation, 1));
+    }
+    assert_true(space_comes(&fixture, once * 2 / 3, true));
+    assert_int_equal(count_all(&fixture, 0), KEYS / 20 + 1);
+    fixture_deinit(&fixture);
+}
+
 static void check_backup(const struct fixture *fixture, const char *path, unsigned round)
 {
     struct fixture copy;
@@ -619,6 +652,7 @@ int main(void)
         cmocka_unit_test(test_snapshots_hold_what_they_see),
         cmocka_unit_test(test_snapshots_whose_records_are_moved),
         cmocka_unit_test(test_expired_keys_give_space_back),
+        cmocka_unit_test(test_short_lives_beside_long_ones),
         cmocka_unit_test(test_backup_keeps_its_bytes),
         cmocka_unit_test(test_backup_copies_what_was_compacted),
         cmocka_unit_test(test_backup_that_is_emptied),

@@ -54,11 +54,9 @@ static uint32_t record_append(struct log_engine *log, const struct record *recor
         stat_set(&log->stat_live_bytes, stat_get(&log->stat_live_bytes) + size);
         if (record->sequence < segment->accounts.set_sequence_min)
             segment->accounts.set_sequence_min = record->sequence;
-        if (record->expires_at_ms != 0) {
-            segment->accounts.expiring_bytes += size;
-            if (record->expires_at_ms > segment->accounts.expires_last_ms)
-                segment->accounts.expires_last_ms = record->expires_at_ms;
-        }
+        if (record->expires_at_ms != 0)
+            life_add(life_of(segment, segment->accounts.lives, record->expires_at_ms), size,
+                     record->expires_at_ms);
     } else {
         segment->accounts.tombstone_bytes += size;
     }
@@ -75,7 +73,7 @@ static void record_dead(struct log_engine *log, const struct entry *entry)
     segment->accounts.live_bytes -= size;
     stat_set(&log->stat_live_bytes, stat_get(&log->stat_live_bytes) - size);
     if (entry->expires)
-        segment->accounts.expiring_bytes -= size;
+        life_of(segment, segment->accounts.lives, entry_expires_at(entry))->bytes -= size;
 }
 
 static int entry_unlink(struct log_engine *log, unsigned family, struct entry *entry)

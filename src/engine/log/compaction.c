@@ -60,8 +60,9 @@ static uint64_t segment_garbage(const struct log_engine *log, const struct segme
     uint64_t used = SEGMENT_HEADER_SIZE + RECORD_SEAL_SIZE + accounts->live_bytes;
     if (segment != log->oldest)
         used += accounts->tombstone_bytes;
-    if (accounts->expires_last_ms <= wall_ms)
-        used -= accounts->expiring_bytes;
+    for (unsigned i = 0; i < LIFE_CLASSES; i++)
+        if (accounts->lives[i].last_ms <= wall_ms)
+            used -= accounts->lives[i].bytes;
     return segment->size > used ? segment->size - used : 0;
 }
 

@@ -21,9 +21,8 @@ struct bound {
 /* What a list contributes to its segment's accounts, by one part. */
 struct tally {
     uint64_t live_bytes;
-    uint64_t expiring_bytes;
-    uint64_t expires_last_ms;
     uint64_t entries;
+    struct life lives[LIFE_CLASSES];
 };
 
 struct part {
@@ -111,10 +110,9 @@ static int item_decide(struct part *part)
     tally->entries++;
     part->keys[item->family]++;
     if (expires) {
-        tally->expiring_bytes += size;
         part->expiring_keys[item->family]++;
-        if (item->expires_at_ms > tally->expires_last_ms)
-            tally->expires_last_ms = item->expires_at_ms;
+        life_add(life_of(input->segment, tally->lives, item->expires_at_ms), size,
+                 item->expires_at_ms);
     }
     return tree_run_add(&part->runs[item->family], entry);
 }
@@ -236,9 +234,8 @@ static void part_count_in(struct log_engine *log, struct merge *merge, struct pa
         const struct tally *tally = &part->tallies[i];
         segment->entries += tally->entries;
         segment->accounts.live_bytes += tally->live_bytes;
-        segment->accounts.expiring_bytes += tally->expiring_bytes;
-        if (tally->expires_last_ms > segment->accounts.expires_last_ms)
-            segment->accounts.expires_last_ms = tally->expires_last_ms;
+        for (unsigned n = 0; n < LIFE_CLASSES; n++)
+            life_add(&segment->accounts.lives[n], tally->lives[n].bytes, tally->lives[n].last_ms);
     }
     for (unsigned i = 0; i < ENGINE_FAMILY_COUNT; i++) {
         log->working.families[i].keys += part->keys[i];

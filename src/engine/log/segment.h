@@ -36,14 +36,23 @@ enum segment_hint {
     SEGMENT_HINT_FAILED, /* could not be made: not tried again before the next start */
 };
 
+/* Records whose ends of life are about as far from when their segment came: so one that has long to
+ * live does not keep those that are over from being counted as garbage. */
+#define LIFE_CLASSES 8u        /* each up to eight times as far as the one before */
+#define LIFE_SHORTEST_MS 4096u /* of the first one, up to here */
+
+struct life {
+    uint64_t bytes;
+    uint64_t last_ms; /* when the last of them ends */
+};
+
 /* What a segment holds, for compaction; the writer's. */
 struct accounts {
-    uint64_t live_bytes;       /* of records that the newest version points to */
-    uint64_t tombstone_bytes;  /* of removes and range removes */
-    uint64_t expiring_bytes;   /* part of live_bytes that has an end of life */
-    uint64_t expires_last_ms;  /* when the last of them ends */
-    uint64_t set_sequence_min; /* lowest sequence number of a set; UINT64_MAX for none */
-    uint64_t batch_bytes;      /* of the newest: of records that compaction has not put there */
+    uint64_t live_bytes;             /* of records that the newest version points to */
+    uint64_t tombstone_bytes;        /* of removes and range removes */
+    struct life lives[LIFE_CLASSES]; /* parts of live_bytes that have an end of life */
+    uint64_t set_sequence_min;       /* lowest sequence number of a set; UINT64_MAX for none */
+    uint64_t batch_bytes; /* of the newest: of records that compaction has not put there */
 };
 
 struct segment {
@@ -54,6 +63,7 @@ struct segment {
     enum segment_state state;
     uint32_t capacity;         /* room for header and records */
     uint32_t size;             /* used by header and records */
+    uint64_t begun_ms;         /* by the wall clock, or when it was opened; see struct life */
     _Atomic(uint8_t *) memory; /* `capacity` bytes, or NULL when not in memory */
     struct accounts accounts;
     uint64_t entries;  /* entries in memory, of any version, that point here */
@@ -69,6 +79,24 @@ struct segment {
     struct key_span *span; /* of its keys, see overlap.h; NULL: not known, or of no interest */
     struct segment *next;  /* in the log's order */
 };
+
+/* Where a record counts that ends then. */
+static inline struct life *life_of(const struct segment *segment, struct life lives[LIFE_CLASSES],
+                                   uint64_t ends_ms)
+{
+    uint64_t ahead = ends_ms > segment->begun_ms ? ends_ms - segment->begun_ms : 0;
+    unsigned i = 0;
+    for (ahead /= LIFE_SHORTEST_MS; ahead > 0 && i < LIFE_CLASSES - 1; ahead /= 8)
+        i++;
+    return &lives[i];
+}
+
+static inline void life_add(struct life *life, uint64_t bytes, uint64_t last_ms)
+{
+    life->bytes += bytes;
+    if (last_ms > life->last_ms)
+        life->last_ms = last_ms;
+}
 
 static inline uint64_t location_make(uint32_t slot, uint32_t offset)
 {

@@ -130,6 +130,7 @@ int segments_add(struct log_engine *log, uint32_t number, struct segment **ret_s
     if (segment == NULL)
         return KVS_ERR_NO_MEMORY;
     segment->number = number;
+    segment->begun_ms = clock_wall_ms();
     segment->slot = slot;
     segment->fd = -1;
     segment->direct_fd = -1;

@@ -50,8 +50,6 @@ static int unlink_entry(struct log_engine *log, unsigned family, struct entry *e
     tree->keys--;
     tree->expiring_keys -= entry->expires;
     segment->accounts.live_bytes -= entry_record_size(entry);
-    if (entry->expires)
-        segment->accounts.expiring_bytes -= entry_record_size(entry);
     segment->entries--;
     return tree_entry_retire(&log->tree, entry);
 }
@@ -76,11 +74,6 @@ static int replay_set(struct log_engine *log, struct segment *segment, uint32_t 
     accounts->live_bytes += size;
     if (record->sequence < accounts->set_sequence_min)
         accounts->set_sequence_min = record->sequence;
-    if (entry->expires) {
-        accounts->expiring_bytes += size;
-        if (record->expires_at_ms > accounts->expires_last_ms)
-            accounts->expires_last_ms = record->expires_at_ms;
-    }
     return replaced != NULL ? unlink_entry(log, record->family, replaced) : 0;
 }
 

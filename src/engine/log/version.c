@@ -93,7 +93,8 @@ static void record_alive_again(struct log_engine *log, const struct entry *entry
         return;
     segment->accounts.live_bytes += entry_record_size(entry);
     if (entry->expires)
-        segment->accounts.expiring_bytes += entry_record_size(entry);
+        life_of(segment, segment->accounts.lives, entry_expires_at(entry))->bytes +=
+            entry_record_size(entry);
 }
 
 /* What the group took out of published segments counts again; the newest one's accounts are put
