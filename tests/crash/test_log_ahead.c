@@ -1,6 +1,7 @@
 /*
  * tests/crash/test_log_ahead.c: what the log engine does in the background where segments follow
- * one another fast: files that are made ahead, and what was written goes to the disk.
+ * one another fast: files that are made ahead, and what was written goes to the disk. And a segment
+ * that is full when the disk is.
  *
  * The linker sends some of the engine's calls through here (--wrap). The engine's coarse clock
  * stands still unless a test moves it, so each segment follows the one before fast.
@@ -46,6 +47,7 @@ static struct {
     unsigned durable;      /* the last segment whose entry has been synced */
     unsigned begun;        /* the last segment that has a header */
     bool early;            /* one got it before the entry of the one before it was synced */
+    unsigned seals;        /* so many that come next find room for half of them */
 
     int out_error;        /* of writing out */
     unsigned out_segment; /* written out last, ... */
@@ -136,8 +138,12 @@ int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset)
         disk.early |= number - 1 > disk.durable;
         disk.begun = number > disk.begun ? number : disk.begun;
     }
+    bool is_cut =
+        disk.seals > 0 && size == RECORD_SEAL_SIZE && ((const uint8_t *)data)[10] == RECORD_SEAL;
+    disk.seals -= is_cut;
     pthread_mutex_unlock(&disk.lock);
-    return __real_file_write(fd, data, size, offset);
+    int error = __real_file_write(fd, data, is_cut ? size / 2 : size, offset);
+    return is_cut ? KVS_ERR_NO_SPACE : error;
 }
 
 int __wrap_file_write_out(int fd, uint64_t from, uint64_t to)
@@ -405,12 +411,60 @@ static void test_small_cache(void **state)
     fixture_deinit(&fixture);
 }
 
+/* --- a full disk ------------------------------------------------------------------------------*/
+
+/* The next segment has begun, and the seal of the full one finds no room: a set is refused, and
+ * nothing else happens. */
+static void seal_without_room(enum kvs_sync sync, unsigned refused)
+{
+    static uint8_t value[1000];
+    struct fixture fixture;
+    begin(&fixture, &small, MIB);
+    OK(fixture_close(&fixture));
+    fixture.options.sync = sync;
+    OK(fixture_open(&fixture));
+    unsigned next = sync == KVS_SYNC_ALWAYS ? 0 : set_until_made(&fixture, 0);
+    for (unsigned i = 0; i < refused; i++) {
+        char text[32];
+        int error;
+        pthread_mutex_lock(&disk.lock);
+        disk.seals = 1;
+        pthread_mutex_unlock(&disk.lock);
+        do {
+            memset(value, (int)(next % 251), sizeof value);
+            error = set_wait(&fixture, key_of(text, next), slice_make(value, sizeof value));
+            next += error == 0;
+        } while (error == 0);
+        assert_int_equal(error, KVS_ERR_NO_SPACE);
+        assert_int_equal(disk_number(&disk.seals), 0);
+        if (i % 2 == 0)
+            continue;
+        for (unsigned k = 0; k < 100; k++)
+            set_key(&fixture, next++, sizeof value);
+    }
+    check_keys(&fixture, next, sizeof value);
+    OK(fixture_close(&fixture));
+    open_again(&fixture);
+    check_keys(&fixture, next, sizeof value);
+    fixture_deinit(&fixture);
+}
+
+static void test_seal_without_room(void **state)
+{
+    (void)state;
+    for (unsigned refused = 1; refused < 5; refused++) {
+        seal_without_room(KVS_SYNC_ALWAYS, refused);
+        seal_without_room(KVS_SYNC_NEVER, refused);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sets_wait_for_no_entry),   cmocka_unit_test(test_killed),
         cmocka_unit_test(test_killed_without_the_first), cmocka_unit_test(test_written_out),
         cmocka_unit_test(test_not_written_out),          cmocka_unit_test(test_small_cache),
+        cmocka_unit_test(test_seal_without_room),
     };
     fixtures_in_memory();
     log_set_level(LOG_SILENT);

@@ -274,6 +274,18 @@ void segments_unreserve(struct log_engine *log)
         newest->is_reserved = false; /* else it stays as it is */
 }
 
+/* Not begun after all: it would be cut off anyway. One that was made ahead stays, empty: its entry
+ * counts as synced. */
+static void segment_unmake_file(struct log_engine *log, const struct segment *segment)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, segment->number, path, sizeof path);
+    if (segment->number > log->entry_sync.made_to)
+        (void)file_unlink(path);
+    else if (segment->fd >= 0)
+        (void)file_truncate(segment->fd, 0);
+}
+
 static int segment_create_file(struct log_engine *log, struct segment *segment)
 {
     char path[SEGMENT_PATH_SIZE];
@@ -295,12 +307,8 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
     }
     if (error == 0)
         segment_open_direct(log, segment);
-    /* Without a valid header it would be cut off anyway. One that was made ahead stays: its entry
-     * counts as synced. */
-    if (error != 0 && segment->number > log->entry_sync.made_to)
-        (void)file_unlink(path);
-    else if (error != 0 && segment->fd >= 0)
-        (void)file_truncate(segment->fd, 0);
+    if (error != 0)
+        segment_unmake_file(log, segment);
     return error;
 }
 
@@ -490,6 +498,25 @@ void segments_remove_made(struct log_engine *log)
     (void)file_sync_directory(log->directory);
 }
 
+/* There was room for the next segment's header, but not for this one's seal. The number comes
+ * again; a file that is left behind is what a crash in a roll leaves. */
+static int roll_undo(struct log_engine *log, struct segment *full)
+{
+    struct segment *next = log->newest;
+    int error = file_truncate(full->fd, full->size);
+    if (error == 0 && log->sync == KVS_SYNC_ALWAYS)
+        error = file_sync(full->fd);
+    if (error != 0)
+        return error;
+    full->prepared = full->size;
+    uint8_t *memory = atomic_load_explicit(&full->memory, memory_order_relaxed);
+    memset(memory + full->size, 0, RECORD_SEAL_SIZE);
+    segment_unmake_file(log, next);
+    segments_drop(log, next);
+    log->next_number--;
+    return 0;
+}
+
 /* The next segment is begun before this one is sealed: if there is no room for it, this one goes
  * on. A crash between the two leaves a newest segment with only a header and one before without
  * seal: see recovery.c. */
@@ -503,6 +530,8 @@ int segments_roll(struct log_engine *log, uint64_t size)
     if (error != 0)
         return error;
     error = segment_seal(log, full);
+    if (error == KVS_ERR_NO_SPACE && roll_undo(log, full) == 0)
+        return error;
     if (error != 0) {
         /* Half a seal may be on the disk: nothing can be appended behind it. */
         atomic_store_explicit(&log->failed, true, memory_order_relaxed);
