@@ -40,8 +40,9 @@ struct kvs_server_options {
     uint32_t idle_timeout_ms;     /* 0: never; else a connection without requests is closed */
     uint32_t slow_timeout_ms;     /* a peer that does not read its replies; default 60000 */
     uint64_t in_flight_bytes_max; /* requests and replies of one connection; default 64 MiB */
-    /* Engine kvs: of a file of the log; default 64 MiB. Memory for values; default a quarter of the
-     * machine's. With eventstore or http, and without tikv: default 8 MiB each. */
+    /* Engine kvs: of a file of the log; default 64 MiB, less on a disk of less than 1 GiB. Memory
+     * for values; default a quarter of the machine's. With eventstore or http, and without tikv:
+     * default 8 MiB each. */
     uint64_t segment_size_bytes;
     uint64_t cache_size_bytes;
     /* "PD,STORE,STATUS": also serve TiKV's clients, at these addresses (IP:PORT). What is left out,

@@ -85,7 +85,7 @@ struct kvs_store_options {
     enum kvs_sync sync;
     uint32_t sync_interval_ms;   /* for KVS_SYNC_INTERVAL; default 1000 */
     uint32_t value_size_max;     /* default KVS_VALUE_SIZE_MAX, at most 64 MiB */
-    uint64_t segment_size_bytes; /* log: size of one file; default 64 MiB */
+    uint64_t segment_size_bytes; /* log: of one file; 64 MiB, or disk / 16 below 1 GiB */
     uint64_t cache_size_bytes;   /* log: memory for values, rocksdb: for blocks of its files;
                                     default a quarter of the machine's */
     bool must_exist;             /* log and rocksdb: fail when DIR has no store yet */

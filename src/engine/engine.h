@@ -155,7 +155,7 @@ struct engine_options {
     const char *directory;
     enum kvs_sync sync;
     uint32_t sync_interval_ms;   /* 0: 1000 */
-    uint64_t segment_size_bytes; /* 0: 64 MiB */
+    uint64_t segment_size_bytes; /* 0: 64 MiB, or a sixteenth of a smaller disk than 1 GiB */
     uint64_t cache_size_bytes;   /* 0: a quarter of the machine's memory */
     bool must_exist;
     bool marks_last;    /* the directory is new, and gets its file KVS from whoever opens it */

@@ -186,6 +186,15 @@ int file_space(const char *path, uint64_t *ret_free)
     return 0;
 }
 
+int file_space_all(const char *path, uint64_t *ret_size)
+{
+    struct statvfs facts;
+    if (statvfs(path, &facts) != 0)
+        return error_from_errno(errno);
+    *ret_size = (uint64_t)facts.f_blocks * facts.f_frsize;
+    return 0;
+}
+
 int file_unlink(const char *path)
 {
     if (fault_hit(FAULT_FILE_RENAME))

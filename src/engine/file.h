@@ -45,6 +45,8 @@ int file_blocks_size(int fd, uint64_t *ret_size);
 bool file_is_alone(int fd);
 /* Bytes that the file system of a directory has left for such as us. */
 int file_space(const char *path, uint64_t *ret_free);
+/* Bytes that it has in all; 0 where it does not tell. */
+int file_space_all(const char *path, uint64_t *ret_size);
 int file_unlink(const char *path);
 /* Replaces `to` when it exists; durable when the directory is synced. */
 int file_rename(const char *from, const char *to);

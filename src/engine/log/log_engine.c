@@ -27,6 +27,8 @@
 #include <unistd.h>
 
 #define SEGMENT_SIZE_DEFAULT (64u * 1024 * 1024)
+#define DISK_SEGMENTS 16u /* of the default size, at least, ... */
+#define DISK_KEPT 8u      /* ... and the part of a disk that is kept at most: see pace_room */
 #define SYNC_INTERVAL_MS_DEFAULT 1000u
 #define SLOTS_SIZE (SEGMENT_SLOTS * sizeof(_Atomic(struct segment *)))
 
@@ -299,6 +301,19 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     return 0;
 }
 
+/* Of a small disk. */
+static void disk_measure(struct log_engine *log, const struct engine_options *options)
+{
+    uint64_t size;
+    if (file_space_all(log->directory, &size) != 0 || size < DISK_SEGMENTS * SEGMENT_SIZE_MIN)
+        return;
+    uint64_t part = size / DISK_SEGMENTS / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    if (options->segment_size_bytes == 0 && part < log->segment_size)
+        log->segment_size = (uint32_t)part;
+    part = size / DISK_KEPT;
+    log->room.kept = part < log->segment_size ? part : log->segment_size;
+}
+
 /* The index, if that is little work; else the writer's thread begins with it. */
 static int index_first(struct log_engine *log)
 {
@@ -340,8 +355,10 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
     if (error != 0)
         return engine_directory_fail(ret_message, error, directory, "cannot be opened");
     error = engine_directory_open_blocking(options, LOG_ENGINE_NAME, &log->lock_fd, ret_message);
-    if (error == 0)
+    if (error == 0) {
+        disk_measure(log, options);
         error = recovery_run(log, ret_message);
+    }
     if (error == 0)
         error = index_first(log);
     if (error == 0)

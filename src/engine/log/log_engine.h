@@ -101,8 +101,7 @@ struct log_engine {
     struct engine engine;
     kvs_thread_pool *pool;   /* for reads */
     struct ring_reads *ring; /* for reads that can run again; NULL: they go to the pool, too */
-    /* One thread, for syncs and preparations. Not the pool of all, whose jobs may wait for writes
-     * and syncs: then these would wait for each other. */
+    /* One thread, for syncs and preparations; jobs of the pool of all may wait for these. */
     kvs_thread_pool *background_pool;
     kvs_thread_pool *urgent_pool; /* one thread each for what must not wait for a sync of data */
     char *directory;
@@ -176,6 +175,7 @@ struct log_engine {
     struct preparation preparation;
     struct faulting faulting;
     struct held held;
+    struct room room;
     struct entry_sync entry_sync;
     struct write_out write_out;
     struct gather gather;

@@ -11,6 +11,7 @@
  *     megabytes to write, and appends to the same file wait behind it;
  *   - a log that grows faster than compaction follows grows ever slower: batches wait before the
  *     writer takes them, and moves do not;
+ *   - the last part of the disk is not for sets: compaction has to write before it gives back;
  *   - the space of a file that nobody needs any more is given back in steps: freeing 64 MiB at once
  *     takes the disk for 20 ms (ext4, discard).
  *
@@ -34,6 +35,7 @@
 #define HELD_PER_MS (512u * 1024) /* ... to so many bytes a millisecond, and less, ... */
 #define HELD_PER_MS_MIN 1024u     /* ... but not than so many, */
 #define HELD_MS_MAX 50u           /* at a time */
+#define ROOM_LOOK (1024u * 1024)  /* bytes from one look at the disk to the next */
 #define REST_NS_MAX (20u * 1000 * 1000)
 #define MOVE_SIZE_ALONE (64u * 1024)
 #define MOVE_SIZE_BESIDE (4u * 1024) /* a set waits for one move at most */
@@ -80,6 +82,28 @@ void pace_hold(struct log_engine *log, uint64_t written)
     held->bytes %= held->per_ms;
     held->until_ms = clock_now_ms() + (wait_ms < HELD_MS_MAX ? wait_ms : HELD_MS_MAX);
     log->groups_until_compaction = 0; /* few groups come now */
+}
+
+int pace_room(struct log_engine *log, uint64_t size, bool only_removes)
+{
+    struct room *room = &log->room;
+    uint64_t space;
+    if (room->kept == 0)
+        return 0;
+    if (size <= room->unlooked) {
+        room->unlooked -= size;
+        return 0;
+    }
+    room->unlooked = 0;
+    if (file_space(log->directory, &space) != 0)
+        return 0; /* the write will tell */
+    uint64_t needed = (only_removes ? room->kept / 2 : room->kept) + size;
+    if (space < needed)
+        return KVS_ERR_NO_SPACE;
+    if (space > room->kept + size)
+        room->unlooked = space - room->kept - size;
+    room->unlooked = room->unlooked < ROOM_LOOK ? room->unlooked : ROOM_LOOK;
+    return 0;
 }
 
 /* --- the compaction thread -------------------------------------------------------------------- */

@@ -327,9 +327,21 @@ static void group_add(struct log_engine *log, struct op *op, int error, uint32_t
     group_refuse(log, error);
 }
 
+static bool write_only_removes(const struct engine_write *write)
+{
+    for (uint32_t i = 0; i < write->mutations_count; i++) {
+        if (write->mutations[i].kind == KVS_MUTATION_SET)
+            return false;
+    }
+    return true;
+}
+
 static void writer_add_write(struct log_engine *log, struct engine_write *write)
 {
-    int error = group_reserve(log, apply_write_size(write));
+    uint64_t size = apply_write_size(write);
+    int error = pace_room(log, size, write_only_removes(write));
+    if (error == 0)
+        error = group_reserve(log, size);
     if (error != 0) {
         write->op.error = error;
         task_list_push(&log->group, &write->op.task);
@@ -691,18 +703,40 @@ static bool closing_seals(const struct log_engine *log)
     return log->load_error == 0 && log->newest->size > log->segment_size / CLOSING_SEAL_PART;
 }
 
+/* The next one is begun before, as in a roll: so a start needs no space, and where there is none
+ * this one stays as it is. */
 static int closing_seal(struct log_engine *log)
 {
-    struct segment *newest = log->newest;
-    int error = segment_seal(log, newest);
+    struct segment *full = log->newest;
+    if (segments_begin(log, 0) != 0)
+        return 0;
+    segments_unreserve(log);
+    int error = segment_seal(log, full);
     if (error == 0)
-        error = file_sync(newest->fd);
+        error = file_sync(full->fd);
+    if (error == 0)
+        error = file_sync_directory(log->directory);
     if (error != 0)
         return error;
-    newest->size += RECORD_SEAL_SIZE;
-    newest->state = SEGMENT_SEALED;
-    log->synced_segment = newest->number + 1;
+    full->size += RECORD_SEAL_SIZE;
+    full->state = SEGMENT_SEALED;
+    log->synced_segment = log->newest->number;
     return 0;
+}
+
+/* All of the log is on the disk. For lack of space it stays as it is. */
+static int closing_write(struct log_engine *log, bool seals)
+{
+    struct segment *newest = log->newest;
+    uint32_t size = newest->size;
+    int error = closing_mark_write(log);
+    if (error == 0 && seals)
+        error = closing_seal(log);
+    if (error != KVS_ERR_NO_SPACE)
+        return error;
+    newest->size = size;
+    error = file_truncate(newest->fd, size);
+    return error != 0 ? error : file_sync(newest->fd);
 }
 
 /* The thread is gone: finish its work here. */
@@ -717,10 +751,8 @@ static int writer_final_sync(struct log_engine *log)
     if (error == 0 && (seals || log->sync != KVS_SYNC_NEVER)) {
         error = unsynced_sync(log);
         if (error == 0)
-            error = closing_mark_write(log);
+            error = closing_write(log, seals);
     }
-    if (error == 0 && seals)
-        error = closing_seal(log);
     if (error != 0)
         engine_fail(log, "closing", error);
     else
