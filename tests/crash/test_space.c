@@ -317,6 +317,22 @@ static void test_short_lives_beside_long_ones(void **state)
     fixture_deinit(&fixture);
 }
 
+/* Nor need anybody write for it, then or when keys were removed. */
+static void test_space_comes_back_while_nobody_writes(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    uint64_t once = begin(&fixture, 0);
+    const kvs_mutation all = mutation_remove_range(S(""), S(""));
+    OK(batch_wait(&fixture, &all, 1));
+    assert_true(space_comes(&fixture, once * 2 / 3, false));
+    set_all(&fixture, 1, 3000);
+    assert_true(space_of(&fixture) > once);
+    assert_true(space_comes(&fixture, once * 2 / 3, false));
+    assert_int_equal(count_all(&fixture, 0), 0);
+    fixture_deinit(&fixture);
+}
+
 static void check_backup(const struct fixture *fixture, const char *path, unsigned round)
 {
     struct fixture copy;
@@ -653,6 +669,7 @@ int main(void)
         cmocka_unit_test(test_snapshots_whose_records_are_moved),
         cmocka_unit_test(test_expired_keys_give_space_back),
         cmocka_unit_test(test_short_lives_beside_long_ones),
+        cmocka_unit_test(test_space_comes_back_while_nobody_writes),
         cmocka_unit_test(test_backup_keeps_its_bytes),
         cmocka_unit_test(test_backup_copies_what_was_compacted),
         cmocka_unit_test(test_backup_that_is_emptied),

@@ -345,9 +345,27 @@ static void pick(struct log_engine *log, struct overlap *ret_victims)
         log->sync_due_ms = clock_now_ms();
 }
 
+/* When the next records will be over, and so garbage: nobody writes or removes them. 0: none. */
+static uint64_t look_by_ends(const struct log_engine *log)
+{
+    uint64_t wall_ms = clock_wall_ms();
+    uint64_t next_ms = wall_ms + COMPACTION_LOOK_MAX_MS;
+    bool any = false;
+    for (const struct segment *at = log->oldest; at != NULL; at = at->next) {
+        for (unsigned i = 0; i < LIFE_CLASSES; i++) {
+            const struct life *life = &at->accounts.lives[i];
+            any |= life->bytes > 0 && life->last_ms > wall_ms;
+            if (life->bytes > 0 && life->last_ms > wall_ms && life->last_ms < next_ms)
+                next_ms = life->last_ms;
+        }
+    }
+    return any ? clock_now_ms() + (next_ms - wall_ms) + COMPACTION_LOOK_MS : 0;
+}
+
 void compaction_consider(struct log_engine *log)
 {
     log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
+    log->compacts.look_ms = look_by_ends(log);
     log->compaction_missed = log->compaction.victims_count > 0;
     rest_set(log); /* garbage has come, or gone, since then */
     if (log->compaction_missed)

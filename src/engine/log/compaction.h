@@ -7,7 +7,9 @@
 #include "engine/log/segment.h"
 #include "runtime/op.h"
 
-#define COMPACTION_CONSIDER_EVERY 64u /* groups */
+#define COMPACTION_CONSIDER_EVERY 64u /* groups, ... */
+#define COMPACTION_LOOK_MS 1000u /* ... or so long after the last one, or an end of life, ... */
+#define COMPACTION_LOOK_MAX_MS (24u * 3600 * 1000) /* ... and at least so often then */
 #define COMPACTION_VICTIMS_MAX 64u
 
 struct log_engine;
@@ -95,6 +97,7 @@ struct compact_requests {
     uint32_t below;           /* for them: all segments before this one that have garbage */
     uint32_t merge_below;     /* and of those that share keys; 0: not that far yet */
     uint64_t writes;          /* of the engine, when the last of them came */
+    uint64_t look_ms;         /* without them: when to consider what has become garbage; 0: never */
     bool ended;               /* those who ask are refused */
     struct task end;
     _Atomic bool end_asked; /* `end` is on its way, or was */

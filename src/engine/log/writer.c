@@ -559,13 +559,18 @@ static uint64_t writer_rest_until(struct log_engine *log)
     uint64_t until = log->background.running ? 0 : log->sync_due_ms;
     if (reclaim != RECLAIM_DONE)
         until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
-    return earlier(until, log->held.until_ms);
+    uint64_t *look_ms = &log->compacts.look_ms;
+    if (log->groups_until_compaction < COMPACTION_CONSIDER_EVERY && log->load_error == 0)
+        *look_ms = earlier(*look_ms, clock_now_ms() + COMPACTION_LOOK_MS);
+    return earlier(earlier(until, log->held.until_ms), *look_ms);
 }
 
 static void compaction_look(struct log_engine *log)
 {
     if (log->load_error != 0)
         return;
+    if (log->compacts.look_ms != 0 && clock_now_ms() >= log->compacts.look_ms)
+        log->groups_until_compaction = 0;
     if (log->groups_until_compaction == 0 || --log->groups_until_compaction == 0)
         compaction_consider(log);
     else if (log->upkeep_due)
@@ -591,6 +596,7 @@ static uint64_t room_left(const struct log_engine *log)
 static void caller_turn(struct log_engine *log)
 {
     uint64_t sync_due_ms = log->sync_due_ms;
+    uint64_t look_ms = log->compacts.look_ms;
     bool thread_has_work = log->pending.first != NULL || writes_are_held(log);
     if (!thread_has_work) {
         uint64_t room = room_left(log);
@@ -598,7 +604,8 @@ static void caller_turn(struct log_engine *log)
         writes_run(log, &log->pending, room < CALLER_SIZE_MAX ? room : CALLER_SIZE_MAX);
         writer_commit(log);
         compaction_look(log);
-        thread_has_work = log->pending.first != NULL || log->sync_due_ms != sync_due_ms;
+        thread_has_work = log->pending.first != NULL || log->sync_due_ms != sync_due_ms ||
+                          log->compacts.look_ms != look_ms;
     }
     pthread_mutex_unlock(&log->writing);
     if (thread_has_work || !mailbox_is_empty(&log->writes) || !mailbox_is_empty(&log->requests))
@@ -616,7 +623,7 @@ static void *writer_thread(void *arg)
                   "store is opened again",
                   log->directory, kvs_error_text(error));
     }
-    log->groups_until_compaction = COMPACTION_CONSIDER_EVERY;
+    log->groups_until_compaction = COMPACTION_CONSIDER_EVERY - 1; /* a look when nobody writes */
     if (error == 0)
         upkeep_consider(log); /* what the last run has left to do */
     pthread_mutex_unlock(&log->writing);
