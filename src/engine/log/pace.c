@@ -31,7 +31,7 @@
 #include <unistd.h>
 
 #define HELD_TIMES 4u             /* what lives: writes to a longer log are held, ... */
-#define HELD_SEGMENTS 8u          /* ... if it has so many, ... */
+#define HELD_SEGMENTS 8u          /* ... and than so many, ... */
 #define HELD_PER_MS (512u * 1024) /* ... to so many bytes a millisecond, and less, ... */
 #define HELD_PER_MS_MIN 1024u     /* ... but not than so many, */
 #define HELD_MS_MAX 50u           /* at a time */
@@ -63,7 +63,9 @@ uint32_t pace_rest_of(uint64_t garbage, uint64_t total)
 uint32_t pace_writes_of(const struct log_engine *log, uint64_t garbage, uint64_t total)
 {
     uint64_t live = total - garbage;
-    if (total <= HELD_TIMES * live || total < (uint64_t)HELD_SEGMENTS * log->segment_size)
+    uint64_t live_min = (uint64_t)HELD_SEGMENTS / HELD_TIMES * log->segment_size;
+    live = live > live_min ? live : live_min;
+    if (total <= HELD_TIMES * live)
         return 0;
     uint64_t part = HELD_TIMES * live / (total / 1024); /* in 1/1024 */
     uint64_t per_ms = HELD_PER_MS * part / 1024 * part / 1024;
