@@ -47,6 +47,7 @@
 #define COPIED_PART 4u /* ... or this part of the log, ... */
 #define COPIED_FREE 2u /* ... but not more than this part of the disk's free space; ... */
 #define READ_PART 4u   /* ... and have in memory beside the cache, as part of that. One always. */
+#define GARBAGE_LITTLE 52u /* 1/1024 of a segment: it is left where it is */
 /* The newest is sealed for its order when batches wrote an eighth of it, and it has this part of a
  * segment: else each compaction that is asked for would leave a small one behind. */
 #define SEAL_PART 16u
@@ -102,24 +103,26 @@ static bool allowance_take(struct allowance *allowance, const struct segment *se
     return true;
 }
 
-/* For a requested compaction: those in its range with more than a little garbage, or no order, as
- * many as go at once. Returns how many. */
-static unsigned pick_requested(struct log_engine *log, uint64_t wall_ms,
-                               struct segment *victims[COMPACTION_VICTIMS_MAX])
+/* Of the segments before one of them, those that have so much garbage, in 1/1024, or lie in no
+ * order: as many as go at once, but one always. They share a sync of the log, and one of the
+ * directory where they may go in any order; each takes a second where writes come fast. Returns
+ * how many. */
+static unsigned pick_several(struct log_engine *log, uint64_t wall_ms, uint32_t below,
+                             uint64_t garbage_min, bool with_scattered,
+                             struct segment *victims[SORTED_SEGMENTS_MAX])
 {
     struct allowance allowance = {0};
     unsigned count = 0;
     for (struct segment *at = log->oldest;
-         at != NULL && at->number < log->compacts.below && count < SORTED_SEGMENTS_MAX;
-         at = at->next) {
+         at != NULL && at->number < below && count < SORTED_SEGMENTS_MAX; at = at->next) {
         if (!segment_is_candidate(at, log->synced_segment) ||
-            (!at->is_scattered && segment_garbage(log, at, wall_ms) <= at->size / 20))
+            (!(with_scattered && at->is_scattered) &&
+             segment_garbage(log, at, wall_ms) * 1024 / at->size < garbage_min))
             continue;
         if (count == 0)
             allowance = allowance_of(log);
-        if (!allowance_take(&allowance, at) && count > 0)
-            break;
-        victims[count++] = at;
+        if (allowance_take(&allowance, at) || count == 0)
+            victims[count++] = at;
     }
     return count;
 }
@@ -158,24 +161,6 @@ static struct garbage garbage_count(const struct log_engine *log, uint64_t wall_
     return sum;
 }
 
-/* Those that have almost as much garbage as the one with most: they share a sync of the log and one
- * of the directory, which take a second where writes come fast. */
-static unsigned pick_many(struct log_engine *log, uint64_t wall_ms, uint32_t below,
-                          const struct garbage *sum, struct segment *victims[SORTED_SEGMENTS_MAX])
-{
-    struct allowance allowance = allowance_of(log);
-    uint64_t least = sum->most * 3 / 4;
-    unsigned count = 0;
-    for (struct segment *at = log->oldest; at != NULL && count < SORTED_SEGMENTS_MAX;
-         at = at->next) {
-        if (segment_is_candidate(at, below) &&
-            segment_garbage(log, at, wall_ms) * 1024 / at->size >= least &&
-            allowance_take(&allowance, at))
-            victims[count++] = at;
-    }
-    return count;
-}
-
 /* In the background: when more than a third of the log is garbage, the segment with most of it;
  * when tombstones pile up, the oldest, for only there they can go. NULL: nothing is worth it. */
 static struct segment *first_of(const struct log_engine *log, const struct garbage *sum,
@@ -189,21 +174,20 @@ static struct segment *first_of(const struct log_engine *log, const struct garba
     return NULL;
 }
 
-/* That one, or several when more than half of the log is garbage. Returns how many. */
+/* That one, or, when more than half of the log is garbage, all that have almost as much of it.
+ * Returns how many. */
 static unsigned pick_background(struct log_engine *log, uint64_t wall_ms,
                                 struct segment *victims[SORTED_SEGMENTS_MAX])
 {
     uint32_t below = log->synced_segment;
     struct garbage sum = garbage_count(log, wall_ms, below);
     struct segment *first = first_of(log, &sum, below);
-    unsigned count = 0;
     if (first == NULL)
         return 0;
     if (sum.garbage > sum.total / 2 && sum.tombstones <= sum.total / 4)
-        count = pick_many(log, wall_ms, below, &sum, victims);
-    if (count == 0)
-        victims[count++] = first;
-    return count;
+        return pick_several(log, wall_ms, below, sum.most * 3 / 4, false, victims);
+    victims[0] = first;
+    return 1;
 }
 
 /* With --sync=never nobody else brings what could be compacted to the disk. */
@@ -315,7 +299,8 @@ static bool pick_for_request(struct log_engine *log, uint64_t wall_ms, struct ov
     if (!is_on_disk(log, log->compacts.below))
         return false;
     if (log->compacts.merge_below == 0) {
-        ret_victims->count = pick_requested(log, wall_ms, ret_victims->segments);
+        ret_victims->count = pick_several(log, wall_ms, log->compacts.below, GARBAGE_LITTLE, true,
+                                          ret_victims->segments);
         if (ret_victims->count > 0)
             return true;
         log->compacts.merge_below = log->newest->number;
