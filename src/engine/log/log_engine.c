@@ -311,6 +311,7 @@ static void disk_measure(struct log_engine *log, const struct engine_options *op
     if (options->segment_size_bytes == 0 && part < log->segment_size)
         log->segment_size = (uint32_t)part;
     part = size / DISK_KEPT;
+    log->room.left = UINT64_MAX; /* nobody has looked */
     log->room.kept = part < log->segment_size ? part : log->segment_size;
 }
 

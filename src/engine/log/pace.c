@@ -11,7 +11,8 @@
  *     megabytes to write, and appends to the same file wait behind it;
  *   - a log that grows faster than compaction follows grows ever slower: batches wait before the
  *     writer takes them, and moves do not;
- *   - the last part of the disk is not for sets: compaction has to write before it gives back;
+ *   - the last part of the disk is not for sets: compaction has to write before it gives back; and
+ *     where it is about to give something back, batches wait longer and longer before that part;
  *   - the space of a file that nobody needs any more is given back in steps: freeing 64 MiB at once
  *     takes the disk for 20 ms (ext4, discard).
  *
@@ -36,6 +37,8 @@
 #define HELD_PER_MS_MIN 1024u     /* ... but not than so many, */
 #define HELD_MS_MAX 50u           /* at a time */
 #define ROOM_LOOK (1024u * 1024)  /* bytes from one look at the disk to the next */
+#define ROOM_NEAR 4u              /* times what is kept: the end of the disk is near, ... */
+#define ROOM_MS 1000u             /* ... and would be reached in so long, at any time */
 #define REST_NS_MAX (20u * 1000 * 1000)
 #define MOVE_SIZE_ALONE (64u * 1024)
 #define MOVE_SIZE_BESIDE (4u * 1024) /* a set waits for one move at most */
@@ -60,15 +63,32 @@ uint32_t pace_rest_of(uint64_t garbage, uint64_t total)
 
 /* A log that is four times what lives in it was written faster than compaction can follow, and the
  * disk would be full in the end. The longer it gets, the slower it may grow, by the square. */
-uint32_t pace_writes_of(const struct log_engine *log, uint64_t garbage, uint64_t total)
+static uint64_t writes_by_length(const struct log_engine *log, uint64_t garbage, uint64_t total)
 {
     uint64_t live = total - garbage;
     uint64_t live_min = (uint64_t)HELD_SEGMENTS / HELD_TIMES * log->segment_size;
     live = live > live_min ? live : live_min;
     if (total <= HELD_TIMES * live)
-        return 0;
+        return UINT64_MAX;
     uint64_t part = HELD_TIMES * live / (total / 1024); /* in 1/1024 */
-    uint64_t per_ms = HELD_PER_MS * part / 1024 * part / 1024;
+    return HELD_PER_MS * part / 1024 * part / 1024;
+}
+
+/* Nor is a set to be refused for what compaction is about to give back. */
+static uint64_t writes_by_room(const struct room *room, uint64_t garbage, uint64_t total)
+{
+    if (room->left / ROOM_NEAR >= room->kept || garbage <= total / 3)
+        return UINT64_MAX;
+    return room->left / ROOM_MS;
+}
+
+uint32_t pace_writes_of(const struct log_engine *log, uint64_t garbage, uint64_t total)
+{
+    uint64_t by_length = writes_by_length(log, garbage, total);
+    uint64_t by_room = writes_by_room(&log->room, garbage, total);
+    uint64_t per_ms = by_length < by_room ? by_length : by_room;
+    if (per_ms == UINT64_MAX)
+        return 0;
     return per_ms > HELD_PER_MS_MIN ? (uint32_t)per_ms : HELD_PER_MS_MIN;
 }
 
@@ -99,11 +119,13 @@ int pace_room(struct log_engine *log, uint64_t size, bool only_removes)
     room->unlooked = 0;
     if (file_space(log->directory, &space) != 0)
         return 0; /* the write will tell */
+    room->left = space > room->kept ? space - room->kept : 0;
+    if (room->left / ROOM_NEAR < room->kept)
+        log->groups_until_compaction = 0;
     uint64_t needed = (only_removes ? room->kept / 2 : room->kept) + size;
     if (space < needed)
         return KVS_ERR_NO_SPACE;
-    if (space > room->kept + size)
-        room->unlooked = space - room->kept - size;
+    room->unlooked = room->left > size ? room->left - size : 0;
     room->unlooked = room->unlooked < ROOM_LOOK ? room->unlooked : ROOM_LOOK;
     return 0;
 }

@@ -30,6 +30,7 @@ struct held {
 struct room {
     uint64_t kept;     /* bytes of it that sets leave to others; 0: none */
     uint64_t unlooked; /* bytes that may be written before the next look at what is free */
+    uint64_t left;     /* what was free beyond that part at the last look */
 };
 
 /* --- the writer ------------------------------------------------------------------------------- */
