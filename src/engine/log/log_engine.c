@@ -310,9 +310,10 @@ static void disk_measure(struct log_engine *log, const struct engine_options *op
     uint64_t part = size / DISK_SEGMENTS / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
     if (options->segment_size_bytes == 0 && part < log->segment_size)
         log->segment_size = (uint32_t)part;
-    part = size / DISK_KEPT;
     log->room.left = UINT64_MAX; /* nobody has looked */
-    log->room.kept = part < log->segment_size ? part : log->segment_size;
+    log->room.kept = 2 * (uint64_t)log->segment_size;
+    if (log->room.kept > size / DISK_KEPT)
+        log->room.kept = size / DISK_KEPT;
 }
 
 /* The index, if that is little work; else the writer's thread begins with it. */

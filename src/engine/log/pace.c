@@ -37,8 +37,8 @@
 #define HELD_PER_MS_MIN 1024u     /* ... but not than so many, */
 #define HELD_MS_MAX 50u           /* at a time */
 #define ROOM_LOOK (1024u * 1024)  /* bytes from one look at the disk to the next */
-#define ROOM_NEAR 4u              /* times what is kept: the end of the disk is near, ... */
-#define ROOM_MS 1000u             /* ... and would be reached in so long, at any time */
+#define ROOM_NEAR 2u              /* times what is kept: the end of the disk is near, ... */
+#define ROOM_MS 500u              /* ... and would be reached in so long, at any time */
 #define REST_NS_MAX (20u * 1000 * 1000)
 #define MOVE_SIZE_ALONE (64u * 1024)
 #define MOVE_SIZE_BESIDE (4u * 1024) /* a set waits for one move at most */
@@ -122,8 +122,10 @@ int pace_room(struct log_engine *log, uint64_t size, bool only_removes)
     room->left = space > room->kept ? space - room->kept : 0;
     if (room->left / ROOM_NEAR < room->kept)
         log->groups_until_compaction = 0;
-    uint64_t needed = (only_removes ? room->kept / 2 : room->kept) + size;
-    if (space < needed)
+    uint64_t kept = room->kept;
+    if (only_removes) /* compaction that is at work has what it needs, and gives it back */
+        kept = log->compaction.victims_count > 0 ? 0 : room->kept / 2;
+    if (space < kept + size)
         return KVS_ERR_NO_SPACE;
     room->unlooked = room->left > size ? room->left - size : 0;
     room->unlooked = room->unlooked < ROOM_LOOK ? room->unlooked : ROOM_LOOK;
