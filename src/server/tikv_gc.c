@@ -81,6 +81,12 @@ static int locks_set_next(struct tikv_gc *gc, kvs_slice key)
     return 0;
 }
 
+static void lock_is_there(struct tikv_gc *gc, const struct txn_lock_info *lock)
+{
+    if (lock->type != TXN_OP_PESSIMISTIC_LOCK && lock->start_ts < gc->lowest_lock_ts)
+        gc->lowest_lock_ts = lock->start_ts;
+}
+
 static void on_locks(struct task *task)
 {
     struct tikv_gc *gc = CONTAINER_OF(task, struct tikv_gc, locks.base.op.task);
@@ -90,8 +96,10 @@ static void on_locks(struct task *task)
     gc->busy = false;
     for (uint32_t i = 0; error == 0 && i < command->locks_count; i++) {
         const struct txn_lock_info *lock = &command->locks[i];
-        if (lock->type != TXN_OP_PESSIMISTIC_LOCK && lock->start_ts < gc->lowest_lock_ts)
-            gc->lowest_lock_ts = lock->start_ts;
+        if (lock->type != TXN_OP_SHARED_LOCK)
+            lock_is_there(gc, lock);
+        for (uint32_t j = 0; j < lock->holders_count; j++)
+            lock_is_there(gc, &lock->holders[j]);
     }
     if (error == 0 && !is_last)
         error = locks_set_next(gc, command->locks[command->locks_count - 1].key);

@@ -22,7 +22,7 @@ static int commit_lock(struct txn_job *job, struct engine_view *view, struct rec
                        kvs_slice user_key, const struct lock_record *lock, uint64_t commit_ts)
 {
     if (lock->type == TXN_OP_PESSIMISTIC_LOCK) /* left behind: it has nothing to commit */
-        return job_remove_lock(job, key, user_key);
+        return job_remove_lock(job, key, user_key, lock);
     struct write_record write = {
         .type = lock->type, .start_ts = lock->start_ts, .has_value = lock->has_value};
     int error = txn_slice_copy(job->scratch, lock->value, &write.value);
@@ -30,7 +30,7 @@ static int commit_lock(struct txn_job *job, struct engine_view *view, struct rec
         error = mvcc_has_rollback_at(view, key, commit_ts, &write.has_overlapped_rollback);
     if (error == 0)
         error = job_put_write(job, key, commit_ts, &write);
-    return error == 0 ? job_remove_lock(job, key, user_key) : error;
+    return error == 0 ? job_remove_lock(job, key, user_key, lock) : error;
 }
 
 int commit_key(struct txn_job *job, struct engine_view *view, kvs_slice user_key, uint64_t start_ts,
@@ -39,8 +39,8 @@ int commit_key(struct txn_job *job, struct engine_view *view, kvs_slice user_key
     struct record_key key;
     record_key_set(&key, user_key);
     struct lock_record lock;
-    int error = mvcc_lock(view, record_key_slice(&key), &lock);
-    if (error == KVS_ERR_NOT_FOUND || (error == 0 && lock.start_ts != start_ts))
+    int error = mvcc_lock_of(view, record_key_slice(&key), start_ts, &lock);
+    if (error == KVS_ERR_NOT_FOUND)
         return commit_without_lock(job, view, &key, user_key, start_ts, ret_error);
     if (error != 0)
         return error;
@@ -101,7 +101,7 @@ static int rollback_lock(struct txn_job *job, struct engine_view *view, struct r
 {
     int error = mvcc_outcome(view, key, lock->start_ts, ret_outcome);
     if (error == 0 && ret_outcome->fate == MVCC_COMMITTED)
-        return job_remove_lock(job, key, user_key);
+        return job_remove_lock(job, key, user_key, lock);
     if (error == 0 && lock->type == TXN_OP_PUT && !lock->has_value)
         error = job_remove_data(job, key, lock->start_ts);
     /* A late request of a pessimistic transaction must meet the rollback of its primary. */
@@ -111,7 +111,7 @@ static int rollback_lock(struct txn_job *job, struct engine_view *view, struct r
         error = job_put_rollback(job, key, lock->start_ts, ret_outcome, is_protected);
     if (error == 0 && !is_protected)
         error = job_collapse_rollback(job, view, key, lock->start_ts);
-    return error == 0 ? job_remove_lock(job, key, user_key) : error;
+    return error == 0 ? job_remove_lock(job, key, user_key, lock) : error;
 }
 
 /* No lock of its own: a rollback keeps a prewrite that is late from succeeding. */
@@ -134,10 +134,10 @@ int rollback_key(struct txn_job *job, struct engine_view *view, kvs_slice user_k
     record_key_set(&key, user_key);
     struct lock_record lock;
     ret_outcome->fate = MVCC_UNKNOWN;
-    int error = mvcc_lock(view, record_key_slice(&key), &lock);
-    if (error == 0 && lock.start_ts == start_ts)
+    int error = mvcc_lock_of(view, record_key_slice(&key), start_ts, &lock);
+    if (error == 0)
         return rollback_lock(job, view, &key, user_key, &lock, is_protected, ret_outcome);
-    if (error != 0 && error != KVS_ERR_NOT_FOUND)
+    if (error != KVS_ERR_NOT_FOUND)
         return error;
     return rollback_missing(job, view, &key, start_ts, is_protected, ret_outcome);
 }
@@ -187,10 +187,10 @@ static int cleanup_run(struct txn_job *job, struct engine_view *view)
     struct record_key key;
     record_key_set(&key, command->key);
     struct lock_record lock;
-    int error = mvcc_lock(view, record_key_slice(&key), &lock);
+    int error = mvcc_lock_of(view, record_key_slice(&key), command->start_ts, &lock);
     if (error != 0 && error != KVS_ERR_NOT_FOUND)
         return error;
-    bool is_alive = error == 0 && lock.start_ts == command->start_ts && command->current_ts != 0 &&
+    bool is_alive = error == 0 && command->current_ts != 0 &&
                     !lock_record_is_expired(&lock, command->current_ts);
     if (is_alive)
         return txn_error_locked(&command->error, &command->base.arena, command->key, &lock);

@@ -125,9 +125,10 @@ static int start_each_lock(void *arg, kvs_slice key, kvs_slice value)
 {
     struct start_search *search = arg;
     struct lock_record lock;
+    struct lock_record own;
     if (lock_record_decode(value, &lock) != 0)
         return KVS_ERR_CORRUPTION;
-    if (lock.start_ts != search->start_ts)
+    if (!lock_record_find(&lock, search->start_ts, &own))
         return 0;
     search->found = record_key_set_encoded(search->key, key);
     return WALK_CUT;

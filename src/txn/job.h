@@ -71,6 +71,7 @@ struct txn_job {
     uint32_t mutations_count;
     uint32_t mutations_room;
     size_t mutations_bytes;
+    uint32_t left_at; /* the last shared lock that a holder leaves, among them; else beyond */
     struct pending_lock *pending; /* shown already: an array */
     uint32_t pending_count;
     kvs_slice *unlocked; /* user's keys that lose their locks by this batch */
@@ -97,14 +98,20 @@ struct txn_job {
 int job_set(struct txn_job *job, unsigned family, kvs_slice key, kvs_slice value);
 int job_remove(struct txn_job *job, unsigned family, kvs_slice key);
 
+/* Of a shared one, the part of its holder; the parts of others stay. */
 int job_put_lock(struct txn_job *job, const struct record_key *key, const struct lock_record *lock);
+/* The first part of a shared one, or another. */
+int job_put_shared_lock(struct txn_job *job, const struct record_key *key,
+                        const struct lock_record *lock);
 int job_put_write(struct txn_job *job, struct record_key *key, uint64_t commit_ts,
                   const struct write_record *write);
 int job_remove_write(struct txn_job *job, struct record_key *key, uint64_t commit_ts);
 int job_put_data(struct txn_job *job, struct record_key *key, uint64_t start_ts, kvs_slice value);
 int job_remove_data(struct txn_job *job, struct record_key *key, uint64_t start_ts);
-/* `user_key`, whose encoding `key` is, is told to those who wait for it. */
-int job_remove_lock(struct txn_job *job, const struct record_key *key, kvs_slice user_key);
+/* `user_key`, whose encoding `key` is, is told to those who wait for it. Of a shared one, the part
+ * of its holder. */
+int job_remove_lock(struct txn_job *job, const struct record_key *key, kvs_slice user_key,
+                    const struct lock_record *lock);
 
 /* No version of the key, whose latch is held, is at or above ts; cheap. False: look. */
 static inline bool job_is_newest_below(struct txn_job *job, struct engine_view *view,
@@ -134,6 +141,9 @@ int job_collapse_rollback(struct txn_job *job, struct engine_view *view, struct 
 
 int txn_lock_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice key,
                       const struct lock_record *lock);
+/* Of a shared one, the holders that began up to max_ts: perhaps none. */
+int txn_lock_info_up_to(struct txn_lock_info *info, struct arena *arena, kvs_slice key,
+                        const struct lock_record *lock, uint64_t max_ts);
 int txn_error_locked(struct txn_key_error *error, struct arena *arena, kvs_slice key,
                      const struct lock_record *lock);
 int txn_slice_copy(struct arena *arena, kvs_slice bytes, kvs_slice *ret_copy);

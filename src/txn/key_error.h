@@ -19,6 +19,8 @@ enum txn_op {
     TXN_OP_INSERT = 4,
     TXN_OP_PESSIMISTIC_LOCK = 5,
     TXN_OP_CHECK_NOT_EXISTS = 6,
+    TXN_OP_SHARED_LOCK = 7, /* as a type: the locks of all that share the key */
+    TXN_OP_SHARED_PESSIMISTIC_LOCK = 8,
 };
 
 struct txn_lock_info {
@@ -29,10 +31,13 @@ struct txn_lock_info {
     uint64_t txn_size;
     uint64_t for_update_ts;
     uint64_t min_commit_ts;
-    uint8_t type; /* PUT, DELETE, LOCK or PESSIMISTIC_LOCK */
+    uint8_t type; /* PUT, DELETE, LOCK, PESSIMISTIC_LOCK or SHARED_LOCK */
     bool use_async_commit;
     const kvs_slice *secondaries;
     uint32_t secondaries_count;
+    /* SHARED_LOCK: one LOCK or PESSIMISTIC_LOCK for each transaction; else only the key is set */
+    struct txn_lock_info *holders;
+    uint32_t holders_count;
     uint64_t duration_to_last_update_ms; /* after a lock wait that ran out; else 0 */
 };
 

@@ -12,6 +12,16 @@ int mvcc_lock(struct engine_view *view, kvs_slice encoded, struct lock_record *r
     return error == 0 ? lock_record_decode(bytes, ret_lock) : error;
 }
 
+int mvcc_lock_of(struct engine_view *view, kvs_slice encoded, uint64_t start_ts,
+                 struct lock_record *ret_lock)
+{
+    struct lock_record lock;
+    int error = mvcc_lock(view, encoded, &lock);
+    if (error == 0 && !lock_record_find(&lock, start_ts, ret_lock))
+        error = KVS_ERR_NOT_FOUND;
+    return error;
+}
+
 /* --- walking over the versions of a key ------------------------------------------------------- */
 
 struct walk {

@@ -19,6 +19,9 @@ struct mvcc_version {
 
 /* Borrows from the view. */
 int mvcc_lock(struct engine_view *view, kvs_slice encoded, struct lock_record *ret_lock);
+/* The lock of this transaction, its own or its part of a shared one. */
+int mvcc_lock_of(struct engine_view *view, kvs_slice encoded, uint64_t start_ts,
+                 struct lock_record *ret_lock);
 
 /* Only when the newest version was committed: costs no look at a record, and never blocks. */
 int mvcc_newest_ts(struct engine_view *view, struct record_key *key, uint64_t *ret_commit_ts);

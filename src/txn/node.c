@@ -156,9 +156,13 @@ static void job_on_resume(struct waiter *waiter)
 static void job_set_waited(struct txn_job *job)
 {
     struct txn_pessimistic_lock *command = (struct txn_pessimistic_lock *)(void *)job->command;
-    if (command->errors_count == 1 && command->errors[0].kind == TXN_ERROR_LOCKED)
-        command->errors[0].lock.duration_to_last_update_ms =
-            (clock_now_ns() - job->wait_begun_ns) / 1000000;
+    if (command->errors_count != 1 || command->errors[0].kind != TXN_ERROR_LOCKED)
+        return;
+    struct txn_lock_info *lock = &command->errors[0].lock;
+    uint64_t waited_ms = (clock_now_ns() - job->wait_begun_ns) / 1000000;
+    lock->duration_to_last_update_ms = waited_ms;
+    for (uint32_t i = 0; i < lock->holders_count; i++)
+        lock->holders[i].duration_to_last_update_ms = waited_ms;
 }
 
 static void job_wait(struct txn_job *job)
@@ -197,6 +201,7 @@ static void job_reset(struct txn_job *job)
     pending_take_away(job);
     job->mutations_count = 0;
     job->mutations_bytes = 0;
+    job->left_at = UINT32_MAX;
     job->unlocked_count = 0;
     job->unlocks_all = false;
     job->wants_wait = false;

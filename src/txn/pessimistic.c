@@ -3,6 +3,10 @@
  *
  * All keys of a request or none. A lock of another transaction: the command waits (txn/wait.h) and
  * runs again from the start.
+ *
+ * Locks in share mode get along with each other. Who wants one for itself first closes it, so that
+ * no more join, and is refused at once, as in TiKV: its client may find one of the holders dead.
+ * The next time it waits. The last holder may take it for itself.
  */
 #include "base/clock.h"
 #include "txn/job.h"
@@ -22,7 +26,14 @@ struct locking {
     uint64_t conflict_ts;
     size_t size; /* of the values so far */
     bool is_failed;
+    kvs_slice shared; /* of this key: who shares it already */
+    kvs_slice closes; /* of the key that failed: the record of its shared lock */
 };
+
+static bool wants_share(const struct txn_mutation *mutation)
+{
+    return mutation->op == TXN_OP_SHARED_PESSIMISTIC_LOCK;
+}
 
 static bool wants_value(const struct txn_pessimistic_lock *command)
 {
@@ -42,7 +53,9 @@ static int pessimistic_lock_check(struct txn_job *job)
         return KVS_ERR_NO_MEMORY;
     bool reads = wants_value(command);
     for (uint32_t i = 0; i < command->mutations_count; i++) {
-        if (command->mutations[i].op != TXN_OP_PESSIMISTIC_LOCK)
+        bool is_known = command->mutations[i].op == TXN_OP_PESSIMISTIC_LOCK ||
+                        command->mutations[i].op == TXN_OP_SHARED_PESSIMISTIC_LOCK;
+        if (!is_known || command->mutations[i].op != command->mutations[0].op)
             return KVS_ERR_INVALID_ARGUMENT;
         keys[i] = command->mutations[i].key;
         reads = reads || command->mutations[i].assertion == TXN_ASSERT_NOT_EXIST;
@@ -77,22 +90,54 @@ static void refuse_abort(struct locking *locking, const char *text)
     refuse(locking, &error);
 }
 
+/* It is in nobody's way that the transaction itself is among those that share it. */
+static void leave_out_own(struct txn_lock_info *info, uint64_t start_ts)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < info->holders_count; i++) {
+        if (info->holders[i].start_ts != start_ts)
+            info->holders[kept++] = info->holders[i];
+    }
+    info->holders_count = kept;
+}
+
+/* Whom it waits for; *ret_lives: all of them may. */
+static int wait_for(struct txn_job *job, const struct txn_lock_info *info, bool *ret_lives)
+{
+    struct waiter *waiter = &job->waiter;
+    uint32_t count = info->holders_count;
+    uint64_t first_ts = count > 0 ? info->holders[0].start_ts : info->start_ts;
+    uint64_t *more_ts = arena_alloc(&job->command->arena, count * sizeof *more_ts);
+    if (more_ts == NULL)
+        return KVS_ERR_NO_MEMORY;
+    for (uint32_t i = 1; i < count; i++)
+        more_ts[i - 1] = info->holders[i].start_ts;
+    if (waiter->lock_ts != first_ts || job->wait_begun_ns == 0)
+        job->wait_begun_ns = clock_now_ns();
+    waiter->lock_ts = first_ts; /* the oldest */
+    waiter->more_ts = more_ts;
+    waiter->more_count = count > 0 ? count - 1 : 0;
+    *ret_lives = first_ts >= job->node->dead_before_ts;
+    return 0;
+}
+
 /* The outcome if it may not wait is the lock. */
 static int refuse_locked(struct locking *locking, const struct lock_record *lock)
 {
     struct txn_job *job = locking->job;
     struct txn_key_error error;
+    bool lives;
     int failed =
         txn_error_locked(&error, &locking->command->base.arena, locking->mutation->key, lock);
     if (failed != 0)
         return failed;
+    leave_out_own(&error.lock, locking->command->start_ts);
+    failed = wait_for(job, &error.lock, &lives);
+    if (failed != 0)
+        return failed;
     refuse(locking, &error);
-    job->wants_wait =
-        locking->command->wait_timeout_ms >= 0 && lock->start_ts >= job->node->dead_before_ts;
-    if (job->waiter.lock_ts != lock->start_ts || job->wait_begun_ns == 0)
-        job->wait_begun_ns = clock_now_ns();
+    job->wants_wait = locking->command->wait_timeout_ms >= 0 && lives;
     job->waiter.key = locking->mutation->key;
-    job->waiter.lock_ts = lock->start_ts;
     return 0;
 }
 
@@ -275,7 +320,19 @@ static int check_versions(struct locking *locking)
     return check_absent(locking);
 }
 
-static int lock_anew(struct locking *locking)
+/* Others may have been told of what it was raised to. */
+static void keep_higher(struct lock_record *lock, const struct lock_record *held)
+{
+    if (lock->ttl_ms < held->ttl_ms)
+        lock->ttl_ms = held->ttl_ms;
+    if (lock->for_update_ts < held->for_update_ts)
+        lock->for_update_ts = held->for_update_ts;
+    if (lock->min_commit_ts < held->min_commit_ts)
+        lock->min_commit_ts = held->min_commit_ts;
+}
+
+/* `held`: its own part of the shared lock that it takes for itself now; or NULL. */
+static int lock_anew(struct locking *locking, const struct lock_record *held)
 {
     struct txn_pessimistic_lock *command = locking->command;
     int error = check_versions(locking);
@@ -289,15 +346,50 @@ static int lock_anew(struct locking *locking)
         return error;
     locking->job->has_key =
         locking->job->has_key || slice_equal(locking->mutation->key, locking->job->waiter.key);
-    const struct lock_record lock = {
+    struct lock_record lock = {
         .type = TXN_OP_PESSIMISTIC_LOCK,
         .primary = command->primary,
         .start_ts = command->start_ts,
         .ttl_ms = command->lock_ttl_ms,
         .for_update_ts = locking->for_update_ts,
         .min_commit_ts = command->min_commit_ts,
+        .shared = locking->shared,
     };
-    return job_put_lock(locking->job, locking->key, &lock);
+    if (held != NULL)
+        keep_higher(&lock, held);
+    return wants_share(locking->mutation) ? job_put_shared_lock(locking->job, locking->key, &lock)
+                                          : job_put_lock(locking->job, locking->key, &lock);
+}
+
+/* In share mode, of a key that others have locked so. */
+static int lock_shared(struct locking *locking, const struct lock_record *lock)
+{
+    struct lock_record own;
+    if (lock_record_find(lock, locking->command->start_ts, &own))
+        return lock_again(locking, &own);
+    if (lock->is_closed || !shared_record_has_room(lock, locking->command->primary.size))
+        return refuse_locked(locking, lock);
+    locking->shared = lock->shared;
+    return lock_anew(locking, NULL);
+}
+
+/* For itself, of a key that is locked in share mode. */
+static int lock_upgrade(struct locking *locking, const struct lock_record *lock)
+{
+    struct lock_record own;
+    bool is_holder = lock_record_find(lock, locking->command->start_ts, &own);
+    if (is_holder && own.type != TXN_OP_PESSIMISTIC_LOCK) {
+        refuse_abort(locking, "the key is prewritten by this transaction");
+        return 0;
+    }
+    if (is_holder && lock->holders_count == 1)
+        return lock_anew(locking, &own);
+    int error = refuse_locked(locking, lock);
+    if (error == 0 && !lock->is_closed) {
+        locking->closes = lock->shared;
+        locking->job->wants_wait = false;
+    }
+    return error;
 }
 
 static int lock_key(struct locking *locking)
@@ -306,12 +398,16 @@ static int lock_key(struct locking *locking)
     locking->for_update_ts = locking->command->for_update_ts;
     locking->conflict_start_ts = 0;
     locking->conflict_ts = 0;
+    locking->shared = (kvs_slice){0};
     struct lock_record lock;
     int error = mvcc_lock(locking->view, record_key_slice(locking->key), &lock);
     if (error == KVS_ERR_NOT_FOUND)
-        return lock_anew(locking);
+        return lock_anew(locking, NULL);
     if (error != 0)
         return error;
+    if (lock.type == TXN_OP_SHARED_LOCK)
+        return wants_share(locking->mutation) ? lock_shared(locking, &lock)
+                                              : lock_upgrade(locking, &lock);
     return lock.start_ts == locking->command->start_ts ? lock_again(locking, &lock)
                                                        : refuse_locked(locking, &lock);
 }
@@ -347,6 +443,17 @@ static int results_make(struct txn_pessimistic_lock *command)
     return 0;
 }
 
+/* The only thing that a request which fails writes. */
+static int close_shared(struct locking *locking)
+{
+    kvs_slice copy;
+    int error = txn_slice_copy(locking->job->scratch, locking->closes, &copy);
+    if (error != 0)
+        return error;
+    shared_record_close((uint8_t *)(uintptr_t)copy.data);
+    return job_set(locking->job, ENGINE_FAMILY_TXN_LOCK, record_key_slice(locking->key), copy);
+}
+
 static int pessimistic_lock_run(struct txn_job *job, struct engine_view *view)
 {
     struct txn_pessimistic_lock *command = (struct txn_pessimistic_lock *)(void *)job->command;
@@ -375,7 +482,7 @@ static int pessimistic_lock_run(struct txn_job *job, struct engine_view *view)
     command->not_founds = NULL;
     if (command->lock_results != NULL)
         command->lock_results[0] = (struct txn_lock_result){.kind = TXN_LOCK_RESULT_FAILED};
-    return 0;
+    return locking.closes.size > 0 ? close_shared(&locking) : 0;
 }
 
 const struct txn_rule rule_pessimistic_lock = {.check = pessimistic_lock_check,
@@ -389,13 +496,12 @@ int pessimistic_rollback_key(struct txn_job *job, struct engine_view *view, kvs_
     struct record_key key;
     record_key_set(&key, user_key);
     struct lock_record lock;
-    int error = mvcc_lock(view, record_key_slice(&key), &lock);
+    int error = mvcc_lock_of(view, record_key_slice(&key), start_ts, &lock);
     if (error == KVS_ERR_NOT_FOUND)
         return 0;
-    if (error != 0 || lock.type != TXN_OP_PESSIMISTIC_LOCK || lock.start_ts != start_ts ||
-        lock.for_update_ts > for_update_ts)
+    if (error != 0 || lock.type != TXN_OP_PESSIMISTIC_LOCK || lock.for_update_ts > for_update_ts)
         return error;
-    return job_remove_lock(job, &key, user_key);
+    return job_remove_lock(job, &key, user_key, &lock);
 }
 
 static int pessimistic_rollback_check(struct txn_job *job)

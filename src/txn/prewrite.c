@@ -23,10 +23,11 @@ enum plan_kind {
 
 struct plan {
     enum plan_kind kind;
-    bool had_lock;   /* its own pessimistic lock */
-    bool is_amended; /* that is gone, and nobody has written since the start */
-    bool had_flush;  /* its own lock, of an earlier flush */
-    bool had_data;   /* whose value is in the data family */
+    bool had_lock;    /* its own pessimistic lock */
+    bool is_amended;  /* that is gone, and nobody has written since the start */
+    bool had_flush;   /* its own lock, of an earlier flush */
+    bool had_data;    /* whose value is in the data family */
+    kvs_slice shared; /* the lock is one of several, in this record */
     uint64_t ttl_ms;
     uint64_t min_commit_ts; /* at least; of DONE: that of its lock, 0 when it is none of async */
 };
@@ -71,6 +72,12 @@ static int mutation_check(const struct txn_node *node, const struct txn_prewrite
         return 0;
     case TXN_OP_CHECK_NOT_EXISTS:
         return is_pessimistic(command) ? KVS_ERR_INVALID_ARGUMENT : 0;
+    case TXN_OP_SHARED_LOCK: /* of what is locked so already */
+        return is_pessimistic(command) &&
+                       mutation->pessimistic_action == TXN_DO_PESSIMISTIC_CHECK &&
+                       !command->use_async_commit && !command->try_one_pc
+                   ? 0
+                   : KVS_ERR_INVALID_ARGUMENT;
     default:
         return KVS_ERR_INVALID_ARGUMENT;
     }
@@ -147,8 +154,11 @@ static int refuse_locked(struct prewrite *prewrite, const struct lock_record *lo
     struct txn_prewrite *command = prewrite->command;
     struct txn_key_error *error = &command->errors[prewrite->locked_count++];
     int failed = txn_error_locked(error, &command->base.arena, prewrite->mutation->key, lock);
-    if (is_pessimistic(command)) /* it holds locks itself: the client resolves without waiting */
+    if (is_pessimistic(command)) { /* it holds locks itself: the client resolves without waiting */
         error->lock.ttl_ms = 0;
+        for (uint32_t i = 0; i < error->lock.holders_count; i++)
+            error->lock.holders[i].ttl_ms = 0;
+    }
     return failed == 0 ? look_for_commit(prewrite) : failed;
 }
 
@@ -192,18 +202,33 @@ static void check_own_flush(struct prewrite *prewrite, const struct lock_record 
     keep_higher(plan, lock);
 }
 
+/* A lock of its own that others share. True: it is as it was asked for. */
+static bool check_shared(struct prewrite *prewrite, const struct lock_record *own)
+{
+    bool is_shared = prewrite->mutation->op == TXN_OP_SHARED_LOCK;
+    if (own->shared.size > 0 && !is_shared)
+        txn_error_abort(&prewrite->failure, prewrite->mutation->key,
+                        "the key is locked in share mode, and cannot be written");
+    prewrite->plan->shared = own->shared;
+    return own->shared.size == 0 || is_shared;
+}
+
 /* A lock is there. */
-static int check_lock(struct prewrite *prewrite, const struct lock_record *lock)
+static int check_lock(struct prewrite *prewrite, const struct lock_record *there)
 {
     const struct txn_prewrite *command = prewrite->command;
     const struct txn_mutation *mutation = prewrite->mutation;
     struct plan *plan = prewrite->plan;
-    if (lock->start_ts != command->start_ts) {
+    struct lock_record own;
+    if (!lock_record_find(there, command->start_ts, &own)) {
         if (is_pessimistic(command) && mutation->pessimistic_action == TXN_DO_PESSIMISTIC_CHECK)
             return refuse_without_pessimistic_lock(prewrite);
         plan->kind = PLAN_NOTHING;
-        return refuse_locked(prewrite, lock);
+        return refuse_locked(prewrite, there);
     }
+    const struct lock_record *lock = &own;
+    if (!check_shared(prewrite, lock))
+        return 0;
     if (lock->type != TXN_OP_PESSIMISTIC_LOCK && command->generation != 0) {
         check_own_flush(prewrite, lock);
         return 0;
@@ -449,7 +474,14 @@ static int check_key(struct prewrite *prewrite)
 
 static uint8_t lock_type_of(const struct txn_mutation *mutation)
 {
-    return mutation->op == TXN_OP_INSERT ? (uint8_t)TXN_OP_PUT : mutation->op;
+    switch (mutation->op) {
+    case TXN_OP_INSERT:
+        return TXN_OP_PUT;
+    case TXN_OP_SHARED_LOCK:
+        return TXN_OP_LOCK;
+    default:
+        return mutation->op;
+    }
 }
 
 static bool is_inline(const struct txn_mutation *mutation)
@@ -472,6 +504,7 @@ static struct lock_record lock_of(const struct prewrite *prewrite, uint32_t i, b
         .for_update_ts = command->for_update_ts,
         .txn_size = command->txn_size,
         .min_commit_ts = prewrite->plans[i].min_commit_ts,
+        .shared = prewrite->plans[i].shared,
     };
     if (lock.has_value)
         lock.value = mutation->value;
@@ -568,8 +601,10 @@ static int stage_version(struct prewrite *prewrite, uint32_t i, uint64_t commit_
                                      &write.has_overlapped_rollback);
     if (error == 0)
         error = job_put_write(prewrite->job, prewrite->key, commit_ts, &write);
-    if (error == 0 && plan->had_lock)
-        error = job_remove_lock(prewrite->job, prewrite->key, mutation->key);
+    if (error == 0 && plan->had_lock) {
+        const struct lock_record lock = lock_of(prewrite, i, false);
+        error = job_remove_lock(prewrite->job, prewrite->key, mutation->key, &lock);
+    }
     return error;
 }
 

@@ -121,7 +121,14 @@ static int resolve_check(struct txn_job *job)
 
 static bool resolve_wants(struct txn_job *job, const struct lock_record *lock)
 {
-    return status_of((struct txn_resolve_lock *)(void *)job->command, lock->start_ts) != NULL;
+    const struct txn_resolve_lock *command = (const struct txn_resolve_lock *)(void *)job->command;
+    struct lock_record holder;
+    size_t at = 0;
+    while (lock_record_next(lock, &at, &holder)) {
+        if (status_of(command, holder.start_ts) != NULL)
+            return true;
+    }
+    return false;
 }
 
 static int resolve_find(struct txn_job *job, struct engine_view *view)
@@ -172,21 +179,29 @@ static int resolve_run(struct txn_job *job, struct engine_view *view)
 }
 
 /* The lock may have changed since it was found. */
+static int resolve_found(struct txn_job *job, struct engine_view *view, kvs_slice user_key)
+{
+    struct txn_resolve_lock *command = (struct txn_resolve_lock *)(void *)job->command;
+    struct record_key key;
+    record_key_set(&key, user_key);
+    struct lock_record lock;
+    struct lock_record holder;
+    size_t at = 0;
+    int error = mvcc_lock(view, record_key_slice(&key), &lock);
+    while (error == 0 && command->error.kind == TXN_ERROR_NONE &&
+           lock_record_next(&lock, &at, &holder)) {
+        const struct txn_status *status = status_of(command, holder.start_ts);
+        if (status != NULL)
+            error = resolve_key(job, view, user_key, status);
+    }
+    return error == KVS_ERR_NOT_FOUND ? 0 : error;
+}
+
 static int resolve_range_run(struct txn_job *job, struct engine_view *view)
 {
     struct txn_resolve_lock *command = (struct txn_resolve_lock *)(void *)job->command;
     for (uint32_t i = 0; i < job->keys_count; i++) {
-        struct record_key key;
-        record_key_set(&key, job->keys[i]);
-        struct lock_record lock;
-        int error = mvcc_lock(view, record_key_slice(&key), &lock);
-        if (error == KVS_ERR_NOT_FOUND)
-            continue;
-        if (error != 0)
-            return error;
-        const struct txn_status *status = status_of(command, lock.start_ts);
-        if (status != NULL)
-            error = resolve_key(job, view, job->keys[i], status);
+        int error = resolve_found(job, view, job->keys[i]);
         if (error != 0)
             return error;
         if (command->error.kind != TXN_ERROR_NONE) {
@@ -207,8 +222,9 @@ static bool pessimistic_rollback_wants(struct txn_job *job, const struct lock_re
 {
     const struct txn_pessimistic_rollback *command =
         (const struct txn_pessimistic_rollback *)(const void *)job->command;
-    return lock->type == TXN_OP_PESSIMISTIC_LOCK && lock->start_ts == command->start_ts &&
-           lock->for_update_ts <= command->for_update_ts;
+    struct lock_record own;
+    return lock_record_find(lock, command->start_ts, &own) && own.type == TXN_OP_PESSIMISTIC_LOCK &&
+           own.for_update_ts <= command->for_update_ts;
 }
 
 static int pessimistic_rollback_find(struct txn_job *job, struct engine_view *view)

@@ -13,6 +13,8 @@
 #define LOCK_ASYNC_COMMIT 1u
 #define LOCK_HAS_VALUE 2u
 #define LOCK_FLUSHED 4u
+#define SHARED_HEADER_SIZE 8u
+#define SHARED_CLOSED 1u
 #define WRITE_OVERLAPPED_ROLLBACK 1u
 #define WRITE_HAS_VALUE 2u
 #define WRITE_PROTECTED 4u
@@ -63,6 +65,8 @@ static size_t secondaries_size(const struct lock_record *record)
 
 size_t lock_record_size(const struct lock_record *record)
 {
+    if (record->type == TXN_OP_SHARED_LOCK)
+        return record->shared.size;
     return LOCK_HEADER_SIZE + (record->generation != 0 ? LOCK_GENERATION_SIZE : 0) +
            record->primary.size + record->value.size + secondaries_size(record);
 }
@@ -76,6 +80,10 @@ static uint8_t *put_bytes(uint8_t *to, kvs_slice bytes)
 
 void lock_record_encode(const struct lock_record *record, uint8_t *to)
 {
+    if (record->type == TXN_OP_SHARED_LOCK) {
+        put_bytes(to, record->shared);
+        return;
+    }
     memset(to, 0, LOCK_HEADER_SIZE);
     to[0] = VERSION;
     to[1] = record->type;
@@ -127,7 +135,7 @@ static bool secondaries_are_whole(kvs_slice bytes, uint32_t count)
     return bytes.size == 0;
 }
 
-int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record)
+static int exclusive_record_decode(kvs_slice bytes, struct lock_record *ret_record)
 {
     const uint8_t *p = bytes.data;
     if (bytes.size < LOCK_HEADER_SIZE || p[0] != VERSION || !lock_type_is_known(p[1]) ||
@@ -169,6 +177,157 @@ int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record)
     };
     return 0;
 }
+
+/* --- shared locks ----------------------------------------------------------------------------- */
+
+/* The holder at an offset; false: there is none, or it is not whole. */
+static bool holder_at(kvs_slice shared, size_t at, kvs_slice *ret_bytes, size_t *ret_next)
+{
+    if (at > shared.size || shared.size - at < 4)
+        return false;
+    size_t size = get_u32(shared.data + at);
+    if (shared.size - at - 4 < size)
+        return false;
+    *ret_bytes = slice_make(shared.data + at + 4, size);
+    *ret_next = at + 4 + size;
+    return true;
+}
+
+static bool holder_is_plain(const struct lock_record *holder)
+{
+    return (holder->type == TXN_OP_LOCK || holder->type == TXN_OP_PESSIMISTIC_LOCK) &&
+           !holder->use_async_commit && holder->generation == 0 && holder->secondaries_count == 0;
+}
+
+static int shared_record_decode(kvs_slice bytes, struct lock_record *ret_record)
+{
+    const uint8_t *p = bytes.data;
+    if (bytes.size < SHARED_HEADER_SIZE || p[0] != VERSION || (p[2] & ~SHARED_CLOSED) != 0 ||
+        p[3] != 0)
+        return KVS_ERR_CORRUPTION;
+    uint32_t count = get_u32(p + 4);
+    if (count == 0 || count > RECORD_HOLDERS_MAX)
+        return KVS_ERR_CORRUPTION;
+    size_t at = SHARED_HEADER_SIZE;
+    struct lock_record holder = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t before_ts = holder.start_ts;
+        kvs_slice part;
+        if (!holder_at(bytes, at, &part, &at) || exclusive_record_decode(part, &holder) != 0 ||
+            !holder_is_plain(&holder) || (i > 0 && holder.start_ts <= before_ts))
+            return KVS_ERR_CORRUPTION;
+    }
+    if (at != bytes.size)
+        return KVS_ERR_CORRUPTION;
+    *ret_record = (struct lock_record){.type = TXN_OP_SHARED_LOCK,
+                                       .shared = bytes,
+                                       .holders_count = count,
+                                       .is_closed = (p[2] & SHARED_CLOSED) != 0};
+    return 0;
+}
+
+int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record)
+{
+    bool is_shared = bytes.size >= 2 && bytes.data[1] == TXN_OP_SHARED_LOCK;
+    return is_shared ? shared_record_decode(bytes, ret_record)
+                     : exclusive_record_decode(bytes, ret_record);
+}
+
+bool lock_record_next(const struct lock_record *record, size_t *at, struct lock_record *ret_holder)
+{
+    kvs_slice part;
+    if (record->type != TXN_OP_SHARED_LOCK) {
+        *ret_holder = *record;
+        return (*at)++ == 0;
+    }
+    if (*at == 0)
+        *at = SHARED_HEADER_SIZE;
+    if (!holder_at(record->shared, *at, &part, at) ||
+        exclusive_record_decode(part, ret_holder) != 0)
+        return false;
+    ret_holder->shared = record->shared;
+    return true;
+}
+
+bool lock_record_find(const struct lock_record *record, uint64_t start_ts,
+                      struct lock_record *ret_holder)
+{
+    size_t at = 0;
+    while (lock_record_next(record, &at, ret_holder)) {
+        if (ret_holder->start_ts == start_ts)
+            return true;
+    }
+    return false;
+}
+
+/* Where the holder is, or would be: [*ret_from, *ret_to). */
+static void holder_place(kvs_slice shared, uint64_t start_ts, size_t *ret_from, size_t *ret_to)
+{
+    size_t at = SHARED_HEADER_SIZE;
+    size_t next;
+    kvs_slice part;
+    struct lock_record holder;
+    while (holder_at(shared, at, &part, &next) && exclusive_record_decode(part, &holder) == 0 &&
+           holder.start_ts < start_ts)
+        at = next;
+    bool is_there = holder_at(shared, at, &part, &next) &&
+                    exclusive_record_decode(part, &holder) == 0 && holder.start_ts == start_ts;
+    *ret_from = at;
+    *ret_to = is_there ? next : at;
+}
+
+bool shared_record_has_room(const struct lock_record *shared, size_t primary_size)
+{
+    return shared->holders_count < RECORD_HOLDERS_MAX &&
+           shared->shared.size + 4 + LOCK_HEADER_SIZE + primary_size <= RECORD_HOLDERS_SIZE_MAX;
+}
+
+int shared_record_with(struct arena *arena, kvs_slice shared, const struct lock_record *holder,
+                       kvs_slice *ret_shared)
+{
+    static const uint8_t first[SHARED_HEADER_SIZE] = {VERSION, TXN_OP_SHARED_LOCK};
+    if (shared.size == 0)
+        shared = slice_make(first, sizeof first);
+    size_t from;
+    size_t to;
+    holder_place(shared, holder->start_ts, &from, &to);
+    uint32_t count = get_u32(shared.data + 4) + (from == to);
+    size_t holder_size = lock_record_size(holder);
+    size_t size = shared.size - (to - from) + 4 + holder_size;
+    uint8_t *bytes = arena_alloc(arena, size);
+    if (bytes == NULL)
+        return KVS_ERR_NO_MEMORY;
+    memcpy(bytes, shared.data, from);
+    put_u32(bytes + 4, count);
+    put_u32(bytes + from, (uint32_t)holder_size);
+    lock_record_encode(holder, bytes + from + 4);
+    if (shared.size > to)
+        memcpy(bytes + from + 4 + holder_size, shared.data + to, shared.size - to);
+    *ret_shared = slice_make(bytes, size);
+    return 0;
+}
+
+kvs_slice shared_record_without(uint8_t *bytes, size_t size, uint64_t start_ts)
+{
+    size_t from;
+    size_t to;
+    holder_place(slice_make(bytes, size), start_ts, &from, &to);
+    if (from == to)
+        return slice_make(bytes, size);
+    uint32_t count = get_u32(bytes + 4) - 1;
+    if (count == 0)
+        return slice_make(NULL, 0);
+    put_u32(bytes + 4, count);
+    memmove(bytes + from, bytes + to, size - to);
+    return slice_make(bytes, size - (to - from));
+}
+
+void shared_record_close(uint8_t *bytes)
+{
+    bytes[2] |= SHARED_CLOSED;
+}
+
+/* --- secondaries ------------------------------------------------------------------------------ */
 
 const kvs_slice *lock_record_secondaries(const struct lock_record *record, struct arena *arena)
 {

@@ -15,6 +15,8 @@
 #define RECORD_KEY_ENCODED_MAX ((KVS_KEY_SIZE_MAX / 8 + 1) * 9)
 #define RECORD_VALUE_INLINE_MAX 255u
 #define RECORD_SECONDARIES_MAX 65536u
+#define RECORD_HOLDERS_MAX 1024u
+#define RECORD_HOLDERS_SIZE_MAX (256u * 1024)
 
 /* An encoded key with room for a timestamp behind it. */
 struct record_key {
@@ -23,7 +25,7 @@ struct record_key {
 };
 
 struct lock_record {
-    uint8_t type; /* enum txn_op: PUT, DELETE, LOCK or PESSIMISTIC_LOCK */
+    uint8_t type; /* enum txn_op: PUT, DELETE, LOCK, PESSIMISTIC_LOCK or SHARED_LOCK */
     bool use_async_commit;
     bool has_value;
     uint64_t generation; /* of the flush that wrote it; 0: none did */
@@ -37,6 +39,10 @@ struct lock_record {
     uint32_t secondaries_count;
     const kvs_slice *secondaries; /* NULL when decoded: then they are in secondary_bytes */
     kvs_slice secondary_bytes;
+    /* SHARED_LOCK, which has nothing of the above, and each of its holders: the record of all. */
+    kvs_slice shared;
+    uint32_t holders_count; /* SHARED_LOCK */
+    bool is_closed;         /* SHARED_LOCK: nobody joins any more */
 };
 
 struct write_record {
@@ -67,6 +73,22 @@ bool record_key_split(kvs_slice bytes, kvs_slice *ret_encoded, uint64_t *ret_ts)
 size_t lock_record_size(const struct lock_record *record);
 void lock_record_encode(const struct lock_record *record, uint8_t *to);
 int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record);
+/* Who has the lock, one after the other: of a SHARED_LOCK its holders, by start_ts; else it alone.
+ * *at begins with 0. The record has been decoded. */
+bool lock_record_next(const struct lock_record *record, size_t *at, struct lock_record *ret_holder);
+/* The lock of one transaction, if it is among them. */
+bool lock_record_find(const struct lock_record *record, uint64_t start_ts,
+                      struct lock_record *ret_holder);
+/* May another one join, whose primary has that size? */
+bool shared_record_has_room(const struct lock_record *shared, size_t primary_size);
+/* The record of a shared lock with this holder, a LOCK or PESSIMISTIC_LOCK, in place of an older
+ * one of its transaction. `shared` is decoded, or empty: the first one. 0 or NO_MEMORY. */
+int shared_record_with(struct arena *arena, kvs_slice shared, const struct lock_record *holder,
+                       kvs_slice *ret_shared);
+/* In place: what is left without that transaction; empty: nobody. */
+kvs_slice shared_record_without(uint8_t *bytes, size_t size, uint64_t start_ts);
+/* In place: is_closed. */
+void shared_record_close(uint8_t *bytes);
 /* The secondaries of a decoded record, borrowed too. NULL: no memory. */
 const kvs_slice *lock_record_secondaries(const struct lock_record *record, struct arena *arena);
 

@@ -604,7 +604,9 @@ static int lock_page_each(void *arg, kvs_slice key, kvs_slice value)
         return KVS_ERR_CORRUPTION;
     if (++page->walked > READ_ON_SPOT_COUNT_MAX && !page->view->may_block)
         return ENGINE_WOULD_BLOCK;
-    if (lock.start_ts > scan->max_ts)
+    struct lock_record oldest;
+    size_t at = 0;
+    if (lock_record_next(&lock, &at, &oldest) && oldest.start_ts > scan->max_ts)
         return 0;
     uint8_t user_key[RECORD_KEY_ENCODED_MAX];
     size_t size;
@@ -613,7 +615,8 @@ static int lock_page_each(void *arg, kvs_slice key, kvs_slice value)
     struct txn_lock_info *info;
     int error = lock_page_add(page, &info);
     if (error == 0)
-        error = txn_lock_info_set(info, &scan->base.arena, slice_make(user_key, size), &lock);
+        error = txn_lock_info_up_to(info, &scan->base.arena, slice_make(user_key, size), &lock,
+                                    scan->max_ts);
     if (error == 0 && lock_page_is_full(scan))
         error = WALK_CUT;
     return error;

@@ -53,8 +53,18 @@ int job_remove(struct txn_job *job, unsigned family, kvs_slice key)
     return stage(job, KVS_MUTATION_REMOVE, family, key, (kvs_slice){0});
 }
 
+int job_put_shared_lock(struct txn_job *job, const struct record_key *key,
+                        const struct lock_record *lock)
+{
+    kvs_slice shared;
+    int error = shared_record_with(job->scratch, lock->shared, lock, &shared);
+    return error == 0 ? job_set(job, ENGINE_FAMILY_TXN_LOCK, record_key_slice(key), shared) : error;
+}
+
 int job_put_lock(struct txn_job *job, const struct record_key *key, const struct lock_record *lock)
 {
+    if (lock->shared.size > 0)
+        return job_put_shared_lock(job, key, lock);
     size_t size = lock_record_size(lock);
     uint8_t *bytes = arena_alloc(job->scratch, size);
     if (bytes == NULL)
@@ -91,7 +101,35 @@ int job_remove_data(struct txn_job *job, struct record_key *key, uint64_t start_
     return job_remove(job, ENGINE_FAMILY_TXN_DATA, record_key_at(key, start_ts));
 }
 
-int job_remove_lock(struct txn_job *job, const struct record_key *key, kvs_slice user_key)
+/* Several may leave a key by one batch, one right after the other: each its own copy of the record
+ * would be much. So the first one's is for all. */
+static int remove_holder(struct txn_job *job, const struct record_key *key,
+                         const struct lock_record *lock)
+{
+    kvs_mutation *staged = NULL;
+    kvs_slice left;
+    if (job->left_at < job->mutations_count)
+        staged = &job->mutations[job->left_at];
+    if (staged == NULL || !slice_equal(staged->key, record_key_slice(key))) {
+        int error = txn_slice_copy(job->scratch, lock->shared, &left);
+        if (error == 0)
+            error = job_set(job, ENGINE_FAMILY_TXN_LOCK, record_key_slice(key), left);
+        if (error != 0)
+            return error;
+        job->left_at = job->mutations_count - 1;
+        staged = &job->mutations[job->left_at];
+    }
+    if (staged->kind != KVS_MUTATION_SET)
+        return 0;
+    left = shared_record_without((uint8_t *)(uintptr_t)staged->value.data, staged->value.size,
+                                 lock->start_ts);
+    staged->kind = left.size > 0 ? KVS_MUTATION_SET : KVS_MUTATION_REMOVE;
+    staged->value = left;
+    return 0;
+}
+
+int job_remove_lock(struct txn_job *job, const struct record_key *key, kvs_slice user_key,
+                    const struct lock_record *lock)
 {
     if (job->unlocked_count == job->unlocked_room) {
         uint32_t room = job->unlocked_room > 0 ? job->unlocked_room * 2 : 4;
@@ -104,6 +142,8 @@ int job_remove_lock(struct txn_job *job, const struct record_key *key, kvs_slice
         job->unlocked_room = room;
     }
     job->unlocked[job->unlocked_count++] = user_key;
+    if (lock->shared.size > 0)
+        return remove_holder(job, key, lock);
     return job_remove(job, ENGINE_FAMILY_TXN_LOCK, record_key_slice(key));
 }
 
@@ -156,8 +196,9 @@ int txn_slice_copy(struct arena *arena, kvs_slice bytes, kvs_slice *ret_copy)
     return 0;
 }
 
-int txn_lock_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice key,
-                      const struct lock_record *lock)
+/* The key is copied already. */
+static int exclusive_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice key,
+                              const struct lock_record *lock)
 {
     *info = (struct txn_lock_info){
         .start_ts = lock->start_ts,
@@ -168,10 +209,9 @@ int txn_lock_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice
         .type = lock->type,
         .use_async_commit = lock->use_async_commit,
         .secondaries_count = lock->secondaries_count,
+        .key = key,
     };
-    int error = txn_slice_copy(arena, key, &info->key);
-    if (error == 0)
-        error = txn_slice_copy(arena, lock->primary, &info->primary);
+    int error = txn_slice_copy(arena, lock->primary, &info->primary);
     if (error != 0 || lock->secondaries_count == 0)
         return error;
     if (arena->bytes > LISTS_SIZE_MAX)
@@ -184,6 +224,42 @@ int txn_lock_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice
         error = txn_slice_copy(arena, from[i], &to[i]);
     info->secondaries = to;
     return error;
+}
+
+static int shared_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice key,
+                           const struct lock_record *lock, uint64_t max_ts)
+{
+    struct lock_record holder;
+    size_t at = 0;
+    int error = 0;
+    *info = (struct txn_lock_info){.key = key, .type = TXN_OP_SHARED_LOCK};
+    if (arena->bytes > LISTS_SIZE_MAX)
+        return KVS_ERR_TOO_LARGE;
+    info->holders = arena_alloc(arena, lock->holders_count * sizeof *info->holders);
+    if (info->holders == NULL)
+        return KVS_ERR_NO_MEMORY;
+    while (error == 0 && lock_record_next(lock, &at, &holder)) {
+        if (holder.start_ts <= max_ts)
+            error = exclusive_info_set(&info->holders[info->holders_count++], arena, key, &holder);
+    }
+    return error;
+}
+
+int txn_lock_info_up_to(struct txn_lock_info *info, struct arena *arena, kvs_slice key,
+                        const struct lock_record *lock, uint64_t max_ts)
+{
+    kvs_slice copy;
+    int error = txn_slice_copy(arena, key, &copy);
+    if (error != 0)
+        return error;
+    return lock->type == TXN_OP_SHARED_LOCK ? shared_info_set(info, arena, copy, lock, max_ts)
+                                            : exclusive_info_set(info, arena, copy, lock);
+}
+
+int txn_lock_info_set(struct txn_lock_info *info, struct arena *arena, kvs_slice key,
+                      const struct lock_record *lock)
+{
+    return txn_lock_info_up_to(info, arena, key, lock, TXN_TS_MAX);
 }
 
 int txn_error_locked(struct txn_key_error *error, struct arena *arena, kvs_slice key,

@@ -21,8 +21,8 @@ static int heartbeat_run(struct txn_job *job, struct engine_view *view)
     struct record_key key;
     record_key_set(&key, command->primary);
     struct lock_record lock;
-    int error = mvcc_lock(view, record_key_slice(&key), &lock);
-    if (error == KVS_ERR_NOT_FOUND || (error == 0 && lock.start_ts != command->start_ts)) {
+    int error = mvcc_lock_of(view, record_key_slice(&key), command->start_ts, &lock);
+    if (error == KVS_ERR_NOT_FOUND) {
         command->error = (struct txn_key_error){.kind = TXN_ERROR_TXN_NOT_FOUND,
                                                 .key = command->primary,
                                                 .primary = command->primary,
@@ -89,7 +89,7 @@ static int status_expired(struct txn_job *job, struct engine_view *view, struct 
     struct txn_check_status *command = (struct txn_check_status *)(void *)job->command;
     if (lock->type == TXN_OP_PESSIMISTIC_LOCK && command->resolving_pessimistic_lock) {
         command->action = TXN_ACTION_TTL_EXPIRE_PESSIMISTIC_ROLLBACK;
-        return job_remove_lock(job, key, command->primary);
+        return job_remove_lock(job, key, command->primary, lock);
     }
     command->action = TXN_ACTION_TTL_EXPIRE_ROLLBACK;
     struct mvcc_outcome outcome;
@@ -127,8 +127,8 @@ static int check_status_run(struct txn_job *job, struct engine_view *view)
     struct record_key key;
     record_key_set(&key, command->primary);
     struct lock_record lock;
-    int error = mvcc_lock(view, record_key_slice(&key), &lock);
-    if (error == KVS_ERR_NOT_FOUND || (error == 0 && lock.start_ts != command->start_ts))
+    int error = mvcc_lock_of(view, record_key_slice(&key), command->start_ts, &lock);
+    if (error == KVS_ERR_NOT_FOUND)
         return status_without_lock(job, view, &key);
     if (error != 0)
         return error;
@@ -139,7 +139,7 @@ static int check_status_run(struct txn_job *job, struct engine_view *view)
             error = status_without_lock(job, view, &key);
             if (error != 0 || command->error.kind != TXN_ERROR_NONE)
                 return error;
-            return job_remove_lock(job, &key, command->primary);
+            return job_remove_lock(job, &key, command->primary, &lock);
         }
         error = txn_error_locked(&command->error, &command->base.arena, command->primary, &lock);
         command->error.kind = TXN_ERROR_PRIMARY_MISMATCH;
@@ -180,8 +180,8 @@ static int check_secondary(struct txn_job *job, struct engine_view *view, kvs_sl
     struct record_key key;
     record_key_set(&key, user_key);
     struct lock_record lock;
-    int error = mvcc_lock(view, record_key_slice(&key), &lock);
-    bool is_own = error == 0 && lock.start_ts == command->start_ts;
+    int error = mvcc_lock_of(view, record_key_slice(&key), command->start_ts, &lock);
+    bool is_own = error == 0;
     if (error != 0 && error != KVS_ERR_NOT_FOUND)
         return error;
     if (is_own && lock.type != TXN_OP_PESSIMISTIC_LOCK)
@@ -191,7 +191,7 @@ static int check_secondary(struct txn_job *job, struct engine_view *view, kvs_sl
     struct mvcc_outcome outcome;
     error = mvcc_outcome(view, &key, command->start_ts, &outcome);
     if (error == 0 && is_own)
-        error = job_remove_lock(job, &key, user_key);
+        error = job_remove_lock(job, &key, user_key, &lock);
     command->locks_count = 0;
     if (error == 0 && outcome.fate == MVCC_COMMITTED)
         command->commit_ts = outcome.commit_ts;

@@ -77,7 +77,9 @@ void wait_wake(struct wait_room *room, kvs_slice key)
             leave(room, waiter, WAIT_WOKEN);
             continue;
         }
-        waiter->lock_ts = 0; /* for nobody, until it has tried: else it may close a false circle */
+        /* For nobody, until it has tried: else it may close a false circle. */
+        waiter->lock_ts = 0;
+        waiter->more_count = 0;
         if (waiter->timer.key > soon_ns) {
             heap_remove(&room->timers, &waiter->timer);
             (void)heap_push(&room->timers, &waiter->timer, soon_ns); /* has room: it was inside */
@@ -154,36 +156,70 @@ static void *keep_time(void *arg)
 
 /* --- circles ---------------------------------------------------------------------------------- */
 
-/* From the transaction that has the lock, along those that it waits for, breadth first: the waiter
- * that waits for `start_ts`; NULL: there is no circle. */
-static struct waiter *circle_find(struct wait_room *room, uint64_t lock_ts, uint64_t start_ts)
+/* Whom it waits for, one after the other: i from 0 to more_count. */
+static uint64_t waits_for(const struct waiter *waiter, uint32_t i)
 {
-    uint64_t search = ++room->searches;
-    struct waiter *done = NULL;
-    struct waiter *first = NULL;
-    struct waiter **last = &first;
-    uint64_t ts = lock_ts;
+    return i == 0 ? waiter->lock_ts : waiter->more_ts[i - 1];
+}
+
+static bool waits_for_any(const struct waiter *waiter, uint64_t ts)
+{
+    for (uint32_t i = 0; i <= waiter->more_count; i++) {
+        if (waits_for(waiter, i) == ts)
+            return true;
+    }
+    return false;
+}
+
+struct circle_search {
+    struct wait_room *room;
+    uint64_t number;
+    uint64_t start_ts; /* of the one that would close it */
+    struct waiter *first;
+    struct waiter **last;
+};
+
+/* The waits of transaction `ts`, which `from` waits for. Not NULL: this one closes the circle. */
+static struct waiter *search_add(struct circle_search *search, uint64_t ts, struct waiter *from)
+{
+    struct list *bucket = &search->room->by_ts[ts % WAIT_BUCKETS];
+    for (struct list *node = bucket->next; node != bucket; node = node->next) {
+        struct waiter *waiter = list_entry(node, struct waiter, in_ts);
+        if (waiter->start_ts != ts || waiter->search == search->number)
+            continue;
+        waiter->search = search->number;
+        waiter->from = from;
+        if (waits_for_any(waiter, search->start_ts))
+            return waiter;
+        waiter->search_next = NULL;
+        *search->last = waiter;
+        search->last = &waiter->search_next;
+    }
+    return NULL;
+}
+
+/* From the transactions that have the lock, along those that they wait for, breadth first: the
+ * waiter that waits for `entering`; NULL: there is no circle. */
+static struct waiter *circle_find(struct wait_room *room, const struct waiter *entering)
+{
+    struct circle_search search = {
+        .room = room, .number = ++room->searches, .start_ts = entering->start_ts};
+    search.last = &search.first;
+    const struct waiter *at = entering;
+    struct waiter *from = NULL;
     for (;;) {
-        struct list *bucket = &room->by_ts[ts % WAIT_BUCKETS];
-        for (struct list *node = bucket->next; node != bucket; node = node->next) {
-            struct waiter *waiter = list_entry(node, struct waiter, in_ts);
-            if (waiter->start_ts != ts || waiter->search == search)
-                continue;
-            waiter->search = search;
-            waiter->from = done;
-            if (waiter->lock_ts == start_ts)
-                return waiter;
-            waiter->search_next = NULL;
-            *last = waiter;
-            last = &waiter->search_next;
+        for (uint32_t i = 0; i <= at->more_count; i++) {
+            struct waiter *closing = search_add(&search, waits_for(at, i), from);
+            if (closing != NULL)
+                return closing;
         }
-        done = first;
-        if (done == NULL)
+        from = search.first;
+        if (from == NULL)
             return NULL;
-        first = done->search_next;
-        if (first == NULL)
-            last = &first;
-        ts = done->lock_ts;
+        search.first = from->search_next;
+        if (search.first == NULL)
+            search.last = &search.first;
+        at = from;
     }
 }
 
@@ -216,9 +252,11 @@ static int deadlock_set(const struct waiter *closing, const struct waiter *waite
         is_whole = entry_set(&chain[--i], arena, at);
     if (!is_whole)
         return KVS_ERR_NO_MEMORY;
+    for (i = 0; i < count; i++) /* of those that share a lock, the next of the circle */
+        chain[i].wait_for_ts = chain[(i + 1) % count].start_ts;
     *ret_error = (struct txn_key_error){
         .kind = TXN_ERROR_DEADLOCK,
-        .lock_ts = waiter->lock_ts,
+        .lock_ts = chain[0].start_ts,
         .lock_key = chain[count - 1].key,
         .deadlock_key = chain[count - 2].key,
         .deadlock_key_hash = chain[count - 2].key_hash,
@@ -248,8 +286,7 @@ static int enter_locked(struct wait_room *room, struct waiter *waiter, struct ar
         return KVS_ERR_CANCELLED;
     if (clock_now_ns() >= waiter->deadline_ns)
         return KVS_ERR_TIMEOUT;
-    const struct waiter *closing =
-        waiter->holds_nothing ? NULL : circle_find(room, waiter->lock_ts, waiter->start_ts);
+    const struct waiter *closing = waiter->holds_nothing ? NULL : circle_find(room, waiter);
     if (closing != NULL)
         return deadlock_set(closing, waiter, arena, ret_error);
     if (!room->has_thread) {

@@ -39,7 +39,9 @@ struct waiter {
     kvs_slice key; /* the user's; borrowed while it waits */
     kvs_slice tag; /* likewise; for people */
     uint64_t start_ts;
-    uint64_t lock_ts; /* the transaction that has the lock; 0 when it is gone */
+    uint64_t lock_ts;        /* the transaction that has the lock; 0 when it is gone */
+    const uint64_t *more_ts; /* others that share it; borrowed like the key */
+    uint32_t more_count;
     uint64_t deadline_ns;
     bool holds_nothing;                    /* cannot be waited for */
     void (*resume)(struct waiter *waiter); /* any thread; posts only. The waiter is the owner's */

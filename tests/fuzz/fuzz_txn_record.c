@@ -11,11 +11,35 @@ static void require(bool condition)
         abort();
 }
 
+/* Made of its holders anew it is the same. */
+static void check_holders(const struct lock_record *lock)
+{
+    struct arena arena = {0};
+    struct lock_record holder;
+    kvs_slice made = {0};
+    size_t at = 0;
+    uint32_t count = 0;
+    for (; lock_record_next(lock, &at, &holder); count++)
+        require(shared_record_with(&arena, made, &holder, &made) == 0);
+    require(count == lock->holders_count && made.size == lock->shared.size);
+    uint8_t *bytes = arena_copy(&arena, made);
+    require(bytes != NULL);
+    if (lock->is_closed)
+        shared_record_close(bytes);
+    require(memcmp(bytes, lock->shared.data, made.size) == 0);
+    for (at = 0; lock_record_next(lock, &at, &holder);)
+        made = shared_record_without(bytes, made.size, holder.start_ts);
+    require(made.size == 0);
+    arena_deinit(&arena);
+}
+
 static void check_lock(kvs_slice bytes)
 {
     struct lock_record lock;
     if (lock_record_decode(bytes, &lock) != 0)
         return;
+    if (lock.type == TXN_OP_SHARED_LOCK)
+        check_holders(&lock);
     require(lock_record_size(&lock) == bytes.size);
     uint8_t *again = malloc(bytes.size);
     require(again != NULL);

@@ -79,7 +79,8 @@ struct work {
     long long balances[BANK_KEYS_MAX];
     unsigned counts[BANK_KEYS_MAX];
     bool exists[BANK_KEYS_MAX];
-    unsigned locked_count; /* pessimistic: the first so many */
+    bool shared[BANK_KEYS_MAX]; /* pessimistic: must stay as it is until the commit, no more */
+    unsigned locked_count;      /* pessimistic: the first so many */
     bool async;
     bool one_pc;
     bool flushes;
@@ -142,7 +143,9 @@ static void pessimistic_rollback(struct work *work)
 static int lock_once(struct work *work, unsigned i)
 {
     struct bank *bank = work->client->bank;
-    struct txn_mutation mutation = {.op = TXN_OP_PESSIMISTIC_LOCK, .key = work->slices[i]};
+    struct txn_mutation mutation = {.op = work->shared[i] ? TXN_OP_SHARED_PESSIMISTIC_LOCK
+                                                          : TXN_OP_PESSIMISTIC_LOCK,
+                                    .key = work->slices[i]};
     struct txn_pessimistic_lock lock;
     txn_make_lock(&lock, &mutation, 1, work->slices[0], work->start_ts, work->for_update_ts);
     lock.lock_ttl_ms = work->ttl_ms;
@@ -193,10 +196,22 @@ static bool lock_all(struct work *work)
     return true;
 }
 
+/* The last account that it writes. */
+static unsigned last_written(const struct work *work)
+{
+    unsigned last = 0;
+    for (unsigned i = 1; i < work->keys_count; i++) {
+        if (work->keys[i] < BANK_ACCOUNTS_MAX && !work->shared[i])
+            last = i;
+    }
+    return last;
+}
+
 /* What it writes: money moves, or a slot is put or deleted. */
 static void plan(struct work *work)
 {
     long long moved = 0;
+    unsigned last = last_written(work);
     for (unsigned i = 0; i < work->keys_count; i++) {
         struct txn_mutation *mutation = &work->mutations[i];
         *mutation = (struct txn_mutation){.key = work->slices[i]};
@@ -209,8 +224,11 @@ static void plan(struct work *work)
             mutation->value = mutation->op == TXN_OP_INSERT ? S("slot") : (kvs_slice){0};
             continue;
         }
-        bool is_last = i + 1 == work->keys_count || work->keys[i + 1] >= BANK_ACCOUNTS_MAX;
-        long long amount = is_last ? -moved : (long long)rand_below(work->rand, 21) - 10;
+        if (work->shared[i]) {
+            mutation->op = TXN_OP_SHARED_LOCK;
+            continue;
+        }
+        long long amount = i == last ? -moved : (long long)rand_below(work->rand, 21) - 10;
         moved += amount;
         mutation->op = TXN_OP_PUT;
         mutation->value = value_make(work->keys[i], work->balances[i] + amount, work->counts[i] + 1,
@@ -440,7 +458,7 @@ static void record_add(struct bank_client *client, const struct work *work)
     *record = (struct bank_record){
         .start_ts = work->start_ts, .commit_ts = work->commit_ts, .outcome = work->outcome};
     for (unsigned i = 0; i < work->keys_count; i++) {
-        if (work->mutations[i].op != TXN_OP_LOCK)
+        if (work->mutations[i].op != TXN_OP_LOCK && work->mutations[i].op != TXN_OP_SHARED_LOCK)
             record->keys[record->keys_count++] = work->keys[i];
     }
 }
@@ -474,7 +492,34 @@ static void check_monotonic(struct work *work)
             continue;
         if (work->counts[i] < client->seen[work->keys[i]])
             bank_broken(client->bank, "a client saw less than before", work->start_ts);
-        client->seen[work->keys[i]] = work->counts[i] + (work->outcome == BANK_COMMITTED ? 1 : 0);
+        bool is_written = work->outcome == BANK_COMMITTED && !work->shared[i];
+        client->seen[work->keys[i]] = work->counts[i] + (is_written ? 1 : 0);
+    }
+}
+
+/* Some of the accounts behind the primary, and no commit but in two phases. */
+static void choose_shared(struct work *work)
+{
+    for (unsigned i = 1; i < work->keys_count; i++) {
+        work->shared[i] = work->keys[i] < BANK_ACCOUNTS_MAX && rand_below(work->rand, 2) == 0;
+        work->async = work->async && !work->shared[i];
+        work->one_pc = work->one_pc && !work->shared[i];
+    }
+}
+
+/* What it shared with others nobody has written until it committed. */
+static void check_shared(struct work *work)
+{
+    struct bank *bank = work->client->bank;
+    for (unsigned i = 0; i < work->keys_count && work->outcome == BANK_COMMITTED; i++) {
+        struct bank_read read;
+        long long balance;
+        unsigned count;
+        if (!work->shared[i] || !bank_get(bank, work->slices[i], work->commit_ts, &read))
+            continue;
+        if (!read.found || !bank_value_parse(slice_make(read.bytes, read.size), &balance, &count) ||
+            count != work->counts[i])
+            bank_broken(bank, "an account was written under a shared lock", work->start_ts);
     }
 }
 
@@ -488,11 +533,14 @@ static void transact(struct bank_client *client, struct rand *rand)
     work.one_pc = rand_below(rand, 3) == 0;
     bool is_pessimistic = rand_below(rand, 2) == 0;
     work.flushes = !work.async && !work.one_pc && !is_pessimistic && rand_below(rand, 2) == 0;
+    if (is_pessimistic && rand_below(rand, 2) == 0)
+        choose_shared(&work);
     work.start_ts = bank_start(client);
     bool goes_on = is_pessimistic ? lock_all(&work) : read_all(&work);
     if (goes_on) {
         write_all(&work);
         check_monotonic(&work);
+        check_shared(&work);
         record_add(client, &work);
     }
     bank_finish(client);

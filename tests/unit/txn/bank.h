@@ -14,6 +14,7 @@
  *   - each change of an account is the last one's number plus one (no lost update);
  *   - keys are put and deleted in turns, though puts are blind inserts;
  *   - no client sees less than it has seen or done before;
+ *   - what a client shares a lock of is not written until it has committed;
  *   - every transaction that was reported committed is there, at the timestamp that was said; none
  *     that was reported failed is; of the others all or nothing.
  *

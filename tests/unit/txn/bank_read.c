@@ -160,6 +160,12 @@ bool bank_resolve(struct bank *bank, const struct txn_lock_info *lock, uint64_t 
                   struct bank_known *known)
 {
     struct fate fate;
+    for (uint32_t i = 0; i < lock->holders_count; i++) {
+        if (!bank_resolve(bank, &lock->holders[i], caller_ts, known))
+            return false;
+    }
+    if (lock->holders_count > 0)
+        return true;
     if (!ask_primary(bank, lock, caller_ts, false, &fate))
         return false;
     if (known != NULL && known_add(known, lock, caller_ts, &fate))

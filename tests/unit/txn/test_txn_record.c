@@ -115,6 +115,85 @@ static void test_flushed_lock(void **state)
     assert_int_equal(lock_record_decode(slice_make(bytes, size), &back), KVS_ERR_CORRUPTION);
 }
 
+static struct lock_record holder_of(uint64_t start_ts, uint8_t type)
+{
+    return (struct lock_record){
+        .type = type, .primary = S("p"), .start_ts = start_ts, .for_update_ts = start_ts};
+}
+
+/* Holders come and go in any order, and are told by their start. */
+static void test_shared_lock(void **state)
+{
+    (void)state;
+    static const uint64_t times[] = {30, 10, 20, 10, 40};
+    static const uint64_t sorted[] = {10, 20, 30, 40};
+    struct arena arena = {0};
+    struct lock_record lock;
+    struct lock_record holder;
+    kvs_slice shared = {0};
+    for (size_t i = 0; i < 5; i++) {
+        holder = holder_of(times[i], i == 3 ? TXN_OP_LOCK : TXN_OP_PESSIMISTIC_LOCK);
+        assert_int_equal(shared_record_with(&arena, shared, &holder, &shared), 0);
+    }
+    assert_int_equal(shared.size, 8 + 4 * (4 + 52 + 1));
+    assert_int_equal(lock_record_decode(shared, &lock), 0);
+    assert_int_equal(lock.type, TXN_OP_SHARED_LOCK);
+    assert_int_equal(lock.holders_count, 4);
+    assert_false(lock.is_closed);
+    size_t at = 0;
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(lock_record_next(&lock, &at, &holder));
+        assert_int_equal(holder.start_ts, sorted[i]);
+        assert_int_equal(holder.type, i == 0 ? TXN_OP_LOCK : TXN_OP_PESSIMISTIC_LOCK);
+        assert_true(slice_equal(holder.shared, shared));
+    }
+    assert_false(lock_record_next(&lock, &at, &holder));
+    uint8_t *bytes = arena_copy(&arena, shared);
+    shared_record_close(bytes);
+    assert_int_equal(lock_record_decode(slice_make(bytes, shared.size), &lock), 0);
+    assert_true(lock.is_closed);
+    kvs_slice left = shared_record_without(bytes, shared.size, 25);
+    assert_int_equal(left.size, shared.size);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(lock_record_decode(left, &lock), 0);
+        assert_true(lock.is_closed && lock.holders_count == 4 - i);
+        assert_true(lock_record_find(&lock, times[i == 3 ? 4 : i], &holder));
+        left = shared_record_without(bytes, left.size, times[i == 3 ? 4 : i]);
+    }
+    assert_int_equal(left.size, 0);
+    arena_deinit(&arena);
+}
+
+static void test_shared_lock_refuses_other_bytes(void **state)
+{
+    (void)state;
+    struct arena arena = {0};
+    struct lock_record back;
+    kvs_slice shared = {0};
+    for (uint64_t ts = 1; ts <= 2; ts++) {
+        struct lock_record holder = holder_of(ts, TXN_OP_PESSIMISTIC_LOCK);
+        assert_int_equal(shared_record_with(&arena, shared, &holder, &shared), 0);
+    }
+    uint8_t *bytes = arena_copy(&arena, slice_make(shared.data, shared.size));
+    for (size_t i = 0; i < shared.size; i++)
+        assert_int_equal(lock_record_decode(slice_make(bytes, i), &back), KVS_ERR_CORRUPTION);
+    static const struct {
+        size_t at;
+        uint8_t value;
+    } changes[] = {{0, 2},      {1, 5},      {2, 2},      {3, 1},      {4, 0},
+                   {4, 1},      {4, 3},      {7, 1},      {8, 52},     {8, 54},
+                   {12 + 1, 0}, {12 + 1, 7}, {12 + 2, 1}, {12 + 8, 2}, {12 + 8, 3}};
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        uint8_t kept = bytes[changes[i].at];
+        bytes[changes[i].at] = changes[i].value;
+        assert_int_equal(lock_record_decode(slice_make(bytes, shared.size), &back),
+                         KVS_ERR_CORRUPTION);
+        bytes[changes[i].at] = kept;
+    }
+    assert_int_equal(lock_record_decode(slice_make(bytes, shared.size), &back), 0);
+    arena_deinit(&arena);
+}
+
 static void test_write_round_trip(void **state)
 {
     (void)state;
@@ -177,8 +256,12 @@ static void test_keys_keep_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lock_round_trip), cmocka_unit_test(test_lock_refuses_other_bytes),
-        cmocka_unit_test(test_flushed_lock),    cmocka_unit_test(test_write_round_trip),
+        cmocka_unit_test(test_lock_round_trip),
+        cmocka_unit_test(test_lock_refuses_other_bytes),
+        cmocka_unit_test(test_flushed_lock),
+        cmocka_unit_test(test_shared_lock),
+        cmocka_unit_test(test_shared_lock_refuses_other_bytes),
+        cmocka_unit_test(test_write_round_trip),
         cmocka_unit_test(test_keys_keep_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
