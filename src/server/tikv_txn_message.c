@@ -31,6 +31,11 @@ static bool fill_lock(struct arena *arena, Kvrpcpb__LockInfo *message,
     message->use_async_commit = lock->use_async_commit;
     message->min_commit_ts = lock->min_commit_ts;
     message->duration_to_last_update_ms = lock->duration_to_last_update_ms;
+    if (lock->holders_count > 0) {
+        message->n_shared_lock_infos = lock->holders_count;
+        message->shared_lock_infos = tikv_lock_messages(arena, lock->holders, lock->holders_count);
+        return message->shared_lock_infos != NULL;
+    }
     if (lock->secondaries_count == 0)
         return true;
     message->secondaries =

@@ -7,10 +7,11 @@
 static bool take_op(struct tikv_command *command, Kvrpcpb__Op op, bool is_lock,
                     struct txn_mutation *mutation)
 {
-    bool known = is_lock ? op == KVRPCPB__OP__PessimisticLock
-                         : op == KVRPCPB__OP__Put || op == KVRPCPB__OP__Del ||
-                               op == KVRPCPB__OP__Lock || op == KVRPCPB__OP__Insert ||
-                               op == KVRPCPB__OP__CheckNotExists;
+    bool known =
+        is_lock ? op == KVRPCPB__OP__PessimisticLock || op == KVRPCPB__OP__SharedPessimisticLock
+                : op == KVRPCPB__OP__Put || op == KVRPCPB__OP__Del || op == KVRPCPB__OP__Lock ||
+                      op == KVRPCPB__OP__Insert || op == KVRPCPB__OP__CheckNotExists ||
+                      op == KVRPCPB__OP__SharedLock;
     mutation->op = (uint8_t)op;
     if (!known)
         tikv_answer_error(command, "a mutation of kind %d is not possible here", (int)op);

@@ -281,6 +281,10 @@ static void test_shapes_of_lock_answers(void **state)
     FREE(answer);
     lock.mutations[0].op = KVRPCPB__OP__SharedPessimisticLock;
     answer = lock_call(&lock);
+    assert_int_equal(answer->errors[0]->locked->lock_version, TS(200));
+    FREE(answer);
+    lock.mutations[0].op = KVRPCPB__OP__SharedLock; /* that is for the prewrite */
+    answer = lock_call(&lock);
     assert_non_null(answer->errors[0]->abort);
     FREE(answer);
 
@@ -291,6 +295,89 @@ static void test_shapes_of_lock_answers(void **state)
     assert_int_equal(rolled->n_errors, 0);
     FREE(rolled);
     expect_locks(900, "");
+}
+
+/* One LockInfo with those of all holders. */
+static void expect_holders(const Kvrpcpb__LockInfo *lock, size_t count, Kvrpcpb__Op of_first)
+{
+    assert_non_null(lock);
+    assert_int_equal(lock->lock_type, KVRPCPB__OP__SharedLock);
+    assert_bytes(lock->key, "k");
+    assert_int_equal(lock->lock_version, 0);
+    assert_int_equal(lock->n_shared_lock_infos, count);
+    for (size_t i = 0; i < count; i++) {
+        const Kvrpcpb__LockInfo *holder = lock->shared_lock_infos[i];
+        assert_bytes(holder->key, "k");
+        assert_bytes(holder->primary_lock, "k");
+        assert_int_equal(holder->lock_version, TS(200 + i * 10));
+        assert_int_equal(holder->lock_ttl, TTL_MS);
+        assert_int_equal(holder->lock_type, i == 0 ? of_first : KVRPCPB__OP__PessimisticLock);
+        assert_int_equal(holder->n_shared_lock_infos, 0);
+    }
+}
+
+static Kvrpcpb__PrewriteResponse *prewrite_shared(const char *key, uint64_t start_ms)
+{
+    REQUEST(PrewriteRequest, request, PREWRITE_REQUEST);
+    Kvrpcpb__Mutation mutation = KVRPCPB__MUTATION__INIT;
+    Kvrpcpb__Mutation *mutations[] = {&mutation};
+    Kvrpcpb__PrewriteRequest__PessimisticAction action =
+        KVRPCPB__PREWRITE_REQUEST__PESSIMISTIC_ACTION__DO_PESSIMISTIC_CHECK;
+    mutation.op = KVRPCPB__OP__SharedLock;
+    mutation.key = bytes_of(key);
+    request.mutations = mutations;
+    request.n_mutations = 1;
+    request.pessimistic_actions = &action;
+    request.n_pessimistic_actions = 1;
+    request.primary_lock = bytes_of(key);
+    request.start_version = request.for_update_ts = TS(start_ms);
+    request.lock_ttl = TTL_MS;
+    return CALL("KvPrewrite", request, prewrite_response);
+}
+
+static void test_shared_locks(void **state)
+{
+    (void)state;
+    struct lock_request lock;
+    put("k", "1", 100);
+    for (uint64_t ms = 200; ms <= 220; ms += 10) {
+        lock_fill(&lock, "k", NULL, ms);
+        lock.mutations[0].op = KVRPCPB__OP__SharedPessimisticLock;
+        Kvrpcpb__PessimisticLockResponse *answer = lock_call(&lock);
+        assert_int_equal(answer->n_errors, 0);
+        FREE(answer);
+    }
+    expect_get("k", 900, "1");
+    expect_locks(900, "k");
+    lock_fill(&lock, "k", NULL, 300);
+    Kvrpcpb__PessimisticLockResponse *refused = lock_call(&lock);
+    assert_int_equal(refused->n_errors, 1);
+    expect_holders(refused->errors[0]->locked, 3, KVRPCPB__OP__PessimisticLock);
+    FREE(refused);
+    lock_fill(&lock, "k", "l", 300);
+    lock.mutations[0].op = KVRPCPB__OP__SharedPessimisticLock;
+    refused = lock_call(&lock); /* is neither */
+    assert_non_null(refused->errors[0]->abort);
+    FREE(refused);
+    Kvrpcpb__PrewriteResponse *written = prewrite_shared("k", 200);
+    assert_int_equal(written->n_errors, 0);
+    FREE(written);
+    written = prewrite_one(KVRPCPB__OP__Put, "k", "2", "k", 400);
+    assert_int_equal(written->n_errors, 1);
+    expect_holders(written->errors[0]->locked, 3, KVRPCPB__OP__Lock);
+    FREE(written);
+    REQUEST(ScanLockRequest, scan, SCAN_LOCK_REQUEST);
+    scan.max_version = TS(210);
+    Kvrpcpb__ScanLockResponse *locks = CALL("KvScanLock", scan, scan_lock_response);
+    assert_int_equal(locks->n_locks, 1);
+    expect_holders(locks->locks[0], 2, KVRPCPB__OP__Lock);
+    FREE(locks);
+    Kvrpcpb__CommitResponse *committed = commit_one("k", 200, 500);
+    assert_null(committed->error);
+    FREE(committed);
+    expect_locks(209, "");
+    expect_locks(219, "k");
+    expect_get("k", 900, "1");
 }
 
 static void test_lock_only_if_exists(void **state)
@@ -519,6 +606,7 @@ int main(void)
         TEST(test_locks_are_resolved),
         TEST(test_secondaries),
         TEST(test_shapes_of_lock_answers),
+        TEST(test_shared_locks),
         TEST(test_lock_only_if_exists),
         TEST(test_actions_of_prewrite),
         TEST(test_a_lock_with_conflict),

@@ -593,8 +593,10 @@ func (t *txnTest) listTxn() {
 	t.run("ranges", t.ranges)
 	t.run("regions", t.splitTxn)
 	t.listPipelined()
+	t.listShared()
 	wait.Wait()
 	t.run("garbage collection", t.gc)
+	t.listSharedGC()
 }
 
 // What one client writes for all others to read.

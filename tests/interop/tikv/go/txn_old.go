@@ -26,6 +26,11 @@ func commitTS(txn *transaction.KVTxn) uint64 {
 // This version has no transactions that flush.
 func (t *txnTest) listPipelined() {}
 
+// Nor locks that are shared.
+func (t *txnTest) listShared() {}
+
+func (t *txnTest) listSharedGC() {}
+
 func (t *txnTest) leaveFlushed(context.Context, bool, []string) {
 	check(false, "there is no flush")
 }
