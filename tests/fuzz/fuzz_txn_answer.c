@@ -33,6 +33,13 @@ static void touch_lock(const struct txn_lock_info *lock)
         touch(lock->secondaries[i]);
 }
 
+static void touch_shared(const struct txn_lock_info *lock)
+{
+    touch_lock(lock);
+    for (uint32_t i = 0; i < lock->holders_count; i++)
+        touch_lock(&lock->holders[i]);
+}
+
 static void touch_error(const struct txn_key_error *error)
 {
     require(error->kind <= TXN_ERROR_ABORT);
@@ -40,7 +47,7 @@ static void touch_error(const struct txn_key_error *error)
     touch(error->primary);
     touch(error->lock_key);
     touch(error->deadlock_key);
-    touch_lock(&error->lock);
+    touch_shared(&error->lock);
     if (error->text != NULL)
         touch(slice_of_string(error->text));
 }
@@ -63,7 +70,7 @@ static void touch_pairs(const struct txn_pair *pairs, uint32_t count)
 static void touch_locks(const struct txn_lock_info *locks, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        touch_lock(&locks[i]);
+        touch_shared(&locks[i]);
 }
 
 static void touch_results(const struct txn_call *call)

@@ -45,7 +45,8 @@ static void *take_array(struct taker *taker, size_t count, size_t size)
     return array;
 }
 
-static struct txn_lock_info take_lock(struct taker *taker, const Kvrpcpb__LockInfo *lock)
+/* Whoever holds it, without what they share it with: those have nothing to share themselves. */
+static struct txn_lock_info take_holder(struct taker *taker, const Kvrpcpb__LockInfo *lock)
 {
     struct txn_lock_info info = {0};
     kvs_slice *secondaries = take_array(taker, lock->n_secondaries, sizeof *secondaries);
@@ -67,6 +68,20 @@ static struct txn_lock_info take_lock(struct taker *taker, const Kvrpcpb__LockIn
         .secondaries_count = (uint32_t)lock->n_secondaries,
         .duration_to_last_update_ms = lock->duration_to_last_update_ms,
     };
+    return info;
+}
+
+static struct txn_lock_info take_lock(struct taker *taker, const Kvrpcpb__LockInfo *lock)
+{
+    struct txn_lock_info info = take_holder(taker, lock);
+    size_t count = lock->n_shared_lock_infos;
+    if (count == 0 || taker->error != 0)
+        return info;
+    info.holders = take_array(taker, count, sizeof *info.holders);
+    for (size_t i = 0; i < count && taker->error == 0; i++) {
+        info.holders[i] = take_holder(taker, lock->shared_lock_infos[i]);
+        info.holders_count++;
+    }
     return info;
 }
 

@@ -588,9 +588,8 @@ static struct resolve_job *job_new(struct resolver *resolver, const struct txn_l
     return job;
 }
 
-int resolver_add(struct resolver *resolver, const struct txn_lock_info *lock)
+static int add_holder(struct resolver *resolver, const struct txn_lock_info *lock)
 {
-    assert(!resolver->running);
     struct resolve_job *job = find_job(resolver, lock);
     if (job == NULL)
         job = job_new(resolver, lock);
@@ -599,6 +598,17 @@ int resolver_add(struct resolver *resolver, const struct txn_lock_info *lock)
     if (lock->for_update_ts > job->lock.for_update_ts)
         job->lock.for_update_ts = lock->for_update_ts;
     return job_add_key(job, lock->key);
+}
+
+int resolver_add(struct resolver *resolver, const struct txn_lock_info *lock)
+{
+    assert(!resolver->running);
+    if (lock->holders_count == 0)
+        return add_holder(resolver, lock);
+    int error = 0;
+    for (uint32_t i = 0; i < lock->holders_count && error == 0; i++)
+        error = add_holder(resolver, &lock->holders[i]);
+    return error;
 }
 
 void resolver_run(struct resolver *resolver, uint64_t deadline_ms)

@@ -31,12 +31,15 @@ static int copy_key(struct arena *arena, kvs_slice *key)
 
 static kvs_txn_conflict conflict_of(const struct txn_key_error *error)
 {
+    /* Of several that share a lock, one. */
+    const struct txn_lock_info *lock =
+        error->lock.holders_count > 0 ? &error->lock.holders[0] : &error->lock;
     switch (error->kind) {
     case TXN_ERROR_LOCKED:
-        return (kvs_txn_conflict){.key = error->lock.key,
-                                  .primary = error->lock.primary,
-                                  .conflict_ts = error->lock.start_ts,
-                                  .lock_ttl_ms = error->lock.ttl_ms};
+        return (kvs_txn_conflict){.key = lock->key,
+                                  .primary = lock->primary,
+                                  .conflict_ts = lock->start_ts,
+                                  .lock_ttl_ms = lock->ttl_ms};
     case TXN_ERROR_DEADLOCK:
         return (kvs_txn_conflict){.key = error->lock_key, .conflict_ts = error->lock_ts};
     default:

@@ -227,7 +227,9 @@ static int ghost_fit(struct txn_call *txn_call, const struct txn_bounds *bounds)
         txn_call->command.check_status.start_ts = ghost->start_ts;
     } else {
         struct txn_pessimistic_lock *lock = &txn_call->command.lock;
-        call->mutation = (struct txn_mutation){.op = TXN_OP_PESSIMISTIC_LOCK, .key = call->key};
+        call->mutation = (struct txn_mutation){.op = ghost->shares ? TXN_OP_SHARED_PESSIMISTIC_LOCK
+                                                                   : TXN_OP_PESSIMISTIC_LOCK,
+                                               .key = call->key};
         lock->mutations = &call->mutation;
         lock->mutations_count = 1;
         lock->primary = text(ghost->primary);

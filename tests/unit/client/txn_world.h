@@ -54,6 +54,7 @@ struct ghost {
     unsigned secondaries_count;
     uint64_t min_commit_ts;
     uint64_t for_update_ts; /* pessimistic */
+    bool shares;            /* locks in share mode */
 };
 int ghost_prewrite(kvs_txn_client *client, const struct ghost *ghost, const char *key,
                    const char *value);
