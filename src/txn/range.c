@@ -15,6 +15,7 @@
 #define STEP_WALK_MAX 65536u  /* records that one view is kept for */
 #define GC_VERSIONS_MAX 4096u /* that one step removes */
 #define GC_BYTES_MAX (4u * 1024 * 1024)
+#define LEAVE_BYTES_MAX (4u * 1024 * 1024) /* shared locks that one step writes anew, about */
 
 /* --- finding keys ----------------------------------------------------------------------------- */
 
@@ -85,6 +86,19 @@ static int find(struct txn_job *job, struct engine_view *view, const struct txn_
     job->keys = finder->keys;
     job->keys_count = finder->count;
     return error;
+}
+
+/* What is left of locks that many share is long: the step ends with this key, when it is enough for
+ * one batch. */
+static int cut_step(struct txn_job *job, uint32_t i)
+{
+    struct record_key key;
+    if (job->mutations_bytes < LEAVE_BYTES_MAX || i + 1 == job->keys_count)
+        return 0;
+    record_key_set(&key, job->keys[i]);
+    job->keys_count = i + 1;
+    job->is_last_step = false;
+    return job_set_next(job, &key);
 }
 
 static int range_check(struct txn_job *job)
@@ -208,6 +222,9 @@ static int resolve_range_run(struct txn_job *job, struct engine_view *view)
             resolve_refuse(job);
             return txn_slice_copy(&command->base.arena, command->error.key, &command->error.key);
         }
+        error = cut_step(job, i);
+        if (error != 0)
+            return error;
     }
     return 0;
 }
@@ -240,9 +257,12 @@ static int pessimistic_rollback_range_run(struct txn_job *job, struct engine_vie
     struct txn_pessimistic_rollback *command =
         (struct txn_pessimistic_rollback *)(void *)job->command;
     int error = 0;
-    for (uint32_t i = 0; i < job->keys_count && error == 0; i++)
+    for (uint32_t i = 0; i < job->keys_count && error == 0; i++) {
         error = pessimistic_rollback_key(job, view, job->keys[i], command->start_ts,
                                          command->for_update_ts);
+        if (error == 0)
+            error = cut_step(job, i);
+    }
     return error;
 }
 

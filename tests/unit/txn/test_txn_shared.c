@@ -81,7 +81,8 @@ static const char *owners(struct txn_fixture *f, kvs_slice key, uint64_t max_ts)
         bool is_shared = lock->type == TXN_OP_SHARED_LOCK;
         assert_int_equal(is_shared, lock->holders_count > 0);
         size = 0;
-        for (uint32_t j = 0; j < (is_shared ? lock->holders_count : 1); j++) {
+        uint32_t count = is_shared ? lock->holders_count : 1;
+        for (uint32_t j = 0; j < count && size < sizeof text - 32; j++) {
             const struct txn_lock_info *holder = is_shared ? &lock->holders[j] : lock;
             assert_true(slice_equal(holder->key, key));
             size +=
@@ -467,6 +468,39 @@ static void test_many(struct txn_fixture *f)
     assert_owners(f, "k", "5000");
 }
 
+/* What is left of 256 such locks is more than one batch may have. */
+static void test_many_of_many(struct txn_fixture *f)
+{
+    enum { KEYS = 256, AT_ONCE = 64, HOLDERS = 32, PRIMARY_SIZE = 8135 };
+    static char names[KEYS][8];
+    static uint8_t primary[PRIMARY_SIZE];
+    static struct txn_mutation mutations[KEYS];
+    if (f->base.kind != &txn_engine_memory) /* a gigabyte */
+        return;
+    for (unsigned i = 0; i < KEYS; i++) {
+        int size = snprintf(names[i], sizeof names[i], "k%03u", i);
+        mutations[i] = (struct txn_mutation){.op = TXN_OP_SHARED_PESSIMISTIC_LOCK,
+                                             .key = slice_make(names[i], (size_t)size)};
+    }
+    for (uint64_t ts = 10; ts < 10 + HOLDERS; ts++) {
+        for (unsigned from = 0; from < KEYS; from += AT_ONCE) {
+            struct txn_pessimistic_lock lock;
+            txn_make_lock(&lock, mutations + from, AT_ONCE, slice_make(primary, sizeof primary), ts,
+                          ts);
+            assert_int_equal(txn_run(f, &lock.base), 0);
+            assert_int_equal(lock.errors_count, 0);
+            txn_command_deinit(&lock.base);
+        }
+    }
+    assert_int_equal(share(f, S("k000"), 100), TXN_ERROR_LOCKED); /* full */
+    static const struct txn_status one = {10, 0};
+    assert_int_equal(resolve(f, S(""), &one, 1), 0);
+    assert_int_equal(give_back(f, S(""), 11), 0);
+    assert_string_equal(owners(f, S("k000"), 14), "12 13 14");
+    assert_string_equal(owners(f, S("k100"), 14), "12 13 14");
+    assert_string_equal(owners(f, S("k255"), 14), "12 13 14");
+}
+
 /* A request that shares some keys and wants others for itself, or shares by a prewrite what it has
  * not locked, is none. */
 static void test_refused(struct txn_fixture *f)
@@ -516,6 +550,7 @@ int main(void)
         {"resolving", test_resolve},
         {"status, heartbeat and cleanup", test_status},
         {"as many as there may be", test_many},
+        {"many locks of many", test_many_of_many},
         {"requests that are none", test_refused},
     };
     return txn_tests_run("txn-shared", tests, sizeof tests / sizeof tests[0]);
