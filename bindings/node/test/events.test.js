@@ -428,12 +428,14 @@ after(() => rmSync(directory, { recursive: true, force: true }));
 let directories = 0;
 eventTests("events in a directory", () => kvs.EventsClient.connect(`log:${join(directory, String(++directories))}`, { sync: "never" }));
 
-it("events in a directory that must exist", async () => {
-  const path = join(directory, "must exist");
-  await assert.rejects(kvs.EventsClient.connect(`log:${path}`, { mustExist: true }), kvs.NoDirectoryError);
-  assert.equal(existsSync(path), false);
-  await (await kvs.EventsClient.connect(`log:${path}`)).close();
-  await (await kvs.EventsClient.connect(`log:${path}`, { mustExist: true })).close();
+describe("opening event streams", () => {
+  it("fails when its directory must exist, and does not", async () => {
+    const path = join(directory, "must exist");
+    await assert.rejects(kvs.EventsClient.connect(`log:${path}`, { mustExist: true }), kvs.NoDirectoryError);
+    assert.equal(existsSync(path), false);
+    await (await kvs.EventsClient.connect(`log:${path}`)).close();
+    await (await kvs.EventsClient.connect(`log:${path}`, { mustExist: true })).close();
+  });
 });
 
 describe("events on kvs-server", () => {
