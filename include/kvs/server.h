@@ -81,7 +81,8 @@ struct kvs_server_options {
                            "Leader" */
     const char *backup_directory; /* where kvs_store_checkpoint may make directories; NULL: not */
     /* Requests and replies of all connections in memory; beyond it, those that hold more than
-     * others are closed. Default half of the machine's memory (or of the container's). */
+     * others are closed. Of TiKV's clients one reply may have half of it, and 2 GiB at most.
+     * Default half of the machine's memory (or of the container's). */
     uint64_t connections_bytes_max;
     /* eventstore: a client that has sent nothing for so long is asked for a sign of life, default
      * 2000, and has so long to send anything, default 1000. */

@@ -19,6 +19,7 @@ struct grpc_connection {
     unsigned paused; /* of them */
     struct grpc_connection *next_dirty;
     bool dirty;
+    bool has_more;           /* to send, in the next turn: others come first */
     bool answering;          /* HTTP/1.1: a request waits for http_reply; no other is read */
     bool keep_alive;         /* behind its answer */
     bool head;               /* it is to be told without the body */

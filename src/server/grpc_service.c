@@ -14,6 +14,7 @@
 
 #define PREFACE "PRI * HTTP/2.0\r\n" /* how HTTP/2 begins: RFC 9113, section 3.4 */
 #define OUT_MAX (256u * 1024)        /* unwritten answers that stop the reading */
+#define TURN_OUTS_MAX 16u            /* times as much leaves in a turn at most */
 #define TICK_MS 1000u
 #define HELLO_TIMEOUT_MS 10000u /* for the first bytes; and for each whole request of HTTP/1.1 */
 #define SLOW_TIMEOUT_MS 60000u  /* a peer that takes no answers */
@@ -48,8 +49,8 @@ static void watch_timer(struct grpc_port_loop *at, uint64_t due_ms)
     uv_timer_start(&at->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
 }
 
-/* A stream may go on: outside of the end of the turn, so that what its messages begin still
- * reaches the hooks of this turn. */
+/* A stream or an answer may go on: outside of the end of the turn, so that what its messages begin
+ * still reaches the hooks of this turn. */
 static void resume_soon(struct grpc_port_loop *at)
 {
     if (at->resume_posted)
@@ -73,16 +74,19 @@ static void send_all(struct grpc_connection *connection)
     if (connection->conn == NULL || base->closed || base->finishing)
         return;
     int error = 0;
+    unsigned outs = 0;
     do {
         struct buf *out = connection_out(base);
         error = grpc_conn_send(connection->conn, out, OUT_MAX);
         if (out->size < OUT_MAX)
             break;
         connection_flush(base);
-    } while (error == 0 && !base->closed && connection_unwritten(base) == 0);
+    } while (error == 0 && !base->closed && connection_unwritten(base) == 0 &&
+             ++outs < TURN_OUTS_MAX);
     if (base->closed)
         return;
-    if (connection->paused > 0)
+    connection->has_more = outs == TURN_OUTS_MAX;
+    if (connection->paused > 0 || connection->has_more)
         resume_soon(connection->at);
     if (error != 0 || grpc_conn_done(connection->conn)) {
         log_end(connection);
@@ -142,6 +146,8 @@ static void on_resume(struct task *task)
     struct connection *next;
     for (struct connection *base = at->connections.first; base != NULL; base = next) {
         next = base->next;
+        if (of(base)->has_more)
+            grpc_connection_mark(of(base));
         if (of(base)->paused > 0 && rpcs_resume(of(base)))
             run(of(base), loop_now_ms(at->loop));
     }

@@ -26,6 +26,7 @@
 #define SERVER_GRPC_SERVICE_H
 
 #include "base/arena.h"
+#include "base/rope.h"
 #include "net/connection.h"
 #include "proto/grpc/grpc.h"
 
@@ -150,10 +151,13 @@ void rpc_send_message(struct rpc *rpc, const ProtobufCMessage *message);
 /* The same without a copy: room for exactly `size` bytes, to be written before anything else is
  * called for the connection; NULL: the call has ended. */
 uint8_t *rpc_send_room(struct rpc *rpc, size_t size);
+/* A large message: the body between two short parts. Its pieces are taken, whatever happens. */
+void rpc_send_rope(struct rpc *rpc, kvs_slice head, struct rope *body, kvs_slice tail);
 
 /* The one message of a unary method, and the end of the call with OK. */
 void rpc_reply(struct rpc *rpc, kvs_slice message);
 void rpc_reply_message(struct rpc *rpc, const ProtobufCMessage *message);
+void rpc_reply_rope(struct rpc *rpc, struct rope *body);
 
 /* Ends the call with a status; `format` as of printf. */
 void rpc_fail(struct rpc *rpc, enum grpc_code code, const char *format, ...)

@@ -209,22 +209,34 @@ void rpc_fail(struct rpc *rpc, enum grpc_code code, const char *format, ...)
     finish(rpc, code, slice_of_string(text));
 }
 
-uint8_t *rpc_send_room(struct rpc *rpc, size_t size)
+/* False: the message was not queued, and the call has failed. */
+static bool was_queued(struct rpc *rpc, int error)
 {
-    uint8_t *room;
-    if (rpc->ended)
-        return NULL;
-    int error = grpc_call_send_room(rpc->call, size, &room);
     if (error != 0) {
         rpc_fail(rpc, GRPC_RESOURCE_EXHAUSTED, "%s", kvs_error_text(error));
-        return NULL;
+        return false;
     }
     rpc->sent = true;
     grpc_connection_mark(rpc->connection);
     if (rpc->method->kind == RPC_STREAM && !rpc->paused &&
         grpc_call_send_queued(rpc->call) > STREAM_QUEUE_MAX)
         pause_rpc(rpc);
-    return room;
+    return true;
+}
+
+uint8_t *rpc_send_room(struct rpc *rpc, size_t size)
+{
+    uint8_t *room;
+    if (rpc->ended)
+        return NULL;
+    return was_queued(rpc, grpc_call_send_room(rpc->call, size, &room)) ? room : NULL;
+}
+
+void rpc_send_rope(struct rpc *rpc, kvs_slice head, struct rope *body, kvs_slice tail)
+{
+    if (!rpc->ended)
+        was_queued(rpc, grpc_call_send_rope(rpc->call, head, body, tail));
+    rope_deinit(body);
 }
 
 void rpc_send(struct rpc *rpc, kvs_slice message)
@@ -252,6 +264,12 @@ void rpc_reply(struct rpc *rpc, kvs_slice message)
 void rpc_reply_message(struct rpc *rpc, const ProtobufCMessage *message)
 {
     rpc_send_message(rpc, message);
+    finish(rpc, GRPC_OK, slice_make(NULL, 0));
+}
+
+void rpc_reply_rope(struct rpc *rpc, struct rope *body)
+{
+    rpc_send_rope(rpc, slice_make(NULL, 0), body, slice_make(NULL, 0));
     finish(rpc, GRPC_OK, slice_make(NULL, 0));
 }
 

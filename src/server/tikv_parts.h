@@ -9,9 +9,11 @@
 #include "txn/node.h"
 
 /* Limits; the first two are TiKV's own. */
-#define TIKV_ENTRY_SIZE_MAX (8u * 1024 * 1024) /* of one write; over it: RaftEntryTooLarge */
-#define TIKV_TERM 6u                           /* of every region: there are no elections */
-#define TIKV_ANSWER_SIZE_MAX (64u * 1024 * 1024)
+#define TIKV_ENTRY_SIZE_MAX (8u * 1024 * 1024)    /* of one write; over it: RaftEntryTooLarge */
+#define TIKV_TERM 6u                              /* of every region: there are no elections */
+#define TIKV_MESSAGE_SIZE_MAX (64u * 1024 * 1024) /* of an answer made in one piece */
+#define TIKV_ANSWER_SIZE_MAX (INT32_MAX - 4096)   /* of others: what all of protobuf can read */
+#define TIKV_ANSWER_LARGE (64u * 1024 * 1024)     /* one that leaves memory to others */
 #define TIKV_WRITES_BYTES_MAX (64u * 1024 * 1024) /* under way on one loop */
 
 struct tikv_command;
@@ -88,11 +90,19 @@ static inline ProtobufCBinaryData slice_bytes(kvs_slice slice)
 /* The body of an answer, copied. */
 void tikv_answer(struct tikv_command *command, kvs_slice body);
 void tikv_answer_message(struct tikv_command *command, const ProtobufCMessage *message);
+/* The body may be large: its pieces are taken. */
+void tikv_answer_rope(struct tikv_command *command, struct rope *body);
+/* Room in such a body, which counts in the service's budget. TOO_LARGE: nobody could take it. BUSY:
+ * all answers together are too large. Any thread. */
+int tikv_body_room(struct tikv_service *service, struct rope *body, size_t size,
+                   uint8_t **ret_room);
 /* An error text, where this kind of answer has it; in a KeyError it is `abort`. */
 void tikv_answer_error(struct tikv_command *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Nobody could take it; a shorter one would look like the end. */
-void tikv_answer_too_large(struct tikv_command *command);
+void tikv_answer_too_large(struct tikv_command *command, size_t size_max);
+/* A read that ended with an error. */
+void tikv_answer_read_error(struct tikv_command *command, int error);
 /* Ends the call with a status. */
 void tikv_fail(struct tikv_command *command, enum grpc_code code, const char *text);
 void tikv_fail_no_memory(struct tikv_command *command);

@@ -4,10 +4,12 @@
  * 1. The command is checked, and what to read is written down in a struct tikv_read.
  * 2. `fill` makes the answer's body: on the loop from the message's view, when all of it is in
  *    memory and it is not much;
- * 3. else from the beginning on the engine's pool, where it may block and take long.
+ * 3. else from the beginning on the engine's pool, where it may block and take long, and the body
+ *    is a rope, which leaves as it is.
  *
- * Failures: too many reads on the pool: ServerIsBusy. An answer that would be too large is an error
- * text: a shorter answer would look as if there were no more keys.
+ * Failures: too many reads on the pool, or too much memory for their answers: ServerIsBusy. An
+ * answer that would be too large is an error text: a shorter answer would look as if there were no
+ * more keys.
  * Threads: the loop; `fill` also on the pool.
  */
 #include "server/tikv_parts.h"
@@ -30,8 +32,8 @@ struct tikv_read {
     struct engine_read base;
     struct tikv_command *command;
     int (*fill)(struct tikv_read *read, struct engine_view *view);
-    struct buf *body; /* the answer */
-    struct buf own;   /* on the pool */
+    struct buf *body; /* the answer, on the loop */
+    struct rope rope; /* ... and on the pool */
     struct tikv_long_read long_read;
     bool on_loop;
 
@@ -53,34 +55,40 @@ struct tikv_read {
  */
 
 /* Fails also when a loop has done enough, or nobody could take the answer. */
-static int body_reserve(struct tikv_read *read, size_t size)
+static int body_room(struct tikv_read *read, size_t size, uint8_t **ret_room)
 {
-    if (read->on_loop && read->body->size + size > LOOP_BYTES_MAX && read->body->size > 0)
+    if (!read->on_loop)
+        return tikv_body_room(command_at(read->command)->service, &read->rope, size, ret_room);
+    if (read->body->size + size > LOOP_BYTES_MAX && read->body->size > 0)
         return ENGINE_WOULD_BLOCK;
-    if (read->body->size + size > TIKV_ANSWER_SIZE_MAX)
-        return KVS_ERR_TOO_LARGE;
-    return buf_reserve(read->body, size);
+    int error = buf_reserve(read->body, size);
+    if (error != 0)
+        return error;
+    *ret_room = read->body->data + read->body->size;
+    read->body->size += size;
+    return 0;
 }
 
 static int put_bytes(struct tikv_read *read, uint32_t number, kvs_slice bytes)
 {
-    int error = body_reserve(read, protobuf_field_size(number, bytes.size));
-    if (error != 0 || bytes.size == 0)
-        return error;
-    uint8_t *to = read->body->data + read->body->size;
-    protobuf_put_raw(protobuf_put_head(to, number, bytes.size), bytes);
-    read->body->size += protobuf_field_size(number, bytes.size);
-    return 0;
+    uint8_t *to;
+    if (bytes.size == 0)
+        return 0;
+    int error = body_room(read, protobuf_field_size(number, bytes.size), &to);
+    if (error == 0)
+        protobuf_put_raw(protobuf_put_head(to, number, bytes.size), bytes);
+    return error;
 }
 
 static int put_number(struct tikv_read *read, uint32_t number, uint64_t value)
 {
-    int error = body_reserve(read, 2 * PROTOBUF_VARINT_MAX);
-    if (error != 0)
-        return error;
-    uint8_t *to = read->body->data + read->body->size;
-    read->body->size += (size_t)(protobuf_put_number(to, number, value) - to);
-    return 0;
+    uint8_t *to;
+    if (value == 0)
+        return 0;
+    int error = body_room(read, protobuf_number_size(number, value), &to);
+    if (error == 0)
+        protobuf_put_number(to, number, value);
+    return error;
 }
 
 /* A KvPair: field 2 of all answers that have some. */
@@ -89,27 +97,19 @@ static int put_pair(struct tikv_read *read, kvs_slice key, kvs_slice value)
     size_t size = protobuf_field_size(2, key.size);
     if (value.size > 0)
         size += protobuf_field_size(3, value.size);
-    int error = body_reserve(read, protobuf_field_size(2, size));
+    uint8_t *to;
+    int error = body_room(read, protobuf_field_size(2, size), &to);
     if (error != 0)
         return error;
-    uint8_t *to = protobuf_put_head(read->body->data + read->body->size, 2, size);
+    to = protobuf_put_head(to, 2, size);
     to = protobuf_put_raw(protobuf_put_head(to, 2, key.size), key);
     if (value.size > 0)
         protobuf_put_raw(protobuf_put_head(to, 3, value.size), value);
-    read->body->size += protobuf_field_size(2, size);
     return 0;
 }
 
 /* --- running them -------------------------------------------------------------------------------
  */
-
-static void answer_error(struct tikv_command *command, int error)
-{
-    if (error == KVS_ERR_TOO_LARGE)
-        tikv_answer_too_large(command);
-    else
-        tikv_answer_engine_error(command, error);
-}
 
 /* On a pool thread. */
 static int on_pool(struct engine_read *base, struct engine_view *view)
@@ -122,19 +122,17 @@ static void on_pool_done(struct task *task)
 {
     struct tikv_read *read = CONTAINER_OF(task, struct tikv_read, base.op.task);
     struct tikv_command *command = read->command;
-    struct buf body = read->own; /* the read ends with its command */
     tikv_reads_end(&command_at(command)->reads, &read->long_read);
+    if (read->base.op.error != 0)
+        rope_deinit(&read->rope); /* the read ends with its command */
     if (read->base.op.error == 0)
-        tikv_answer(command, buf_slice(&body));
+        tikv_answer_rope(command, &read->rope);
     else
-        answer_error(command, read->base.op.error);
-    buf_deinit(&body);
+        tikv_answer_read_error(command, read->base.op.error);
 }
 
-static void read_reset(struct tikv_read *read, struct buf *body, bool on_loop)
+static void read_reset(struct tikv_read *read, bool on_loop)
 {
-    buf_clear(body);
-    read->body = body;
     read->on_loop = on_loop;
     read->pairs = read->bytes = read->checksum = 0;
 }
@@ -143,7 +141,7 @@ static void start_on_pool(struct tikv_long_read *long_read)
 {
     struct tikv_read *read = CONTAINER_OF(long_read, struct tikv_read, long_read);
     struct tikv_service_loop *at = command_at(read->command);
-    read_reset(read, &read->own, false);
+    read_reset(read, false);
     read->base.op.task.run = on_pool_done;
     read->base.op.loop = at->loop;
     read->base.run = on_pool;
@@ -165,7 +163,9 @@ static void start(struct tikv_read *read)
     struct engine_view *view = tikv_view(command->message);
     int error = ENGINE_WOULD_BLOCK;
     if (view != NULL) {
-        read_reset(read, scratch, true);
+        buf_clear(scratch);
+        read->body = scratch;
+        read_reset(read, true);
         error = read->fill(read, view);
     }
     if (error == 0)
@@ -173,7 +173,7 @@ static void start(struct tikv_read *read)
     else if (error == ENGINE_WOULD_BLOCK)
         read_long(read);
     else
-        answer_error(command, error);
+        tikv_answer_read_error(command, error);
     if (scratch->capacity > LOOP_BYTES_MAX)
         buf_deinit(scratch);
 }

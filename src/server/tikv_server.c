@@ -204,6 +204,7 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
         .txn = server->txn,
         .value_size_max = server->options.value_size_max,
     };
+    tikv_service_bound_answers(&server->service, server->options.memory->max);
     return 0;
 }
 

@@ -15,6 +15,7 @@
 #define SCRATCH_KEPT_MAX (256u * 1024)
 #define REPLIES_SIZE (1024u * 1024) /* leave before the end of the turn */
 #define REPLIES_KEPT_MAX (64u * 1024)
+#define ROPE_COPIED_MAX (64u * 1024) /* a shorter one leaves together with other answers */
 #define OUTAGE_TICK_MS 10u
 
 /* Answers of this turn to one stream, in wire form. */
@@ -347,6 +348,64 @@ void tikv_answer(struct tikv_command *command, kvs_slice body)
     message_unref(message);
 }
 
+/* As append_reply and replies_send, of one answer alone. */
+static void send_reply_rope(const struct tikv_command *command, struct rope *body)
+{
+    uint8_t head[4 * PROTOBUF_VARINT_MAX];
+    uint8_t tail[3 * PROTOBUF_VARINT_MAX];
+    uint32_t number = command->method->number;
+    uint8_t *at = protobuf_put_head(head, 1, protobuf_field_size(number, body->size));
+    at = protobuf_put_head(at, number, body->size);
+    uint8_t *end = protobuf_put_head(tail, 2, protobuf_varint_size(command->id));
+    end = protobuf_put_varint(end, command->id);
+    rpc_send_rope(command->message->rpc, slice_make(head, (size_t)(at - head)), body,
+                  slice_make(tail, (size_t)(end - tail)));
+}
+
+void tikv_answer_rope(struct tikv_command *command, struct rope *body)
+{
+    struct tikv_message *message = command->message;
+    struct buf *scratch = &command_at(command)->scratch;
+    size_t size = body->size;
+    buf_clear(scratch);
+    if (size <= ROPE_COPIED_MAX && buf_reserve(scratch, size) == 0) {
+        rope_take(body, size, scratch->data);
+        rope_deinit(body);
+        scratch->size = size;
+        tikv_answer(command, buf_slice(scratch));
+        return;
+    }
+    if (message->is_stream)
+        send_reply_rope(command, body);
+    else
+        rpc_reply_rope(message->rpc, body);
+    message_unref(message);
+}
+
+void tikv_service_bound_answers(struct tikv_service *service, uint64_t memory_bytes_max)
+{
+    /* A little more than connections may hold: they are closed before others are refused. */
+    service->answers.bytes_max = memory_bytes_max + memory_bytes_max / 4;
+    service->answer_size_max = TIKV_ANSWER_LARGE;
+    if (memory_bytes_max / 2 > TIKV_ANSWER_LARGE)
+        service->answer_size_max = memory_bytes_max / 2 < TIKV_ANSWER_SIZE_MAX
+                                       ? (size_t)memory_bytes_max / 2
+                                       : TIKV_ANSWER_SIZE_MAX;
+}
+
+int tikv_body_room(struct tikv_service *service, struct rope *body, size_t size, uint8_t **ret_room)
+{
+    struct rope_budget *answers = &service->answers;
+    if (body->size + size > service->answer_size_max)
+        return KVS_ERR_TOO_LARGE;
+    /* relaxed: as exact as it need be */
+    if (body->size + size > TIKV_ANSWER_LARGE &&
+        atomic_load_explicit(&answers->bytes, memory_order_relaxed) > answers->bytes_max / 5 * 3)
+        return KVS_ERR_BUSY;
+    body->budget = answers;
+    return rope_room(body, size, ret_room);
+}
+
 void tikv_fail(struct tikv_command *command, enum grpc_code code, const char *text)
 {
     struct tikv_message *message = command->message;
@@ -364,8 +423,8 @@ void tikv_answer_message(struct tikv_command *command, const ProtobufCMessage *m
     struct buf *scratch = &command_at(command)->scratch;
     buf_clear(scratch);
     size_t size = protobuf_c_message_get_packed_size(message);
-    if (size > TIKV_ANSWER_SIZE_MAX) {
-        tikv_answer_too_large(command);
+    if (size > TIKV_MESSAGE_SIZE_MAX) {
+        tikv_answer_too_large(command, TIKV_MESSAGE_SIZE_MAX);
         return;
     }
     if (buf_reserve(scratch, size) != 0) {
@@ -447,9 +506,19 @@ void tikv_answer_error(struct tikv_command *command, const char *format, ...)
     tikv_answer_key_error(command, &error);
 }
 
-void tikv_answer_too_large(struct tikv_command *command)
+void tikv_answer_too_large(struct tikv_command *command, size_t size_max)
 {
-    tikv_answer_error(command, "the answer is over %u bytes: ask for less", TIKV_ANSWER_SIZE_MAX);
+    tikv_answer_error(command, "the answer is over %zu bytes: ask for less", size_max);
+}
+
+void tikv_answer_read_error(struct tikv_command *command, int error)
+{
+    if (error == KVS_ERR_TOO_LARGE)
+        tikv_answer_too_large(command, command_at(command)->service->answer_size_max);
+    else if (error == KVS_ERR_BUSY)
+        tikv_answer_busy(command, "the answers under way are too large");
+    else
+        tikv_answer_engine_error(command, error);
 }
 
 void tikv_note_storage(struct tikv_command *command, int error)

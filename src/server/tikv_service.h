@@ -31,6 +31,8 @@ struct tikv_service {
     struct engine *engine;
     struct txn_node *txn;
     uint32_t value_size_max;
+    struct rope_budget answers; /* of long reads, from when they are begun until they have left */
+    size_t answer_size_max;     /* of one of them */
     struct storage_notes storage_notes;
     _Atomic uint64_t feedbacks; /* sequence number of health feedback */
 };
@@ -56,6 +58,9 @@ struct tikv_service_loop {
     uv_timer_t outage_timer;     /* of test faults */
     struct grpc_port_loop *port; /* whose connections they break; NULL: none */
 };
+
+/* Bounds what long reads may take: as much as all connections may hold (connections_share). */
+void tikv_service_bound_answers(struct tikv_service *service, uint64_t memory_bytes_max);
 
 extern const struct rpc_method tikv_methods[];
 extern const size_t tikv_methods_count;

@@ -20,17 +20,19 @@ static void answer_error(struct tikv_txn *txn, int error)
         tikv_answer_busy(command, "the server is stopping");
     else if (error == KVS_ERR_TOO_LARGE && txn->is_write)
         tikv_answer_entry_too_large(command, txn->region_id, TIKV_ENTRY_SIZE_MAX);
-    else if (error == KVS_ERR_TOO_LARGE)
-        tikv_answer_too_large(command);
     else if (is_disk && txn->is_write)
         tikv_answer_undetermined(command, kvs_error_text(error));
-    else
+    else if (txn->is_write)
         tikv_answer_engine_error(command, error);
+    else
+        tikv_answer_read_error(command, error);
 }
 
 static void finish(struct tikv_txn *txn)
 {
     struct txn_command results = txn->of.base; /* the rest may end with its message */
+    if (results.op.error != 0)
+        rope_deinit(&txn->pairs.body);
     if (results.op.error == 0)
         txn->answer(txn);
     else
@@ -74,8 +76,10 @@ static void start_on_pool(struct tikv_long_read *read)
 void tikv_txn_read_on_pool(struct tikv_txn *txn)
 {
     struct tikv_reads *reads = &command_at(txn->command)->reads;
-    if (!tikv_reads_begin(reads, &txn->long_read, command_connection(txn->command), start_on_pool))
-        tikv_answer_busy(txn->command, "too many long reads are under way");
+    if (tikv_reads_begin(reads, &txn->long_read, command_connection(txn->command), start_on_pool))
+        return;
+    rope_deinit(&txn->pairs.body);
+    tikv_answer_busy(txn->command, "too many long reads are under way");
 }
 
 void tikv_txn_read(struct tikv_txn *txn)

@@ -16,6 +16,15 @@
 
 #include "server/tikv_parts.h"
 
+/* Pairs of an answer, in wire form, as the node finds them. */
+struct tikv_pairs {
+    struct txn_sink sink;
+    struct tikv_service *service;
+    struct arena *arena; /* the node's, of the command */
+    uint32_t number;     /* of their field */
+    struct rope body;
+};
+
 struct tikv_txn {
     struct tikv_command *command;
     const void *request;
@@ -23,6 +32,7 @@ struct tikv_txn {
     uint64_t region_id;
     bool is_write;
     struct tikv_long_read long_read;
+    struct tikv_pairs pairs;
     union {
         struct txn_command base;
         struct txn_get get;
@@ -92,8 +102,11 @@ Kvrpcpb__LockInfo **tikv_lock_messages(struct arena *arena, const struct txn_loc
                                        size_t count);
 Kvrpcpb__KeyError **tikv_key_error_messages(struct arena *arena, const struct txn_key_error *errors,
                                             size_t count);
-Kvrpcpb__KvPair **tikv_pair_messages(struct arena *arena, const struct txn_pair *pairs,
-                                     size_t count);
+
+/* A sink for what the read finds; `number` is the field of the answer's pairs. */
+struct txn_sink *tikv_txn_pairs(struct tikv_txn *txn, uint32_t number);
+/* Answers with the error, if there is one, else with the pairs. */
+void tikv_txn_answer_pairs(struct tikv_txn *txn, const struct txn_key_error *error);
 
 Deadlock__WaitForEntry **tikv_wait_messages(struct arena *arena, const struct txn_wait_entry *waits,
                                             size_t count);

@@ -2,6 +2,10 @@
  * stay where the node has put them, until the answer is packed. */
 #include "server/tikv_txn.h"
 
+#include "proto/protobuf.h"
+
+#include <kvs/error.h>
+
 #define RETRYABLE_TEXT "the transaction may be tried again"
 
 /* `count` zeroed structs of `size`, and an array of pointers to them. */
@@ -255,16 +259,36 @@ static bool fill_pair(struct arena *arena, Kvrpcpb__KvPair *message, const struc
     return true;
 }
 
-Kvrpcpb__KvPair **tikv_pair_messages(struct arena *arena, const struct txn_pair *pairs,
-                                     size_t count)
+static void pairs_begin(struct txn_sink *sink)
 {
-    void **pointers;
-    Kvrpcpb__KvPair *messages = message_array(arena, count, sizeof *messages, &pointers);
-    for (size_t i = 0; i < count && messages != NULL; i++) {
-        if (!fill_pair(arena, &messages[i], &pairs[i]))
-            return NULL;
-    }
-    return messages != NULL ? (Kvrpcpb__KvPair **)pointers : NULL;
+    struct tikv_pairs *pairs = CONTAINER_OF(sink, struct tikv_pairs, sink);
+    rope_deinit(&pairs->body);
+}
+
+static int pairs_put(struct txn_sink *sink, const struct txn_pair *pair)
+{
+    struct tikv_pairs *pairs = CONTAINER_OF(sink, struct tikv_pairs, sink);
+    Kvrpcpb__KvPair message;
+    if (!fill_pair(pairs->arena, &message, pair))
+        return KVS_ERR_NO_MEMORY;
+    size_t size = kvrpcpb__kv_pair__get_packed_size(&message);
+    uint8_t *to;
+    int error =
+        tikv_body_room(pairs->service, &pairs->body, protobuf_field_size(pairs->number, size), &to);
+    if (error == 0)
+        kvrpcpb__kv_pair__pack(&message, protobuf_put_head(to, pairs->number, size));
+    return error;
+}
+
+struct txn_sink *tikv_txn_pairs(struct tikv_txn *txn, uint32_t number)
+{
+    txn->pairs = (struct tikv_pairs){
+        .sink = {.begin = pairs_begin, .put = pairs_put},
+        .service = command_at(txn->command)->service,
+        .arena = &txn->of.base.arena,
+        .number = number,
+    };
+    return &txn->pairs.sink;
 }
 
 /* --- answers with errors ------------------------------------------------------------------------
@@ -280,6 +304,16 @@ bool tikv_txn_answer_error(struct tikv_txn *txn, const struct txn_key_error *err
     else
         tikv_fail_no_memory(txn->command);
     return true;
+}
+
+void tikv_txn_answer_pairs(struct tikv_txn *txn, const struct txn_key_error *error)
+{
+    if (error->kind == TXN_ERROR_NONE) {
+        tikv_answer_rope(txn->command, &txn->pairs.body);
+        return;
+    }
+    rope_deinit(&txn->pairs.body);
+    tikv_txn_answer_error(txn, error);
 }
 
 bool tikv_txn_answer_errors(struct tikv_txn *txn, const struct txn_key_error *errors, size_t count)

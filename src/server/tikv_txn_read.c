@@ -93,30 +93,25 @@ void tikv_kv_get(struct tikv_command *command)
 
 static void answer_batch_get(struct tikv_txn *txn)
 {
-    const struct txn_batch_get *get = &txn->of.batch_get;
-    Kvrpcpb__BatchGetResponse answer = KVRPCPB__BATCH_GET_RESPONSE__INIT;
-    if (tikv_txn_answer_error(txn, &get->error))
-        return;
-    answer.n_pairs = get->pairs_count;
-    answer.pairs = tikv_pair_messages(command_arena(txn->command), get->pairs, get->pairs_count);
-    answer_made(txn, answer.pairs, &answer.base);
+    tikv_txn_answer_pairs(txn, &txn->of.batch_get.error);
 }
 
+/* `pairs_number` is the field of the answer's pairs. */
 static void start_batch_get(struct tikv_place *place, enum txn_command_kind kind,
                             const struct txn_read *read, const ProtobufCBinaryData *bytes,
-                            size_t count, void (*answer)(struct tikv_txn *txn))
+                            size_t count, uint32_t pairs_number)
 {
     const kvs_slice *keys;
     if (!tikv_txn_slices(place->command, bytes, count, &keys) ||
         !tikv_txn_place(place, keys, count))
         return;
-    struct tikv_txn *txn = tikv_txn_new(place, kind, answer);
+    struct tikv_txn *txn = tikv_txn_new(place, kind, answer_batch_get);
     if (txn == NULL)
         return;
     txn->of.batch_get.read = *read;
     txn->of.batch_get.keys = keys;
     txn->of.batch_get.keys_count = (uint32_t)count;
-    txn->of.batch_get.size_bytes_max = TIKV_ANSWER_SIZE_MAX;
+    txn->of.batch_get.sink = tikv_txn_pairs(txn, pairs_number);
     if (count > LOOP_KEYS_MAX)
         tikv_txn_read_on_pool(txn);
     else
@@ -130,17 +125,7 @@ void tikv_kv_batch_get(struct tikv_command *command)
     struct txn_read read;
     if (tikv_place_begin_txn(&place, command, request->context) &&
         fill_read(&place, &read, request->version, request->need_commit_ts))
-        start_batch_get(&place, TXN_BATCH_GET, &read, request->keys, request->n_keys,
-                        answer_batch_get);
-}
-
-static void answer_buffer_get(struct tikv_txn *txn)
-{
-    const struct txn_batch_get *get = &txn->of.batch_get;
-    Kvrpcpb__BufferBatchGetResponse answer = KVRPCPB__BUFFER_BATCH_GET_RESPONSE__INIT;
-    answer.n_pairs = get->pairs_count;
-    answer.pairs = tikv_pair_messages(command_arena(txn->command), get->pairs, get->pairs_count);
-    answer_made(txn, answer.pairs, &answer.base);
+        start_batch_get(&place, TXN_BATCH_GET, &read, request->keys, request->n_keys, 2);
 }
 
 /* What a transaction has flushed itself. */
@@ -150,7 +135,7 @@ void tikv_kv_buffer_batch_get(struct tikv_command *command)
     struct tikv_place place;
     if (tikv_place_begin_txn(&place, command, request->context))
         start_batch_get(&place, TXN_BUFFER_GET, &(struct txn_read){.ts = request->version},
-                        request->keys, request->n_keys, answer_buffer_get);
+                        request->keys, request->n_keys, 3);
 }
 
 /* --- ranges -------------------------------------------------------------------------------------
@@ -158,17 +143,7 @@ void tikv_kv_buffer_batch_get(struct tikv_command *command)
 
 static void answer_scan(struct tikv_txn *txn)
 {
-    const struct txn_scan *scan = &txn->of.scan;
-    Kvrpcpb__ScanResponse answer = KVRPCPB__SCAN_RESPONSE__INIT;
-    if (tikv_txn_answer_error(txn, &scan->error))
-        return;
-    if (scan->more && scan->pairs_count < scan->limit) { /* it would look like the end */
-        tikv_answer_too_large(txn->command);
-        return;
-    }
-    answer.n_pairs = scan->pairs_count;
-    answer.pairs = tikv_pair_messages(command_arena(txn->command), scan->pairs, scan->pairs_count);
-    answer_made(txn, answer.pairs, &answer.base);
+    tikv_txn_answer_pairs(txn, &txn->of.scan.error);
 }
 
 void tikv_kv_scan(struct tikv_command *command)
@@ -191,7 +166,7 @@ void tikv_kv_scan(struct tikv_command *command)
     txn->of.scan.read = read;
     txn->of.scan.range = range;
     txn->of.scan.limit = request->limit;
-    txn->of.scan.size_bytes_max = TIKV_ANSWER_SIZE_MAX;
+    txn->of.scan.sink = tikv_txn_pairs(txn, 2);
     txn->of.scan.reverse = reverse;
     txn->of.scan.keys_only = request->key_only;
     txn->of.scan.sample_step = request->sample_step;
@@ -216,7 +191,7 @@ static void answer_scan_lock(struct tikv_txn *txn)
 {
     const struct txn_scan_lock *scan = &txn->of.scan_lock;
     if (has_too_many_locks(txn)) {
-        tikv_answer_too_large(txn->command);
+        tikv_answer_too_large(txn->command, TIKV_MESSAGE_SIZE_MAX);
         return;
     }
     Kvrpcpb__ScanLockResponse answer = KVRPCPB__SCAN_LOCK_RESPONSE__INIT;
@@ -258,7 +233,7 @@ static void answer_physical_scan(struct tikv_txn *txn)
 {
     const struct txn_scan_lock *scan = &txn->of.scan_lock;
     if (has_too_many_locks(txn)) {
-        tikv_answer_too_large(txn->command);
+        tikv_answer_too_large(txn->command, TIKV_MESSAGE_SIZE_MAX);
         return;
     }
     Kvrpcpb__PhysicalScanLockResponse answer = KVRPCPB__PHYSICAL_SCAN_LOCK_RESPONSE__INIT;

@@ -401,7 +401,7 @@ void tikv_kv_pessimistic_lock(struct tikv_command *command)
     fill_pessimistic_lock(&txn->of.lock, request);
     if (request->context != NULL)
         txn->of.lock.tag = bytes_slice(request->context->resource_group_tag);
-    txn->of.lock.size_bytes_max = TIKV_ANSWER_SIZE_MAX;
+    txn->of.lock.size_bytes_max = TIKV_MESSAGE_SIZE_MAX;
     txn->of.lock.mutations = mutations;
     tikv_txn_write(txn);
 }

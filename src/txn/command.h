@@ -83,11 +83,16 @@ struct txn_pair {
 };
 
 struct txn_range {
-    kvs_slice start; /* encoded; empty: no bound */
-    kvs_slice end;   /* not in the range */
+    kvs_slice start, end; /* encoded; empty: no bound. end is not in the range */
 };
 
 /* --- reads --- */
+
+/* Takes pairs as they are found, instead of a list: a read then keeps none. Also on the pool. */
+struct txn_sink {
+    void (*begin)(struct txn_sink *sink);                           /* a read may begin again */
+    int (*put)(struct txn_sink *sink, const struct txn_pair *pair); /* borrowed; else 0: it ends */
+};
 
 enum txn_isolation {
     TXN_ISOLATION_SNAPSHOT = 0,
@@ -125,6 +130,7 @@ struct txn_batch_get {
     const kvs_slice *keys;
     uint32_t keys_count;
     size_t size_bytes_max; /* of the answer, else TOO_LARGE; 0: no bound */
+    struct txn_sink *sink; /* NULL: a list */
     /* results: those that exist, and those that are locked, in the order asked */
     struct txn_pair *pairs;
     uint32_t pairs_count;
@@ -139,6 +145,7 @@ struct txn_scan {
     size_t size_bytes_max;   /* ends the page early, after at least one pair; 0: no bound */
     uint32_t sample_step;    /* the first of every so many, and what is locked; 0: all */
     bool keys_only, reverse; /* from the last key of the range downwards */
+    struct txn_sink *sink;   /* NULL: a list */
     /* results */
     struct txn_pair *pairs;
     uint32_t pairs_count;
@@ -193,9 +200,7 @@ struct txn_prewrite {
     const kvs_slice *secondaries; /* async commit, in the request of the primary */
     uint32_t secondaries_count;
     uint8_t assertion_level;
-    bool use_async_commit;
-    bool try_one_pc;
-    bool skip_constraint_check;
+    bool use_async_commit, try_one_pc, skip_constraint_check;
     bool is_retry; /* it may have been sent before */
     /* results */
     struct txn_key_error *errors; /* all locked keys, or one other error */
@@ -262,9 +267,7 @@ struct txn_pessimistic_lock {
     size_t size_bytes_max;   /* of the values, else TOO_LARGE; 0: no bound */
     kvs_slice tag;           /* tells people who waits; none over WAIT_TAG_SIZE_MAX */
     uint8_t wake_mode;
-    bool is_first_lock;
-    bool return_values, check_existence;
-    bool lock_only_if_exists;
+    bool is_first_lock, return_values, check_existence, lock_only_if_exists;
     /* results: values and not_founds as asked for, one for each mutation, or NULL */
     struct txn_key_error *errors;
     uint32_t errors_count;
@@ -311,10 +314,7 @@ struct txn_check_status {
     uint64_t start_ts; /* of the transaction that is looked at */
     uint64_t caller_start_ts;
     uint64_t current_ts;
-    bool rollback_if_not_exist;
-    bool force_sync_commit;
-    bool resolving_pessimistic_lock;
-    bool verify_is_primary;
+    bool rollback_if_not_exist, force_sync_commit, resolving_pessimistic_lock, verify_is_primary;
     /* results: alive: lock_ttl_ms and lock; committed: commit_ts; rolled back: none of them */
     uint64_t lock_ttl_ms;
     uint64_t commit_ts;

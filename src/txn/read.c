@@ -252,8 +252,20 @@ void read_conflict_set(struct txn_key_error *error, const struct txn_read *read,
     };
 }
 
+static struct txn_sink *sink_of(const struct txn_command *command)
+{
+    if (command->kind != TXN_BATCH_GET && command->kind != TXN_BUFFER_GET)
+        return NULL;
+    return ((const struct txn_batch_get *)(const void *)command)->sink;
+}
+
+/* For a sink it lives as long as the view, which is enough. */
 static int copy_value(struct txn_command *command, kvs_slice value, struct txn_pair *pair)
 {
+    if (sink_of(command) != NULL) {
+        pair->value = value;
+        return 0;
+    }
     return txn_slice_copy(&command->arena, value, &pair->value);
 }
 
@@ -398,14 +410,20 @@ static int read_batch_get(struct txn_batch_get *batch, struct engine_view *view)
 {
     if (!view->may_block && batch->keys_count > READ_ON_SPOT_COUNT_MAX)
         return ENGINE_WOULD_BLOCK;
+    struct txn_sink *sink = batch->sink;
+    struct txn_pair given;
     batch->error = (struct txn_key_error){0};
     batch->pairs_count = 0;
-    batch->pairs = arena_alloc(&batch->base.arena, batch->keys_count * sizeof *batch->pairs);
-    if (batch->pairs == NULL)
+    batch->pairs = NULL;
+    if (sink != NULL)
+        sink->begin(sink);
+    else
+        batch->pairs = arena_alloc(&batch->base.arena, batch->keys_count * sizeof *batch->pairs);
+    if (sink == NULL && batch->pairs == NULL)
         return KVS_ERR_NO_MEMORY;
     size_t size = 0;
     for (uint32_t i = 0; i < batch->keys_count; i++) {
-        struct txn_pair *pair = &batch->pairs[batch->pairs_count];
+        struct txn_pair *pair = sink != NULL ? &given : &batch->pairs[batch->pairs_count];
         bool found;
         int error = batch->base.kind == TXN_BUFFER_GET
                         ? read_own_write(batch, view, batch->keys[i], pair, &found)
@@ -413,7 +431,11 @@ static int read_batch_get(struct txn_batch_get *batch, struct engine_view *view)
                                    &batch->error);
         if (error != 0 || batch->error.kind != TXN_ERROR_NONE)
             return error;
-        batch->pairs_count += found || pair->error.kind != TXN_ERROR_NONE;
+        bool is_given = found || pair->error.kind != TXN_ERROR_NONE;
+        error = is_given && sink != NULL ? sink->put(sink, pair) : 0;
+        if (error != 0)
+            return error;
+        batch->pairs_count += is_given;
         size += pair->value.size;
         if (batch->size_bytes_max > 0 && size > batch->size_bytes_max) /* a key may come often */
             return KVS_ERR_TOO_LARGE;

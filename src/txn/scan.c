@@ -378,7 +378,7 @@ static int hidden_add(struct scan_state *state, struct items *items, kvs_slice s
 static int page_add(struct scan_state *state, const struct item *item)
 {
     struct txn_scan *scan = state->scan;
-    struct arena *arena = &scan->base.arena;
+    struct arena *arena = scan->sink != NULL ? &state->scratch : &scan->base.arena;
     kvs_slice value = item->value;
     if (item->kind != ITEM_LOCK && !item->has_value && !scan->keys_only) {
         const struct write_record write = {.start_ts = item->start_ts};
@@ -396,7 +396,9 @@ static int page_add(struct scan_state *state, const struct item *item)
     if (size > READ_ON_SPOT_SIZE_MAX && !state->view->may_block)
         return ENGINE_WOULD_BLOCK;
     state->size = size;
-    struct txn_pair *pair = &scan->pairs[scan->pairs_count];
+    struct txn_sink *sink = scan->sink;
+    struct txn_pair given;
+    struct txn_pair *pair = sink != NULL ? &given : &scan->pairs[scan->pairs_count];
     *pair = (struct txn_pair){0};
     if (item->kind == ITEM_LOCK) {
         pair->key = item->lock.key;
@@ -412,10 +414,17 @@ static int page_add(struct scan_state *state, const struct item *item)
             return KVS_ERR_CORRUPTION;
         pair->key = slice_make(key, key_size);
         pair->commit_ts = scan->read.want_commit_ts ? item->commit_ts : 0;
-        int error = scan->keys_only ? 0 : txn_slice_copy(arena, value, &pair->value);
+        int error = 0;
+        if (sink != NULL && !scan->keys_only)
+            pair->value = value;
+        else if (!scan->keys_only)
+            error = txn_slice_copy(arena, value, &pair->value);
         if (error != 0)
             return error;
     }
+    int error = sink != NULL ? sink->put(sink, pair) : 0;
+    if (error != 0)
+        return error;
     scan->pairs_count++;
     state->is_full = scan->pairs_count == scan->limit;
     return 0;
@@ -424,7 +433,7 @@ static int page_add(struct scan_state *state, const struct item *item)
 static int page_reserve(struct scan_state *state, uint32_t more)
 {
     struct txn_scan *scan = state->scan;
-    if (state->pairs_room - scan->pairs_count >= more)
+    if (scan->sink != NULL || state->pairs_room - scan->pairs_count >= more)
         return 0;
     uint32_t room = scan->pairs_count + more;
     if (room < state->pairs_room * 2)
@@ -544,6 +553,8 @@ int read_scan(struct txn_scan *scan, struct engine_view *view)
     scan->pairs_count = 0;
     scan->more = false;
     scan->error = (struct txn_key_error){0};
+    if (scan->sink != NULL)
+        scan->sink->begin(scan->sink);
     if (!view->may_block && scan->limit > READ_ON_SPOT_COUNT_MAX)
         return ENGINE_WOULD_BLOCK;
     struct record_key start;

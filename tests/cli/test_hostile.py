@@ -152,6 +152,29 @@ def test_answers_for_which_no_window_opens(directory):
         assert server.stop() == 0
 
 
+def test_long_answers_that_nobody_takes(directory):
+    """Scans of 60 MiB, many at once: all that is made of them has its bound, and who takes what he asked for gets it."""
+    pairs, peers, calls = 60, tap.times(12, 8, 6), 10
+    with Server(directory, ANY, "--connections-memory", "256m") as server:
+        pd = pd_of(server)
+        lines = b"".join(b'{"key":"k%02d","value":"%s"}\n' % (i, b"v" * MIB) for i in range(pairs))
+        assert run(CLIENT, "--url", f"tikv://{pd}", "import", "--merge", stdin=lines).status == 0
+        request = get_of_first_region(pd, b"k") + number(3, pairs)
+        before, most = memory_mib(server), 0
+        hostile = [connect(store_of(server)) for _ in range(peers)]
+        for peer in hostile:
+            peer.sendall(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0)) + frame(SETTINGS, ACK, 0)
+                         + b"".join(call(1 + 2 * i, b"RawScan", request) for i in range(calls)))
+        for _ in range(20):
+            serves(server, pd)
+            most = max(most, memory_mib(server))
+        assert most - before < 450, (before, most)  # a quarter more than 256, and what is being read
+        for peer in hostile:
+            peer.close()
+        assert run(CLIENT, "--url", f"tikv://{pd}", *PATIENT, "scan").status == 0
+        assert server.stop() == 0
+
+
 def flood(address, first, more):
     """Writes for as long as the server takes it; reads nothing."""
     sent, bytes_max = 0, tap.times(8, 4, 2) * MIB

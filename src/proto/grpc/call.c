@@ -239,7 +239,7 @@ void conn_start_waiting(struct grpc_conn *conn)
 
 size_t grpc_call_send_queued(const struct grpc_call *call)
 {
-    return call->send.size - call->send_offset;
+    return call->send.size - call->send_offset + call->send_more.size;
 }
 
 /* Server: HEADERS, with the queue behind them. */
@@ -279,8 +279,27 @@ static void call_wake(struct grpc_call *call)
         conn_fail(call->conn, KVS_ERR_NO_MEMORY, "out of memory");
 }
 
-int grpc_call_send_room(struct grpc_call *call, size_t size, uint8_t **ret_room)
+/* `size` bytes behind what is queued. */
+static int queue_room(struct grpc_call *call, size_t size, uint8_t **ret_room)
 {
+    if (call->send_more.size > 0)
+        return rope_room(&call->send_more, size, ret_room);
+    if (call->send_offset > call->send.size / 2) {
+        buf_consume(&call->send, call->send_offset);
+        call->send_offset = 0;
+    }
+    int error = buf_reserve(&call->send, size);
+    if (error != 0)
+        return error;
+    *ret_room = call->send.data + call->send.size;
+    call->send.size += size;
+    return 0;
+}
+
+/* Queues the prefix of a message of `size` bytes, and room for the first `head_size` of them. */
+static int queue_message(struct grpc_call *call, size_t size, size_t head_size, uint8_t **ret_room)
+{
+    uint8_t *place;
     if (!call->owned || call->closing)
         return KVS_ERR_INVALID_ARGUMENT;
     if (size > UINT32_MAX)
@@ -289,24 +308,42 @@ int grpc_call_send_room(struct grpc_call *call, size_t size, uint8_t **ret_room)
         call->want_writable = true;
         return KVS_ERR_BUSY;
     }
-    if (call->send_offset > call->send.size / 2) {
-        buf_consume(&call->send, call->send_offset);
-        call->send_offset = 0;
-    }
-    int error = buf_reserve(&call->send, MESSAGE_PREFIX_SIZE + size);
-    if (error != 0)
-        return error;
     if (call->conn->server && !call->headers_sent && call->stream_id != NO_STREAM) {
-        error = call_submit_headers(call, NULL, 0);
+        int error = call_submit_headers(call, NULL, 0);
         if (error != 0)
             return error;
     }
-    uint8_t *place = call->send.data + call->send.size;
+    int error = queue_room(call, MESSAGE_PREFIX_SIZE + head_size, &place);
+    if (error != 0)
+        return error;
     message_write_prefix(place, (uint32_t)size);
-    call->send.size += MESSAGE_PREFIX_SIZE + size;
-    call->conn->queued_bytes += MESSAGE_PREFIX_SIZE + size;
+    call->conn->queued_bytes += MESSAGE_PREFIX_SIZE + head_size;
     *ret_room = place + MESSAGE_PREFIX_SIZE;
     call_wake(call);
+    return 0;
+}
+
+int grpc_call_send_room(struct grpc_call *call, size_t size, uint8_t **ret_room)
+{
+    return queue_message(call, size, size, ret_room);
+}
+
+int grpc_call_send_rope(struct grpc_call *call, kvs_slice head, struct rope *body, kvs_slice tail)
+{
+    size_t size = body->size;
+    uint8_t *room;
+    int error = rope_append(body, tail);
+    if (error != 0)
+        return error;
+    error = queue_message(call, head.size + body->size, head.size, &room);
+    if (error != 0) {
+        rope_cut(body, size);
+        return error;
+    }
+    if (head.size > 0)
+        memcpy(room, head.data, head.size);
+    call->conn->queued_bytes += body->size;
+    rope_move(&call->send_more, body);
     return 0;
 }
 
@@ -448,6 +485,13 @@ void call_submit_http_status(struct grpc_call *call, const char *http_status)
         call_reset(call, NGHTTP2_INTERNAL_ERROR);
 }
 
+/* Of the next `size` bytes to leave: those that lie in call->send. */
+static size_t first_part(const struct grpc_call *call, size_t size)
+{
+    size_t first = call->send.size - call->send_offset;
+    return first < size ? first : size;
+}
+
 void call_fail(struct grpc_call *call, int code, const char *text)
 {
     struct grpc_conn *conn = call->conn;
@@ -456,7 +500,9 @@ void call_fail(struct grpc_call *call, int code, const char *text)
     call_drop_received(call);
     if (conn->server) {
         conn->queued_bytes -= grpc_call_send_queued(call) - call->frame_pending;
-        call->send.size = call->send_offset + call->frame_pending;
+        size_t first = first_part(call, call->frame_pending);
+        call->send.size = call->send_offset + first;
+        rope_cut(&call->send_more, call->frame_pending - first);
         call_submit_status(call, code, slice_of_string(text));
     } else {
         call_reset(call, NGHTTP2_CANCEL);
@@ -517,10 +563,12 @@ int call_on_write_data(nghttp2_session *session, nghttp2_frame *frame, const uin
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     uint8_t *place = conn->out->data + conn->out->size;
     memcpy(place, header, header_size);
-    if (size > 0)
-        memcpy(place + header_size, call->send.data + call->send_offset, size);
+    size_t first = first_part(call, size);
+    if (first > 0)
+        memcpy(place + header_size, call->send.data + call->send_offset, first);
+    rope_take(&call->send_more, size - first, place + header_size + first);
     conn->out->size += header_size + size;
-    call->send_offset += size;
+    call->send_offset += first;
     conn->queued_bytes -= size;
     conn->sent_bytes += size;
     call->frame_pending = 0;

@@ -144,6 +144,7 @@ static void call_free(struct grpc_call *call)
     buf_deinit(&call->send);
     buf_deinit(&call->recv);
     buf_deinit(&call->status_text);
+    rope_deinit(&call->send_more);
     metadata_deinit(&call->metadata);
     mem_free(call);
 }
@@ -458,6 +459,7 @@ static void call_recycle(struct grpc_call *call)
     struct buf status_text = call->status_text;
     metadata_clear(&call->metadata);
     struct metadata metadata = call->metadata;
+    rope_deinit(&call->send_more);
     if (send.capacity > KEPT_BUFFER_BYTES_MAX)
         buf_deinit(&send);
     if (recv.capacity > KEPT_BUFFER_BYTES_MAX)

@@ -15,6 +15,7 @@
 
 #include "base/heap.h"
 #include "base/list.h"
+#include "base/rope.h"
 #include "proto/grpc/message.h"
 #include "proto/grpc/metadata.h"
 #include "proto/grpc/pool.h"
@@ -60,9 +61,10 @@ struct grpc_call {
 
     struct buf send; /* framed messages */
     size_t send_offset;
-    size_t frame_pending; /* promised to nghttp2 in a DATA frame that is not written yet */
-    struct buf recv;      /* begins with a message prefix; incomplete, or paused */
-    size_t held_bytes;    /* received while paused, not credited to the stream */
+    struct rope send_more; /* ... behind those, from one on that came as a rope */
+    size_t frame_pending;  /* promised to nghttp2 in a DATA frame that is not written yet */
+    struct buf recv;       /* begins with a message prefix; incomplete, or paused */
+    size_t held_bytes;     /* received while paused, not credited to the stream */
     uint64_t messages_received;
 
     nghttp2_rcbuf *path;

@@ -31,6 +31,7 @@
 
 #include <stdbool.h>
 
+struct rope;
 struct grpc_conn;
 struct grpc_call;
 
@@ -185,6 +186,10 @@ int grpc_call_send(struct grpc_call *call, kvs_slice message);
 /* The same without the copy: *ret_room takes exactly `size` bytes, which must be written before any
  * other function of the connection is called. */
 int grpc_call_send_room(struct grpc_call *call, size_t size, uint8_t **ret_room);
+
+/* The same of a large message, whose body comes between two short parts: its pieces are taken, not
+ * copied, and freed as they leave. After an error the body is still the caller's. */
+int grpc_call_send_rope(struct grpc_call *call, kvs_slice head, struct rope *body, kvs_slice tail);
 
 /* Bytes queued that HTTP/2 has not taken yet. */
 size_t grpc_call_send_queued(const struct grpc_call *call);

@@ -1,6 +1,7 @@
 /* tests/unit/proto/grpc_pair.c: see the header. */
 #include "grpc_pair.h"
 
+#include "base/checksum.h"
 #include "base/mem.h"
 
 #include <kvs/error.h>
@@ -165,12 +166,19 @@ static void client_on_headers(struct grpc_call *call)
     outcome->headers++;
 }
 
+uint32_t messages_sum(uint32_t sum, kvs_slice message)
+{
+    const void *bytes = message.size > 0 ? (const void *)message.data : "";
+    return checksum_seeded(bytes, message.size, (uint64_t)sum << 32 | message.size);
+}
+
 static void client_on_message(struct grpc_call *call, kvs_slice message)
 {
     struct outcome *outcome = grpc_call_user(call);
     assert_ptr_equal(outcome->call, call);
     outcome->messages++;
     outcome->bytes += message.size;
+    outcome->sum = messages_sum(outcome->sum, message);
     buf_clear(&outcome->last);
     int error = buf_append_slice(&outcome->last, message);
     assert_true(error == 0 || error == KVS_ERR_NO_MEMORY);

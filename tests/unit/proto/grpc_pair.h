@@ -34,6 +34,7 @@ struct outcome {
     char message[256];
     char metadata[256]; /* "name=value;" of all received */
     struct buf last;    /* the last message */
+    uint32_t sum;       /* checksum of all messages and where they end */
     bool cancel_on_message;
 };
 
@@ -87,5 +88,7 @@ int pair_start(struct pair *pair, struct outcome *outcome, const char *method, u
 void pair_unary(struct pair *pair, struct outcome *outcome, const char *method, const void *data,
                 size_t size);
 void outcome_deinit(struct outcome *outcome);
+/* The sum with one more message. */
+uint32_t messages_sum(uint32_t sum, kvs_slice message);
 
 #endif

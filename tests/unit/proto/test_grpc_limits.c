@@ -3,6 +3,7 @@
 
 #include "base/fault.h"
 #include "base/mem.h"
+#include "base/rope.h"
 
 #include <kvs/error.h>
 #include <stdio.h>
@@ -223,6 +224,117 @@ static void test_send_queue(void **state)
     pair_pump(&pair);
     assert_int_equal(grpc_conn_queued_bytes(pair.client), 0);
     pair_close(&pair);
+}
+
+/* A message of random bytes, queued in one of the two ways; returns the sum with it. */
+static uint32_t send_either(struct grpc_call *call, struct rand *rand, struct rope_budget *budget,
+                            uint32_t sum)
+{
+    struct rope body = {.budget = budget};
+    struct buf whole = BUF_INIT;
+    bool is_rope = rand_below(rand, 3) == 0;
+    size_t parts = is_rope ? rand_below(rand, 20) : 1;
+    size_t head = rand_below(rand, 10), tail = rand_below(rand, 10);
+    for (size_t i = 0; i < head; i++)
+        buf_append_u8(&whole, (uint8_t)rand_u64(rand));
+    for (size_t i = 0; i < parts; i++) {
+        size_t size = rand_below(rand, is_rope ? 9000 : 100), before = whole.size;
+        for (size_t k = 0; k < size; k++)
+            buf_append_u8(&whole, (uint8_t)rand_u64(rand));
+        if (size > 0)
+            assert_int_equal(rope_append(&body, slice_make(whole.data + before, size)), 0);
+    }
+    for (size_t i = 0; i < tail; i++)
+        buf_append_u8(&whole, (uint8_t)rand_u64(rand));
+    if (is_rope)
+        assert_int_equal(grpc_call_send_rope(call, slice_make(whole.data, head), &body,
+                                             slice_make(whole.data + whole.size - tail, tail)),
+                         0);
+    else
+        assert_int_equal(grpc_call_send(call, buf_slice(&whole)), 0);
+    sum = messages_sum(sum, buf_slice(&whole));
+    rope_deinit(&body);
+    buf_deinit(&whole);
+    return sum;
+}
+
+/* Messages that come as ropes keep their place among the others, whatever has left already. */
+static void test_ropes_among_other_messages(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 60; seed++) {
+        struct rope_budget budget = {0};
+        struct pair pair;
+        pair_init(&pair, seed);
+        pair.client_config.call_window_bytes = 3000;
+        pair.server_config.send_queue_bytes_max = SIZE_MAX / 4;
+        pair_open(&pair);
+        struct outcome outcome;
+        assert_int_equal(pair_start(&pair, &outcome, "Hold", 0), 0);
+        grpc_call_half_close(outcome.call);
+        pair_pump(&pair);
+        struct grpc_call *call = pair.served->call;
+        struct rand rand = rand_seed(seed);
+        uint32_t sum = 0;
+        for (unsigned i = 0; i < 100; i++) {
+            sum = send_either(call, &rand, &budget, sum);
+            for (uint64_t steps = rand_below(&rand, 4); steps > 0; steps--)
+                pair_step(&pair);
+        }
+        pair.served->call = NULL;
+        grpc_call_finish(call, GRPC_OK, slice_make(NULL, 0));
+        pair_pump(&pair);
+        assert_int_equal(outcome.code, GRPC_OK);
+        assert_int_equal(outcome.messages, 100);
+        assert_int_equal(outcome.sum, sum);
+        assert_int_equal(grpc_conn_queued_bytes(pair.server), 0);
+        assert_int_equal(budget.bytes, 0); /* given back as they left */
+        outcome_deinit(&outcome);
+        pair_close(&pair);
+    }
+}
+
+/* What a call has queued goes with it, however it ends, and whatever is in a frame by then. */
+static void test_ropes_of_calls_that_end(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 60; seed++) {
+        struct rope_budget budget = {0};
+        struct pair pair;
+        pair_init(&pair, seed);
+        pair.client_config.call_window_bytes = 3000;
+        pair.server_config.send_queue_bytes_max = SIZE_MAX / 4;
+        pair_open(&pair);
+        struct outcome outcome, other;
+        assert_int_equal(pair_start(&pair, &outcome, "Hold", 1000), 0);
+        grpc_call_half_close(outcome.call);
+        pair_pump(&pair);
+        struct grpc_call *call = pair.served->call;
+        struct rand rand = rand_seed(seed);
+        for (unsigned i = 0; i < 30; i++)
+            send_either(call, &rand, &budget, 0);
+        for (uint64_t steps = rand_below(&rand, 4); steps > 0; steps--)
+            pair_step(&pair);
+        (void)grpc_conn_send(pair.server, &pair.to_client, 1 + rand_below(&rand, 3000));
+        if (seed % 3 == 0)
+            pair_advance(&pair, 2000);
+        else if (seed % 3 == 1)
+            grpc_call_cancel(outcome.call);
+        else
+            grpc_conn_lost(pair.server, "lost");
+        if (seed % 3 != 2) {
+            pair_pump(&pair);
+            pair_unary(&pair, &other, "Echo", "x", 1); /* the frames are still in step */
+            pair_pump(&pair);
+            assert_int_equal(other.code, GRPC_OK);
+            outcome_deinit(&other);
+        }
+        assert_int_equal(grpc_conn_queued_bytes(pair.server), 0);
+        assert_int_equal(budget.bytes, 0);
+        grpc_conn_lost(pair.client, "end");
+        outcome_deinit(&outcome);
+        pair_close(&pair);
+    }
 }
 
 /* More calls than the server allows: the rest waits at the client, also past deadlines. */
@@ -453,6 +565,8 @@ int main(void)
         cmocka_unit_test(test_message_too_large),
         cmocka_unit_test(test_assembling_limit),
         cmocka_unit_test(test_send_queue),
+        cmocka_unit_test(test_ropes_among_other_messages),
+        cmocka_unit_test(test_ropes_of_calls_that_end),
         cmocka_unit_test(test_calls_over_the_limit_wait),
         cmocka_unit_test(test_calls_before_the_limit_is_known),
         cmocka_unit_test(test_keep_alive),

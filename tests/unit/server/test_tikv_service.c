@@ -206,29 +206,6 @@ static void test_limits(void **state)
     mem_free(bytes);
 }
 
-/* A scan of more than an answer may have fails; it does not end early. */
-static void test_an_answer_that_is_too_large(void **state)
-{
-    (void)state;
-    size_t size = 7 * 1024 * 1024;
-    uint8_t *bytes = mem_zalloc(size);
-    for (char name = 'a'; name < 'a' + 10; name++) {
-        char key[] = {name, '\0'};
-        FREE(put(bytes_of(key), (ProtobufCBinaryData){size, bytes}));
-    }
-    mem_free(bytes);
-    Kvrpcpb__RawScanRequest scan = KVRPCPB__RAW_SCAN_REQUEST__INIT;
-    Kvrpcpb__RawScanResponse *answer;
-    scan.context = &at.context;
-    scan.limit = UINT32_MAX;
-    assert_int_equal(
-        peer_call(peer, "RawScan", &scan, &kvrpcpb__raw_scan_response__descriptor, &answer),
-        GRPC_OK);
-    assert_int_equal(answer->n_kvs, 1);
-    assert_non_null(strstr(answer->kvs[0]->error->abort, "ask for less"));
-    FREE(answer);
-}
-
 /* --- regions that change --- */
 
 static Kvrpcpb__SplitRegionResponse *split(ProtobufCBinaryData *keys, size_t count, bool raw)
@@ -659,7 +636,6 @@ int main(void)
         TEST(test_another_cluster),
         TEST(test_api_versions),
         TEST(test_limits),
-        TEST(test_an_answer_that_is_too_large),
         TEST(test_split_and_epoch),
         TEST(test_splits_that_cannot_be),
         TEST(test_stored_keys_of_v2),

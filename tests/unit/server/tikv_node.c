@@ -147,6 +147,7 @@ struct tikv_node *node_start(void)
                                           .engine = node->engine,
                                           .txn = node->txn,
                                           .value_size_max = KVS_VALUE_SIZE_MAX};
+    tikv_service_bound_answers(&node->service, NODE_ANSWERS_MEMORY);
     node->port = (struct grpc_port){.name = "TiKV",
                                     .methods = tikv_methods,
                                     .methods_count = tikv_methods_count,
@@ -234,8 +235,6 @@ static void on_end(struct grpc_call *call, const struct grpc_status *status)
              (const char *)status->message.data);
 }
 
-static void write_some(struct tikv_peer *peer);
-
 static const struct grpc_events peer_events = {.on_message = on_message, .on_end = on_end};
 
 struct tikv_peer *peer_connect(struct tikv_node *node)
@@ -251,10 +250,11 @@ struct tikv_peer *peer_connect(struct tikv_node *node)
     errand.descriptor = accept4(node->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     assert_true(errand.descriptor >= 0);
     errand_run(&errand);
-    const struct grpc_config config = {.events = &peer_events};
+    const struct grpc_config config = {.events = &peer_events,
+                                       .message_bytes_max = NODE_ANSWERS_MEMORY};
     assert_int_equal(grpc_conn_new_client(&config, clock_now_ms(), &peer->conn), 0);
     fcntl(peer->descriptor, F_SETFL, O_NONBLOCK);
-    write_some(peer); /* how it begins: the port waits for that for seconds only */
+    peer_write(peer); /* how it begins: the port waits for that for seconds only */
     return peer;
 }
 
@@ -267,7 +267,7 @@ void peer_close(struct tikv_peer *peer)
     mem_free(peer);
 }
 
-static void write_some(struct tikv_peer *peer)
+void peer_write(struct tikv_peer *peer)
 {
     grpc_conn_send(peer->conn, &peer->out, 1024 * 1024);
     if (peer->out.size == 0)
@@ -295,7 +295,7 @@ void peer_run(struct tikv_peer *peer, const bool *until)
 {
     while (!*until) {
         grpc_conn_run(peer->conn, clock_now_ms());
-        write_some(peer);
+        peer_write(peer);
         if (*until)
             break;
         if (!read_some(peer)) {
@@ -372,7 +372,7 @@ Tikvpb__BatchCommandsResponse *peer_receive(struct tikv_peer *peer)
 {
     while (peer->messages.size == 0 && !peer->over) {
         grpc_conn_run(peer->conn, clock_now_ms());
-        write_some(peer);
+        peer_write(peer);
         if (!read_some(peer))
             grpc_conn_lost(peer->conn, "the node closed the connection");
     }

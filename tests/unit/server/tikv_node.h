@@ -25,6 +25,8 @@ struct tikv_node {
     uint16_t listener_port;
 };
 
+#define NODE_ANSWERS_MEMORY (192u << 20) /* so one answer has at most 96 MiB */
+
 struct tikv_node *node_start(void);
 void node_stop(struct tikv_node *node);
 /* Splits anywhere; waits for it. */
@@ -67,6 +69,8 @@ void peer_send_bytes(struct tikv_peer *peer, kvs_slice message);
 Tikvpb__BatchCommandsResponse *peer_receive(struct tikv_peer *peer);
 void peer_half_close(struct tikv_peer *peer);
 
+/* What is to leave leaves, as far as it can; nothing is read. */
+void peer_write(struct tikv_peer *peer);
 /* Moves bytes until `*until`, or the connection ends. */
 void peer_run(struct tikv_peer *peer, const bool *until);
 

@@ -366,6 +366,7 @@ func (t *test) list() {
 	t.run("checksums", t.checksums)
 	t.run("sizes up to the limits", t.sizes)
 	t.run("sizes over the limits are errors", t.oversizes)
+	t.run("answers of hundreds of MiB", t.largeScans)
 	t.run("64 workers", t.workers)
 	t.moreTests()
 }

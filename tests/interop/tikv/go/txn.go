@@ -580,6 +580,7 @@ func (t *txnTest) listTxn() {
 	t.run("write conflict", t.conflict)
 	t.run("a large transaction", t.large)
 	t.run("scans", t.txnScans)
+	t.run("answers of hundreds of MiB", t.largeScans)
 	t.run("uncommitted locks in the way", t.locksInTheWay)
 	t.run("insert of duplicates", t.duplicates)
 	t.run("pessimistic locks", t.pessimistic)
