@@ -19,7 +19,7 @@ NO_LIST = ("kvs-events",)  # its calls are in tests/unit/client
 LASTING = (*NODE_PACKAGES, "kvs-events")  # they have the commands load and outlast
 NO_WRITE = ("photon-pump",)  # it has no metadata and no transactions
 NO_FINISH = ("rust-eventstore", "rust-eventstore-tls", *NO_WRITE)  # nor this a transaction by its number
-OLD_GOSSIP = ("rust-eventstore", "photon-pump")  # they look for a Master
+OLD_GOSSIP = ("rust-eventstore", "photon-pump", "esjc")  # they look for a Master
 TLS_ONLY, NO_TLS = ("rust-eventstore-tls",), ("rust-eventstore", "node-promise", "photon-pump")
 SHARED, FED = 300, 50  # events that each writer leaves, that each appends for the followers
 LOAD_SECONDS, LOAD_RESTARTS = 12, 6
@@ -50,6 +50,7 @@ CLIENTS = {  # name -> how it is built, where, with which options; README.md has
     "rust-eventstore": (build_old_rust, FOLDER / "rust", {}),
     "rust-eventstore-tls": (build_old_rust, FOLDER / "rust", {"features": "tls"}),
     "jvm": (build_java, FOLDER / "java", {}),
+    "esjc": (build_java, FOLDER / "esjc", {}),
     "photon-pump": (build_python, FOLDER / "python", {}),
     "kvs-events": (build_kvs, FOLDER / "kvs", {}),
 }

@@ -13,10 +13,11 @@ CLIENTS = {  # name -> how it is built, where, with which options; README.md has
     "go": (build_go, FOLDER / "go", {}),
     "go-2.0.7": (build_go, FOLDER / "go", {"modules": "go-2.0.7.mod", "tags": "v2_0_7"}),
     "python": (build_python, FOLDER / "python", {}),
+    "python-pure": (build_python, FOLDER / "python-pure", {}),
     "java": (build_java, FOLDER / "java", {}),
 }
 SPACES = ("v1", "v2")
-V1_ONLY = ("python",)
+V1_ONLY = ("python", "python-pure")
 LOAD_SECONDS = 6
 LOAD_WORKERS = 16
 SHARED_COUNT = 300
