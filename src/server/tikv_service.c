@@ -17,6 +17,7 @@
 #define REPLIES_KEPT_MAX (64u * 1024)
 #define ROPE_COPIED_MAX (64u * 1024) /* a shorter one leaves together with other answers */
 #define OUTAGE_TICK_MS 10u
+#define ANSWERS_BYTES_MIN (2ull * TIKV_ANSWER_LARGE) /* else one alone could be told to wait */
 
 /* Answers of this turn to one stream, in wire form. */
 struct tikv_replies {
@@ -386,6 +387,8 @@ void tikv_service_bound_answers(struct tikv_service *service, uint64_t memory_by
 {
     /* A little more than connections may hold: they are closed before others are refused. */
     service->answers.bytes_max = memory_bytes_max + memory_bytes_max / 4;
+    if (service->answers.bytes_max < ANSWERS_BYTES_MIN)
+        service->answers.bytes_max = ANSWERS_BYTES_MIN;
     service->answer_size_max = TIKV_ANSWER_LARGE;
     if (memory_bytes_max / 2 > TIKV_ANSWER_LARGE)
         service->answer_size_max = memory_bytes_max / 2 < TIKV_ANSWER_SIZE_MAX
