@@ -259,10 +259,11 @@ static struct txn_sink *sink_of(const struct txn_command *command)
     return ((const struct txn_batch_get *)(const void *)command)->sink;
 }
 
-/* For a sink it lives as long as the view, which is enough. */
-static int copy_value(struct txn_command *command, kvs_slice value, struct txn_pair *pair)
+/* For a sink what lies in the view lives long enough. */
+static int copy_value(struct txn_command *command, kvs_slice value, bool is_of_view,
+                      struct txn_pair *pair)
 {
-    if (sink_of(command) != NULL) {
+    if (is_of_view && sink_of(command) != NULL) {
         pair->value = value;
         return 0;
     }
@@ -299,7 +300,7 @@ static int read_key_lock(struct txn_command *command, const struct txn_read *rea
         kvs_slice value;
         int error = lock_value(view, record, lock, &value);
         *ret_found = error == 0;
-        return error == 0 ? copy_value(command, value, pair) : error;
+        return error == 0 ? copy_value(command, value, true, pair) : error;
     }
     return 0;
 }
@@ -328,7 +329,7 @@ static int read_key_version(struct txn_command *command, const struct txn_read *
     kvs_slice value;
     error = mvcc_value(view, record, &version.write, &value);
     if (error == 0)
-        error = copy_value(command, value, pair);
+        error = copy_value(command, value, !version.write.has_value, pair);
     *ret_found = error == 0;
     pair->commit_ts = read->want_commit_ts ? version.commit_ts : 0;
     return error;
@@ -385,7 +386,7 @@ static int read_own_write(struct txn_batch_get *batch, struct engine_view *view,
     if (lock.type == TXN_OP_PUT)
         error = lock_value(view, &record, &lock, &value);
     if (error == 0)
-        error = copy_value(&batch->base, value, ret_pair);
+        error = copy_value(&batch->base, value, true, ret_pair);
     *ret_found = error == 0;
     return error;
 }
