@@ -3,6 +3,7 @@
 kvs-server --tikv."""
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,6 +129,20 @@ def test_bench_says_what_it_cannot_do(directory):
     with Server(directory) as server:
         done = run(BENCH, f"kvs://{server.addr}", "--workload", "bank")
         assert done.status == 1 and "transactions" in one_line(done.err), done
+
+
+def test_a_load_whose_server_is_gone(directory):
+    """It ends after one call's time, and tells; it went on until each of its transactions had waited."""
+    with Server(directory, ANY) as server:
+        load = subprocess.Popen([BENCH, f"tikv://{pd_of(server)}", "--load", "--workload", "rmw", "--keys", "200",
+                                 "--connections", "8", "--warm-up", "0", "--duration", "600", "--timeout", "2", "--json"],
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        tap.kill_at_exit(load)
+        while txn(f"tikv://{pd_of(server)}", "scan").out.count(b"\n") < 200:  # it has begun
+            pass
+        server.kill()
+        out, err = load.communicate(timeout=120)
+        assert load.returncode == 1 and "is the server running?" in one_line(err), (load.returncode, out, err)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,12 @@ static bool may_issue(const struct worker *worker, uint64_t now)
            !atomic_load_explicit(&worker->load->stop, memory_order_relaxed); /* only a wish */
 }
 
+/* Each one would fail, after its time. */
+static void begin_no_more(struct worker *worker)
+{
+    worker->phase.requests_max = worker->issued;
+}
+
 static bool is_drawn(const struct txn_lane *lane, uint32_t count, kvs_slice key)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -161,6 +167,9 @@ static void lane_end(struct txn_lane *lane, int error, const char *why)
         histogram_bump(&worker->tally.errors, 1);
         note(worker, why);
     }
+    if (kvs_error_connection_dead(error) || kvs_error_maybe_committed(error) ||
+        error == KVS_ERR_TIMEOUT)
+        begin_no_more(worker);
     lane_next(lane, now);
 }
 
@@ -195,8 +204,8 @@ static bool lane_take_put(struct txn_lane *lane, kvs_future *put)
     if (error != 0)
         snprintf(why, sizeof why, "%s", kvs_future_error_message(put));
     kvs_future_free(put);
-    if (error != 0) { /* it would fail each time: no more are begun */
-        lane->run->worker->phase.requests_max = lane->run->worker->issued;
+    if (error != 0) {
+        begin_no_more(lane->run->worker);
         lane_end(lane, error, why);
     }
     return error == 0;
@@ -288,7 +297,9 @@ static void close_kept(struct worker *worker)
 int worker_txn_open(struct worker *worker, char text[TARGET_TEXT_MAX])
 {
     const struct target *target = worker->load->target;
-    const struct kvs_store_options options = polled_options(target);
+    struct kvs_store_options options = polled_options(target);
+    if (!target_is_in_process(target->url)) /* there each call would cost a timer */
+        options.timeout_ms = (uint32_t)(worker->load->timeout_ns / 1000000);
     if (worker->kept != NULL)
         return 0;
     struct txn_kept *kept = mem_zalloc(sizeof *kept);
