@@ -21,8 +21,9 @@ static void *message_array(struct arena *arena, size_t count, size_t size, void 
     return messages;
 }
 
-static bool fill_lock(struct arena *arena, Kvrpcpb__LockInfo *message,
-                      const struct txn_lock_info *lock)
+/* Whoever holds it, without what they share it with. */
+static bool fill_holder(struct arena *arena, Kvrpcpb__LockInfo *message,
+                        const struct txn_lock_info *lock)
 {
     kvrpcpb__lock_info__init(message);
     message->key = slice_bytes(lock->key);
@@ -35,11 +36,6 @@ static bool fill_lock(struct arena *arena, Kvrpcpb__LockInfo *message,
     message->use_async_commit = lock->use_async_commit;
     message->min_commit_ts = lock->min_commit_ts;
     message->duration_to_last_update_ms = lock->duration_to_last_update_ms;
-    if (lock->holders_count > 0) {
-        message->n_shared_lock_infos = lock->holders_count;
-        message->shared_lock_infos = tikv_lock_messages(arena, lock->holders, lock->holders_count);
-        return message->shared_lock_infos != NULL;
-    }
     if (lock->secondaries_count == 0)
         return true;
     message->secondaries =
@@ -49,6 +45,30 @@ static bool fill_lock(struct arena *arena, Kvrpcpb__LockInfo *message,
     message->n_secondaries = lock->secondaries_count;
     for (uint32_t i = 0; i < lock->secondaries_count; i++)
         message->secondaries[i] = slice_bytes(lock->secondaries[i]);
+    return true;
+}
+
+static bool fill_lock(struct arena *arena, Kvrpcpb__LockInfo *message,
+                      const struct txn_lock_info *lock)
+{
+    if (!fill_holder(arena, message, lock))
+        return false;
+    uint32_t count = lock->holders_count;
+    message->shared_lock_infos = arena_alloc(arena, count * sizeof *message->shared_lock_infos);
+    if (message->shared_lock_infos == NULL)
+        return false;
+    message->n_shared_lock_infos = count;
+    for (uint32_t i = 0; i < count; i++) {
+        Kvrpcpb__LockInfo holder;
+        if (!fill_holder(arena, &holder, &lock->holders[i]))
+            return false;
+        size_t size = kvrpcpb__lock_info__get_packed_size(&holder);
+        uint8_t *bytes = arena_alloc(arena, size);
+        if (bytes == NULL)
+            return false;
+        kvrpcpb__lock_info__pack(&holder, bytes);
+        message->shared_lock_infos[i] = slice_bytes(slice_make(bytes, size));
+    }
     return true;
 }
 

@@ -18,6 +18,26 @@ struct taker {
     int error; /* the first one */
 };
 
+static void *arena_allocate(void *arena, size_t size)
+{
+    return arena_alloc(arena, size);
+}
+
+static void arena_ignore(void *arena, void *memory)
+{
+    (void)arena;
+    (void)memory;
+}
+
+/* NULL: it is none, or no memory; which, nobody says. */
+static ProtobufCMessage *message_of(struct arena *arena, const ProtobufCMessageDescriptor *type,
+                                    kvs_slice bytes)
+{
+    ProtobufCAllocator allocator = {
+        .alloc = arena_allocate, .free = arena_ignore, .allocator_data = arena};
+    return protobuf_c_message_unpack(type, &allocator, bytes.size, bytes.data);
+}
+
 static kvs_slice slice_of(ProtobufCBinaryData bytes)
 {
     return slice_make(bytes.data, bytes.len);
@@ -79,7 +99,13 @@ static struct txn_lock_info take_lock(struct taker *taker, const Kvrpcpb__LockIn
         return info;
     info.holders = take_array(taker, count, sizeof *info.holders);
     for (size_t i = 0; i < count && taker->error == 0; i++) {
-        info.holders[i] = take_holder(taker, lock->shared_lock_infos[i]);
+        const Kvrpcpb__LockInfo *holder = (const void *)message_of(
+            taker->arena, &kvrpcpb__lock_info__descriptor, slice_of(lock->shared_lock_infos[i]));
+        if (holder == NULL) {
+            taker->error = KVS_ERR_PROTOCOL;
+            break;
+        }
+        info.holders[i] = take_holder(taker, holder);
         info.holders_count++;
     }
     return info;
@@ -384,31 +410,17 @@ static int find_region_error(kvs_slice body, kvs_slice *ret_error)
     return reader.broken ? KVS_ERR_PROTOCOL : 0;
 }
 
-static void *arena_allocate(void *arena, size_t size)
-{
-    return arena_alloc(arena, size);
-}
-
-static void arena_ignore(void *arena, void *memory)
-{
-    (void)arena;
-    (void)memory;
-}
-
 int txn_wire_read(struct txn_call *call, const struct txn_wire_place *place, kvs_slice body,
                   kvs_slice *ret_region_error)
 {
     struct arena *arena = &call->command.base.arena;
-    ProtobufCAllocator allocator = {
-        .alloc = arena_allocate, .free = arena_ignore, .allocator_data = arena};
     int error = find_region_error(body, ret_region_error);
     if (error != 0 || ret_region_error->data != NULL)
         return error;
     unsigned kind = call->command.base.kind;
-    ProtobufCMessage *message =
-        protobuf_c_message_unpack(answers[kind].descriptor, &allocator, body.size, body.data);
+    ProtobufCMessage *message = message_of(arena, answers[kind].descriptor, body);
     if (message == NULL)
-        return KVS_ERR_PROTOCOL; /* or no memory: it does not say */
+        return KVS_ERR_PROTOCOL;
     struct taker taker = {.arena = arena, .prefix = place->prefix};
     answers[kind].take(&taker, message, call);
     return taker.error;

@@ -6,6 +6,7 @@
  */
 #include "base/clock.h"
 #include "base/rand.h"
+#include "client/tikv/txn_wire.h"
 #include "kvrpcpb.pb-c.h"
 #include "pdpb.pb-c.h"
 #include "proto/grpc/grpc.h"
@@ -557,9 +558,51 @@ static void test_a_cluster_that_lies(void **state)
     }
 }
 
+/* --- one answer ---------------------------------------------------------------------------------
+ */
+
+/* Before what is there, which ends with the room: its head, as of a field that has it in. */
+static uint8_t *put_head_before(uint8_t *at, const uint8_t *end, unsigned number)
+{
+    uint8_t head[1 + PROTOBUF_VARINT_MAX];
+    size_t size = (size_t)(protobuf_put_head(head, number, (size_t)(end - at)) - head);
+    memcpy(at - size, head, size);
+    return at - size;
+}
+
+/* A lock whose holder shares it with one that shares it, and so on. */
+static void test_holders_in_holders(void **state)
+{
+    (void)state;
+    enum { DEPTH = 100000, ROOM = 5 * (DEPTH + 3), SHARED_LOCK_INFOS = 12, LOCKED = 1, ERROR = 2 };
+    static const struct txn_transport_methods methods = {.call_extra = 0};
+    static struct txn_transport transport = {.methods = &methods};
+    uint8_t *bytes = malloc(ROOM);
+    assert_non_null(bytes);
+    const uint8_t *end = bytes + ROOM;
+    uint8_t *at = bytes + ROOM;
+    for (unsigned i = 0; i < DEPTH; i++)
+        at = put_head_before(at, end, SHARED_LOCK_INFOS);
+    at = put_head_before(at, end, LOCKED);
+    at = put_head_before(at, end, ERROR);
+    struct txn_call *call = txn_call_new(&transport, TXN_GET, NULL, NULL);
+    const struct txn_wire_place place = {0};
+    kvs_slice region_error;
+    assert_non_null(call);
+    assert_int_equal(txn_wire_read(call, &place, slice_make(at, (size_t)(end - at)), &region_error),
+                     0);
+    const struct txn_key_error *error = &call->command.get.error;
+    assert_int_equal(error->kind, TXN_ERROR_LOCKED);
+    assert_int_equal(error->lock.holders_count, 1);
+    assert_int_equal(error->lock.holders[0].holders_count, 0);
+    txn_call_free(call);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_holders_in_holders),
         cmocka_unit_test(test_a_cluster_that_lies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

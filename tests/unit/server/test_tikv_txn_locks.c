@@ -306,13 +306,16 @@ static void expect_holders(const Kvrpcpb__LockInfo *lock, size_t count, Kvrpcpb_
     assert_int_equal(lock->lock_version, 0);
     assert_int_equal(lock->n_shared_lock_infos, count);
     for (size_t i = 0; i < count; i++) {
-        const Kvrpcpb__LockInfo *holder = lock->shared_lock_infos[i];
+        ProtobufCBinaryData bytes = lock->shared_lock_infos[i];
+        Kvrpcpb__LockInfo *holder = kvrpcpb__lock_info__unpack(NULL, bytes.len, bytes.data);
+        assert_non_null(holder);
         assert_bytes(holder->key, "k");
         assert_bytes(holder->primary_lock, "k");
         assert_int_equal(holder->lock_version, TS(200 + i * 10));
         assert_int_equal(holder->lock_ttl, TTL_MS);
         assert_int_equal(holder->lock_type, i == 0 ? of_first : KVRPCPB__OP__PessimisticLock);
         assert_int_equal(holder->n_shared_lock_infos, 0);
+        FREE(holder);
     }
 }
 
