@@ -294,6 +294,8 @@ int shared_record_with(struct arena *arena, kvs_slice shared, const struct lock_
     uint32_t count = get_u32(shared.data + 4) + (from == to);
     size_t holder_size = lock_record_size(holder);
     size_t size = shared.size - (to - from) + 4 + holder_size;
+    if (size > shared.size && size > RECORD_HOLDERS_SIZE_MAX)
+        return KVS_ERR_TOO_LARGE;
     uint8_t *bytes = arena_alloc(arena, size);
     if (bytes == NULL)
         return KVS_ERR_NO_MEMORY;

@@ -82,7 +82,8 @@ bool lock_record_find(const struct lock_record *record, uint64_t start_ts,
 /* May another one join, whose primary has that size? */
 bool shared_record_has_room(const struct lock_record *shared, size_t primary_size);
 /* The record of a shared lock with this holder, a LOCK or PESSIMISTIC_LOCK, in place of an older
- * one of its transaction. `shared` is decoded, or empty: the first one. 0 or NO_MEMORY. */
+ * one of its transaction. `shared` is decoded, or empty: the first one. 0, NO_MEMORY, or TOO_LARGE:
+ * its primary is longer than that of the older one, and there is no room. */
 int shared_record_with(struct arena *arena, kvs_slice shared, const struct lock_record *holder,
                        kvs_slice *ret_shared);
 /* In place: what is left without that transaction; empty: nobody. */

@@ -468,6 +468,37 @@ static void test_many(struct txn_fixture *f)
     assert_owners(f, "k", "5000");
 }
 
+/* Who has a part already may name a longer primary, as long as there is room for it. */
+static void test_longer_primaries(struct txn_fixture *f)
+{
+    enum { HOLDERS = 40 };
+    static uint8_t bytes[KVS_KEY_SIZE_MAX];
+    kvs_slice longest = slice_make(bytes, sizeof bytes);
+    struct txn_mutation mutation = {.op = TXN_OP_SHARED_PESSIMISTIC_LOCK, .key = S("k")};
+    uint32_t refused = 0;
+    for (uint64_t ts = 10; ts < 10 + HOLDERS; ts++)
+        assert_int_equal(share(f, S("k"), ts), 0);
+    for (uint64_t ts = 10; ts < 10 + HOLDERS; ts++) {
+        struct txn_pessimistic_lock lock;
+        txn_make_lock(&lock, &mutation, 1, longest, ts, ts + 100);
+        int error = txn_run(f, &lock.base);
+        assert_true(error == 0 || error == KVS_ERR_TOO_LARGE);
+        refused += error != 0;
+        txn_command_deinit(&lock.base);
+    }
+    assert_int_equal(refused, HOLDERS - RECORD_HOLDERS_SIZE_MAX / (KVS_KEY_SIZE_MAX + 64));
+    mutation.op = TXN_OP_SHARED_LOCK;
+    mutation.pessimistic_action = TXN_DO_PESSIMISTIC_CHECK;
+    struct txn_prewrite command;
+    txn_make_prewrite(&command, &mutation, 1, longest, 9 + HOLDERS);
+    command.for_update_ts = 9 + HOLDERS;
+    assert_int_equal(txn_run(f, &command.base), KVS_ERR_TOO_LARGE);
+    txn_command_deinit(&command.base);
+    for (uint64_t ts = 10; ts < 10 + HOLDERS; ts++) /* with the one they had, or shorter */
+        assert_int_equal(prewrite_shared(f, S("k"), ts), 0);
+    assert_string_equal(owners(f, S("k"), 12), "10+ 11+ 12+");
+}
+
 /* What is left of 256 such locks is more than one batch may have. */
 static void test_many_of_many(struct txn_fixture *f)
 {
@@ -550,6 +581,7 @@ int main(void)
         {"resolving", test_resolve},
         {"status, heartbeat and cleanup", test_status},
         {"as many as there may be", test_many},
+        {"primaries that grow", test_longer_primaries},
         {"many locks of many", test_many_of_many},
         {"requests that are none", test_refused},
     };
