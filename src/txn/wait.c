@@ -171,6 +171,14 @@ static bool waits_for_any(const struct waiter *waiter, uint64_t ts)
     return false;
 }
 
+/* As those that come to the same key do. */
+static bool wait_for_the_same(const struct waiter *a, const struct waiter *b)
+{
+    return a->lock_ts == b->lock_ts && a->more_count == b->more_count &&
+           (a->more_count == 0 ||
+            memcmp(a->more_ts, b->more_ts, a->more_count * sizeof *a->more_ts) == 0);
+}
+
 struct circle_search {
     struct wait_room *room;
     uint64_t number;
@@ -206,9 +214,11 @@ static struct waiter *circle_find(struct wait_room *room, const struct waiter *e
         .room = room, .number = ++room->searches, .start_ts = entering->start_ts};
     search.last = &search.first;
     const struct waiter *at = entering;
+    const struct waiter *before = NULL;
     struct waiter *from = NULL;
     for (;;) {
-        for (uint32_t i = 0; i <= at->more_count; i++) {
+        bool is_done = before != NULL && wait_for_the_same(at, before);
+        for (uint32_t i = 0; i <= at->more_count && !is_done; i++) {
             struct waiter *closing = search_add(&search, waits_for(at, i), from);
             if (closing != NULL)
                 return closing;
@@ -219,6 +229,7 @@ static struct waiter *circle_find(struct wait_room *room, const struct waiter *e
         search.first = from->search_next;
         if (search.first == NULL)
             search.last = &search.first;
+        before = at;
         at = from;
     }
 }
