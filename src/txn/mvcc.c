@@ -12,6 +12,15 @@ int mvcc_lock(struct engine_view *view, kvs_slice encoded, struct lock_record *r
     return error == 0 ? lock_record_decode(bytes, ret_lock) : error;
 }
 
+int mvcc_lock_for_read(struct engine_view *view, kvs_slice encoded, struct lock_record *ret_lock)
+{
+    kvs_slice bytes;
+    int error = engine_get(view, ENGINE_FAMILY_TXN_LOCK, encoded, &bytes);
+    if (error == 0 && lock_record_is_shared(bytes))
+        error = KVS_ERR_NOT_FOUND;
+    return error == 0 ? lock_record_decode(bytes, ret_lock) : error;
+}
+
 int mvcc_lock_of(struct engine_view *view, kvs_slice encoded, uint64_t start_ts,
                  struct lock_record *ret_lock)
 {

@@ -19,6 +19,8 @@ struct mvcc_version {
 
 /* Borrows from the view. */
 int mvcc_lock(struct engine_view *view, kvs_slice encoded, struct lock_record *ret_lock);
+/* One that may be in a reader's way: a shared one, which many may have, counts as none. */
+int mvcc_lock_for_read(struct engine_view *view, kvs_slice encoded, struct lock_record *ret_lock);
 /* The lock of this transaction, its own or its part of a shared one. */
 int mvcc_lock_of(struct engine_view *view, kvs_slice encoded, uint64_t start_ts,
                  struct lock_record *ret_lock);

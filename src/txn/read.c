@@ -356,7 +356,7 @@ int read_key(struct txn_command *command, const struct txn_read *read, struct en
     record_key_set(&record, key);
     struct lock_record lock;
     bool is_done = false;
-    int error = mvcc_lock(view, record_key_slice(&record), &lock);
+    int error = mvcc_lock_for_read(view, record_key_slice(&record), &lock);
     if (error == 0)
         error = read_key_lock(command, read, view, &record, &lock, ret_pair, ret_found,
                               request_error, &is_done);
@@ -376,7 +376,7 @@ static int read_own_write(struct txn_batch_get *batch, struct engine_view *view,
     struct record_key record;
     record_key_set(&record, key);
     struct lock_record lock;
-    int error = mvcc_lock(view, record_key_slice(&record), &lock);
+    int error = mvcc_lock_for_read(view, record_key_slice(&record), &lock);
     if (error == KVS_ERR_NOT_FOUND)
         return 0;
     if (error != 0 || lock.start_ts != batch->read.ts ||

@@ -226,11 +226,15 @@ static int shared_record_decode(kvs_slice bytes, struct lock_record *ret_record)
     return 0;
 }
 
+bool lock_record_is_shared(kvs_slice bytes)
+{
+    return bytes.size >= 2 && bytes.data[1] == TXN_OP_SHARED_LOCK;
+}
+
 int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record)
 {
-    bool is_shared = bytes.size >= 2 && bytes.data[1] == TXN_OP_SHARED_LOCK;
-    return is_shared ? shared_record_decode(bytes, ret_record)
-                     : exclusive_record_decode(bytes, ret_record);
+    return lock_record_is_shared(bytes) ? shared_record_decode(bytes, ret_record)
+                                        : exclusive_record_decode(bytes, ret_record);
 }
 
 bool lock_record_next(const struct lock_record *record, size_t *at, struct lock_record *ret_holder)

@@ -73,6 +73,8 @@ bool record_key_split(kvs_slice bytes, kvs_slice *ret_encoded, uint64_t *ret_ts)
 size_t lock_record_size(const struct lock_record *record);
 void lock_record_encode(const struct lock_record *record, uint8_t *to);
 int lock_record_decode(kvs_slice bytes, struct lock_record *ret_record);
+/* Of bytes that are a lock record: a SHARED_LOCK, without looking at its holders? */
+bool lock_record_is_shared(kvs_slice bytes);
 /* Who has the lock, one after the other: of a SHARED_LOCK its holders, by start_ts; else it alone.
  * *at begins with 0. The record has been decoded. */
 bool lock_record_next(const struct lock_record *record, size_t *at, struct lock_record *ret_holder);

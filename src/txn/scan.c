@@ -291,10 +291,12 @@ static int lock_walk_each(void *arg, kvs_slice key, kvs_slice value)
     struct lock_walk *walk = arg;
     struct txn_scan *scan = walk->state->scan;
     struct lock_record lock;
-    if (key.size > RECORD_KEY_ENCODED_MAX || lock_record_decode(value, &lock) != 0)
-        return KVS_ERR_CORRUPTION;
     if (++walk->state->walked > 4 * READ_ON_SPOT_COUNT_MAX && !walk->state->view->may_block)
         return ENGINE_WOULD_BLOCK;
+    if (lock_record_is_shared(value)) /* in nobody's way */
+        return 0;
+    if (key.size > RECORD_KEY_ENCODED_MAX || lock_record_decode(value, &lock) != 0)
+        return KVS_ERR_CORRUPTION;
     uint8_t user_key[RECORD_KEY_ENCODED_MAX];
     size_t user_key_size;
     if (memcomparable_decode(key, user_key, &user_key_size) != 0)
