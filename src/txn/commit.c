@@ -33,6 +33,21 @@ static int commit_lock(struct txn_job *job, struct engine_view *view, struct rec
     return error == 0 ? job_remove_lock(job, key, user_key, lock) : error;
 }
 
+int commit_held(struct txn_job *job, struct engine_view *view, struct record_key *key,
+                kvs_slice user_key, const struct lock_record *lock, uint64_t commit_ts,
+                struct txn_key_error *ret_error)
+{
+    if (commit_ts < lock->min_commit_ts) {
+        *ret_error = (struct txn_key_error){.kind = TXN_ERROR_COMMIT_TS_EXPIRED,
+                                            .key = user_key,
+                                            .start_ts = lock->start_ts,
+                                            .commit_ts = commit_ts,
+                                            .min_commit_ts = lock->min_commit_ts};
+        return 0;
+    }
+    return commit_lock(job, view, key, user_key, lock, commit_ts);
+}
+
 int commit_key(struct txn_job *job, struct engine_view *view, kvs_slice user_key, uint64_t start_ts,
                uint64_t commit_ts, struct txn_key_error *ret_error)
 {
@@ -42,17 +57,7 @@ int commit_key(struct txn_job *job, struct engine_view *view, kvs_slice user_key
     int error = mvcc_lock_of(view, record_key_slice(&key), start_ts, &lock);
     if (error == KVS_ERR_NOT_FOUND)
         return commit_without_lock(job, view, &key, user_key, start_ts, ret_error);
-    if (error != 0)
-        return error;
-    if (commit_ts < lock.min_commit_ts) {
-        *ret_error = (struct txn_key_error){.kind = TXN_ERROR_COMMIT_TS_EXPIRED,
-                                            .key = user_key,
-                                            .start_ts = start_ts,
-                                            .commit_ts = commit_ts,
-                                            .min_commit_ts = lock.min_commit_ts};
-        return 0;
-    }
-    return commit_lock(job, view, &key, user_key, &lock, commit_ts);
+    return error == 0 ? commit_held(job, view, &key, user_key, &lock, commit_ts, ret_error) : error;
 }
 
 static int commit_check(struct txn_job *job)
@@ -95,9 +100,9 @@ const struct txn_rule rule_commit = {.check = commit_check, .run = commit_run};
 
 /* Own lock: takes it away, with its value, and leaves a rollback; of what was committed before it
  * came, nothing. */
-static int rollback_lock(struct txn_job *job, struct engine_view *view, struct record_key *key,
-                         kvs_slice user_key, const struct lock_record *lock, bool is_protected,
-                         struct mvcc_outcome *ret_outcome)
+int rollback_held(struct txn_job *job, struct engine_view *view, struct record_key *key,
+                  kvs_slice user_key, const struct lock_record *lock, bool is_protected,
+                  struct mvcc_outcome *ret_outcome)
 {
     int error = mvcc_outcome(view, key, lock->start_ts, ret_outcome);
     if (error == 0 && ret_outcome->fate == MVCC_COMMITTED)
@@ -136,7 +141,7 @@ int rollback_key(struct txn_job *job, struct engine_view *view, kvs_slice user_k
     ret_outcome->fate = MVCC_UNKNOWN;
     int error = mvcc_lock_of(view, record_key_slice(&key), start_ts, &lock);
     if (error == 0)
-        return rollback_lock(job, view, &key, user_key, &lock, is_protected, ret_outcome);
+        return rollback_held(job, view, &key, user_key, &lock, is_protected, ret_outcome);
     if (error != KVS_ERR_NOT_FOUND)
         return error;
     return rollback_missing(job, view, &key, start_ts, is_protected, ret_outcome);

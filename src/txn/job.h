@@ -176,6 +176,13 @@ int rollback_key(struct txn_job *job, struct engine_view *view, kvs_slice user_k
                  uint64_t start_ts, bool is_protected, struct mvcc_outcome *ret_outcome);
 int commit_key(struct txn_job *job, struct engine_view *view, kvs_slice user_key, uint64_t start_ts,
                uint64_t commit_ts, struct txn_key_error *ret_error);
+/* The same of a lock that has been looked up. */
+int rollback_held(struct txn_job *job, struct engine_view *view, struct record_key *key,
+                  kvs_slice user_key, const struct lock_record *lock, bool is_protected,
+                  struct mvcc_outcome *ret_outcome);
+int commit_held(struct txn_job *job, struct engine_view *view, struct record_key *key,
+                kvs_slice user_key, const struct lock_record *lock, uint64_t commit_ts,
+                struct txn_key_error *ret_error);
 int pessimistic_rollback_key(struct txn_job *job, struct engine_view *view, kvs_slice user_key,
                              uint64_t start_ts, uint64_t for_update_ts);
 

@@ -154,6 +154,18 @@ static int resolve_find(struct txn_job *job, struct engine_view *view)
     return find(job, view, &command->range, ENGINE_FAMILY_TXN_LOCK, finder_each_lock, &finder);
 }
 
+/* It was to be rolled back. */
+static void check_outcome(struct txn_resolve_lock *command, kvs_slice key, uint64_t start_ts,
+                          const struct mvcc_outcome *outcome)
+{
+    if (outcome->fate != MVCC_COMMITTED)
+        return;
+    txn_error_abort(&command->error, key,
+                    "the transaction has committed: it cannot be rolled back");
+    command->error.start_ts = start_ts;
+    command->error.commit_ts = outcome->commit_ts;
+}
+
 static int resolve_key(struct txn_job *job, struct engine_view *view, kvs_slice key,
                        const struct txn_status *status)
 {
@@ -162,12 +174,21 @@ static int resolve_key(struct txn_job *job, struct engine_view *view, kvs_slice 
         return commit_key(job, view, key, status->start_ts, status->commit_ts, &command->error);
     struct mvcc_outcome outcome;
     int error = rollback_key(job, view, key, status->start_ts, false, &outcome);
-    if (error == 0 && outcome.fate == MVCC_COMMITTED) {
-        txn_error_abort(&command->error, key,
-                        "the transaction has committed: it cannot be rolled back");
-        command->error.start_ts = status->start_ts;
-        command->error.commit_ts = outcome.commit_ts;
-    }
+    if (error == 0)
+        check_outcome(command, key, status->start_ts, &outcome);
+    return error;
+}
+
+static int resolve_held(struct txn_job *job, struct engine_view *view, struct record_key *key,
+                        kvs_slice user_key, const struct lock_record *lock, uint64_t commit_ts)
+{
+    struct txn_resolve_lock *command = (struct txn_resolve_lock *)(void *)job->command;
+    if (commit_ts != 0)
+        return commit_held(job, view, key, user_key, lock, commit_ts, &command->error);
+    struct mvcc_outcome outcome = {.fate = MVCC_UNKNOWN};
+    int error = rollback_held(job, view, key, user_key, lock, false, &outcome);
+    if (error == 0)
+        check_outcome(command, user_key, lock->start_ts, &outcome);
     return error;
 }
 
@@ -206,7 +227,7 @@ static int resolve_found(struct txn_job *job, struct engine_view *view, kvs_slic
            lock_record_next(&lock, &at, &holder)) {
         const struct txn_status *status = status_of(command, holder.start_ts);
         if (status != NULL)
-            error = resolve_key(job, view, user_key, status);
+            error = resolve_held(job, view, &key, user_key, &holder, status->commit_ts);
     }
     return error == KVS_ERR_NOT_FOUND ? 0 : error;
 }
