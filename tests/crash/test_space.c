@@ -30,6 +30,13 @@ static const struct engine_kind kind = {.name = "space",
                                         .segment_size_bytes = SEGMENT_SIZE,
                                         .sync = KVS_SYNC_NEVER};
 
+static const struct engine_kind callers = {.name = "space",
+                                           .directory = "kvs",
+                                           .open = log_engine_open_blocking,
+                                           .segment_size_bytes = SEGMENT_SIZE,
+                                           .sync = KVS_SYNC_NEVER,
+                                           .callers_write = true};
+
 /* Of segments that are given back in steps. */
 static const struct engine_kind large = {.name = "space",
                                          .directory = "kvs",
@@ -330,6 +337,22 @@ static void test_space_comes_back_while_nobody_writes(void **state)
     assert_true(space_of(&fixture) > once);
     assert_true(space_comes(&fixture, once * 2 / 3, false));
     assert_int_equal(count_all(&fixture, 0), 0);
+    fixture_deinit(&fixture);
+}
+
+/* The writer's thread sleeps while those who submit do its work. */
+static void test_space_comes_back_when_callers_wrote(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    OK(fixture_init(&fixture, &callers));
+    OK(fixture_open(&fixture));
+    set_all(&fixture, 0, 0);
+    uint64_t once = space_of(&fixture);
+    usleep(1500 * 1000); /* until it has looked, and sleeps for good */
+    const kvs_mutation all = mutation_remove_range(S(""), S(""));
+    OK(batch_wait(&fixture, &all, 1));
+    assert_true(space_comes(&fixture, once * 2 / 3, false));
     fixture_deinit(&fixture);
 }
 
@@ -670,6 +693,7 @@ int main(void)
         cmocka_unit_test(test_expired_keys_give_space_back),
         cmocka_unit_test(test_short_lives_beside_long_ones),
         cmocka_unit_test(test_space_comes_back_while_nobody_writes),
+        cmocka_unit_test(test_space_comes_back_when_callers_wrote),
         cmocka_unit_test(test_backup_keeps_its_bytes),
         cmocka_unit_test(test_backup_copies_what_was_compacted),
         cmocka_unit_test(test_backup_that_is_emptied),

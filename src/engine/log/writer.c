@@ -549,6 +549,14 @@ static bool thread_is_idle(struct log_engine *log)
     return (!any_writes || writes_are_held(log)) && mailbox_is_empty(&log->requests);
 }
 
+/* When compaction is considered although no more groups come. */
+static void look_plan(struct log_engine *log)
+{
+    uint64_t *look_ms = &log->compacts.look_ms;
+    if (log->groups_until_compaction < COMPACTION_CONSIDER_EVERY && log->load_error == 0)
+        *look_ms = earlier(*look_ms, clock_now_ms() + COMPACTION_LOOK_MS);
+}
+
 /* Does what there is time for when nothing waits; until when to sleep (0: no limit). */
 static uint64_t writer_rest_until(struct log_engine *log)
 {
@@ -559,10 +567,8 @@ static uint64_t writer_rest_until(struct log_engine *log)
     uint64_t until = log->background.running ? 0 : log->sync_due_ms;
     if (reclaim != RECLAIM_DONE)
         until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
-    uint64_t *look_ms = &log->compacts.look_ms;
-    if (log->groups_until_compaction < COMPACTION_CONSIDER_EVERY && log->load_error == 0)
-        *look_ms = earlier(*look_ms, clock_now_ms() + COMPACTION_LOOK_MS);
-    return earlier(earlier(until, log->held.until_ms), *look_ms);
+    look_plan(log);
+    return earlier(earlier(until, log->held.until_ms), log->compacts.look_ms);
 }
 
 static void compaction_look(struct log_engine *log)
@@ -604,6 +610,8 @@ static void caller_turn(struct log_engine *log)
         writes_run(log, &log->pending, room < CALLER_SIZE_MAX ? room : CALLER_SIZE_MAX);
         writer_commit(log);
         compaction_look(log);
+        if (log->groups_until_compaction == COMPACTION_CONSIDER_EVERY - 1) /* the first one since */
+            look_plan(log);
         thread_has_work = log->pending.first != NULL || log->sync_due_ms != sync_due_ms ||
                           log->compacts.look_ms != look_ms;
     }
