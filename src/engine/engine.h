@@ -81,6 +81,9 @@ struct engine_condition {
 /* With op.loop NULL: op.task.run may be called on any thread, also inside the call that submits. */
 #define ENGINE_WRITE_ANYWHERE 2u
 #define ENGINE_WRITE_HAND_OVER 4u /* a wish: the thread that submits has other work meanwhile */
+/* On a nearly full disk: is taken as one that only removes; or always, for readers need it. */
+#define ENGINE_WRITE_GIVES_BACK 8u
+#define ENGINE_WRITE_FOR_READERS 16u
 
 struct engine_write {
     struct op op;                  /* op.task.next links a chain before the submit */

@@ -53,6 +53,7 @@ static void write_batch(struct meta_store *store, struct meta_change *change)
         .op = {.task.run = on_written, .loop = change->loop},
         .mutations = change->batch.mutations,
         .mutations_count = change->batch.count,
+        .flags = ENGINE_WRITE_FOR_READERS, /* they begin with a timestamp */
     };
     engine_write(store->engine, &change->write);
 }

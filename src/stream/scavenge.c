@@ -570,7 +570,8 @@ static void scavenger_on_read(struct task *task)
     }
     scavenger->write = (struct engine_write){.op.task.run = scavenger_on_written,
                                              .mutations = scavenger->mutations,
-                                             .mutations_count = scavenger->count};
+                                             .mutations_count = scavenger->count,
+                                             .flags = ENGINE_WRITE_GIVES_BACK};
     engine_write(scavenger->streams->engine, &scavenger->write);
 }
 

@@ -208,6 +208,21 @@ static void job_reset(struct txn_job *job)
     job->has_key = false;
 }
 
+/* Does it end transactions? Then it takes locks away, which keep readers out. */
+static bool kind_ends(uint8_t kind)
+{
+    return kind == TXN_COMMIT || kind == TXN_BATCH_ROLLBACK || kind == TXN_CLEANUP ||
+           kind == TXN_PESSIMISTIC_ROLLBACK || kind == TXN_CHECK_STATUS ||
+           kind == TXN_CHECK_SECONDARIES || kind == TXN_RESOLVE_LOCK;
+}
+
+static unsigned write_flags(const struct txn_job *job, const struct task_list *writes)
+{
+    unsigned flags = kind_ends(job->command->kind) ? ENGINE_WRITE_GIVES_BACK : 0;
+    /* Of several, the engine's thread writes while this one goes on with the next. */
+    return writes->first != NULL ? flags | ENGINE_WRITE_HAND_OVER : flags;
+}
+
 /* The rule has run; all but the chain of writes is done here. */
 static void job_ran(struct txn_job *job, int error, struct task_list *writes)
 {
@@ -225,8 +240,7 @@ static void job_ran(struct txn_job *job, int error, struct task_list *writes)
             .op = {.task.run = job_on_written, .loop = job->command->op.loop},
             .mutations = job->mutations,
             .mutations_count = job->mutations_count,
-            /* Of several, the engine's thread writes while this one goes on with the next. */
-            .flags = writes->first != NULL ? ENGINE_WRITE_HAND_OVER : 0,
+            .flags = write_flags(job, writes),
         };
         task_list_push(writes, &job->write.op.task);
     }

@@ -106,7 +106,21 @@ void pace_hold(struct log_engine *log, uint64_t written)
     log->groups_until_compaction = 0; /* few groups come now */
 }
 
-int pace_room(struct log_engine *log, uint64_t size, bool only_removes)
+/* What is left for who gives back. A compaction that is at work needs no more than what lives in
+ * its victims, and gives back all of them. */
+static uint64_t kept_from_removals(const struct log_engine *log)
+{
+    const struct compaction *compaction = &log->compaction;
+    uint64_t kept = log->room.kept / 2;
+    if (compaction->victims_count == 0 || compaction->job != COMPACTION_EMPTY)
+        return kept;
+    uint64_t to_move = 0;
+    for (unsigned i = 0; i < compaction->victims_count; i++)
+        to_move += compaction->victims[i].segment->accounts.live_bytes;
+    return to_move < kept ? to_move : kept;
+}
+
+int pace_room(struct log_engine *log, uint64_t size, bool gives_back)
 {
     struct room *room = &log->room;
     uint64_t space;
@@ -122,9 +136,7 @@ int pace_room(struct log_engine *log, uint64_t size, bool only_removes)
     room->left = space > room->kept ? space - room->kept : 0;
     if (room->left / ROOM_NEAR < room->kept)
         log->groups_until_compaction = 0;
-    uint64_t kept = room->kept;
-    if (only_removes) /* compaction that is at work has what it needs, and gives it back */
-        kept = log->compaction.victims_count > 0 ? 0 : room->kept / 2;
+    uint64_t kept = gives_back ? kept_from_removals(log) : room->kept;
     if (space < kept + size)
         return KVS_ERR_NO_SPACE;
     room->unlooked = room->left > size ? room->left - size : 0;

@@ -37,8 +37,9 @@ struct room {
 
 /* 0, or NO_SPACE: so many bytes of a batch are more than may be written now. The last part of the
  * disk, two segments, is not for sets; half of that is for compaction alone, which can empty any
- * segment with it. So garbage can be given back, and keys can be removed, when the disk is full. */
-int pace_room(struct log_engine *log, uint64_t size, bool only_removes);
+ * segment with it, but what the one that is at work does not need any more is for removals. So
+ * garbage can be given back, and keys can be removed, when the disk is full. */
+int pace_room(struct log_engine *log, uint64_t size, bool gives_back);
 /* How many bytes a millisecond may bring to a log of which so much is garbage; 0: any. */
 uint32_t pace_writes_of(const struct log_engine *log, uint64_t garbage, uint64_t total);
 /* After so many bytes of batches. */

@@ -336,10 +336,18 @@ static bool write_only_removes(const struct engine_write *write)
     return true;
 }
 
+static int write_room(struct log_engine *log, const struct engine_write *write, uint64_t size)
+{
+    if ((write->flags & ENGINE_WRITE_FOR_READERS) != 0)
+        return 0;
+    bool gives_back = (write->flags & ENGINE_WRITE_GIVES_BACK) != 0 || write_only_removes(write);
+    return pace_room(log, size, gives_back);
+}
+
 static void writer_add_write(struct log_engine *log, struct engine_write *write)
 {
     uint64_t size = apply_write_size(write);
-    int error = pace_room(log, size, write_only_removes(write));
+    int error = write_room(log, write, size);
     if (error == 0)
         error = group_reserve(log, size);
     if (error != 0) {
