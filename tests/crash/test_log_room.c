@@ -8,6 +8,7 @@
 #include "contract/engine_fixture.h"
 #include "engine/log/emptying.h"
 #include "engine/log/hint_file.h"
+#include "engine/log/log_engine.h"
 #include "pd/tso.h"
 #include "test.h"
 #include "unit/stream/stream_fixture.h"
@@ -45,6 +46,18 @@ static _Atomic uint64_t space;
 static atomic_uint hold; /* where the compaction thread is to wait, ... */
 static atomic_uint held; /* ... and where it does */
 
+/* Bytes that a compaction of this test had to move at most before it gave anything back. */
+static _Atomic uint64_t moved_max;
+
+static void victims_note(const struct log_engine *log)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < log->compaction.victims_count; i++)
+        sum += log->compaction.victims[i].segment->accounts.live_bytes;
+    if (sum > atomic_load(&moved_max))
+        atomic_store(&moved_max, sum);
+}
+
 static void hold_at(unsigned place)
 {
     while (atomic_load(&hold) == place) {
@@ -75,6 +88,7 @@ int __wrap_hint_file_write(const struct log_engine *log, const struct hint *hint
 
 int __wrap_emptying_run(struct log_engine *log)
 {
+    victims_note(log);
     hold_at(HOLD_BEFORE_MOVES);
     int error = __real_emptying_run(log);
     hold_at(HOLD_BEHIND_MOVES);
@@ -113,6 +127,7 @@ static void begin(struct fixture *fixture, enum hold place)
 {
     atomic_store(&space, PLENTY);
     atomic_store(&hold, place);
+    atomic_store(&moved_max, 0);
     OK(fixture_init(fixture, &kind));
     OK(fixture_open(fixture));
     for (unsigned i = 0; i < KEYS; i++)
@@ -177,6 +192,28 @@ static void test_removals_beside_a_compaction(void **state)
     OK(remove_key(&fixture, 4));
     atomic_store(&hold, HOLD_NOTHING);
     fixture_deinit(&fixture);
+}
+
+/* Several segments go together where there is room for what lives in all of them: not the first,
+ * which has a little too much of that, and another one. */
+static void test_segments_fit(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    begin(&fixture, HOLD_HINTS);
+    wait_until_held(HOLD_HINTS);
+    for (unsigned i = 0; i < KEYS; i++) {
+        if (i % 62 < (i < 62 ? 30 : 37))
+            OK(remove_key(&fixture, i));
+    }
+    atomic_store(&space, SEGMENT_SIZE * 13 / 16);
+    atomic_store(&hold, HOLD_NOTHING);
+    uint64_t begun_ms = clock_now_ms();
+    while (atomic_load(&moved_max) == 0 && clock_now_ms() - begun_ms < HELD_MS_MAX)
+        usleep(1000);
+    fixture_deinit(&fixture);
+    print_message("# %u bytes to move\n", (unsigned)atomic_load(&moved_max));
+    assert_in_range(atomic_load(&moved_max), 1, SEGMENT_SIZE * 13 / 16);
 }
 
 struct waited_scavenge {
@@ -295,6 +332,7 @@ int main(void)
         cmocka_unit_test(test_removals_have_half),
         cmocka_unit_test(test_removals_beside_a_hint),
         cmocka_unit_test(test_removals_beside_a_compaction),
+        cmocka_unit_test(test_segments_fit),
         cmocka_unit_test(test_scavenge),
         cmocka_unit_test(test_transactions_end),
         cmocka_unit_test(test_timestamps_are_given),

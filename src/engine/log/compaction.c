@@ -104,26 +104,35 @@ static bool allowance_take(struct allowance *allowance, const struct segment *se
 }
 
 /* Of the segments before one of them, those that have so much garbage, in 1/1024, or lie in no
- * order: as many as go at once, but one always. They share a sync of the log, and one of the
- * directory where they may go in any order; each takes a second where writes come fast. Returns
- * how many. */
+ * order: as many as go at once, or that with most garbage alone. They share a sync of the log, and
+ * one of the directory where they may go in any order; each takes a second where writes come fast.
+ * Returns how many. */
 static unsigned pick_several(struct log_engine *log, uint64_t wall_ms, uint32_t below,
                              uint64_t garbage_min, bool with_scattered,
                              struct segment *victims[SORTED_SEGMENTS_MAX])
 {
     struct allowance allowance = {0};
+    struct segment *best = NULL;
+    uint64_t most = 0;
     unsigned count = 0;
     for (struct segment *at = log->oldest;
          at != NULL && at->number < below && count < SORTED_SEGMENTS_MAX; at = at->next) {
-        if (!segment_is_candidate(at, log->synced_segment) ||
-            (!(with_scattered && at->is_scattered) &&
-             segment_garbage(log, at, wall_ms) * 1024 / at->size < garbage_min))
+        if (!segment_is_candidate(at, log->synced_segment))
             continue;
-        if (count == 0)
+        uint64_t share = segment_garbage(log, at, wall_ms) * 1024 / at->size;
+        if (share < garbage_min && !(with_scattered && at->is_scattered))
+            continue;
+        if (best == NULL)
             allowance = allowance_of(log);
-        if (allowance_take(&allowance, at) || count == 0)
+        if (best == NULL || share > most) {
+            best = at;
+            most = share;
+        }
+        if (allowance_take(&allowance, at))
             victims[count++] = at;
     }
+    if (count == 0 && best != NULL) /* together they might fill the disk before any of them goes */
+        victims[count++] = best;
     return count;
 }
 
