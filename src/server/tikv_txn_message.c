@@ -51,9 +51,11 @@ static bool fill_holder(struct arena *arena, Kvrpcpb__LockInfo *message,
 static bool fill_lock(struct arena *arena, Kvrpcpb__LockInfo *message,
                       const struct txn_lock_info *lock)
 {
+    uint32_t count = lock->holders_count;
     if (!fill_holder(arena, message, lock))
         return false;
-    uint32_t count = lock->holders_count;
+    if (count == 0)
+        return true;
     message->shared_lock_infos = arena_alloc(arena, count * sizeof *message->shared_lock_infos);
     if (message->shared_lock_infos == NULL)
         return false;
