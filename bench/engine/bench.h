@@ -31,6 +31,7 @@ struct peer_options {
         cache_bytes;  /* for a store's cache: three times the data, half of the memory at most */
     unsigned threads; /* processors, for work in the background */
     bool synced;      /* a set that was answered is on the disk */
+    bool prefaults;   /* memory for its cache may be made by the open */
 };
 
 /* What all threads of a phase share. */

@@ -50,6 +50,7 @@ static int store_open(const struct peer_options *given, void **ret_store)
         .size = sizeof options,
         .sync = given->synced ? KVS_SYNC_ALWAYS : KVS_SYNC_NEVER,
         .cache_size_bytes = given->cache_bytes,
+        .cache_prefault = given->prefaults,
     };
     char url[4096];
     snprintf(url, sizeof url, "log:%s", given->directory);
@@ -380,9 +381,9 @@ static int compact(void *arg)
 
 const struct peer peer_kvs = {
     .name = NAME,
-    .settings =
-        "log:DIR through kvs/store.h, cache for all data or half of the memory; sync=never and "
-        "sync=always",
+    .settings = "log:DIR through kvs/store.h, cache for all data or half of the memory, made when "
+                "it is opened (but not when it is opened again for the restart); sync=never and "
+                "sync=always",
     .open = store_open,
     .close = store_close,
     .session_open = session_open,

@@ -93,6 +93,7 @@ struct kvs_server_options {
      * kvs-server says 30000 unless told otherwise. */
     uint32_t stats_interval_ms;
     enum kvs_file_io file_io; /* engine kvs: see kvs/store.h */
+    bool cache_prefault;      /* likewise */
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

@@ -100,9 +100,9 @@ struct kvs_store_options {
     const char *tls_ca;          /* authorities to trust; default those of the system */
     const char *tls_certificate; /* who this client is, for servers that ask */
     const char *tls_key;
-    bool plain_writes; /* sets and removes without TiKV's latches: faster, but a compare-and-set of
-                          the same key at the same time may not see them */
+    bool plain_writes; /* no latches of TiKV: faster; a compare-and-set beside may not see them */
     enum kvs_file_io file_io; /* log: */
+    bool cache_prefault;      /* log: memory for all of the cache is made by the open, and kept */
 };
 
 /*

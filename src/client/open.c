@@ -69,6 +69,7 @@ int open_local_blocking(kvs_runtime *runtime, const struct url *url,
         .must_exist = options->must_exist,
         .callers_write = !runtime_is_hosted(runtime), /* a host's loop must never wait */
         .file_io = options->file_io,
+        .cache_prefault = options->cache_prefault,
     };
     struct engine_message why = {0};
     struct engine *engine;

@@ -164,6 +164,7 @@ struct engine_options {
     bool marks_last;    /* the directory is new, and gets its file KVS from whoever opens it */
     bool callers_write; /* threads that submit may write to files where that needs no sync */
     enum kvs_file_io file_io;
+    bool cache_prefault; /* log: the open makes the memory for all of the cache */
 };
 
 /* What an open has to say to a person: why it failed, or what recovery did; "" for nothing. */
@@ -172,8 +173,7 @@ struct engine_message {
 };
 
 /* Open (blocking). NO_DIRECTORY, PERMISSION, READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION, IO,
- * NO_SPACE, NO_MEMORY, UNSUPPORTED (a newer version wrote it), with a line for a person in
- * ret_message. */
+ * NO_SPACE, NO_MEMORY, UNSUPPORTED (a newer version wrote it), told to a person in ret_message. */
 typedef int engine_open_fn(const struct engine_options *options, struct engine **ret_engine,
                            struct engine_message *ret_message);
 engine_open_fn log_engine_open_blocking;

@@ -375,6 +375,12 @@ static int open_engine(kvs_server *server, char message[256])
     if (error == 0)
         error =
             kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, options->pool_threads, &server->pool);
+    if (error == 0 && options->cache_prefault && open_blocking != engines[0].open_blocking) {
+        snprintf(message, 256,
+                 "only the engine kvs makes the memory of its cache at the start "
+                 "(--cache-prefault): leave that out");
+        return KVS_ERR_INVALID_ARGUMENT;
+    }
     if (error != 0 || is_remote)
         return error;
     struct engine_options engine_options = {
@@ -385,6 +391,7 @@ static int open_engine(kvs_server *server, char message[256])
         .segment_size_bytes = options->segment_size_bytes,
         .cache_size_bytes = options->cache_size_bytes,
         .file_io = options->file_io,
+        .cache_prefault = options->cache_prefault,
     };
     if (serves_events(options) && options->tikv == NULL &&
         open_blocking == engines[0].open_blocking)

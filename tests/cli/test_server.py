@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """kvs-server from outside: start, what stops it from starting, stop, and what is left after it."""
 import os
+import re
 import resource
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 from harness import CLIENT, SECONDS_MAX, SERVER, Server, environment, run, tap
 
@@ -85,6 +87,22 @@ def test_reads_by_io_uring(directory):
         assert "io_uring is not to be had here" in str(error), error
     unknown = run(SERVER, "--file-io", "threads", "--dir", str(directory))
     assert unknown.status != 0 and b"--file-io" in unknown.err, unknown
+
+
+def test_memory_for_the_cache_at_the_start(directory):
+    with Server(directory, "--cache", "128m", "--cache-prefault") as server:
+        server.ok("set", "k", "v")
+        resident = int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text()).group(1))
+        assert resident >= 60 * 1024, resident  # KiB: two segments, of which the newest is young
+        assert "made it in" in server.log(), server.log()
+        assert server.stop() == 0
+    with Server(directory, "--cache", "128m") as server:
+        assert server.ok("get", "k") == b"v\n"
+        assert "made it in" not in server.log(), server.log()
+    refused = run(SERVER, "--dir", str(directory), "--addr", "127.0.0.1:0", "--cache", "900000g", "--cache-prefault")
+    assert refused.status == 1 and b"no memory for a cache of" in refused.err, refused
+    other = run(SERVER, "--engine", "memory", "--addr", "127.0.0.1:0", "--cache-prefault")
+    assert other.status != 0 and b"only the engine kvs" in other.err, other
 
 
 def test_acknowledged_values_survive_a_kill(directory):

@@ -73,6 +73,7 @@ int fixture_init(struct fixture *fixture, const struct engine_kind *kind)
         .callers_write = kind->callers_write,
         .segment_size_bytes = kind->segment_size_bytes,
         .cache_size_bytes = kind->cache_size_bytes,
+        .cache_prefault = kind->cache_prefault,
     };
     return error;
 }

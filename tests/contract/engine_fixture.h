@@ -21,6 +21,7 @@ struct engine_kind {
                 struct engine_message *ret_message);
     uint64_t segment_size_bytes; /* 0: as usual */
     uint64_t cache_size_bytes;
+    bool cache_prefault;
     enum kvs_sync sync;
     bool callers_write;
 };

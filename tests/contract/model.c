@@ -497,6 +497,7 @@ static void open_other(struct model *model)
     other->options.sync_interval_ms = 5;
     other->options.callers_write = chance(model, 50);
     other->options.cache_size_bytes = chance(model, 50) ? 64 * 1024 : 0; /* 0: all in memory */
+    other->options.cache_prefault = other->options.cache_size_bytes > 0 && chance(model, 50);
     int error = fixture_open(other);
     if (error != 0) {
         fprintf(stderr, "model: open: %s\n", other->message.text);

@@ -724,6 +724,7 @@ static void options_choose(struct engine_options *options, struct rand *rand)
     options->sync = syncs[below(rand, 3)];
     options->sync_interval_ms = 1 + below(rand, 50);
     options->callers_write = below(rand, 2) == 0;
+    options->cache_prefault = below(rand, 2) == 0;
 }
 
 /* The last one only looks. */

@@ -327,6 +327,7 @@ static void options_choose(void)
     options->sync = (enum kvs_sync)rand_below(&story.rand, 3);
     options->sync_interval_ms = intervals_ms[rand_below(&story.rand, 3)];
     options->cache_size_bytes = rand_below(&story.rand, 2) == 0 ? 64 * 1024 : 0;
+    options->cache_prefault = options->cache_size_bytes > 0 && rand_below(&story.rand, 2) == 0;
 }
 
 /* Notes all that is done to the disk; the first moment for a cut is *ret_begin. */

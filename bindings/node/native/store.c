@@ -370,6 +370,7 @@ static bool store_options_take(napi_env env, napi_value object, struct kvs_store
               take_u32_option(env, object, "valueSizeMax", &options->value_size_max) &&
               take_u64_option(env, object, "segmentSizeBytes", &options->segment_size_bytes) &&
               take_u64_option(env, object, "cacheSizeBytes", &options->cache_size_bytes) &&
+              take_flag_option(env, object, "cachePrefault", &options->cache_prefault) &&
               take_flag_option(env, object, "mustExist", &options->must_exist) &&
               take_u32_option(env, object, "connections", &options->connections) &&
               take_u32_option(env, object, "connectTimeoutMs", &options->connect_timeout_ms) &&

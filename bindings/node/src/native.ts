@@ -16,6 +16,7 @@ export interface StoreOptions {
   valueSizeMax?: number;
   segmentSizeBytes?: number | bigint;
   cacheSizeBytes?: number | bigint;
+  cachePrefault?: boolean;
   mustExist?: boolean;
   connections?: number;
   connectTimeoutMs?: number;

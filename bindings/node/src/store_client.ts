@@ -62,6 +62,8 @@ export interface LocalOptions {
   segmentSizeBytes?: number;
   /** log: memory for values, rocksdb: for blocks; default a quarter of the machine's. */
   cacheSizeBytes?: number;
+  /** log: memory for all of the cache is made by the open, and kept until the close; else as it is needed. */
+  cachePrefault?: boolean;
   /** log: and rocksdb: fail when there is no store in the directory yet. */
   mustExist?: boolean;
 }

@@ -82,6 +82,7 @@ const WRONG = {
     [() => kvs.KvsClient.connect("memory:", { sync: "toString" }), /sync must be one of always, interval, never/],
     [() => kvs.KvsClient.connect("memory:", { connections: "2" }), /connections must be a number/],
     [() => kvs.KvsClient.connect("memory:", { mustExist: 1 }), /mustExist must be true or false/],
+    [() => kvs.KvsClient.connect("memory:", { cachePrefault: 1 }), /cachePrefault must be true or false/],
     [() => kvs.KvsClient.connect("memory:", { cacheSizeBytes: 0.5 }), /cacheSizeBytes must be a BigInt/],
     [() => kvs.KvsClient.connect("memory:", { tls: { ca: 5 } }), /tlsCa must be a string/],
     [() => kvs.KvsClient.connect("memory:", { tls: "ca.pem" }), OBJECT],

@@ -140,6 +140,7 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .segment_size_bytes = settings->segment_size,
         .connections_bytes_max = settings->connections_memory,
         .cache_size_bytes = settings->cache_size,
+        .cache_prefault = settings->cache_prefault,
         .tikv = settings->tikv,
         .keyspaces = settings->keyspaces,
         .pd = settings->pd,

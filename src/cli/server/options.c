@@ -55,6 +55,9 @@ static const struct arguments_option rows[] = {
      "memory for values; with rocksdb: for blocks of its files (a quarter of the machine's; with "
      "--eventstore 8m)",
      MIB, 0, NULL},
+    {"cache-prefault", 0, ARGUMENTS_FLAG, AT(cache_prefault), NULL,
+     "engine kvs: make the memory of --cache at the start, and keep it (as it is needed)", 0, 0,
+     NULL},
     {"value-max", 0, ARGUMENTS_SIZE, AT(value_max), "BYTES", "largest value (16m)", 1, 64 * MIB,
      NULL},
     {"connections-max", 0, ARGUMENTS_NUMBER, AT(connections_max), "N",

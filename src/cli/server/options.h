@@ -42,6 +42,7 @@ struct server_settings {
     unsigned file_io;   /* enum kvs_file_io */
     unsigned log_level; /* enum log_level */
     bool split_raw;
+    bool cache_prefault;
     bool insecure;
     const char *advertise;
     uint64_t stats_interval_ms;

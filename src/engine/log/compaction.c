@@ -282,8 +282,11 @@ void upkeep_consider(struct log_engine *log)
     log->upkeep_due = false;
     if ((segment = upkeep_pick_hint(log)) != NULL)
         hand_over(log, segment, COMPACTION_HINT);
-    else if ((segment = upkeep_pick_warm(log)) != NULL)
+    else if ((segment = upkeep_pick_warm(log)) != NULL) {
+        log->compaction.memory =
+            spares_take_for_reading(log, segment->size, &log->compaction.memory_size);
         hand_over(log, segment, COMPACTION_WARM);
+    }
 }
 
 static bool overlap_take(void *arg, const struct segment *segment)

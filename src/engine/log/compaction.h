@@ -82,7 +82,7 @@ struct compaction {
     atomic_bool answered;              /* the move or sync it waits for came back ... */
     int answer;                        /* ... with this error */
     struct task finished;              /* its way to the writer when the job is done, or failed */
-    uint8_t *memory;                   /* what COMPACTION_WARM brought; NULL: taken */
+    uint8_t *memory;                   /* for what COMPACTION_WARM brings; NULL: none */
     uint32_t memory_size;
     uint64_t hint_size;    /* of what COMPACTION_HINT wrote, ... */
     bool is_scattered;     /* ... and what that says of the segment, ... */

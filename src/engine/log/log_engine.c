@@ -189,8 +189,7 @@ void log_engine_free(struct log_engine *log)
     }
     loading_free(atomic_load_explicit(&log->loading, memory_order_relaxed));
     segments_free_all(log);
-    for (unsigned i = 0; i < log->spares_count; i++)
-        segment_memory_unref(log->spares[i].memory);
+    spares_free(log);
     segment_memory_unref(log->compaction.memory);
     mem_free(log->compaction.span);
     slab_deinit(&log->slab);
@@ -363,6 +362,8 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
     }
     if (error == 0)
         error = index_first(log);
+    if (error == 0 && options->cache_prefault)
+        error = spares_prefault(log, ret_message);
     if (error == 0)
         error = kvs_thread_pool_new(KVS_THREAD_POOL_SHARED_QUEUE, 1, &log->background_pool);
     if (error == 0)

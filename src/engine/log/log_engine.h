@@ -24,13 +24,13 @@
 #include "engine/log/epoch.h"
 #include "engine/log/gather.h"
 #include "engine/log/segments.h"
+#include "engine/log/spares.h"
 #include "engine/log/tree.h"
 #include "runtime/mailbox.h"
 
 #include <pthread.h>
 
 #define LOG_ENGINE_NAME "kvs"
-#define SEGMENT_SPARES 4u
 #define URGENT_THREADS 3u /* syncs of directory entries, memory ahead, writing out */
 
 struct tree_root {
@@ -156,8 +156,7 @@ struct log_engine {
     uint32_t marked_offset;
     uint64_t sync_due_ms; /* 0: nothing to sync by time */
     uint64_t cached_bytes;
-    struct spare spares[SEGMENT_SPARES];
-    unsigned spares_count;
+    struct spares spares;
     uint64_t group_wall_ms;           /* the time that batches of this group see */
     uint32_t group_offset;            /* where the group begins in the newest segment, ... */
     uint32_t group_body_offset;       /* ... behind its mark, ... */

@@ -556,7 +556,6 @@ static int log_cut(struct recovery *recovery)
         return 0;
     /* It will be appended to: what a hint says of it would be of another time. */
     error = keep->hint != SEGMENT_HINT_NONE ? hint_file_remove(log, keep->number, false) : 0;
-    uint64_t read_size = keep->prepared;
     keep->hint = SEGMENT_HINT_NONE;
     keep->prepared = keep->size;
     if (error == 0)
@@ -565,13 +564,7 @@ static int log_cut(struct recovery *recovery)
         error = file_sync(keep->fd);
     if (error != 0)
         return fail(recovery, error, keep->number, "cannot be cut");
-    error = active_memory_ensure(recovery, keep);
-    if (error != 0)
-        return error;
-    /* The zeros behind the end must be zeros in memory, too. */
-    uint8_t *memory = atomic_load_explicit(&keep->memory, memory_order_relaxed);
-    memset(memory + keep->size, 0, read_size - keep->size);
-    return 0;
+    return active_memory_ensure(recovery, keep);
 }
 
 static int log_end(struct recovery *recovery)

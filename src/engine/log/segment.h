@@ -141,6 +141,8 @@ void segment_memory_fault(uint8_t *from, size_t size);
 struct memory_head {
     _Alignas(64) _Atomic uint32_t references;
     size_t mapped; /* bytes, from the begin of this page */
+    uint8_t *next; /* of a spare, see spares.h: likewise a segment's memory, or NULL, */
+    uint32_t made; /* ... and how many bytes of this one have their pages */
     _Alignas(64) _Atomic uint32_t fixed;
 };
 

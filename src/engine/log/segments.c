@@ -35,7 +35,6 @@
 
 #include <assert.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -47,26 +46,18 @@
 
 #define RESERVE_FREE 8u /* of free space, a segment's blocks may be this part */
 
-#define FAULT_STEP (2u * 1024 * 1024) /* then it looks whether anybody waits */
-#define FAULT_AHEAD_MIN (1024u * 1024)
-#define FAULT_AHEAD_SLOW FAULT_STEP
-#define FAULT_AHEAD_MAX (16u * 1024 * 1024)
-#define FAULT_AHEAD_MS 20u /* of what was written at last, between those two */
-#define NEXT_PART 16u      /* of a segment is used when memory for the next one is made */
-
 #define ENTRIES_AHEAD 8u
 #define ENTRIES_FAST_MS 1000u /* from one segment to the next */
 
-#define OUT_AHEAD (3 * FAULT_AHEAD_SLOW) /* written in FAULT_AHEAD_MS */
-#define OUT_STEP (4u * 1024 * 1024)      /* written out at a time, ... */
-#define OUT_MAX (16u * 1024 * 1024)      /* ... and by one job */
-#define OUT_BEHIND (128u * 1024)         /* of the newest, whose last blocks are still changed */
-#define OUT_SEGMENTS_MAX 32u             /* those before are left to the system */
+#define OUT_FAST (6u * 1024 * 1024) /* written in RATE_MS */
+#define OUT_STEP (4u * 1024 * 1024) /* written out at a time, ... */
+#define OUT_MAX (16u * 1024 * 1024) /* ... and by one job */
+#define OUT_BEHIND (128u * 1024)    /* of the newest, whose last blocks are still changed */
+#define OUT_SEGMENTS_MAX 32u        /* those before are left to the system */
 
 /* --- jobs in the background ------------------------------------------------------------------- */
 
-/* `is_running` is one of those that preparation.mutex guards. */
-static bool job_runs(struct log_engine *log, const bool *is_running)
+bool background_runs(struct log_engine *log, const bool *is_running)
 {
     pthread_mutex_lock(&log->preparation.mutex);
     bool runs = *is_running;
@@ -74,7 +65,7 @@ static bool job_runs(struct log_engine *log, const bool *is_running)
     return runs;
 }
 
-static void job_is_over(struct log_engine *log, bool *is_running)
+void background_is_over(struct log_engine *log, bool *is_running)
 {
     pthread_mutex_lock(&log->preparation.mutex);
     *is_running = false;
@@ -82,15 +73,14 @@ static void job_is_over(struct log_engine *log, bool *is_running)
     pthread_mutex_unlock(&log->preparation.mutex);
 }
 
-/* Takes what was written. Once in FAULT_AHEAD_MS it tells how much of it came in such a time. */
-static bool rate_take(struct write_rate *rate, uint64_t written, uint64_t *ret_written)
+bool rate_take(struct write_rate *rate, uint64_t written, uint64_t *ret_written)
 {
     uint64_t now_ms = clock_coarse_ms();
     uint64_t elapsed_ms = now_ms - rate->since_ms;
     rate->written += written;
-    if (elapsed_ms < FAULT_AHEAD_MS)
+    if (elapsed_ms < RATE_MS)
         return false;
-    *ret_written = rate->written * FAULT_AHEAD_MS / elapsed_ms;
+    *ret_written = rate->written * RATE_MS / elapsed_ms;
     *rate = (struct write_rate){.since_ms = now_ms};
     return true;
 }
@@ -246,9 +236,11 @@ void segment_open_direct(struct log_engine *log, struct segment *segment)
 
 int segment_write_direct(const struct segment *segment, uint32_t from)
 {
-    const uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
+    uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
     uint32_t begin = from / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
     uint32_t end = (uint32_t)block_end(segment->size);
+    /* What was there before, of an undone group or of another segment, must not come back. */
+    memset(memory + segment->size, 0, end - segment->size);
     return file_write_direct(segment->direct_fd, memory + begin, end - begin, begin);
 }
 
@@ -312,39 +304,6 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
     return error;
 }
 
-/* When the cache is full, each new segment has one dropped: then spares have a sixteenth more. */
-static bool spares_fit(const struct log_engine *log, unsigned count)
-{
-    return log->cached_bytes + (uint64_t)count * log->segment_size <=
-           log->cache_size_max + log->cache_size_max / 16;
-}
-
-/* Blocks of the system have to be cleared first, which was a third of what sets of 4 KiB took. */
-void segments_give_memory(struct log_engine *log, uint8_t *memory)
-{
-    /* Direct writes need zeros behind the end. */
-    if (memory != NULL && log->sync != KVS_SYNC_ALWAYS && log->spares_count < SEGMENT_SPARES &&
-        spares_fit(log, log->spares_count + 1) &&
-        segment_memory_is_alone(memory, log->segment_size))
-        log->spares[log->spares_count++] =
-            (struct spare){.memory = memory, .made = segment_memory_fixed(memory)};
-    else
-        segment_memory_unref(memory);
-}
-
-static uint8_t *memory_take(struct log_engine *log, uint32_t capacity)
-{
-    if (log->spares_count == 0 || capacity != log->segment_size)
-        return segment_memory_new(capacity);
-    if (fault_hit(FAULT_ALLOC)) /* as often as without spares */
-        return NULL;
-    const struct spare *spare = &log->spares[--log->spares_count];
-    segment_memory_renew(spare->memory);
-    log->faulting.segment = log->next_number;
-    log->faulting.to = spare->made;
-    return spare->memory;
-}
-
 int segments_begin(struct log_engine *log, uint64_t size)
 {
     uint64_t capacity = SEGMENT_HEADER_SIZE + size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
@@ -355,7 +314,7 @@ int segments_begin(struct log_engine *log, uint64_t size)
         return KVS_ERR_TOO_LARGE;
     if (log->next_number == 0) /* after 2^32 - 1 segments */
         return KVS_ERR_NO_SPACE;
-    uint8_t *memory = memory_take(log, (uint32_t)capacity);
+    uint8_t *memory = spares_take(log, (uint32_t)capacity);
     if (memory == NULL)
         return KVS_ERR_NO_MEMORY;
     struct segment *segment;
@@ -413,7 +372,7 @@ static void entries_make(struct log_engine *log)
         close(fd);
         entry_sync->segment++;
     }
-    job_is_over(log, &entry_sync->is_making);
+    background_is_over(log, &entry_sync->is_making);
 }
 
 static void directory_job(struct task *task)
@@ -509,8 +468,6 @@ static int roll_undo(struct log_engine *log, struct segment *full)
     if (error != 0)
         return error;
     full->prepared = full->size;
-    uint8_t *memory = atomic_load_explicit(&full->memory, memory_order_relaxed);
-    memset(memory + full->size, 0, RECORD_SEAL_SIZE);
     segment_unmake_file(log, next);
     segments_drop(log, next);
     log->next_number--;
@@ -562,8 +519,7 @@ static bool is_kept_for_hint(const struct log_engine *log, const struct segment 
 
 void segments_evict(struct log_engine *log)
 {
-    while (log->spares_count > 0 && !spares_fit(log, log->spares_count))
-        segment_memory_unref(log->spares[--log->spares_count].memory);
+    spares_trim(log);
     struct segment *segment = log->oldest;
     while (log->cached_bytes > log->cache_size_max && segment != log->newest) {
         if (!segment->is_victim && !is_kept_for_hint(log, segment))
@@ -667,14 +623,14 @@ static void prepare_job(struct task *task)
         zeros_write(preparation, fd);
         close(fd);
     }
-    job_is_over(log, &preparation->is_running);
+    background_is_over(log, &preparation->is_running);
 }
 
 void segments_prepare(struct log_engine *log)
 {
     struct segment *segment = log->newest;
     struct preparation *preparation = &log->preparation;
-    if (log->sync != KVS_SYNC_ALWAYS || job_runs(log, &preparation->is_running))
+    if (log->sync != KVS_SYNC_ALWAYS || background_runs(log, &preparation->is_running))
         return;
     uint64_t ahead = segment->prepared > segment->size ? segment->prepared - segment->size : 0;
     uint32_t last_step = preparation->step > 0 ? preparation->step : PREPARE_STEP_FIRST;
@@ -723,114 +679,6 @@ void segments_claim(struct log_engine *log, uint64_t end)
     pthread_mutex_unlock(&preparation->mutex);
 }
 
-/* --- memory ahead ----------------------------------------------------------------------------- */
-
-static void fault_job(struct task *task)
-{
-    struct log_engine *log = CONTAINER_OF(task, struct log_engine, faulting.job);
-    const struct faulting *faulting = &log->faulting;
-    thread_step_back();
-    for (size_t at = 0; at < faulting->size; at += FAULT_STEP) {
-        size_t left = faulting->size - at;
-        segment_memory_fault(faulting->from + at, left < FAULT_STEP ? left : FAULT_STEP);
-        sched_yield(); /* who waits for this processor is before us */
-    }
-    segment_memory_unref(faulting->reference);
-    job_is_over(log, &log->faulting.is_running);
-}
-
-/* How far ahead: young segments and slow stores stay small. */
-static void ahead_measure(struct log_engine *log, uint32_t written)
-{
-    struct faulting *faulting = &log->faulting;
-    uint64_t ahead;
-    if (!rate_take(&faulting->rate, written, &ahead))
-        return;
-    faulting->ahead = ahead > FAULT_AHEAD_MAX    ? FAULT_AHEAD_MAX
-                      : ahead < FAULT_AHEAD_SLOW ? FAULT_AHEAD_SLOW
-                                                 : (uint32_t)ahead;
-}
-
-static void fault_part(struct faulting *faulting, uint8_t *memory, uint32_t from, uint32_t to)
-{
-    segment_memory_ref(memory);
-    faulting->reference = memory;
-    faulting->from = memory + from;
-    faulting->size = to - from;
-}
-
-/* The next part of the newest segment's memory, as much as has been used at most. */
-static bool fault_segment(struct log_engine *log)
-{
-    struct faulting *faulting = &log->faulting;
-    struct segment *segment = log->newest;
-    uint32_t ahead = segment->size < faulting->ahead ? segment->size : faulting->ahead;
-    uint32_t done = faulting->segment == segment->number ? faulting->to : 0;
-    uint32_t from = done > segment->size ? done : segment->size;
-    if (ahead < FAULT_AHEAD_MIN || from - segment->size > ahead / 2 || from >= segment->capacity)
-        return false;
-    uint32_t size = ahead < segment->capacity - from ? ahead : segment->capacity - from;
-    faulting->segment = segment->number;
-    faulting->to = from + size;
-    fault_part(faulting, atomic_load_explicit(&segment->memory, memory_order_relaxed), from,
-               faulting->to);
-    return true;
-}
-
-/* Memory for the segment to come, and the first pages of it: when a request for a compaction or a
- * full segment needs them, sets wait (measured: 0.3 to 3 ms for a huge page). More of them when
- * this one's end is near. */
-static bool fault_next(struct log_engine *log)
-{
-    struct faulting *faulting = &log->faulting;
-    const struct segment *newest = log->newest;
-    if (newest->size < FAULT_AHEAD_MIN || newest->size < log->segment_size / NEXT_PART)
-        return false;
-    if (log->spares_count == 0) {
-        uint8_t *memory = spares_fit(log, 1) ? segment_memory_new(log->segment_size) : NULL;
-        if (memory == NULL)
-            return false;
-        log->spares[log->spares_count++] = (struct spare){.memory = memory};
-    }
-    struct spare *spare = &log->spares[log->spares_count - 1];
-    uint32_t left = newest->capacity - newest->size;
-    uint32_t to = left < faulting->ahead ? faulting->ahead - left : 0;
-    to = to < FAULT_STEP ? FAULT_STEP : to;
-    to = to < log->segment_size ? to : log->segment_size;
-    if (spare->made >= to - to / 4)
-        return false;
-    fault_part(faulting, spare->memory, spare->made, to);
-    spare->made = to;
-    return true;
-}
-
-/* The index grows by a huge page at a time, seldom. */
-static bool fault_index(struct log_engine *log)
-{
-    struct faulting *faulting = &log->faulting;
-    size_t size;
-    uint8_t *memory = slab_reserve(&log->slab, &size);
-    if (memory == NULL)
-        return false;
-    faulting->reference = NULL;
-    faulting->from = memory;
-    faulting->size = size;
-    return true;
-}
-
-void segments_fault_ahead(struct log_engine *log, uint32_t written)
-{
-    struct faulting *faulting = &log->faulting;
-    ahead_measure(log, written);
-    if (job_runs(log, &faulting->is_running))
-        return;
-    if (!fault_index(log) && !fault_segment(log) && !fault_next(log))
-        return;
-    faulting->is_running = true; /* no one else looks until the job is there */
-    faulting->job.run = fault_job;
-    pool_submit_task(log->urgent_pool, &faulting->job);
-}
-
 /* --- writing out ------------------------------------------------------------------------------ */
 
 static void write_out_parts(struct write_out *out, int fd)
@@ -857,7 +705,7 @@ static void write_out_job(struct task *task)
         write_out_parts(out, fd);
         close(fd);
     }
-    job_is_over(log, &out->is_running);
+    background_is_over(log, &out->is_running);
 }
 
 /* The next part: of the newest segment, or of one before it; false when it is not worth a step
@@ -894,8 +742,8 @@ void segments_write_out(struct log_engine *log, uint64_t written)
         return;
     uint64_t of_late;
     if (rate_take(&out->rate, written, &of_late))
-        out->is_fast = of_late >= OUT_AHEAD;
-    if (!out->is_fast || job_runs(log, &out->is_running) || !write_out_next(log))
+        out->is_fast = of_late >= OUT_FAST;
+    if (!out->is_fast || background_runs(log, &out->is_running) || !write_out_next(log))
         return;
     out->drops = log->cached_bytes + log->segment_size <= log->cache_size_max;
     segment_path(log, out->segment, out->path, sizeof out->path);

@@ -13,11 +13,7 @@
 
 struct log_engine;
 
-/* Memory of a segment to come. */
-struct spare {
-    uint8_t *memory;
-    uint32_t made; /* bytes of it that have their pages */
-};
+#define RATE_MS 20u
 
 /* How fast writes come. */
 struct write_rate {
@@ -25,19 +21,12 @@ struct write_rate {
     uint64_t since_ms;
 };
 
-/* Memory that the writer comes to next is cleared by the system in the background: its pages are
- * there when they are written. */
-struct faulting {
-    struct task job;
-    bool is_running;    /* guarded by preparation.mutex */
-    uint8_t *reference; /* of a segment's memory, for as long; or NULL */
-    uint8_t *from;
-    size_t size;
-    uint32_t segment; /* the writer's: number of the segment, */
-    uint32_t to;      /* and up to where it has been done */
-    uint32_t ahead;   /* how far ahead of the end, by the rate */
-    struct write_rate rate;
-};
+/* Takes what was written. Once in RATE_MS it tells how much of it came in such a time. */
+bool rate_take(struct write_rate *rate, uint64_t written, uint64_t *ret_written);
+
+/* Of a job in the background: `is_running` is one of those that preparation.mutex guards. */
+bool background_runs(struct log_engine *log, const bool *is_running);
+void background_is_over(struct log_engine *log, bool *is_running);
 
 /* The newest segment's directory entry goes to the disk in the background, so that the one to come
  * need not wait for it; with it, those of empty files that are made ahead. */
@@ -90,9 +79,6 @@ int segments_roll(struct log_engine *log, uint64_t size);
 int segment_seal(struct log_engine *log, struct segment *segment);
 /* Begins a new segment: file, header, memory. */
 int segments_begin(struct log_engine *log, uint64_t size);
-/* Takes over the reference to a segment's memory, which no reader finds any more: to be used again,
- * as far as the cache budget goes, or given back. Or NULL. */
-void segments_give_memory(struct log_engine *log, uint8_t *memory);
 /* Drops memory of old segments over the cache budget. */
 void segments_evict(struct log_engine *log);
 /* Writes zeros ahead of the newest segment's end, in the background. */
@@ -101,9 +87,6 @@ void segments_prepare(struct log_engine *log);
 void segments_claim(struct log_engine *log, uint64_t end);
 /* Gives back the blocks that were set aside for the newest, when nobody writes. */
 void segments_unreserve(struct log_engine *log);
-/* After a group of so many bytes: has pages of memory made that the writer comes to next, in the
- * background. */
-void segments_fault_ahead(struct log_engine *log, uint32_t written);
 /* After a group with so many bytes of batches: where they come fast, has what was written go to the
  * disk, in the background. */
 void segments_write_out(struct log_engine *log, uint64_t written);

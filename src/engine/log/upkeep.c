@@ -163,18 +163,8 @@ void upkeep_close(struct log_engine *log)
 
 int upkeep_warm(struct log_engine *log, struct segment *segment)
 {
-    uint32_t capacity = warm_capacity(segment);
-    uint8_t *memory = segment_memory_new(capacity);
-    if (memory == NULL)
-        return KVS_ERR_NO_MEMORY;
-    int error = upkeep_read_checked(log, segment, memory);
-    if (error != 0) {
-        segment_memory_unref(memory);
-        return error;
-    }
-    log->compaction.memory = memory;
-    log->compaction.memory_size = capacity;
-    return 0;
+    uint8_t *memory = log->compaction.memory;
+    return memory != NULL ? upkeep_read_checked(log, segment, memory) : KVS_ERR_NO_MEMORY;
 }
 
 /* --- the writer ------------------------------------------------------------------------------- */
@@ -198,13 +188,16 @@ void upkeep_finished(struct log_engine *log, struct segment *segment, enum compa
         return;
     }
     segment->is_warmed = true;
-    if (error != 0)
+    uint8_t *memory = log->compaction.memory;
+    log->compaction.memory = NULL;
+    if (error != 0) {
+        spares_give(log, memory);
         return;
+    }
     segment->capacity = log->compaction.memory_size;
     log->cached_bytes += segment->capacity;
     /* release: pairs with the acquire of readers, so that they find the bytes. */
-    atomic_store_explicit(&segment->memory, log->compaction.memory, memory_order_release);
+    atomic_store_explicit(&segment->memory, memory, memory_order_release);
     segment_fix(segment);
-    log->compaction.memory = NULL;
     segments_count(log);
 }

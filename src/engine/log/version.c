@@ -186,7 +186,7 @@ static void limbo_free(struct log_engine *log, struct limbo *limbo)
     if (limbo->segment != NULL)
         segment_bury(log, limbo->segment);
     loading_free(limbo->loading);
-    segments_give_memory(log, limbo->memory);
+    spares_give(log, limbo->memory);
     mem_free(limbo);
 }
 

@@ -193,9 +193,6 @@ static void group_undo(struct log_engine *log)
 {
     version_undo(log);
     struct segment *newest = log->newest;
-    uint8_t *memory = atomic_load_explicit(&newest->memory, memory_order_relaxed);
-    /* Behind the end there are zeros: writing whole blocks must not bring records back. */
-    memset(memory + log->group_offset, 0, newest->size - log->group_offset);
     newest->size = log->group_offset;
     log->newest->accounts = log->group_accounts;
     log->marked_segment = 0; /* the mark is gone, too: the next group says it */
@@ -282,7 +279,7 @@ void writer_commit(struct log_engine *log)
     stat_set(&log->stat_index_bytes, log->slab.used_bytes);
     group_complete(log, 0);
     segments_prepare(log);
-    segments_fault_ahead(log, size);
+    spares_fault_ahead(log, size);
     segments_write_out(log, batch_bytes);
     pace_hold(log, batch_bytes);
 }
