@@ -5,12 +5,28 @@
 
 #include <assert.h>
 #include <kvs/error.h>
+#include <string.h>
 
 #define COUNT_MAX 65536u
 
-static uint64_t *deadline_of(struct txn_timestamp *request)
+/* In txn_timestamp.reserved. */
+struct tso_place {
+    struct heap_node due;
+    uint64_t message; /* its number; one that is not under way (any more): it waits */
+};
+
+static_assert(sizeof(struct tso_place) <= sizeof((struct txn_timestamp *)0)->reserved,
+              "no allocation for a timestamp");
+
+static struct tso_place *place_of(struct txn_timestamp *request)
 {
-    return (uint64_t *)(void *)&request->reserved[0];
+    return (struct tso_place *)(void *)request->reserved;
+}
+
+static struct txn_timestamp *request_of(struct heap_node *due)
+{
+    return CONTAINER_OF((void *)CONTAINER_OF(due, struct tso_place, due), struct txn_timestamp,
+                        reserved);
 }
 
 static struct txn_timestamp *first_of(const struct list *list)
@@ -29,8 +45,8 @@ static void tso_ask_again(struct pd_tso *tso)
     list_move(&again, &tso->sent);
     list_move(&again, &tso->waiting);
     list_move(&tso->waiting, &again);
-    tso->messages = 0;
-    tso->given_up = 0;
+    tso->first_number += tso->messages_count;
+    tso->messages_count = 0;
 }
 
 static void tso_on_end(struct channel_stream *stream, const struct unary_result *result)
@@ -41,16 +57,20 @@ static void tso_on_end(struct channel_stream *stream, const struct unary_result 
     pd_client_on_refused(tso->pd, result->message);
 }
 
-/* Hands out `count` timestamps, of which `last` is the last. */
-static void tso_give(struct pd_tso *tso, uint32_t count, uint64_t last)
+static void tso_end(struct pd_tso *tso, struct txn_timestamp *request, int error, const char *why)
 {
-    uint32_t given_up = tso->given_up < count ? tso->given_up : count;
-    tso->given_up -= given_up;
-    for (uint32_t i = given_up; i < count; i++) {
+    heap_remove(&tso->due, &place_of(request)->due);
+    list_remove(&request->node);
+    request->done(request, error, why);
+}
+
+/* Hands out what `message` asked for; `last` is the last one. */
+static void tso_give(struct pd_tso *tso, struct tso_message message, uint64_t last)
+{
+    for (uint32_t left = message.count - message.given_up; left > 0; left--) {
         struct txn_timestamp *request = first_of(&tso->sent);
-        list_remove(&request->node);
-        request->ts = last - (count - 1) + i;
-        request->done(request, 0, "");
+        request->ts = last - (left - 1);
+        tso_end(tso, request, 0, "");
     }
 }
 
@@ -60,8 +80,8 @@ static bool tso_take(struct pd_tso *tso, kvs_slice message)
     if (response == NULL)
         return false;
     bool has_error = response->header != NULL && response->header->error != NULL;
-    bool good = !has_error && response->timestamp != NULL && tso->messages > 0 &&
-                response->count == tso->counts[0] && response->timestamp->physical > 0 &&
+    bool good = !has_error && response->timestamp != NULL && tso->messages_count > 0 &&
+                response->count == tso->messages[0].count && response->timestamp->physical > 0 &&
                 response->timestamp->logical >= 0;
     uint64_t last = 0;
     if (good) {
@@ -73,12 +93,12 @@ static bool tso_take(struct pd_tso *tso, kvs_slice message)
     pdpb__tso_response__free_unpacked(response, NULL);
     if (!good)
         return false;
-    uint32_t count = tso->counts[0];
+    struct tso_message answered = tso->messages[0];
     tso->silent_since_ms = loop_now_ms(tso->pd->loop);
-    tso->messages--;
-    for (unsigned i = 0; i < tso->messages; i++)
-        tso->counts[i] = tso->counts[i + 1];
-    tso_give(tso, count, last);
+    tso->first_number++;
+    tso->messages_count--;
+    memmove(tso->messages, tso->messages + 1, tso->messages_count * sizeof answered);
+    tso_give(tso, answered, last);
     return true;
 }
 
@@ -128,29 +148,29 @@ static void tso_send(struct pd_tso *tso, uint64_t now_ms)
     if (tso_start_stream(tso) != 0 || tso_pack(tso, count) != 0 ||
         grpc_call_send(tso->stream.call, buf_slice(&tso->message)) != 0)
         return; /* no memory, or the peer is going: they wait */
-    if (tso->messages == 0)
+    if (tso->messages_count == 0)
         tso->silent_since_ms = now_ms;
-    tso->counts[tso->messages++] = count;
+    uint64_t number = tso->first_number + tso->messages_count;
+    tso->messages[tso->messages_count++] = (struct tso_message){.count = count};
     for (uint32_t i = 0; i < count; i++) {
         struct txn_timestamp *request = first_of(&tso->waiting);
+        place_of(request)->message = number;
         list_remove(&request->node);
-        request->sent = true;
         list_append(&tso->sent, &request->node);
     }
 }
 
-/* The number of those whose time is over. */
-static uint32_t tso_expire(struct pd_tso *tso, struct list *list, uint64_t now_ms)
+static void tso_expire(struct pd_tso *tso, uint64_t now_ms)
 {
-    struct txn_timestamp *request;
-    uint32_t count = 0;
-    for (; (request = first_of(list)) != NULL && *deadline_of(request) <= now_ms; count++) {
+    struct heap_node *first;
+    while ((first = heap_first(&tso->due)) != NULL && first->key <= now_ms) {
+        struct txn_timestamp *request = request_of(first);
         const char *trouble = tso->pd->trouble;
-        list_remove(&request->node);
-        request->done(request, KVS_ERR_TIMEOUT,
-                      trouble[0] != '\0' ? trouble : "PD does not answer");
+        uint64_t index = place_of(request)->message - tso->first_number;
+        if (index < tso->messages_count)
+            tso->messages[index].given_up++;
+        tso_end(tso, request, KVS_ERR_TIMEOUT, trouble[0] != '\0' ? trouble : "PD does not answer");
     }
-    return count;
 }
 
 /* Its connection lives, but it says nothing: maybe another one leads. */
@@ -164,48 +184,55 @@ static void tso_give_up_stream(struct pd_tso *tso)
 
 void pd_tso_run(struct pd_tso *tso, uint64_t now_ms)
 {
-    tso->given_up += tso_expire(tso, &tso->sent, now_ms);
-    tso_expire(tso, &tso->waiting, now_ms);
-    if (tso->messages > 0 && now_ms >= tso->silent_since_ms + PD_TSO_SILENCE_MS) {
+    tso_expire(tso, now_ms);
+    if (tso->messages_count > 0 && now_ms >= tso->silent_since_ms + PD_TSO_SILENCE_MS) {
         tso_give_up_stream(tso);
         return; /* the search for the leader begins in this turn */
     }
     if (tso->pd->state == PD_READY && !list_empty(&tso->waiting) &&
-        tso->messages < PD_TSO_MESSAGES_MAX)
+        tso->messages_count < PD_TSO_MESSAGES_MAX)
         tso_send(tso, now_ms);
 }
 
 uint64_t pd_tso_timer(const struct pd_tso *tso)
 {
-    const struct list *lists[] = {&tso->sent, &tso->waiting};
-    uint64_t due_ms = tso->messages > 0 ? tso->silent_since_ms + PD_TSO_SILENCE_MS : UINT64_MAX;
-    for (unsigned i = 0; i < 2; i++) {
-        struct txn_timestamp *request = first_of(lists[i]);
-        if (request != NULL && *deadline_of(request) < due_ms)
-            due_ms = *deadline_of(request);
-    }
-    return due_ms;
+    const struct heap_node *first = heap_first(&tso->due);
+    uint64_t due_ms =
+        tso->messages_count > 0 ? tso->silent_since_ms + PD_TSO_SILENCE_MS : UINT64_MAX;
+    return first != NULL && first->key < due_ms ? first->key : due_ms;
 }
 
 /* --- life ---------------------------------------------------------------------------------------
  */
 
-void pd_tso_init(struct pd_tso *tso, struct pd_client *pd, uint32_t timeout_ms)
+void pd_tso_init(struct pd_tso *tso, struct pd_client *pd)
 {
     tso->pd = pd;
-    tso->timeout_ms = timeout_ms;
+    tso->first_number = 1;
     list_init(&tso->waiting);
     list_init(&tso->sent);
 }
 
+static void ask_without_memory(struct task *task)
+{
+    struct txn_timestamp *request = CONTAINER_OF(task, struct txn_timestamp, task);
+    request->done(request, KVS_ERR_NO_MEMORY, "no memory to ask for the time");
+}
+
 void pd_tso_ask(struct pd_tso *tso, struct txn_timestamp *request)
 {
-    *deadline_of(request) = loop_now_ms(tso->pd->loop) + tso->timeout_ms;
-    list_append(&tso->waiting, &request->node);
+    *place_of(request) = (struct tso_place){0};
+    if (heap_push(&tso->due, &place_of(request)->due, request->deadline_ms) == 0) {
+        list_append(&tso->waiting, &request->node);
+        return;
+    }
+    request->task.run = ask_without_memory;
+    loop_post(tso->pd->loop, &request->task);
 }
 
 void pd_tso_deinit(struct pd_tso *tso)
 {
     assert(list_empty(&tso->waiting) && list_empty(&tso->sent));
+    heap_deinit(&tso->due);
     buf_deinit(&tso->message);
 }

@@ -7,34 +7,40 @@
  *   3. an answer names the last one of its message; each request gets its own.
  * Failures: the stream ends (PD's leader moves, a connection breaks), or says nothing for
  * PD_TSO_SILENCE_MS, whatever its connection does: those who were not answered ask again, before
- * the others. Whoever waits longer than his time, asked or not: TIMEOUT, and what PD's trouble is.
+ * the others. Whoever's deadline comes first, asked or not: TIMEOUT, and what PD's trouble is; his
+ * place in the answer is nobody's.
  * Thread: the loop's.
  */
 #ifndef CLIENT_TIKV_PD_TSO_H
 #define CLIENT_TIKV_PD_TSO_H
 
+#include "base/heap.h"
 #include "client/tikv/pd_client.h"
 #include "client/txn/transport.h"
 
 #define PD_TSO_MESSAGES_MAX 2u
 #define PD_TSO_SILENCE_MS 10000u
 
+struct tso_message {
+    uint32_t count;
+    uint32_t given_up; /* of those who asked in it */
+};
+
 struct pd_tso {
     struct pd_client *pd;
     struct channel_stream stream;
     struct list waiting; /* struct txn_timestamp */
     struct list sent;
-    uint32_t counts[PD_TSO_MESSAGES_MAX]; /* of the messages under way, the oldest first */
-    unsigned messages;
-    uint32_t given_up;        /* of those that were sent, the first: what is answered is nobody's */
+    struct heap due;                                  /* all of them */
+    struct tso_message messages[PD_TSO_MESSAGES_MAX]; /* under way, the oldest first */
+    unsigned messages_count;
+    uint64_t first_number;    /* of the oldest message */
     uint64_t silent_since_ms; /* with messages under way: the last sign, or the first message */
-    uint32_t timeout_ms;
     struct buf message;
-    bool closing;
 };
 
-void pd_tso_init(struct pd_tso *tso, struct pd_client *pd, uint32_t timeout_ms);
-/* request->done is called later. */
+void pd_tso_init(struct pd_tso *tso, struct pd_client *pd);
+/* request->done is called later, by its deadline. */
 void pd_tso_ask(struct pd_tso *tso, struct txn_timestamp *request);
 /* At the end of each turn, before pd_client_run. */
 void pd_tso_run(struct pd_tso *tso, uint64_t now_ms);

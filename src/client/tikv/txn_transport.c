@@ -447,7 +447,7 @@ static void tikv_open(struct txn_transport *base)
     struct tikv_transport *transport = transport_of(base);
     tikv_cluster_init(&transport->cluster, base->loop, transport->pool, transport->tls_context,
                       transport->connect_timeout_ms, &tikv_events);
-    pd_tso_init(&transport->tso, &transport->cluster.pd, transport->timeout_ms);
+    pd_tso_init(&transport->tso, &transport->cluster.pd);
     tikv_chores_init(&transport->chores, &transport->cluster, &transport->safe_point,
                      transport->timeout_ms);
     list_init(&transport->ended);

@@ -165,10 +165,17 @@ static void on_time(struct txn_timestamp *time, int error, const char *why)
         chore_succeed(chore, time->ts);
 }
 
+static void chore_ask_time(struct chore *chore,
+                           void (*done)(struct txn_timestamp *time, int error, const char *why))
+{
+    struct txn_shard *shard = chore->shard;
+    chore->waits = true;
+    shard_ask_time(shard, &chore->time, shard_now_ms(shard) + shard->timeout_ms, done);
+}
+
 static void time_begin(struct chore *chore)
 {
-    chore->waits = true;
-    shard_ask_time(chore->shard, &chore->time, on_time);
+    chore_ask_time(chore, on_time);
 }
 
 kvs_future *kvs_txn_current_timestamp(kvs_txn_client *client)
@@ -414,8 +421,7 @@ static void gc_on_time(struct txn_timestamp *time, int error, const char *why)
 /* What is to come has to see the versions that are newest then. */
 static void gc_begin(struct chore *chore)
 {
-    chore->waits = true;
-    shard_ask_time(chore->shard, &chore->time, gc_on_time);
+    chore_ask_time(chore, gc_on_time);
 }
 
 kvs_future *kvs_txn_gc(kvs_txn_client *client, uint64_t safe_point)

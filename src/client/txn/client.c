@@ -127,14 +127,14 @@ static void time_on_task(struct task *task)
     request->done(request, 0, "");
 }
 
-void shard_ask_time(struct txn_shard *shard, struct txn_timestamp *request,
+void shard_ask_time(struct txn_shard *shard, struct txn_timestamp *request, uint64_t deadline_ms,
                     void (*done)(struct txn_timestamp *request, int error, const char *why))
 {
     const struct txn_transport_methods *methods = shard->transport->methods;
-    *request = (struct txn_timestamp){.transport = shard->transport, .done = done};
+    *request = (struct txn_timestamp){
+        .transport = shard->transport, .deadline_ms = deadline_ms, .done = done};
     list_init(&request->node);
     if (methods->now != NULL && methods->now(shard->transport, &request->ts)) {
-        request->sent = true;
         request->task.run = time_on_task;
         loop_post(shard->loop, &request->task);
     } else {

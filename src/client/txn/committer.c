@@ -25,6 +25,7 @@
 #define BACKGROUND_BUDGET_MS 41000u
 /* A lock that was pushed further than this ahead of the time is damaged, or somebody's clock is. */
 #define PUSHED_MAX_MS (3600u * 1000)
+#define PUSHED_TOO_LONG "others keep pushing the time of the commit"
 
 static void commit_primary(struct committer *committer);
 
@@ -32,7 +33,7 @@ static void ask_time(struct committer *committer,
                      void (*done)(struct txn_timestamp *time, int error, const char *why))
 {
     committer->asks_time = true;
-    shard_ask_time(committer_shard(committer), &committer->time, done);
+    shard_ask_time(committer_shard(committer), &committer->time, committer->deadline_ms, done);
 }
 
 /* --- the end ------------------------------------------------------------------------------------
@@ -289,13 +290,19 @@ static void note_bounds_of_time(struct committer *committer, const struct txn_ke
             "the primary lock asks for a commit more than an hour ahead of the time");
     else if (committer->op == NULL ||
              shard_now_ms(committer_shard(committer)) >= committer->deadline_ms)
-        committer_note_error(committer, KVS_ERR_TIMEOUT,
-                             "others keep pushing the time of the commit");
+        committer_note_error(committer, KVS_ERR_TIMEOUT, PUSHED_TOO_LONG);
 }
 
 static void on_later(struct txn_timer *timer)
 {
-    ask_time(CONTAINER_OF(timer, struct committer, timer), on_commit_time);
+    struct committer *committer = CONTAINER_OF(timer, struct committer, timer);
+    if (shard_now_ms(committer_shard(committer)) < committer->deadline_ms) {
+        ask_time(committer, on_commit_time);
+        return;
+    }
+    committer->asks_time = false;
+    committer_note_error(committer, KVS_ERR_TIMEOUT, PUSHED_TOO_LONG);
+    fail(committer);
 }
 
 /* A reader has pushed the primary: a later time is asked for, at once the first time. */
@@ -308,7 +315,7 @@ static void commit_later(struct committer *committer)
     committer->pushed = true;
     uint64_t left_ms = committer->deadline_ms - shard_now_ms(shard); /* above 0, or it had failed */
     if (wait_ms < 0 || (uint64_t)wait_ms > left_ms)
-        wait_ms = (int64_t)left_ms; /* one last attempt */
+        wait_ms = (int64_t)left_ms;
     committer->asks_time = true;
     committer->timer.fire = on_later;
     if (wait_ms == 0 || shard_timer_start(shard, &committer->timer, (uint64_t)wait_ms) != 0)

@@ -361,7 +361,6 @@ static void local_timestamp(struct txn_timestamp *asked)
 {
     struct local_transport *transport = transport_of(asked->transport);
     struct local_time *time = mem_zalloc(sizeof *time);
-    asked->sent = true;
     if (time == NULL) {
         asked->task.run = time_no_memory;
         loop_post(transport->base.loop, &asked->task);

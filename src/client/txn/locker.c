@@ -63,6 +63,15 @@ static uint64_t last_call_ms(const struct locker *locker)
     return locker->op->deadline_ms + wait_ms;
 }
 
+/* What the store or PD is asked meanwhile has the time of a call, each time. */
+static uint64_t question_end_ms(const struct locker *locker)
+{
+    const struct txn_request *op = locker->op;
+    uint64_t end_ms = shard_now_ms(shard_of(locker)) + op->txn->options.timeout_ms;
+    uint64_t last_ms = locker->for_update_ts == 0 ? op->deadline_ms : last_call_ms(locker);
+    return end_ms < last_ms ? end_ms : last_ms;
+}
+
 /* --- the end ------------------------------------------------------------------------------------
  */
 
@@ -83,7 +92,8 @@ static void lock_end(struct locker *locker)
     if (locker->error == 0) {
         lock_take_primary(locker);
     } else {
-        txn_release_locks(op->txn, op->locks, op->locks_count);
+        if (locker->for_update_ts != 0) /* else nothing was sent */
+            txn_release_locks(op->txn, op->locks, op->locks_count);
         if (locker->chose_primary) { /* it is given back, too: the next one will be another */
             heartbeat_stop(op->txn);
             op->txn->primary = slice_make(NULL, 0);
@@ -356,7 +366,7 @@ static void round_end(struct locker *locker)
         locker->has_resolver = false;
         lock_end(locker);
     } else if (locker->has_resolver) {
-        resolver_run(&locker->resolver, op->deadline_ms + LOCK_BUDGET_MS);
+        resolver_run(&locker->resolver, question_end_ms(locker));
     } else if (locker->has_again) {
         lock_parts(locker);
     } else if (locker->primary_first && locker->rest > 0) {
@@ -414,7 +424,7 @@ static void on_time(struct txn_timestamp *time, int error, const char *why)
 
 static void lock_ask_time(struct locker *locker)
 {
-    shard_ask_time(shard_of(locker), &locker->time, on_time);
+    shard_ask_time(shard_of(locker), &locker->time, question_end_ms(locker), on_time);
 }
 
 /* The keys get entries now: the primary's memory is there, whatever follows. */

@@ -624,7 +624,7 @@ void resolver_run(struct resolver *resolver, uint64_t deadline_ms)
         job->deadline_ms = deadline_ms;
         resolver->pending++;
         shard_enter(job->shard);
-        shard_ask_time(job->shard, &job->time, job_on_time);
+        shard_ask_time(job->shard, &job->time, deadline_ms, job_on_time);
     }
     resolver->pending--;
     resolver_check_end(resolver);

@@ -73,7 +73,7 @@ const struct txn_status *shard_status(const struct txn_shard *shard, uint64_t st
 void shard_learn_status(struct txn_shard *shard, uint64_t start_ts, uint64_t commit_ts);
 
 /* Asks for the time: request->done is called later, on the loop. */
-void shard_ask_time(struct txn_shard *shard, struct txn_timestamp *request,
+void shard_ask_time(struct txn_shard *shard, struct txn_timestamp *request, uint64_t deadline_ms,
                     void (*done)(struct txn_timestamp *request, int error, const char *why));
 
 #endif

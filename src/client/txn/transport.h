@@ -85,10 +85,10 @@ struct txn_timestamp {
     struct txn_transport *transport;
     /* Never inside the call that asks. */
     void (*done)(struct txn_timestamp *request, int error, const char *why);
+    uint64_t deadline_ms; /* of a cluster: then TIMEOUT */
     uint64_t ts;
-    bool sent; /* what is asked from now on needs a later one */
     struct task task;
-    void *reserved[8];
+    void *reserved[4];
 };
 
 /* Removal of all that is in [start, end), or of what is older than a safe point. */

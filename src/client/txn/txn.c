@@ -177,6 +177,7 @@ void txn_enqueue(struct txn_request *op)
 {
     kvs_txn *txn = op->txn;
     op->before_start = !txn->has_start && !txn->asks_start;
+    op->came_ms = txn->has_start ? 0 : clock_coarse_ms();
     list_append(&txn->queue, &op->node);
     txn_ref(txn);
     shard_enter(txn->shard);
@@ -210,6 +211,8 @@ static void txn_run_queue(kvs_txn *txn)
         bool is_alone = request_is_exclusive(op);
         pthread_mutex_unlock(&txn->mutex);
         op->deadline_ms = shard_now_ms(txn->shard) + txn->options.timeout_ms;
+        if (op->came_ms != 0) /* what it waited for the start is of its time */
+            op->deadline_ms -= txn->start_ms - op->came_ms;
         if (txn->shard->closed) /* it was called while the client was being closed */
             request_fail(op, KVS_ERR_CLOSED, "the client was closed");
         else if (error != 0)
@@ -231,6 +234,7 @@ static void txn_on_start(struct txn_timestamp *request, int error, const char *w
     txn->asks_start = false;
     txn->view.ts = request->ts;
     txn->has_start = error == 0;
+    txn->start_ms = clock_coarse_ms();
     txn->start_error = error;
     snprintf(txn->start_why, sizeof txn->start_why, "%s", why);
     txn_run_queue(txn);
@@ -253,7 +257,8 @@ static void txn_ask_start(kvs_txn *txn)
     if (!asks)
         return;
     shard_enter(txn->shard);
-    shard_ask_time(txn->shard, &txn->start_request, txn_on_start);
+    shard_ask_time(txn->shard, &txn->start_request,
+                   shard_now_ms(txn->shard) + txn->options.timeout_ms, txn_on_start);
 }
 
 static void request_cancel_running(struct txn_request *op)

@@ -64,6 +64,7 @@ struct txn_request {
     bool before_start; /* the start timestamp was not asked for when it came */
     uint32_t limit;
     int32_t wait_ms;
+    uint64_t came_ms; /* of the clock, when it has to wait for the start; else 0 */
     uint64_t deadline_ms;
     kvs_slice start, end;
     const kvs_slice *keys; /* of all kinds but a write and a scan */
@@ -126,6 +127,7 @@ struct kvs_txn {
     bool posted;
     struct write_buffer writes;
     uint64_t began_ms; /* of the clock, before it had its start */
+    uint64_t start_ms; /* when it had it, if it was waited for */
     /* pessimistic; the loop's */
     kvs_slice primary; /* in the writes' memory */
     uint64_t for_update_ts;

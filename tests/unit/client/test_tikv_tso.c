@@ -43,7 +43,7 @@ static int begin(void **state)
     world.pd.loop = &world.loop;
     world.pd.channel = &world.channel;
     world.pd.state = PD_READY;
-    pd_tso_init(&world.tso, &world.pd, TIMEOUT_MS);
+    pd_tso_init(&world.tso, &world.pd);
     return 0;
 }
 
@@ -65,12 +65,17 @@ static void on_done(struct txn_timestamp *request, int error, const char *why)
     asked->ts = request->ts;
 }
 
-/* Asked in a message of its own. */
-static void ask(struct asked *asked)
+static void ask_for(struct asked *asked, uint64_t timeout_ms)
 {
-    *asked = (struct asked){.request = {.done = on_done}};
+    *asked = (struct asked){.request = {.done = on_done, .deadline_ms = world.now_ms + timeout_ms}};
     list_init(&asked->request.node);
     pd_tso_ask(&world.tso, &asked->request);
+}
+
+/* Asked in a message of its own. */
+static void ask(struct asked *asked, uint64_t timeout_ms)
+{
+    ask_for(asked, timeout_ms);
     pd_tso_run(&world.tso, world.now_ms);
 }
 
@@ -101,11 +106,10 @@ static void test_who_gives_up_is_left_out(void **state)
 {
     (void)state;
     struct asked brief, patient[3];
-    ask(&brief);
-    world.tso.timeout_ms = 2 * TIMEOUT_MS;
-    ask(&patient[0]);
-    ask(&patient[1]); /* gathers: two messages are under way */
-    assert_int_equal(world.tso.messages, 2);
+    ask(&brief, TIMEOUT_MS);
+    ask(&patient[0], 2 * TIMEOUT_MS);
+    ask(&patient[1], 2 * TIMEOUT_MS); /* gathers: two messages are under way */
+    assert_int_equal(world.tso.messages_count, 2);
     assert_int_equal(pd_tso_timer(&world.tso), world.now_ms + TIMEOUT_MS);
     pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS - 1);
     assert_int_equal(brief.done, 0);
@@ -116,7 +120,7 @@ static void test_who_gives_up_is_left_out(void **state)
     answer(1, 200);
     expect(&patient[0], 0, txn_ts_make(200, 7));
     pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS);
-    ask(&patient[2]);
+    ask(&patient[2], 2 * TIMEOUT_MS);
     answer(1, 300);
     expect(&patient[1], 0, txn_ts_make(300, 7));
     answer(1, 400);
@@ -125,30 +129,70 @@ static void test_who_gives_up_is_left_out(void **state)
     assert_false(world.pd.refused);
 }
 
-/* Of one message the first only. */
+/* Of one message the first only, or the second only. */
 static void test_a_part_of_a_message(void **state)
 {
     (void)state;
-    struct asked first = {.request = {.done = on_done}};
-    struct asked second = {.request = {.done = on_done}};
-    pd_tso_ask(&world.tso, &first.request);
-    world.tso.timeout_ms = 2 * TIMEOUT_MS;
-    pd_tso_ask(&world.tso, &second.request);
-    pd_tso_run(&world.tso, world.now_ms);
-    assert_int_equal(world.tso.messages, 1);
+    for (unsigned who = 0; who < 2; who++) {
+        struct asked asked[2];
+        for (unsigned i = 0; i < 2; i++)
+            ask_for(&asked[i], i == who ? TIMEOUT_MS : 2 * TIMEOUT_MS);
+        pd_tso_run(&world.tso, world.now_ms);
+        assert_int_equal(world.tso.messages_count, 1);
+        pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS);
+        expect(&asked[who], KVS_ERR_TIMEOUT, 0);
+        answer(2, 100);
+        expect(&asked[1 - who], 0, txn_ts_make(100, 7));
+        assert_int_equal(asked[who].done, 1);
+    }
+}
+
+/* Who came last is the first to give up: the others keep what their own messages bring. */
+static void test_a_later_one_gives_up_first(void **state)
+{
+    (void)state;
+    struct asked early, brief, late, waiting;
+    ask(&early, 3 * TIMEOUT_MS);
+    ask_for(&brief, TIMEOUT_MS);
+    ask(&late, 3 * TIMEOUT_MS);
+    ask(&waiting, TIMEOUT_MS / 2); /* two messages are under way */
+    assert_int_equal(world.tso.messages_count, 2);
+    assert_int_equal(pd_tso_timer(&world.tso), world.now_ms + TIMEOUT_MS / 2);
+    pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS / 2);
+    expect(&waiting, KVS_ERR_TIMEOUT, 0);
+    assert_int_equal(brief.done, 0);
     pd_tso_run(&world.tso, world.now_ms + TIMEOUT_MS);
-    expect(&first, KVS_ERR_TIMEOUT, 0);
+    expect(&brief, KVS_ERR_TIMEOUT, 0);
+    answer(1, 100);
+    expect(&early, 0, txn_ts_make(100, 7));
+    assert_int_equal(late.done, 0); /* it was asked for after the first: a newer one */
+    answer(2, 200);
+    expect(&late, 0, txn_ts_make(200, 7));
+    assert_int_equal(pd_tso_timer(&world.tso), UINT64_MAX);
+}
+
+/* The stream breaks: who gives up in the second attempt was not of the first. */
+static void test_asked_again(void **state)
+{
+    (void)state;
+    struct asked brief, patient;
+    ask(&patient, 3 * PD_TSO_SILENCE_MS);
+    ask(&brief, 2 * PD_TSO_SILENCE_MS);
+    pd_tso_run(&world.tso, world.now_ms + PD_TSO_SILENCE_MS); /* is given up */
+    assert_int_equal(world.tso.messages_count, 0);
+    pd_tso_run(&world.tso, world.now_ms + PD_TSO_SILENCE_MS + 1);
+    assert_int_equal(world.tso.messages_count, 1);
+    pd_tso_run(&world.tso, world.now_ms + 2 * PD_TSO_SILENCE_MS);
+    expect(&brief, KVS_ERR_TIMEOUT, 0);
     answer(2, 100);
-    expect(&second, 0, txn_ts_make(100, 7));
-    assert_int_equal(first.done, 1);
+    expect(&patient, 0, txn_ts_make(100, 7));
 }
 
 static void test_silence(void **state)
 {
     (void)state;
     struct asked asked;
-    world.tso.timeout_ms = 3 * PD_TSO_SILENCE_MS;
-    ask(&asked);
+    ask(&asked, 3 * PD_TSO_SILENCE_MS);
     assert_int_equal(pd_tso_timer(&world.tso), world.now_ms + PD_TSO_SILENCE_MS);
     pd_tso_run(&world.tso, world.now_ms + PD_TSO_SILENCE_MS - 1);
     assert_false(world.pd.refused);
@@ -158,7 +202,7 @@ static void test_silence(void **state)
     assert_null(world.tso.stream.call);
     assert_int_equal(asked.done, 0);
     pd_tso_run(&world.tso, world.now_ms + PD_TSO_SILENCE_MS); /* another one, or the same */
-    assert_int_equal(world.tso.messages, 1);
+    assert_int_equal(world.tso.messages_count, 1);
     answer(1, 100);
     expect(&asked, 0, txn_ts_make(100, 7));
     assert_int_equal(pd_tso_timer(&world.tso), UINT64_MAX);
@@ -169,6 +213,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_who_gives_up_is_left_out, begin, end),
         cmocka_unit_test_setup_teardown(test_a_part_of_a_message, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_later_one_gives_up_first, begin, end),
+        cmocka_unit_test_setup_teardown(test_asked_again, begin, end),
         cmocka_unit_test_setup_teardown(test_silence, begin, end),
     };
     return cmocka_run_group_tests_name("tikv-tso", tests, NULL, NULL);

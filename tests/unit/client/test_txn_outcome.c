@@ -37,6 +37,8 @@ static struct {
     atomic_uint times; /* so often */
     atomic_uint counts[KINDS];
     atomic_uint priorities[KINDS]; /* of the last of its kind */
+    atomic_ullong left_ms;         /* of the last one's time */
+    struct txn_timestamp *held;    /* a question for the time that is not answered */
 } meddler;
 
 /* --- the meddler --- */
@@ -70,6 +72,7 @@ static void meddle_start(struct txn_call *call)
     enum txn_command_kind kind = (enum txn_command_kind)call->command.base.kind;
     atomic_fetch_add(&meddler.counts[kind], 1);
     atomic_store(&meddler.priorities[kind], call->priority);
+    atomic_store(&meddler.left_ms, call->deadline_ms - loop_now_ms(call->transport->loop));
     if (atomic_load(&meddler.times) > 0 && kind == meddler.kind) { /* in this order: meddle() */
         atomic_fetch_sub(&meddler.times, 1);
         meddler.callers = call->methods;
@@ -162,6 +165,34 @@ static void heartbeat_now(struct visit *visit)
     visit->runs = visit->txn->heartbeat.runs;
 }
 
+static bool no_time_now(struct txn_transport *transport, uint64_t *ret_ts)
+{
+    (void)transport;
+    (void)ret_ts;
+    return false;
+}
+
+static void hold_question(struct txn_timestamp *request)
+{
+    meddler.held = request;
+}
+
+static void hold_time(struct visit *visit)
+{
+    (void)visit;
+    meddler.mine.now = no_time_now;
+    meddler.mine.timestamp = hold_question;
+}
+
+static void give_time(struct visit *visit)
+{
+    (void)visit;
+    meddler.mine.now = meddler.real->now;
+    meddler.mine.timestamp = meddler.real->timestamp;
+    meddler.real->now(meddler.held->transport, &meddler.held->ts);
+    meddler.held->done(meddler.held, 0, "");
+}
+
 /* --- outcomes --- */
 
 enum way { ONE_PHASE, ASYNC, TWO_PHASES, WAYS };
@@ -217,6 +248,23 @@ static void test_unknown(void **state)
         assert_int_equal(sent(TXN_BATCH_ROLLBACK), 0);
         assert_int_equal(sent(TXN_PREWRITE), 1);
     }
+}
+
+/* A call that waits for its transaction's start has less time left for itself. */
+static void test_start_is_of_the_time(void **state)
+{
+    (void)state;
+    const struct kvs_txn_options options = {.size = sizeof options, .timeout_ms = 60000};
+    char value[64];
+    visit_loop(hold_time, NULL);
+    kvs_txn *txn = kvs_txn_begin(world.client, &options);
+    kvs_future *get = kvs_txn_get(txn, text("a"));
+    wait_free(kvs_future_delay(world.runtime, 100));
+    visit_loop(give_time, NULL);
+    assert_int_equal(wait_value(get, value), 0);
+    assert_in_range(atomic_load(&meddler.left_ms), 1, 60000 - 80);
+    assert_int_equal(wait_value(kvs_txn_get(txn, text("b")), value), 0);
+    kvs_txn_free(txn);
 }
 
 /* Readers push the primary: a few times, and without end. Each attempt but the second waits twice
@@ -514,6 +562,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_definite),
+        TEST(test_start_is_of_the_time),
         TEST(test_pushed),
         TEST(test_cancelled_between),
         TEST(test_background_is_lost),

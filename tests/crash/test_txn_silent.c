@@ -1,0 +1,175 @@
+/*
+ * What a client's transactions do when the server that holds PD and the data stops in its tracks,
+ * or is gone: each call ends by its own time, whatever the client's is; and they go on with it.
+ */
+#include "crash/server_process.h"
+
+#include "base/clock.h"
+
+#include <kvs/kvs.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "test.h"
+
+#define BRIEF_MS 300u           /* a transaction's time */
+#define CLIENT_TIMEOUT_MS 30000 /* the client's */
+
+static struct server_process server;
+static kvs_runtime *runtime;
+static kvs_txn_client *client;
+
+/* --- the world --- */
+
+static kvs_slice text(const char *string)
+{
+    return kvs_slice_of(string);
+}
+
+static int wait_free(kvs_future *future)
+{
+    int error = kvs_future_wait(future, -1);
+    kvs_future_free(future);
+    return error;
+}
+
+static void read_pd_address(char pd[64])
+{
+    char log[4096];
+    const char *at;
+    size_t size = strlen(server.log);
+    memcpy(log, server.log, size + 1);
+    while ((at = strstr(log, "PD on ")) == NULL || strchr(at, ',') == NULL) {
+        struct pollfd readable = {.fd = server.stderr_fd, .events = POLLIN};
+        assert_true(size + 1 < sizeof log && poll(&readable, 1, -1) > 0);
+        ssize_t got = read(server.stderr_fd, log + size, sizeof log - 1 - size);
+        assert_true(got > 0);
+        size += (size_t)got;
+        log[size] = '\0';
+    }
+    assert_int_equal(sscanf(at, "PD on %63[^,]", pd), 1);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    const char *const arguments[] = {"--engine=memory",
+                                     "--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0", NULL};
+    const struct kvs_store_options options = {
+        .size = sizeof options, .connections = 1, .timeout_ms = CLIENT_TIMEOUT_MS};
+    char pd[64];
+    char url[80];
+    void *opened = NULL;
+    if (!server_process_start(&server, arguments))
+        fail_msg("the server does not start: %s", server.log);
+    read_pd_address(pd);
+    snprintf(url, sizeof url, "tikv://%s", pd);
+    assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
+    kvs_future *future = kvs_txn_client_open(runtime, url, &options);
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    kvs_future_get_pointer(future, &opened);
+    kvs_future_free(future);
+    client = opened;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    assert_int_equal(wait_free(kvs_txn_client_close(client)), 0);
+    kvs_runtime_free(runtime);
+    server_process_end(&server, SIGKILL);
+    return 0;
+}
+
+/* --- a call --- */
+
+static kvs_txn *begin(bool is_pessimistic)
+{
+    const struct kvs_txn_options options = {
+        .size = sizeof options, .pessimistic = is_pessimistic, .timeout_ms = BRIEF_MS};
+    return kvs_txn_begin(client, &options);
+}
+
+/* One that has its start. */
+static kvs_txn *begun(bool is_pessimistic)
+{
+    kvs_txn *txn = begin(is_pessimistic);
+    assert_int_equal(wait_free(kvs_txn_start_timestamp(txn)), 0);
+    return txn;
+}
+
+static void expect_timeout(kvs_future *future, uint64_t began_ms)
+{
+    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_TIMEOUT);
+    uint64_t took_ms = clock_now_ms() - began_ms;
+    assert_true(kvs_future_error_message(future)[0] != '\0');
+    kvs_future_free(future);
+    assert_in_range(took_ms, BRIEF_MS / 2, CLIENT_TIMEOUT_MS / 2);
+}
+
+static void put_and_get(void)
+{
+    kvs_txn *txn = kvs_txn_begin(client, NULL);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("k"), text("v"))), 0);
+    assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+    kvs_txn_free(txn);
+    txn = kvs_txn_begin(client, NULL);
+    assert_int_equal(wait_free(kvs_txn_get(txn, text("k"))), 0);
+    kvs_txn_free(txn);
+}
+
+/* All its threads, when it returns. */
+static void stop_server(void)
+{
+    int status = 0;
+    assert_int_equal(kill(server.pid, SIGSTOP), 0);
+    assert_int_equal(waitpid(server.pid, &status, WUNTRACED), server.pid);
+    assert_true(WIFSTOPPED(status));
+}
+
+/* Of each kind of question for the time: the start, a lock's, a commit's. */
+static void test_each_call_has_its_time(void **state)
+{
+    (void)state;
+    const int signals[] = {SIGSTOP, SIGKILL};
+    put_and_get();
+    for (unsigned i = 0; i < 2; i++) {
+        const kvs_slice key = text("k");
+        kvs_txn *locks = begun(true);
+        kvs_txn *commits = begun(false);
+        if (signals[i] == SIGKILL)
+            server_process_end(&server, SIGKILL);
+        else
+            stop_server();
+        uint64_t began_ms = clock_now_ms();
+        kvs_txn *starts = begin(false);
+        kvs_future *get = kvs_txn_get(starts, key);
+        kvs_future *lock = kvs_txn_lock(locks, &key, 1, 0);
+        assert_int_equal(wait_free(kvs_txn_put(commits, key, text("new"))), 0);
+        kvs_future *commit = kvs_txn_commit(commits);
+        expect_timeout(get, began_ms);
+        expect_timeout(lock, began_ms);
+        expect_timeout(commit, began_ms);
+        assert_int_equal(wait_free(kvs_txn_get(starts, key)), KVS_ERR_TIMEOUT);
+        kvs_txn_free(starts);
+        kvs_txn_free(locks);
+        kvs_txn_free(commits);
+        if (signals[i] == SIGSTOP) {
+            kill(server.pid, SIGCONT);
+            put_and_get();
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_each_call_has_its_time, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("txn-silent", tests, NULL, NULL);
+}
