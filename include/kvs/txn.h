@@ -148,6 +148,13 @@ kvs_future *kvs_txn_delete(kvs_txn *txn, kvs_slice key);
 kvs_future *kvs_txn_mutate(kvs_txn *txn, const kvs_mutation *mutations, size_t count);
 /* wait_ms: 0: the transaction's lock_wait_ms; KVS_TXN_LOCK_NO_WAIT. LOCK_TIMEOUT, DEADLOCK. */
 kvs_future *kvs_txn_lock(kvs_txn *txn, const kvs_slice *keys, size_t count, int32_t wait_ms);
+/*
+ * The same in share mode: others may lock the keys so, too, but nobody writes them. Pessimistic; an
+ * optimistic transaction locks them for itself. As with TiKV's own clients the transaction needs a
+ * key for itself first (written, locked, read for update), and what it shares it can neither write
+ * nor lock for itself: both INVALID_ARGUMENT. Its commit takes two phases.
+ */
+kvs_future *kvs_txn_lock_shared(kvs_txn *txn, const kvs_slice *keys, size_t count, int32_t wait_ms);
 
 /*
  * Commits. The number is the commit timestamp, 0 when nothing was written. After any error but

@@ -32,6 +32,12 @@ def check_statements(url):
     done = txn(url, "--pessimistic", stdin=script)
     assert done == (0, b"x y\nb\tx y\n", b""), done
     assert txn(url, "scan").out == b"b\tx y\nc\t3\n"
+    done = txn(url, "--pessimistic", "lock-shared b")
+    assert done.status == 1 and "for itself" in one_line(done.err), done
+    done = txn(url, "--pessimistic", "put c 4", "lock-shared b a", "put c 3", "lock-shared c", "put c 5", "put c 3")
+    assert done == (0, b"", b""), done
+    done = txn(url, "--pessimistic", "put c 4", "lock-shared b", "put b 1")
+    assert done.status == 1 and "in share mode" in one_line(done.err), done
     for wrong in (["foo"], ["get"], ["put a"], ["scan a b 0"], ['get "a'], ["rollback", "get a"]):
         done = txn(url, *wrong)
         assert done.status == 2 and "statement" in one_line(done.err), done

@@ -359,7 +359,7 @@ static napi_value txn_mutate_js(napi_env env, napi_callback_info info)
     return submit(call, kvs_txn_mutate(call->resource->pointer, mutations, count));
 }
 
-/* (id, txn, timeout, bytes, sizes, count, wait_ms) */
+/* (id, txn, timeout, bytes, sizes, count, wait_ms, shared) */
 static napi_value txn_lock_js(napi_env env, napi_callback_info info)
 {
     struct arguments arguments;
@@ -375,7 +375,10 @@ static napi_value txn_lock_js(napi_env env, napi_callback_info info)
     int32_t wait = wait_ms > INT32_MAX ? INT32_MAX
                    : wait_ms < 0       ? KVS_TXN_LOCK_NO_WAIT
                                        : (int32_t)wait_ms;
-    return submit(call, kvs_txn_lock(call->resource->pointer, keys, count, wait));
+    kvs_txn *txn = call->resource->pointer;
+    return submit(call, argument_boolean(&arguments, 7)
+                            ? kvs_txn_lock_shared(txn, keys, count, wait)
+                            : kvs_txn_lock(txn, keys, count, wait));
 }
 
 /* (id, of, timeout) */

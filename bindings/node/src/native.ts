@@ -181,7 +181,7 @@ export interface Native {
     kinds: Uint8Array,
     ...pairs: Packed
   ): void;
-  txnLock(id: number, txn: Handle, timeoutMs: number, ...keys: [...Packed, waitMs: number]): void;
+  txnLock(id: number, txn: Handle, timeoutMs: number, ...keys: [...Packed, waitMs: number, shared: boolean]): void;
   txnCommit(id: number, txn: Handle, timeoutMs: number): void;
   txnRollback(id: number, txn: Handle, timeoutMs: number): void;
   txnTimestamp(id: number, txn: Handle, timeoutMs: number): void;

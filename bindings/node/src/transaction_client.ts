@@ -74,15 +74,18 @@ function waitOf(waitMs: number | "none" | undefined, what: string): number | und
   throw new TypeError(`${what} must be a number of milliseconds that is not negative, or "none"`);
 }
 
+function booleanOf(given: boolean | undefined, what: string): boolean | undefined {
+  if (given !== undefined && typeof given !== "boolean") throw new TypeError(`${what} must be true or false`);
+  return given;
+}
+
 function nativeOptions(options: TransactionOptions) {
   checkObject(options, "the options of a transaction");
   const { asyncCommit, onePc, priority, lockWaitMs, ...rest } = options;
-  for (const [name, given] of Object.entries({ asyncCommit, onePc }))
-    if (given !== undefined && typeof given !== "boolean") throw new TypeError(`${name} must be true or false`);
   return {
     ...rest,
-    noAsyncCommit: asyncCommit === false,
-    noOnePc: onePc === false,
+    noAsyncCommit: booleanOf(asyncCommit, "asyncCommit") === false,
+    noOnePc: booleanOf(onePc, "onePc") === false,
     priority: choose("priority", PRIORITIES, priority ?? "normal"),
     lockWaitMs: waitOf(lockWaitMs, "lockWaitMs"),
   };
@@ -403,15 +406,19 @@ export class Transaction extends Reader implements AsyncDisposable {
     );
   }
 
-  /** Locks keys, there or not. waitMs: as lockWaitMs of the transaction, which is the default. */
+  /**
+   * Locks keys, there or not. waitMs: as lockWaitMs of the transaction, which is the default. shared (of a
+   * pessimistic transaction that has locked a key for itself): others may lock them so, too, but nobody writes them.
+   */
   lockKeys(
     keys: Keys,
-    options?: CallOptions & { waitMs?: number | "none" },
+    options?: CallOptions & { waitMs?: number | "none"; shared?: boolean },
   ): Promise<void> {
     return call(
       (id) => {
         const wait = waitOf(options?.waitMs, "waitMs") ?? 0;
-        native.txnLock(id, this.live(), this.timeoutOf(options), ...packed(listOf(keys), "a key"), wait);
+        const shared = booleanOf(options?.shared, "shared") ?? false;
+        native.txnLock(id, this.live(), this.timeoutOf(options), ...packed(listOf(keys), "a key"), wait, shared);
       },
       (r) => r.nothing(),
       this.signalOf(options),

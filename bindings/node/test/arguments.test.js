@@ -119,6 +119,7 @@ const WRONG = {
     [(c) => c.begin().lockKeys("k"), /not a single key/],
     [(c) => c.begin().lockKeys(["k"], { waitMs: "x" }), /waitMs must be a number of milliseconds/],
     [(c) => c.begin().lockKeys(["k"], { waitMs: NaN }), /waitMs/],
+    [(c) => c.begin().lockKeys(["k"], { shared: 1 }), /shared must be true or false/],
     [(c) => c.begin().mutate(5), ITERABLE],
     ...[5, null, {}, { set: "k" }, { put: "k", value: "v", delete: "k" }].map((one) => [(c) => c.begin().mutate([one]), /each of the mutations must be/]),
     [(c) => c.begin().scan(null).next(), OBJECT],

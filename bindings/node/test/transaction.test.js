@@ -117,6 +117,23 @@ function transactionTests(name, open) {
       await second.rollback();
     });
 
+    it("shares locks", async () => {
+      const [one, two, writer] = [1, 2, 3].map(() => client.begin({ pessimistic: true, lockWaitMs: "none" }));
+      await assert.rejects(one.lockKeys(["shared"], { shared: true }), (error) => error.code === "INVALID_ARGUMENT");
+      await Promise.all([one.put("shared-one", "1"), one.lockKeys(["shared"], { shared: true })]);
+      await Promise.all([two.put("shared-two", "2"), two.lockKeys(["shared"], { shared: true })]);
+      await assert.rejects(one.put("shared", "x"), (error) => error.code === "INVALID_ARGUMENT");
+      await assert.rejects(writer.put("shared", "x"), (error) => error.code === "LOCK_TIMEOUT");
+      await one.commit();
+      await assert.rejects(writer.put("shared", "x"), (error) => error.code === "LOCK_TIMEOUT");
+      await two.commit();
+      const last = client.begin({ pessimistic: true }); // what the commits have left is taken away in the background
+      await last.put("shared", "free");
+      await last.commit();
+      await writer.rollback();
+      assert.deepEqual(await client.snapshot().batchGet(["shared", "shared-one", "shared-two"], utf8), ["free", "1", "2"]);
+    });
+
     it("finds deadlocks", async () => {
       const [first, second] = [client.begin({ pessimistic: true }), client.begin({ pessimistic: true })];
       await first.lockKeys(["dead-a"]);

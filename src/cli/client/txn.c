@@ -129,6 +129,11 @@ static int run_lock(struct script *script, const kvs_slice *words, size_t count)
     return wait_for(script, kvs_txn_lock(script->txn, words, count, 0), NULL);
 }
 
+static int run_lock_shared(struct script *script, const kvs_slice *words, size_t count)
+{
+    return wait_for(script, kvs_txn_lock_shared(script->txn, words, count, 0), NULL);
+}
+
 /* One page; 1 when there is more, with where to go on. */
 static int print_page(struct script *script, struct buf *start, kvs_slice end, uint64_t *left)
 {
@@ -202,11 +207,17 @@ static int run_rollback(struct script *script, const kvs_slice *words, size_t co
 }
 
 static const struct statement statements[] = {
-    {"get", 1, 1, "KEY", run_get},           {"get-for-update", 1, 1, "KEY", run_get_for_update},
-    {"exists", 1, 1, "KEY", run_exists},     {"scan", 0, 3, "[START [END [N]]]", run_scan},
-    {"put", 2, 2, "KEY VALUE", run_put},     {"insert", 2, 2, "KEY VALUE", run_insert},
-    {"delete", 1, 1, "KEY", run_delete},     {"lock", 1, SIZE_MAX, "KEY...", run_lock},
-    {"commit", 0, 0, "nothing", run_commit}, {"rollback", 0, 0, "nothing", run_rollback},
+    {"get", 1, 1, "KEY", run_get},
+    {"get-for-update", 1, 1, "KEY", run_get_for_update},
+    {"exists", 1, 1, "KEY", run_exists},
+    {"scan", 0, 3, "[START [END [N]]]", run_scan},
+    {"put", 2, 2, "KEY VALUE", run_put},
+    {"insert", 2, 2, "KEY VALUE", run_insert},
+    {"delete", 1, 1, "KEY", run_delete},
+    {"lock", 1, SIZE_MAX, "KEY...", run_lock},
+    {"lock-shared", 1, SIZE_MAX, "KEY...", run_lock_shared},
+    {"commit", 0, 0, "nothing", run_commit},
+    {"rollback", 0, 0, "nothing", run_rollback},
 };
 
 static const struct statement *statement_find(kvs_slice name)

@@ -33,6 +33,7 @@ struct committer {
     kvs_slice *secondaries;
     uint32_t secondaries_count;
     enum commit_phase phase;
+    bool shares; /* has locks in share mode, which are committed in two phases */
     bool async;
     bool one_pc;
     bool rest_waits; /* for the primary's part */

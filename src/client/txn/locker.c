@@ -133,7 +133,7 @@ static int part_mutations(struct locker *locker, struct txn_call *call)
     if (mutations == NULL)
         return KVS_ERR_NO_MEMORY;
     for (uint32_t i = 0; i < count; i++) {
-        mutations[i].op = TXN_OP_PESSIMISTIC_LOCK;
+        mutations[i].op = op->shares ? TXN_OP_SHARED_PESSIMISTIC_LOCK : TXN_OP_PESSIMISTIC_LOCK;
         mutations[i].key = op->locks[call->from + i].key;
         mutations[i].assertion = op->insert ? TXN_ASSERT_NOT_EXIST : TXN_ASSERT_NONE;
     }

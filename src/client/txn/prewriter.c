@@ -37,7 +37,7 @@ static uint8_t op_of_entry(const kvs_txn *txn, const struct write_entry *entry)
     case WRITE_DELETE:
         return checks ? TXN_OP_CHECK_NOT_EXISTS : TXN_OP_DELETE;
     default:
-        return TXN_OP_LOCK;
+        return entry->shared ? TXN_OP_SHARED_LOCK : TXN_OP_LOCK;
     }
 }
 
@@ -54,6 +54,8 @@ static void add_mutation(struct committer *committer, const struct write_entry *
             is_pessimistic && entry->locked ? TXN_DO_PESSIMISTIC_CHECK : TXN_SKIP_PESSIMISTIC_CHECK,
     };
     committer->bytes += entry->key.size + entry->value.size;
+    if (op == TXN_OP_SHARED_LOCK)
+        committer->shares = true;
     if (op != TXN_OP_CHECK_NOT_EXISTS) {
         bool is_primary = txn->primary.size > 0 ? slice_equal(txn->primary, entry->key)
                                                 : committer->keys_count == 0;
@@ -87,9 +89,10 @@ int prewrite_make_mutations(struct committer *committer)
             committer->secondaries[committer->secondaries_count++] = committer->keys[i];
     }
     const struct kvs_txn_options *options = &committer->txn->options;
-    committer->one_pc = !options->no_one_pc;
-    committer->async = !options->no_async_commit && committer->keys_count > 0 &&
-                       committer->keys_count <= ASYNC_KEYS_MAX && key_bytes <= ASYNC_BYTES_MAX;
+    committer->one_pc = !options->no_one_pc && !committer->shares;
+    committer->async = !options->no_async_commit && !committer->shares &&
+                       committer->keys_count > 0 && committer->keys_count <= ASYNC_KEYS_MAX &&
+                       key_bytes <= ASYNC_BYTES_MAX;
     return 0;
 }
 

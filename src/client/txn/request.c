@@ -332,6 +332,8 @@ static int mark_locks(struct txn_request *op, bool held)
             return KVS_ERR_NO_MEMORY;
         if (entry->kind == WRITE_NONE)
             entry->kind = WRITE_LOCK;
+        if (held && !entry->locked)
+            entry->shared = op->shares;
         entry->locked |= held;
     }
     return 0;
@@ -381,7 +383,11 @@ static int choose_locks(struct txn_request *op, bool wants_values)
     for (uint32_t i = 0; error == 0 && i < op->asks_count; i++) {
         const struct write_entry *entry = write_buffer_find(&op->txn->writes, op->asks[i].key);
         bool held = entry != NULL && entry->locked;
-        if (held && op->insert && entry->kind == WRITE_PUT)
+        if (held && entry->shared && !op->shares)
+            error = request_refuse(op, KVS_ERR_INVALID_ARGUMENT,
+                                   "the transaction has locked the key in share mode: so it cannot "
+                                   "have it for itself");
+        else if (held && op->insert && entry->kind == WRITE_PUT)
             error = already_exists(op, op->asks[i].key);
         /* A lock that is held is asked for again where its value, or that it has none, is wanted */
         bool needs = !held || (wants_values && op->asks[i].locked) ||
@@ -400,6 +406,10 @@ static void lock_first(struct txn_request *op)
     int error = choose_locks(op, wants_values);
     if (error == 0)
         error = request_check_size(op);
+    if (error == 0 && op->shares && op->locks_count > 0 && op->txn->primary.size == 0)
+        error = request_refuse(op, KVS_ERR_INVALID_ARGUMENT,
+                               "before it shares a lock a transaction writes or locks a key for "
+                               "itself");
     if (error != 0)
         request_end(op, error);
     else if (op->locks_count == 0)
@@ -449,7 +459,7 @@ bool request_holds_locks(const struct txn_request *op)
         return false;
     for (uint32_t i = 0; i < op->mutations_count; i++) {
         const struct write_entry *entry = write_buffer_find(&txn->writes, op->mutations[i].key);
-        if (entry == NULL || !entry->locked)
+        if (entry == NULL || !entry->locked || entry->shared)
             return false;
     }
     return true;

@@ -226,25 +226,28 @@ static kvs_future *request_start_key(kvs_txn *txn, enum txn_op_kind kind, kvs_sl
         txn, &(struct txn_request){.kind = (uint8_t)kind, .keys = &key, .keys_count = 1});
 }
 
-static kvs_future *request_start_keys(kvs_txn *txn, enum txn_op_kind kind, const kvs_slice *keys,
-                                      size_t count, int32_t wait_ms)
+static uint32_t bounded(size_t count)
 {
-    uint32_t bounded = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count; /* refused later */
+    return count > UINT32_MAX ? UINT32_MAX : (uint32_t)count; /* refused later */
+}
+
+static kvs_future *request_start_keys(kvs_txn *txn, enum txn_op_kind kind, const kvs_slice *keys,
+                                      size_t count)
+{
     return request_start(
-        txn, &(struct txn_request){
-                 .kind = (uint8_t)kind, .keys = keys, .keys_count = bounded, .wait_ms = wait_ms});
+        txn,
+        &(struct txn_request){.kind = (uint8_t)kind, .keys = keys, .keys_count = bounded(count)});
 }
 
 static kvs_future *request_start_write(kvs_txn *txn, const kvs_mutation *mutations, size_t count,
                                        bool insert)
 {
-    uint32_t bounded = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-    kvs_future *done = insert ? NULL : write_at_once(txn, mutations, bounded);
+    kvs_future *done = insert ? NULL : write_at_once(txn, mutations, bounded(count));
     if (done != NULL)
         return done;
     return request_start(txn, &(struct txn_request){.kind = OP_WRITE,
                                                     .mutations = mutations,
-                                                    .mutations_count = bounded,
+                                                    .mutations_count = bounded(count),
                                                     .insert = insert});
 }
 
@@ -279,7 +282,7 @@ kvs_future *kvs_txn_exists(kvs_txn *txn, kvs_slice key)
 
 kvs_future *kvs_txn_batch_get(kvs_txn *txn, const kvs_slice *keys, size_t count)
 {
-    return request_start_keys(txn, OP_BATCH_GET, keys, count, 0);
+    return request_start_keys(txn, OP_BATCH_GET, keys, count);
 }
 
 kvs_future *kvs_txn_get_for_update(kvs_txn *txn, kvs_slice key)
@@ -289,12 +292,23 @@ kvs_future *kvs_txn_get_for_update(kvs_txn *txn, kvs_slice key)
 
 kvs_future *kvs_txn_batch_get_for_update(kvs_txn *txn, const kvs_slice *keys, size_t count)
 {
-    return request_start_keys(txn, OP_BATCH_GET_FOR_UPDATE, keys, count, 0);
+    return request_start_keys(txn, OP_BATCH_GET_FOR_UPDATE, keys, count);
 }
 
 kvs_future *kvs_txn_lock(kvs_txn *txn, const kvs_slice *keys, size_t count, int32_t wait_ms)
 {
-    return request_start_keys(txn, OP_LOCK, keys, count, wait_ms);
+    return request_start(
+        txn, &(struct txn_request){
+                 .kind = OP_LOCK, .keys = keys, .keys_count = bounded(count), .wait_ms = wait_ms});
+}
+
+kvs_future *kvs_txn_lock_shared(kvs_txn *txn, const kvs_slice *keys, size_t count, int32_t wait_ms)
+{
+    return request_start(txn, &(struct txn_request){.kind = OP_LOCK,
+                                                    .keys = keys,
+                                                    .keys_count = bounded(count),
+                                                    .shares = true,
+                                                    .wait_ms = wait_ms});
 }
 
 kvs_future *kvs_txn_scan(kvs_txn *txn, kvs_slice start, kvs_slice end, uint32_t limit,

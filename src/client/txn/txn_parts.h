@@ -59,6 +59,7 @@ struct txn_request {
     bool cancelled;
     bool given_up; /* its future was ready before it ended */
     bool insert;
+    bool shares; /* locks in share mode */
     bool looked; /* into the writes, when it came */
     bool reverse, keys_only, paged;
     bool before_start; /* the start timestamp was not asked for when it came */

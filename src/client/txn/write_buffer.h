@@ -30,6 +30,7 @@ struct write_entry {
     uint8_t kind;        /* enum write_kind */
     bool must_be_absent; /* the key must not exist before this transaction: looked at by prewrite */
     bool locked;         /* pessimistic: the lock is held */
+    bool shared;         /* in share mode */
     uint8_t levels;
     struct write_entry *next[];
 };

@@ -1,5 +1,6 @@
 /* kvs/txn.h: every public call, on whatever kind of data the programs that include this test. */
 #include "unit/client/txn_case.h"
+#include "unit/client/txn_shares.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -627,27 +628,6 @@ static void test_dead_after_its_commit(void **state)
     kvs_snapshot_free(past);
 }
 
-/* Of two that share a lock one is dead, and one lives on for a while. */
-static void test_shared_lock(void **state)
-{
-    (void)state;
-    PUT_ALL("sh=old");
-    struct ghost ghosts[] = {make_ghost("sh1", 0), make_ghost("sh2", 0)};
-    for (unsigned i = 0; i < 2; i++) {
-        ghosts[i].ttl_ms = i == 0 ? 1 : 1500;
-        ghosts[i].for_update_ts = ghosts[i].start_ts;
-        assert_int_equal(ghost_lock(world.client, &ghosts[i], ghosts[i].primary), 0);
-        ghosts[i].shares = true;
-        assert_int_equal(ghost_lock(world.client, &ghosts[i], "sh"), 0);
-    }
-    world_expect("sh", "old");
-    kvs_slice key = text("sh");
-    kvs_txn *txn = begin(true);
-    assert_int_equal(wait_free(kvs_txn_lock(txn, &key, 1, 100)), KVS_ERR_LOCK_TIMEOUT);
-    assert_int_equal(wait_free(kvs_txn_lock(txn, &key, 1, 60000)), 0);
-    kvs_txn_free(txn);
-}
-
 /* A reader does not wait for a transaction that lives: it pushes its commit. */
 static void test_alive(void **state)
 {
@@ -980,7 +960,12 @@ int txn_calls_run(enum txn_world_kind on)
         TEST(test_closed_client),
         TEST(test_dead_before_its_commit),
         TEST(test_dead_after_its_commit),
-        TEST(test_shared_lock),
+        TEST(test_share_with_the_dead),
+        TEST(test_share_a_key),
+        TEST(test_share_rules),
+        TEST(test_share_waits),
+        TEST(test_share_many),
+        TEST(test_share_given_back),
         TEST(test_alive),
         TEST(test_dead_in_asynchronous_commit),
         TEST(test_endless_life),
