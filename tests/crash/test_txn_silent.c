@@ -166,10 +166,40 @@ static void test_each_call_has_its_time(void **state)
     }
 }
 
+/* Calls that wait for PD are given up at once: cancelled, or with their transaction. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    const kvs_slice key = text("k");
+    put_and_get();
+    kvs_txn *txns[2];
+    kvs_future *locks[2];
+    for (unsigned i = 0; i < 2; i++) {
+        const struct kvs_txn_options options = {.size = sizeof options, .pessimistic = true};
+        txns[i] = kvs_txn_begin(client, &options);
+        assert_int_equal(wait_free(kvs_txn_start_timestamp(txns[i])), 0);
+    }
+    stop_server();
+    for (unsigned i = 0; i < 2; i++)
+        locks[i] = kvs_txn_lock(txns[i], &key, 1, 0);
+    assert_int_equal(kvs_future_wait(locks[0], 50), KVS_ERR_TIMEOUT);
+    uint64_t began_ms = clock_now_ms();
+    kvs_future_cancel(locks[0]);
+    kvs_txn_free(txns[1]);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(wait_free(locks[i]), KVS_ERR_CANCELLED);
+    assert_in_range(clock_now_ms() - began_ms, 0, CLIENT_TIMEOUT_MS / 2);
+    kill(server.pid, SIGCONT);
+    assert_int_equal(wait_free(kvs_txn_commit(txns[0])), KVS_ERR_CANCELLED); /* spoiled */
+    kvs_txn_free(txns[0]);
+    put_and_get();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_call_has_its_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("txn-silent", tests, NULL, NULL);
 }

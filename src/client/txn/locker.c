@@ -20,6 +20,7 @@
 #include <stdio.h>
 
 #define LOCK_BUDGET_MS 20000u
+#define STORE_WAITS_MS 1000u /* at a time, for others */
 
 struct locker {
     struct txn_request *op;
@@ -153,10 +154,22 @@ static uint32_t part_end(const struct locker *locker, const struct txn_call *cal
     return end;
 }
 
+/* How long the store may wait; -1: not at all. */
 static int64_t wait_left(const struct locker *locker)
 {
     uint64_t now_ms = shard_now_ms(shard_of(locker));
-    return locker->until_ms > now_ms ? (int64_t)(locker->until_ms - now_ms) : -1;
+    if (locker->until_ms <= now_ms)
+        return -1;
+    uint64_t left_ms = locker->until_ms - now_ms;
+    return (int64_t)(left_ms < STORE_WAITS_MS ? left_ms : STORE_WAITS_MS);
+}
+
+static uint64_t part_end_ms(const struct locker *locker)
+{
+    int64_t wait_ms = wait_left(locker);
+    uint64_t end_ms = question_end_ms(locker) + (wait_ms > 0 ? (uint64_t)wait_ms : 0);
+    uint64_t last_ms = last_call_ms(locker);
+    return end_ms < last_ms ? end_ms : last_ms;
 }
 
 static int lock_fit(struct txn_call *call, const struct txn_bounds *bounds)
@@ -301,7 +314,7 @@ static int add_part(struct locker *locker, uint32_t from, uint32_t to)
     call->from = from;
     call->to = to;
     call->key = op->locks[from].key;
-    call->deadline_ms = last_call_ms(locker);
+    call->deadline_ms = part_end_ms(locker);
     call->budget_ms = LOCK_BUDGET_MS;
     call->priority = op->txn->options.priority;
     list_append(&locker->calls, &call->node);

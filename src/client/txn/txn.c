@@ -274,6 +274,15 @@ static void request_cancel_running(struct txn_request *op)
         reader_cancel(op->reader);
 }
 
+/* It may wait for a disk of this process, or for PD, which nobody can hurry: the transaction does,
+ * the future does not. */
+static void request_give_up(struct txn_request *op)
+{
+    if (op->kind < OP_COMMIT)
+        op->given_up = future_give_up(future_of_payload(op), KVS_ERR_CANCELLED, "");
+    request_cancel_running(op);
+}
+
 /* The user has freed it: what is in the queue is given up, but a commit is left to end. */
 static void txn_give_up(kvs_txn *txn)
 {
@@ -287,7 +296,7 @@ static void txn_give_up(kvs_txn *txn)
             struct txn_request *op = list_entry(at, struct txn_request, node);
             at = at->next;
             if (!op->cancelled)
-                request_cancel_running(op);
+                request_give_up(op);
         }
     }
     bool releases = !ends && list_empty(&txn->running);
@@ -349,12 +358,8 @@ void request_on_cancel(kvs_future *future)
     pthread_mutex_lock(&txn->mutex);
     bool runs = op->runs;
     pthread_mutex_unlock(&txn->mutex);
-    bool is_local = txn->shard->is_local;
     if (runs)
-        request_cancel_running(op);
+        request_give_up(op);
     else
         request_end(op, KVS_ERR_CANCELLED);
-    /* In process a command may wait for the disk, which nobody can hurry; the transaction does. */
-    if (runs && is_local && op->kind < OP_COMMIT)
-        op->given_up = future_give_up(future, KVS_ERR_CANCELLED, "");
 }

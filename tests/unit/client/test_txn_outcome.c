@@ -70,9 +70,9 @@ static const struct txn_call_methods lost_methods = {.fit = lost_fit, .done = lo
 static void meddle_start(struct txn_call *call)
 {
     enum txn_command_kind kind = (enum txn_command_kind)call->command.base.kind;
+    atomic_store(&meddler.left_ms, call->deadline_ms - loop_now_ms(call->transport->loop));
     atomic_fetch_add(&meddler.counts[kind], 1);
     atomic_store(&meddler.priorities[kind], call->priority);
-    atomic_store(&meddler.left_ms, call->deadline_ms - loop_now_ms(call->transport->loop));
     if (atomic_load(&meddler.times) > 0 && kind == meddler.kind) { /* in this order: meddle() */
         atomic_fetch_sub(&meddler.times, 1);
         meddler.callers = call->methods;
@@ -264,6 +264,28 @@ static void test_start_is_of_the_time(void **state)
     assert_int_equal(wait_value(get, value), 0);
     assert_in_range(atomic_load(&meddler.left_ms), 1, 60000 - 80);
     assert_int_equal(wait_value(kvs_txn_get(txn, text("b")), value), 0);
+    kvs_txn_free(txn);
+}
+
+/* The store is asked for a lock again and again: each time it has the time of a call, and a second
+ * to wait for others. */
+static void test_lock_has_its_time(void **state)
+{
+    (void)state;
+    const struct kvs_txn_options options = {
+        .size = sizeof options, .pessimistic = true, .lock_wait_ms = 60000, .timeout_ms = 5000};
+    kvs_txn *holder = begin(TWO_PHASES, true);
+    kvs_txn *txn = kvs_txn_begin(world.client, &options);
+    assert_int_equal(wait_free(kvs_txn_put(txn, text("a"), text("new"))), 0);
+    assert_in_range(atomic_load(&meddler.left_ms), 5000, 6000);
+    assert_int_equal(wait_free(kvs_txn_put(holder, text("b"), text("new"))), 0);
+    kvs_future *put = kvs_txn_put(txn, text("b"), text("new"));
+    while (sent(TXN_PESSIMISTIC_LOCK) < 4) /* it has been answered once */
+        wait_free(kvs_future_delay(world.runtime, 1));
+    assert_in_range(atomic_load(&meddler.left_ms), 5000, 6000);
+    assert_int_equal(wait_free(kvs_txn_commit(holder)), 0);
+    assert_int_equal(wait_free(put), 0);
+    kvs_txn_free(holder);
     kvs_txn_free(txn);
 }
 
@@ -563,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_definite),
         TEST(test_start_is_of_the_time),
+        TEST(test_lock_has_its_time),
         TEST(test_pushed),
         TEST(test_cancelled_between),
         TEST(test_background_is_lost),
