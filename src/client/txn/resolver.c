@@ -28,6 +28,7 @@ struct resolve_job {
     bool forced_sync;
     bool may_roll_back; /* when its primary is not there */
     bool whole_region;
+    bool asks_time;
     struct txn_timestamp time;
     struct txn_call *call; /* of the status */
     struct list calls;     /* under way: of secondaries, of resolving */
@@ -525,6 +526,11 @@ static void job_check_status(struct resolve_job *job)
 static void job_on_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct resolve_job *job = CONTAINER_OF(time, struct resolve_job, time);
+    job->asks_time = false;
+    if (error == 0 && job->resolver == NULL) { /* meanwhile */
+        error = KVS_ERR_CANCELLED;
+        why = "cancelled";
+    }
     if (error != 0) {
         job_fail(job, error, why);
         return;
@@ -619,12 +625,15 @@ void resolver_run(struct resolver *resolver, uint64_t deadline_ms)
     resolver->wait_ms = 0;
     resolver->deadline_ms = deadline_ms;
     resolver->pending = 1;
+    uint64_t time_ms = shard_now_ms(resolver->shard) + resolver->shard->timeout_ms;
     for (struct list *at = resolver->jobs.next; at != &resolver->jobs; at = at->next) {
         struct resolve_job *job = list_entry(at, struct resolve_job, node);
         job->deadline_ms = deadline_ms;
         resolver->pending++;
         shard_enter(job->shard);
-        shard_ask_time(job->shard, &job->time, deadline_ms, job_on_time);
+        job->asks_time = true;
+        shard_ask_time(job->shard, &job->time, time_ms < deadline_ms ? time_ms : deadline_ms,
+                       job_on_time);
     }
     resolver->pending--;
     resolver_check_end(resolver);
@@ -635,10 +644,13 @@ void resolver_cancel(struct resolver *resolver)
     resolver->cancelled = true;
     if (!resolver->running)
         return;
-    for (struct list *at = resolver->jobs.next; at != &resolver->jobs; at = at->next) {
+    for (struct list *at = resolver->jobs.next; at != &resolver->jobs;) {
         struct resolve_job *job = list_entry(at, struct resolve_job, node);
+        at = at->next;
         if (job->call != NULL)
             txn_call_cancel(job->call);
+        else if (job->asks_time) /* nobody can hurry that */
+            job_detach(job, KVS_ERR_CANCELLED);
     }
 }
 

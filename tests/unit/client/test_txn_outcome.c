@@ -180,8 +180,14 @@ static void hold_question(struct txn_timestamp *request)
 static void hold_time(struct visit *visit)
 {
     (void)visit;
+    meddler.held = NULL;
     meddler.mine.now = no_time_now;
     meddler.mine.timestamp = hold_question;
+}
+
+static void look_at_time(struct visit *visit)
+{
+    visit->runs = meddler.held != NULL;
 }
 
 static void give_time(struct visit *visit)
@@ -265,6 +271,23 @@ static void test_start_is_of_the_time(void **state)
     assert_in_range(atomic_load(&meddler.left_ms), 1, 60000 - 80);
     assert_int_equal(wait_value(kvs_txn_get(txn, text("b")), value), 0);
     kvs_txn_free(txn);
+}
+
+/* Cleaning up waits for the time, which does not come: it is given up at once. */
+static void test_cleanup_is_given_up(void **state)
+{
+    (void)state;
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    const struct ghost ghost = {.start_ts = now, .primary = "g", .ttl_ms = 60000};
+    assert_int_equal(ghost_prewrite(world.client, &ghost, "g", "lost"), 0);
+    visit_loop(hold_time, NULL);
+    kvs_future *cleanup = kvs_txn_cleanup_locks(world.client, text("g"), text("h"), now);
+    while (!visit_loop(look_at_time, NULL))
+        continue;
+    kvs_future_cancel(cleanup);
+    assert_int_equal(kvs_future_wait(cleanup, 10000), KVS_ERR_CANCELLED);
+    kvs_future_free(cleanup);
+    visit_loop(give_time, NULL);
 }
 
 /* The store is asked for a lock again and again: each time it has the time of a call, and a second
@@ -586,6 +609,7 @@ int main(void)
         cmocka_unit_test(test_definite),
         TEST(test_start_is_of_the_time),
         TEST(test_lock_has_its_time),
+        TEST(test_cleanup_is_given_up),
         TEST(test_pushed),
         TEST(test_cancelled_between),
         TEST(test_background_is_lost),
