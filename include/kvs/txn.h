@@ -110,7 +110,8 @@ struct kvs_txn_options {
     uint32_t count_max;      /* keys that it writes; default 300000 */
 };
 
-/* Begins a transaction, at once. NULL: no memory. Wrong options are told by its calls. */
+/* Begins a transaction, at once. NULL: no memory. Wrong options are told by its calls; so is a
+ * start that PD did not give within the time of a call. */
 kvs_txn *kvs_txn_begin(kvs_txn_client *client, const struct kvs_txn_options *options);
 
 /* Frees it, in any state, without waiting. Its calls that are not ready end in CANCELLED, a commit
