@@ -966,6 +966,7 @@ int txn_calls_run(enum txn_world_kind on)
         TEST(test_share_waits),
         TEST(test_share_many),
         TEST(test_share_given_back),
+        TEST(test_share_beside_writers),
         TEST(test_alive),
         TEST(test_dead_in_asynchronous_commit),
         TEST(test_endless_life),

@@ -3,10 +3,13 @@
 
 #include "unit/client/txn_case.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "test.h"
+#include "times.h"
 
 #define FOR_EVER INT32_MAX
 
@@ -239,4 +242,88 @@ void test_share_given_back(void **state)
     assert_int_equal(wait_free(kvs_txn_lock(txn, third, 3, FOR_EVER)), 0);
     kvs_txn_free(txn);
     world_expect("own3", NULL);
+}
+
+/* --- beside writers: what is shared stays as it is until the commit --- */
+
+#define SHARERS 3u
+
+struct worker {
+    char own[8];
+    char copied[64]; /* what it read while it shared the key */
+    bool writes;
+    int error;
+    unsigned wrong;
+};
+
+static int share_and_copy(kvs_txn *txn, void *arg)
+{
+    struct worker *worker = arg;
+    int error = put(txn, worker->own, "");
+    if (error == 0)
+        error = share(txn, "config");
+    kvs_snapshot *newest = kvs_snapshot_new(world.client, KVS_TXN_TS_LATEST);
+    if (error == 0)
+        error = wait_value(kvs_snapshot_get(newest, text("config")), worker->copied);
+    kvs_snapshot_free(newest);
+    return error == 0 ? put(txn, worker->own, worker->copied) : error;
+}
+
+static int count_up(kvs_txn *txn, void *arg)
+{
+    char value[64];
+    (void)arg;
+    int error = wait_value(kvs_txn_get_for_update(txn, text("config")), value);
+    if (error != 0)
+        return error;
+    snprintf(value, sizeof value, "%d", atoi(value) + 1);
+    return put(txn, "config", value);
+}
+
+static bool is_as_copied(const struct worker *worker, uint64_t commit_ts)
+{
+    char value[64];
+    kvs_snapshot *then = kvs_snapshot_new(world.client, commit_ts);
+    int error = wait_value(kvs_snapshot_get(then, text("config")), value);
+    kvs_snapshot_free(then);
+    return error == 0 && strcmp(value, worker->copied) == 0;
+}
+
+static void *work(void *arg)
+{
+    struct worker *worker = arg;
+    const struct kvs_txn_options options = {.size = sizeof options, .pessimistic = true};
+    const struct kvs_txn_run_options run = {.size = sizeof run, .txn = &options};
+    for (unsigned i = 0; i < TIMES(40, 10, 10) && worker->error == 0; i++) {
+        uint64_t commit_ts = 0;
+        worker->error = kvs_txn_run_blocking(
+            world.client, worker->writes ? count_up : share_and_copy, worker, &run, &commit_ts);
+        if (worker->error == 0 && !worker->writes && !is_as_copied(worker, commit_ts))
+            worker->wrong++;
+    }
+    return NULL;
+}
+
+void test_share_beside_writers(void **state)
+{
+    (void)state;
+    char value[64];
+    char expected[16];
+    const char *const first[] = {"config=0"};
+    struct worker workers[SHARERS + 1] = {0};
+    pthread_t threads[SHARERS + 1];
+    put_all(world.client, first, 1);
+    for (unsigned i = 0; i <= SHARERS; i++) {
+        workers[i].writes = i == SHARERS;
+        snprintf(workers[i].own, sizeof workers[i].own, "own%u", i);
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i <= SHARERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(workers[i].error, 0);
+        assert_int_equal(workers[i].wrong, 0);
+    }
+    assert_int_equal(get_now(world.client, "config", value), 0);
+    snprintf(expected, sizeof expected, "%d", TIMES(40, 10, 10));
+    assert_string_equal(value, expected);
 }

@@ -8,5 +8,6 @@ void test_share_rules(void **state);
 void test_share_waits(void **state);
 void test_share_many(void **state);
 void test_share_given_back(void **state);
+void test_share_beside_writers(void **state);
 
 #endif
