@@ -63,6 +63,7 @@ extern "C" {
       "garbage collection has passed the timestamp: what was visible then may be gone",         \
       KVS_ERROR_FLAG_RETRY_TXN)                                                                 \
     X(READ_ONLY, -32, "the file system is read-only", 0)                                        \
+    X(TOO_MANY_FILES, -33, "too many open files", KVS_ERROR_FLAG_RETRY)                         \
     X(WRONG_EXPECTED_VERSION, -40, "the stream is not at the expected version", 0)              \
     X(NO_STREAM, -41, "no such stream", 0)                                                      \
     X(STREAM_DELETED, -42, "the stream was deleted for good", 0)                                \

@@ -39,7 +39,7 @@ struct kvs_runtime_options {
 
 /*
  * Starts a runtime with its own threads. `options` may be NULL.
- * Errors, of all three: KVS_ERR_INVALID_ARGUMENT, KVS_ERR_NO_MEMORY, KVS_ERR_IO (no descriptors).
+ * Errors, of all three: KVS_ERR_INVALID_ARGUMENT, KVS_ERR_NO_MEMORY, KVS_ERR_TOO_MANY_FILES.
  */
 int kvs_runtime_new(const struct kvs_runtime_options *options, kvs_runtime **ret_runtime);
 

@@ -109,8 +109,8 @@ struct kvs_store_options {
  * Opens a store; `options` may be NULL. The future gives a kvs_store * by kvs_future_get_pointer:
  * the caller owns it from then on and closes it with kvs_store_close. kvs:// becomes ready when the
  * first connection stands. Errors: INVALID_ARGUMENT (the message says what is wrong with the URL),
- * NO_DIRECTORY, PERMISSION, READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE, ADDRESS,
- * CONNECT, VERSION, PROTOCOL.
+ * NO_DIRECTORY, PERMISSION, READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION, IO, NO_SPACE,
+ * TOO_MANY_FILES, ADDRESS, CONNECT, VERSION, PROTOCOL.
  */
 kvs_future *kvs_store_open(kvs_runtime *runtime, const char *url,
                            const struct kvs_store_options *options);

@@ -73,6 +73,9 @@ int error_from_errno(int errno_value)
         return KVS_ERR_PERMISSION;
     case EROFS:
         return KVS_ERR_READ_ONLY;
+    case EMFILE:
+    case ENFILE:
+        return KVS_ERR_TOO_MANY_FILES;
     case ENOENT:
     case ENOTDIR:
         return KVS_ERR_NO_DIRECTORY;

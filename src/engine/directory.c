@@ -120,8 +120,11 @@ int engine_directory_look_blocking(const char *directory, bool *ret_has_mark,
 int engine_directory_fail(struct engine_message *message, int error, const char *directory,
                           const char *what)
 {
-    const char *advice =
-        error == KVS_ERR_READ_ONLY ? "; mount it for writing, or use another directory" : "";
+    const char *advice = "";
+    if (error == KVS_ERR_READ_ONLY)
+        advice = "; mount it for writing, or use another directory";
+    else if (error == KVS_ERR_TOO_MANY_FILES)
+        advice = "; raise the limit (ulimit -n)";
     snprintf(message->text, sizeof message->text, "%s: %s (%s)%s", directory, what,
              kvs_error_text(error), advice);
     return error;

@@ -13,7 +13,8 @@
  * Makes options->directory if need be (unless it must exist), locks it, and marks it as one of
  * `engine_name` or checks that it is. Gives the descriptor that holds the lock: closing it unlocks.
  * NO_DIRECTORY, PERMISSION, READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION (files of a log, but no
- * mark: a copy that was not finished), IO, NO_SPACE, NO_MEMORY, with a line for a person.
+ * mark: a copy that was not finished), IO, NO_SPACE, NO_MEMORY, TOO_MANY_FILES, with a line for a
+ * person.
  */
 int engine_directory_open_blocking(const struct engine_options *options, const char *engine_name,
                                    int *ret_lock_fd, struct engine_message *ret_message);

@@ -173,7 +173,7 @@ struct engine_message {
 };
 
 /* Open (blocking). NO_DIRECTORY, PERMISSION, READ_ONLY, LOCKED, WRONG_ENGINE, CORRUPTION, IO,
- * NO_SPACE, NO_MEMORY, UNSUPPORTED (a newer version wrote it), told to a person in ret_message. */
+ * NO_SPACE, NO_MEMORY, TOO_MANY_FILES, UNSUPPORTED (of a newer version), told in ret_message. */
 typedef int engine_open_fn(const struct engine_options *options, struct engine **ret_engine,
                            struct engine_message *ret_message);
 engine_open_fn log_engine_open_blocking;

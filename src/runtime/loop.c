@@ -27,6 +27,8 @@
 #include "runtime/thread.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <kvs/error.h>
 #include <sched.h>
 
@@ -102,10 +104,28 @@ static int loop_init_handles(struct loop *loop)
     return 0;
 }
 
+/* The first loop of a process opens a pipe beside its own descriptor, and libuv aborts the process
+ * when it cannot. */
+static int descriptors_try(void)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return -errno;
+    int own = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+    int status = own < 0 ? -errno : 0;
+    close(ends[0]);
+    close(ends[1]);
+    if (own >= 0)
+        close(own);
+    return status;
+}
+
 int loop_init(struct loop *loop, unsigned index)
 {
     *loop = (struct loop){.index = index};
-    int status = uv_loop_init(&loop->own_uv);
+    int status = descriptors_try();
+    if (status == 0)
+        status = uv_loop_init(&loop->own_uv);
     if (status != 0)
         return error_from_errno(-status);
     loop->uv = &loop->own_uv;

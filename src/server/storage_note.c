@@ -29,6 +29,12 @@ void storage_note(struct storage_notes *notes, int error, const char *message)
             log_warn("storage: %s%s%s; writes are refused until there is space",
                      kvs_error_text(error), colon, message);
         break;
+    case KVS_ERR_TOO_MANY_FILES:
+        if (is_due(&notes->files_ms, FULL_EVERY_MS))
+            log_warn("storage: %s%s%s; what needs another is refused until some are closed: "
+                     "raise the limit (ulimit -n), or lower --connections-max",
+                     kvs_error_text(error), colon, message);
+        break;
     case KVS_ERR_STORAGE_FAILED:
     case KVS_ERR_IO:
     case KVS_ERR_READ_ONLY:

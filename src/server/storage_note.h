@@ -1,6 +1,7 @@
 /*
  * server/storage_note.h: trouble with the storage, for the operator. Clients are told each time;
- * the log says it once, and of a full disk, which ends by itself or by the operator, once a minute.
+ * the log says it once; of a full disk, or of too many open files, which ends by itself or by the
+ * operator, once a minute.
  *
  * Thread: any.
  */
@@ -14,6 +15,7 @@
 struct storage_notes {
     _Atomic uint64_t broken_ms; /* when it was last said; 0: never */
     _Atomic uint64_t full_ms;
+    _Atomic uint64_t files_ms;
 };
 
 /* Logs errors that concern all clients, and no others. `message`: more of it, "" for nothing. */

@@ -3,7 +3,8 @@
  *
  * The system tells it once to each opening of a file, and then the file counts as written. The
  * linker sends file_sync through here (--wrap), which does the same to segments: what it has told
- * it notes in the opening itself, as its place for reads, which the engine does not use.
+ * it notes in the opening itself, as its place for reads, which the engine does not use. A sync
+ * that could not even begin, for want of a descriptor for the directory, is another thing.
  */
 #include "contract/engine_fixture.h"
 #include "engine/file.h"
@@ -17,16 +18,20 @@
 #define OK(call) assert_int_equal((call), 0)
 
 #define TOLD 7
+#define SEGMENT_SIZE (64u * 1024)
 
 static const struct engine_kind kind = {.name = "sync-error",
                                         .directory = "kvs",
                                         .open = log_engine_open_blocking,
-                                        .segment_size_bytes = 64u * 1024};
+                                        .segment_size_bytes = SEGMENT_SIZE};
 
 static atomic_bool fails;
+static atomic_bool no_descriptors;
 
 int __real_file_sync(int fd);
 int __wrap_file_sync(int fd);
+int __real_file_sync_directory(const char *path);
+int __wrap_file_sync_directory(const char *path);
 
 static bool is_segment(int fd)
 {
@@ -41,6 +46,11 @@ int __wrap_file_sync(int fd)
         return __real_file_sync(fd);
     lseek(fd, TOLD, SEEK_SET);
     return KVS_ERR_IO;
+}
+
+int __wrap_file_sync_directory(const char *path)
+{
+    return atomic_load(&no_descriptors) ? KVS_ERR_TOO_MANY_FILES : __real_file_sync_directory(path);
 }
 
 /* Nor does a backup hide it from the store, whichever of the two syncs first. */
@@ -65,9 +75,32 @@ static void test_backup_hides_no_error(void **state)
     fixture_deinit(&fixture);
 }
 
+/* Writes go on when the program around the store has closed some of its files. */
+static void test_want_of_descriptors_passes(void **state)
+{
+    static char value[SEGMENT_SIZE / 2];
+    struct fixture fixture;
+    OK(fixture_init(&fixture, &kind));
+    fixture.options.sync = KVS_SYNC_NEVER;
+    OK(fixture_open(&fixture));
+    for (unsigned i = 0; i < 3; i++) /* to the next segment, whose entry is to be synced */
+        OK(set_wait(&fixture, S("key"), slice_make(value, sizeof value)));
+    atomic_store(&no_descriptors, true);
+    assert_int_equal(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL), KVS_ERR_TOO_MANY_FILES);
+    OK(set_wait(&fixture, S("key"), S("small")));
+    atomic_store(&no_descriptors, false);
+    OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL));
+    OK(set_wait(&fixture, S("key"), S("later")));
+    OK(fixture_close(&fixture));
+    fixture_deinit(&fixture);
+}
+
 int main(void)
 {
     fixtures_in_memory();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_backup_hides_no_error)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_backup_hides_no_error),
+        cmocka_unit_test(test_want_of_descriptors_passes),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

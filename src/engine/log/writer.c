@@ -446,7 +446,9 @@ static void background_sync_done(struct task *task)
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, background.done);
     struct background_sync *sync = &log->background;
     sync->running = false;
-    if (sync->error != 0) {
+    if (sync->error == KVS_ERR_TOO_MANY_FILES) { /* no sync was begun: another can follow */
+        log->sync_due_ms = clock_now_ms() + log->sync_interval_ms;
+    } else if (sync->error != 0) {
         engine_fail(log, "syncing", sync->error);
     } else {
         stat_add(&log->stat_syncs, 1);

@@ -39,6 +39,8 @@ static void test_error_questions(void **state)
     assert_string_equal(kvs_error_text(KVS_ERR_NO_STREAM), "no such stream");
     assert_int_equal(error_from_errno(ENOSPC), KVS_ERR_NO_SPACE);
     assert_int_equal(error_from_errno(EROFS), KVS_ERR_READ_ONLY);
+    assert_int_equal(error_from_errno(EMFILE), KVS_ERR_TOO_MANY_FILES);
+    assert_true(kvs_error_retryable(KVS_ERR_TOO_MANY_FILES));
 }
 
 int main(void)
