@@ -77,6 +77,15 @@ def test_transactions_tell_how_many_keys_they_filled(directory):
     assert result.returncode == 0 and "filled with 100 keys in " in result.stdout, result
 
 
+def test_what_was_not_counted_is_not_told(directory):
+    told = "MB/s", "system calls a request"
+    result = bench("memory:", "--requests", "1000", "--warm-up", "0")
+    assert result.returncode == 0 and not any(words in result.stdout for words in told), result
+    with server(directory) as one:
+        result = bench(one.url(), "--requests", "1000", "--warm-up", "0")
+        assert result.returncode == 0 and all(words in result.stdout for words in told), result
+
+
 def test_missing_keys_are_no_errors(directory):
     with server(directory) as one:
         result = bench(one.url(), "--workload", "get", "--requests", "1000", "--warm-up", "0")

@@ -279,6 +279,14 @@ def test_silent_clients_are_asked_and_let_go(directory):
         assert server.stop() == 0
 
 
+def test_a_report_has_no_password(directory):
+    with EventServer(directory, "--sync=never") as server:
+        for form in [], ["--json"]:
+            done = run(BENCH, f"esdb://admin:changeit@127.0.0.1:{server.tcp}", "--warm-up", "0", "-n", "10", *form)
+            assert done.status == 0 and f"esdb://127.0.0.1:{server.tcp}".encode() in done.out, done
+            assert b"changeit" not in done.out + done.err, done
+
+
 def test_every_load_of_the_generator(directory):
     """What kvs-bench counts is what was appended, read and delivered."""
     with EventServer(directory, "--insecure", "--sync=never") as server:

@@ -102,6 +102,7 @@ static const struct arguments_command commands[] = {
             "             has --connections subscriptions at its end, appends --pipeline\n"
             "             events at a time, and measures from an append's acknowledgement to\n"
             "             its event's delivery\n"
+            "What is written stays there: keys that begin with key:, and that stream.\n"
             "\n"
             "Without --rate the load is a closed loop: every connection keeps --pipeline requests "
             "in flight, and a slow server is sent less. Latency then runs from the moment a "

@@ -3,6 +3,9 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <string.h>
+
+#define URL_SHOWN_SIZE 512
 
 /* By workload: the rows of tables and objects. */
 static const char *operation_name(const struct bench_options *options, int operation)
@@ -62,14 +65,25 @@ bool report_is_clean(const struct report *report)
     return result_is_clean(report->fill) && result_is_clean(report->measure);
 }
 
+/* A report is kept and shown around: it has no login and no password. */
+static void url_shown(const char *url, char out[URL_SHOWN_SIZE])
+{
+    const char *at = strrchr(url, '@');
+    const char *host = strstr(url, "//");
+    int scheme = at != NULL && host != NULL ? (int)(host + 2 - url) : 0;
+    snprintf(out, URL_SHOWN_SIZE, "%.*s%s", scheme, url, scheme > 0 ? at + 1 : url);
+}
+
 /* --- text ---- */
 
 static void print_setting(const struct bench_options *options, FILE *file)
 {
+    char url[URL_SHOWN_SIZE];
+    url_shown(options->url, url);
     fprintf(file,
             "%s\n%" PRIu64 " connections x %" PRIu64 " in flight, %" PRIu64 " threads, %" PRIu64
             " keys (%s), key %" PRIu64 " B, value %" PRIu64 " B, %.0f%% gets",
-            options->url, options->connections, options->pipeline, options->threads, options->keys,
+            url, options->connections, options->pipeline, options->threads, options->keys,
             bench_distribution_name(options->distribution), options->key_size, options->value_size,
             options->read_ratio * 100);
     if (options->idle_connections > 0)
@@ -144,15 +158,21 @@ static void print_cost(const struct result *result, FILE *file)
 {
     const struct tally *tally = &result->tally;
     double elapsed_s = seconds(result->elapsed_ns), count = (double)answered(result);
+    bool is_counted = tally->bytes_out > 0; /* else libkvs sends and receives */
+    fprintf(file, "in %.2f s", elapsed_s);
+    if (is_counted)
+        fprintf(file, "; received %.1f MB/s, sent %.1f MB/s",
+                per((double)tally->bytes_in / 1e6, elapsed_s),
+                per((double)tally->bytes_out / 1e6, elapsed_s));
     fprintf(file,
-            "in %.2f s; received %.1f MB/s, sent %.1f MB/s\n"
-            "generator: %.2f of a processor in user mode and %.2f in the kernel, %.0f ns and %.0f "
-            "ns a request; %.2f system calls a request\n",
-            elapsed_s, per((double)tally->bytes_in / 1e6, elapsed_s),
-            per((double)tally->bytes_out / 1e6, elapsed_s), per(seconds(tally->user_ns), elapsed_s),
-            per(seconds(tally->system_ns), elapsed_s), per((double)tally->user_ns, count),
-            per((double)tally->system_ns, count),
-            per((double)(tally->reads + tally->writes + tally->polls), count));
+            "\ngenerator: %.2f of a processor in user mode and %.2f in the kernel, %.0f ns and "
+            "%.0f ns a request",
+            per(seconds(tally->user_ns), elapsed_s), per(seconds(tally->system_ns), elapsed_s),
+            per((double)tally->user_ns, count), per((double)tally->system_ns, count));
+    if (is_counted)
+        fprintf(file, "; %.2f system calls a request",
+                per((double)(tally->reads + tally->writes + tally->polls), count));
+    fprintf(file, "\n");
 }
 
 /* Not requests, each of which may carry several. */
@@ -275,8 +295,10 @@ static json_t *result_json(const struct bench_options *options, const struct res
 bool report_print_json(const struct report *report, FILE *file)
 {
     json_t *json = json_object();
+    char url[URL_SHOWN_SIZE];
+    url_shown(report->options->url, url);
     put(&json, "version", json_string(KVS_VERSION));
-    put(&json, "target", json_string(report->options->url));
+    put(&json, "target", json_string(url));
     put(&json, "setting", setting_json(report->options));
     put(&json, "fill",
         report->fill != NULL ? result_json(report->options, report->fill) : json_null());
