@@ -23,8 +23,6 @@
 
 #define PORT 40000
 
-static bool have_network;
-
 static bool write_file(const char *path, const char *text)
 {
     int descriptor = open(path, O_WRONLY | O_CLOEXEC);
@@ -45,23 +43,16 @@ static bool raise_loopback(void)
 }
 
 /* While there is one thread alone: a network is a thread's. */
-static int make_network(void **state)
+static bool make_network(void)
 {
-    (void)state;
-    have_network = (unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0) &&
-                   raise_loopback() &&
-                   write_file("/proc/sys/net/ipv4/ip_local_port_range", "40000 40000");
-    if (!have_network)
-        print_message("# no network of its own: skipped\n");
-    return 0;
+    return (unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0) &&
+           raise_loopback() && write_file("/proc/sys/net/ipv4/ip_local_port_range", "40000 40000");
 }
 
 /* Is it as this file says, where nobody looks? */
 static void test_the_system_connects_a_socket_to_itself(void **state)
 {
     (void)state;
-    if (!have_network)
-        skip();
     const struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const struct linger at_once = {.l_onoff = 1};
@@ -85,8 +76,6 @@ static void test_a_client_does_not_take_itself_for_a_server(void **state)
     (void)state;
     kvs_runtime *runtime;
     char url[64];
-    if (!have_network)
-        skip();
     assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
     const struct kvs_events_options options = {
         .size = sizeof options, .timeout_ms = 60000, .reconnects_max = 2};
@@ -103,5 +92,9 @@ int main(void)
         cmocka_unit_test(test_the_system_connects_a_socket_to_itself),
         cmocka_unit_test(test_a_client_does_not_take_itself_for_a_server),
     };
-    return cmocka_run_group_tests(tests, make_network, NULL);
+    if (!make_network()) {
+        printf("1..0 # SKIP no network of its own\n");
+        return 0;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
