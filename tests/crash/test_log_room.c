@@ -216,6 +216,36 @@ static void test_segments_fit(void **state)
     assert_in_range(atomic_load(&moved_max), 1, SEGMENT_SIZE * 13 / 16);
 }
 
+static uint64_t disk_bytes(const struct fixture *fixture)
+{
+    struct engine_stats stats;
+    engine_stats(fixture->engine, &stats);
+    return stats.disk_bytes;
+}
+
+/* Zeros for batches to come would take what is kept for removals. */
+static void test_nothing_ahead(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    uint64_t ahead_max = 0;
+    begin(&fixture, HOLD_HINTS);
+    atomic_store(&space, KEPT * 2);
+    for (unsigned i = 0; i < 8 * KEYS; i++) {
+        OK(set(&fixture, KEYS + i));
+        if (i < 5 * KEYS) /* it has not looked yet */
+            continue;
+        uint64_t files = directory_size(fixture.directory);
+        uint64_t used = disk_bytes(&fixture);
+        if (files > used && files - used > ahead_max)
+            ahead_max = files - used;
+    }
+    print_message("# %u bytes ahead\n", (unsigned)ahead_max);
+    assert_true(ahead_max < SEGMENT_SIZE / 4);
+    atomic_store(&hold, HOLD_NOTHING);
+    fixture_deinit(&fixture);
+}
+
 struct waited_scavenge {
     struct stream_scavenge scavenge;
     struct latch latch;
@@ -333,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_removals_beside_a_hint),
         cmocka_unit_test(test_removals_beside_a_compaction),
         cmocka_unit_test(test_segments_fit),
+        cmocka_unit_test(test_nothing_ahead),
         cmocka_unit_test(test_scavenge),
         cmocka_unit_test(test_transactions_end),
         cmocka_unit_test(test_timestamps_are_given),

@@ -74,10 +74,15 @@ static uint64_t writes_by_length(const struct log_engine *log, uint64_t garbage,
     return HELD_PER_MS * part / 1024 * part / 1024;
 }
 
+bool pace_room_is_near_end(const struct room *room)
+{
+    return room->left / ROOM_NEAR < room->kept;
+}
+
 /* Nor is a set to be refused for what compaction is about to give back. */
 static uint64_t writes_by_room(const struct room *room, uint64_t garbage, uint64_t total)
 {
-    if (room->left / ROOM_NEAR >= room->kept || garbage <= total / 3)
+    if (!pace_room_is_near_end(room) || garbage <= total / 3)
         return UINT64_MAX;
     return room->left / ROOM_MS;
 }
@@ -134,7 +139,7 @@ int pace_room(struct log_engine *log, uint64_t size, bool gives_back)
     if (file_space(log->directory, &space) != 0)
         return 0; /* the write will tell */
     room->left = space > room->kept ? space - room->kept : 0;
-    if (room->left / ROOM_NEAR < room->kept)
+    if (pace_room_is_near_end(room))
         log->groups_until_compaction = 0;
     uint64_t kept = gives_back ? kept_from_removals(log) : room->kept;
     if (space < kept + size)

@@ -40,6 +40,8 @@ struct room {
  * segment with it, but what the one that is at work does not need any more is for removals. So
  * garbage can be given back, and keys can be removed, when the disk is full. */
 int pace_room(struct log_engine *log, uint64_t size, bool gives_back);
+/* At the last look: nothing is written ahead any more, which batches might need. */
+bool pace_room_is_near_end(const struct room *room);
 /* How many bytes a millisecond may bring to a log of which so much is garbage; 0: any. */
 uint32_t pace_writes_of(const struct log_engine *log, uint64_t garbage, uint64_t total);
 /* After so many bytes of batches. */

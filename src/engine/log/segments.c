@@ -630,7 +630,8 @@ void segments_prepare(struct log_engine *log)
 {
     struct segment *segment = log->newest;
     struct preparation *preparation = &log->preparation;
-    if (log->sync != KVS_SYNC_ALWAYS || background_runs(log, &preparation->is_running))
+    if (log->sync != KVS_SYNC_ALWAYS || pace_room_is_near_end(&log->room) ||
+        background_runs(log, &preparation->is_running))
         return;
     uint64_t ahead = segment->prepared > segment->size ? segment->prepared - segment->size : 0;
     uint32_t last_step = preparation->step > 0 ? preparation->step : PREPARE_STEP_FIRST;
