@@ -47,15 +47,18 @@ struct batch {
     struct batch_extra *extras, *last_extra; /* in order: of one key the last one counts */
     struct buf values;                       /* of runs and records */
     kvs_mutation *mutations;
-    struct task_list writes; /* that complete with it */
+    struct task_list writes; /* that complete with it, ... */
+    struct task_list again;  /* ... or not yet */
     uint64_t serial;
     int64_t created_100ns; /* of all its events */
     int64_t last_position; /* 0: it has no event */
     size_t size;
     uint32_t events_count;
     uint32_t writes_count;
-    bool changes_users; /* something is written about one of them */
-    bool changes_acls;  /* to these, when it is done */
+    uint32_t gives_back_count; /* of them */
+    bool of_again;             /* they are tried once more */
+    bool changes_users;        /* something is written about one of them */
+    bool changes_acls;         /* to these, when it is done */
     struct default_acls acls;
     struct task completed;
     int error;

@@ -8,7 +8,8 @@
  *   4. the engine compacts.
  * Each step reads on the pool, in a view of its own, and writes one batch; reads and writes of
  * others go on. Nobody else changes what a scavenge changes: the newest block, upon whose being
- * there the next batch of the sequencer depends, is left alone.
+ * there the next batch of the sequencer depends, is left alone. On a full disk the engine compacts
+ * before more is written, and a step's batch goes in pieces.
  *
  * A join is a scavenge of which only the first step is done, without looking who is dead, for what
  * was written since the one before: it begins by itself when there are many small blocks among
@@ -21,9 +22,15 @@
 
 #include "base/mem.h"
 
+#include <time.h>
+
 #define STEP_BYTES_MAX (4u * 1024 * 1024)
 #define STEP_STREAMS_MAX 256u
 #define STEP_RUNS_MAX 4096u
+#define PIECE_BYTES_MAX (2 * STEP_BYTES_MAX) /* a step's batch, as long as the disk is not full */
+#define PIECE_BYTES_MIN (64u * 1024)
+#define ROOM_WAIT_NS (10 * 1000 * 1000)
+#define ROOM_WAITS_MAX 50u
 #define SMALL_BLOCK_SIZE (BLOCK_SIZE_TARGET / 4)
 #define JOIN_BLOCKS_DEFAULT 1024u
 #define JOIN_BLOCK_SIZE (4u * 1024)       /* what a join takes is smaller */
@@ -57,7 +64,11 @@ struct scavenger {
     struct arena arena; /* of a step's keys and values */
     kvs_mutation *mutations;
     uint32_t count, room;
-    size_t bytes; /* looked at in this step */
+    uint32_t written;  /* of them */
+    size_t piece_max;  /* bytes of a batch */
+    bool has_progress; /* since the last compaction */
+    unsigned waits;    /* since then, too */
+    size_t bytes;      /* looked at in this step */
 };
 
 static void scavenger_step(struct scavenger *scavenger);
@@ -538,11 +549,11 @@ static _Atomic bool *scavenger_stop(struct scavenger *scavenger)
                                        : &scavenger->streams->tidy.stop_join;
 }
 
-static void scavenger_on_written(struct task *task)
+/* All of the step's batch is written. */
+static void scavenger_on_stepped(struct scavenger *scavenger, int error)
 {
-    struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, write.op.task);
-    int error = scavenger->count > 0 ? scavenger->write.op.error : 0;
     scavenger->count = 0;
+    scavenger->written = 0;
     scavenger->bytes = 0;
     arena_reset(&scavenger->arena);
     if (scavenger->phase_ends)
@@ -557,22 +568,110 @@ static void scavenger_on_written(struct task *task)
         scavenger_step(scavenger);
 }
 
+static void scavenger_write(struct scavenger *scavenger);
+
+static void scavenger_on_room(struct scavenger *scavenger, int error)
+{
+    if (atomic_load_explicit(scavenger_stop(scavenger), memory_order_relaxed))
+        error = KVS_ERR_CANCELLED;
+    if (error == 0 || error == KVS_ERR_NO_SPACE || error == KVS_ERR_UNSUPPORTED)
+        scavenger_write(scavenger);
+    else
+        scavenger_end(scavenger, error);
+}
+
+static void room_on_compacted(struct task *task)
+{
+    struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, control.op.task);
+    scavenger_on_room(scavenger, scavenger->control.op.error);
+}
+
+static void room_on_waited(struct task *task)
+{
+    struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, read.op.task);
+    scavenger_on_room(scavenger, scavenger->read.op.error);
+}
+
+static int room_wait(struct engine_read *read, struct engine_view *view)
+{
+    const struct timespec wait = {.tv_nsec = ROOM_WAIT_NS};
+    (void)read;
+    (void)view;
+    (void)nanosleep(&wait, NULL);
+    return 0;
+}
+
+/* Has what was removed so far given back, and tries less at once. Files that were emptied go a
+ * moment after a compaction. False: all that was no help. */
+static bool scavenger_make_room(struct scavenger *scavenger)
+{
+    bool is_large = scavenger->piece_max > PIECE_BYTES_MIN;
+    bool compacts = is_large || scavenger->has_progress;
+    if (scavenger->scavenge == NULL || (!compacts && scavenger->waits == ROOM_WAITS_MAX))
+        return false;
+    scavenger->waits = compacts ? 0 : scavenger->waits + 1;
+    if (!compacts) {
+        scavenger->read = (struct engine_read){.op.task.run = room_on_waited, .run = room_wait};
+        engine_read(scavenger->streams->engine, &scavenger->read);
+        return true;
+    }
+    if (is_large)
+        scavenger->piece_max /= 4;
+    scavenger->has_progress = false;
+    scavenger->control =
+        (struct engine_control){.op.task.run = room_on_compacted, .kind = ENGINE_CONTROL_COMPACT};
+    engine_control(scavenger->streams->engine, &scavenger->control);
+    return true;
+}
+
+static void scavenger_on_written(struct task *task)
+{
+    struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, write.op.task);
+    int error = scavenger->write.op.error;
+    if (error == KVS_ERR_NO_SPACE && scavenger_make_room(scavenger))
+        return;
+    scavenger->written += scavenger->write.mutations_count;
+    scavenger->has_progress = true;
+    if (error == 0 && scavenger->written < scavenger->count)
+        scavenger_write(scavenger);
+    else
+        scavenger_on_stepped(scavenger, error);
+}
+
+/* A block that is written anew and those that it takes the place of go together: a set begins. */
+static uint32_t piece_end(const struct scavenger *scavenger)
+{
+    size_t size = 0;
+    for (uint32_t i = scavenger->written; i < scavenger->count; i++) {
+        const kvs_mutation *mutation = &scavenger->mutations[i];
+        if (size > 0 && mutation->kind == KVS_MUTATION_SET &&
+            size + mutation->value.size > scavenger->piece_max)
+            return i;
+        size += mutation->key.size + mutation->value.size;
+    }
+    return scavenger->count;
+}
+
+static void scavenger_write(struct scavenger *scavenger)
+{
+    uint32_t from = scavenger->written;
+    scavenger->write = (struct engine_write){.op.task.run = scavenger_on_written,
+                                             .mutations = &scavenger->mutations[from],
+                                             .mutations_count = piece_end(scavenger) - from};
+    if (scavenger->scavenge != NULL) /* a join can be done without */
+        scavenger->write.flags = ENGINE_WRITE_GIVES_BACK;
+    engine_write(scavenger->streams->engine, &scavenger->write);
+}
+
 static void scavenger_on_read(struct task *task)
 {
     struct scavenger *scavenger = CONTAINER_OF(task, struct scavenger, read.op.task);
-    if (scavenger->read.op.error != 0) {
+    if (scavenger->read.op.error != 0)
         scavenger_end(scavenger, scavenger->read.op.error);
-        return;
-    }
-    if (scavenger->count == 0) {
-        scavenger_on_written(&scavenger->write.op.task);
-        return;
-    }
-    scavenger->write = (struct engine_write){.op.task.run = scavenger_on_written,
-                                             .mutations = scavenger->mutations,
-                                             .mutations_count = scavenger->count,
-                                             .flags = ENGINE_WRITE_GIVES_BACK};
-    engine_write(scavenger->streams->engine, &scavenger->write);
+    else if (scavenger->count == 0)
+        scavenger_on_stepped(scavenger, 0);
+    else
+        scavenger_write(scavenger);
 }
 
 static int scavenger_run(struct engine_read *read, struct engine_view *view)
@@ -607,6 +706,7 @@ static struct scavenger *scavenger_new(struct streams *streams, struct stream_sc
         return NULL;
     scavenger->scavenge = scavenge;
     scavenger->streams = streams;
+    scavenger->piece_max = PIECE_BYTES_MAX;
     return scavenger;
 }
 

@@ -21,6 +21,8 @@
  * Failure: when the engine refuses a batch, those behind it fail as well, by their condition; no
  * further batch is sent until all are back; then everything starts from what the engine has. A
  * batch that cannot be built for lack of memory is given up, and its writes fail: the same follows.
+ * On a full disk the engine takes a batch if all in it gives space back: what does so, and was
+ * refused with others, or behind them, is tried once more without them.
  */
 #include "stream/streams.h"
 
@@ -253,6 +255,20 @@ static void batch_is_safe(struct streams *streams, struct batch *batch)
     tidy_note_batch(streams, batch);
 }
 
+/* What gives space back may have been refused for what came with it, or before it. */
+static void writes_keep(struct batch *batch)
+{
+    struct task_list writes = batch->writes;
+    batch->writes = (struct task_list){0};
+    struct task *task;
+    while ((task = task_list_pop(&writes)) != NULL) {
+        struct stream_write *write = CONTAINER_OF(task, struct stream_write, op.task);
+        bool kept = write->gives_back && !write->again;
+        write->again |= kept;
+        task_list_push(kept ? &batch->again : &batch->writes, task);
+    }
+}
+
 /* On the engine's thread, in the order of the batches. */
 static void batch_on_written(struct task *task)
 {
@@ -268,6 +284,8 @@ static void batch_on_written(struct task *task)
         error = sequencer->failed_error;
         /* release: pairs with the acquire in turn_recover. */
         atomic_store_explicit(&sequencer->failed, true, memory_order_release);
+        if (error == KVS_ERR_NO_SPACE)
+            writes_keep(batch);
     } else {
         batch_is_safe(streams, batch);
     }
@@ -293,6 +311,7 @@ static void take_completed(struct sequencer *sequencer)
         if (sequencer->first == NULL)
             sequencer->last = NULL;
         sequencer->in_flight--;
+        task_list_splice(&sequencer->again, &batch->again);
         heads_unpin(batch);
         batch_free(batch);
     }
@@ -322,6 +341,8 @@ static void batch_issue(struct streams *streams, struct batch *batch)
     sequencer->last = batch;
     sequencer->in_flight++;
     atomic_fetch_add_explicit(&sequencer->handlers, 1, memory_order_relaxed);
+    if (batch->gives_back_count == batch->writes_count)
+        batch->write.flags = ENGINE_WRITE_GIVES_BACK;
     batch->write.op.task.run = batch_on_written;
     batch->write.op.loop = NULL; /* on the engine's thread */
     engine_write(streams->engine, &batch->write);
@@ -394,16 +415,23 @@ static bool queue_prepare(struct streams *streams, enum turn_result *result)
         task_list_push(&sequencer->done, &write->op.task);
         return true;
     }
-    sequencer->building->writes_count++;
-    task_list_push(&sequencer->building->writes, &write->op.task);
+    struct batch *batch = sequencer->building;
+    batch->writes_count++;
+    batch->gives_back_count += write->gives_back || write->again;
+    batch->of_again = write->again;
+    task_list_push(&batch->writes, &write->op.task);
     return true;
 }
 
+/* Does the first write of the queue belong into another batch? */
 static bool building_is_full(const struct sequencer *sequencer)
 {
     const struct batch *batch = sequencer->building;
-    return batch != NULL &&
-           (batch->size >= BATCH_SIZE_MAX || batch->writes_count >= BATCH_WRITES_MAX);
+    const struct stream_write *next =
+        CONTAINER_OF(sequencer->queue.first, struct stream_write, op.task);
+    return batch != NULL && batch->writes_count > 0 &&
+           (batch->size >= BATCH_SIZE_MAX || batch->writes_count >= BATCH_WRITES_MAX ||
+            batch->of_again != next->again);
 }
 
 static void done_complete(struct sequencer *sequencer)
@@ -441,6 +469,8 @@ static bool turn_recover(struct streams *streams, enum turn_result *result)
         return true;
     if (sequencer->in_flight > 0)
         return false;
+    task_list_splice(&sequencer->again, &sequencer->queue);
+    task_list_splice(&sequencer->queue, &sequencer->again);
     int error = sequencer_load(streams, sequencer->may_block);
     if (error == ENGINE_WOULD_BLOCK)
         *result = TURN_MUST_BLOCK;

@@ -36,6 +36,7 @@ struct sequencer {
     atomic_uint signals;      /* whoever adds the first runs it */
     struct engine_read pool_turn;
     struct task_list queue; /* taken from incoming */
+    struct task_list again; /* before all of these, when everything has been loaded */
     struct task_list done;  /* waiting for no batch */
     struct batch *building;
     struct batch *first, *last; /* on their way */

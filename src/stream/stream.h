@@ -129,7 +129,9 @@ struct stream_write {
     int64_t current_version; /* WRONG_EXPECTED_VERSION: the last number that the stream has */
     bool was_there;          /* all events were written before: a retry */
 
-    /* the streams' own */
+    /* the streams' own, zero at first */
+    bool gives_back; /* a scavenge finds something to remove for it */
+    bool again;      /* did so, and was refused with others for lack of space */
     void *state[8];
 };
 

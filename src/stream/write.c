@@ -18,6 +18,7 @@
 #define PREFIX_SIZE_MAX 16u
 /* What a loop has time for at once; more goes to the blocking pool. */
 #define QUICK_SIZE_MAX (1024u * 1024)
+#define GIVES_BACK_SIZE_MAX (16u * 1024) /* metadata that is taken on a full disk */
 
 /* --- targets ---------------------------------------------------------------------------------- */
 
@@ -485,6 +486,44 @@ static int events_load(struct streams *streams, struct stream_write *write)
     return error;
 }
 
+/* The first event that is not hidden, of those up to `last`. */
+static int64_t first_shown(const struct stream_settings *settings, int64_t last)
+{
+    int64_t first = settings->has_tombstone ? INT64_MAX : settings->truncate_before;
+    if (settings->max_count > 0 && last - settings->max_count + 1 > first)
+        first = last - settings->max_count + 1;
+    return first <= last ? first : last + 1;
+}
+
+/* Has the write hidden events that were there before it? Metadata that has more to say than that
+ * may wait for space. */
+static bool hides_events(const struct stream_write *write, const struct stream_settings *before,
+                         const struct stream_settings *after, int64_t last_before)
+{
+    const struct stream_new_event *event = write->events;
+    if (write->count > 1 ||
+        (write->count == 1 &&
+         (uint64_t)event->data.size + event->metadata.size > GIVES_BACK_SIZE_MAX))
+        return false;
+    bool is_aged =
+        after->max_age_s > 0 && (before->max_age_s == 0 || after->max_age_s < before->max_age_s);
+    return first_shown(after, last_before) > first_shown(before, last_before) ||
+           (is_aged && last_before >= 0);
+}
+
+static int target_write(struct streams *streams, struct stream_write *write,
+                        const struct write_target *target, bool *ret_waits)
+{
+    const struct head *base = target->base;
+    const struct stream_settings before = base->settings;
+    int64_t last_before = base->last;
+    int error = write->kind == STREAM_WRITE_APPEND
+                    ? prepare_append(streams, write, target, ret_waits)
+                    : prepare_delete(streams, write, target, ret_waits);
+    write->gives_back = error == 0 && hides_events(write, &before, &base->settings, last_before);
+    return error;
+}
+
 int write_prepare(struct streams *streams, struct stream_write *write, bool *ret_waits)
 {
     results_clear(write);
@@ -503,7 +542,5 @@ int write_prepare(struct streams *streams, struct stream_write *write, bool *ret
     error = write_target_find(streams, write->stream, &target, &write->outcome);
     if (error != 0 || write->outcome != STREAM_OK)
         return error;
-    if (write->kind == STREAM_WRITE_APPEND)
-        return prepare_append(streams, write, &target, ret_waits);
-    return prepare_delete(streams, write, &target, ret_waits);
+    return target_write(streams, write, &target, ret_waits);
 }

@@ -1,10 +1,6 @@
 /*
  * tests/crash/test_disk_full.c: a server on a disk that is really full.
  *
- * The disk is a small tmpfs in a mount namespace of the test's own, made with the rights that a
- * user namespace gives to anyone; where the system does not allow that, the test is skipped, and
- * the fault tests alone stand for it.
- *
  *   1. a writer sets keys until one is refused with NO_SPACE: the server lives, and reads go on;
  *   2. a file beside is removed: writes are accepted again, without a restart;
  *   3. the server is killed on the full disk and started again: all that was acknowledged is there.
@@ -17,18 +13,16 @@
 #include "contract/engine_fixture.h"
 #include "crash/raw_client.h"
 #include "crash/server_process.h"
+#include "crash/small_disk.h"
 #include "test.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
-#define DISK_SIZE "size=12m"
 #define BALLAST_SIZE (4 * 1024 * 1024)
 #define VALUE_SIZE 20000
 #define VALUE_SMALL 2000
@@ -43,29 +37,6 @@ static char ballast[64];
 static struct server_process server = {.stderr_fd = -1};
 static unsigned acknowledged; /* keys 0 .. acknowledged - 1 are there */
 static size_t value_size;
-
-static bool write_text(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY);
-    bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    if (fd >= 0)
-        close(fd);
-    return done;
-}
-
-/* Mounts the small disk, seen by this process and its children only. */
-static bool make_disk(void)
-{
-    char user[32];
-    char group[32];
-    snprintf(user, sizeof user, "0 %u 1", (unsigned)getuid());
-    snprintf(group, sizeof group, "0 %u 1", (unsigned)getgid());
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        return false;
-    write_text("/proc/self/setgroups", "deny");
-    return write_text("/proc/self/uid_map", user) && write_text("/proc/self/gid_map", group) &&
-           mount("kvs-test", directory, "tmpfs", 0, DISK_SIZE) == 0;
-}
 
 static bool make_ballast(void)
 {
@@ -342,18 +313,16 @@ int main(void)
         return 1;
     snprintf(data, sizeof data, "%s/data", directory);
     snprintf(ballast, sizeof ballast, "%s/ballast", directory);
-    if (!make_disk()) {
-        printf("1..0 # SKIP this system lets nobody mount a small disk in a namespace\n");
-        rmdir(directory);
-        return 0;
-    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_disk_full),
                                        cmocka_unit_test(test_removed_on_a_full_disk),
                                        cmocka_unit_test(test_overwritten_on_a_full_disk),
                                        cmocka_unit_test(test_starts_and_stops_on_a_full_disk)};
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    server_process_end(&server, SIGKILL);
-    umount(directory);
+    int failed = 0;
+    if (small_disk_mount(directory)) {
+        failed = cmocka_run_group_tests(tests, NULL, NULL);
+        server_process_end(&server, SIGKILL);
+        small_disk_unmount(directory);
+    }
     rmdir(directory);
     return failed;
 }
