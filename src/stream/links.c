@@ -20,20 +20,31 @@ static bool is_link(const struct stream_record *record)
     return name_is(record->type, LINK_TYPE);
 }
 
-/* What is a link itself is linked to by what it leads to. */
-static int link_data(struct reader *reader, const struct stream_record *target, kvs_slice *ret_data)
+/* Of what tells that a stream was deleted, the link names that stream, as in EventStoreDB, also
+ * where it is an event of the metastream; then it leads to something else, or nothing. */
+static bool names_other(kvs_slice derived_name, const struct stream_record *target)
 {
+    return name_is(derived_name, TYPE_PREFIX DELETED_TYPE) && name_is_metastream(target->stream);
+}
+
+/* What is a link itself is linked to by what it leads to. */
+static int link_data(struct reader *reader, kvs_slice derived_name,
+                     const struct stream_record *target, kvs_slice *ret_data)
+{
+    kvs_slice stream = target->stream;
     if (is_link(target)) {
         *ret_data = target->data;
         return 0;
     }
-    size_t room = 24 + target->stream.size;
+    if (names_other(derived_name, target))
+        stream = name_of_metastream(stream);
+    size_t room = 24 + stream.size;
     char *text = arena_alloc(&reader->read->arena, room);
     if (text == NULL)
         return KVS_ERR_NO_MEMORY;
     int size = snprintf(text, room, "%" PRId64 "@", target->number);
-    memcpy(text + size, target->stream.data, target->stream.size);
-    *ret_data = slice_make(text, (size_t)size + target->stream.size);
+    memcpy(text + size, stream.data, stream.size);
+    *ret_data = slice_make(text, (size_t)size + stream.size);
     return 0;
 }
 
@@ -56,7 +67,7 @@ int link_make(struct reader *reader, struct stream_event *event, kvs_slice deriv
         event->event = link;
         return 0;
     }
-    int error = link_data(reader, target, &link.data);
+    int error = link_data(reader, derived_name, target, &link.data);
     if (error != 0)
         return error;
     event->has_link = true;
@@ -166,7 +177,7 @@ static int link_follow(struct reader *reader, struct target_cache *cache,
 static int made_link_check(struct reader *reader, struct target_cache *cache,
                            struct stream_event *event)
 {
-    if (is_link(&event->event)) {
+    if (is_link(&event->event) || names_other(event->link.stream, &event->event)) {
         event->has_event = false;
         return link_follow(reader, cache, event);
     }

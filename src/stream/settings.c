@@ -223,6 +223,13 @@ bool metadata_is_object(kvs_slice json)
     return json_scan_object(json, &truncate_key, 1, &value);
 }
 
+bool metadata_deletes(kvs_slice json)
+{
+    kvs_slice value;
+    return json_scan_object(json, &truncate_key, 1, &value) &&
+           json_scan_positive(value) == INT64_MAX;
+}
+
 /* Where an object's closing brace stands, and whether it has no members. */
 static size_t object_end(kvs_slice object, bool *ret_empty)
 {

@@ -44,6 +44,8 @@ int settings_of_json(kvs_slice json, struct stream_settings *settings, struct bu
 /* The $correlationId of an event's metadata; empty: it has none. ret_id is emptied first. */
 int metadata_correlation_id(kvs_slice json, struct buf *ret_id);
 bool metadata_is_object(kvs_slice json);
+/* Does it delete the stream softly? */
+bool metadata_deletes(kvs_slice json);
 /* Appends the metadata with another $tb; what is no JSON object counts as empty. */
 int metadata_with_truncate_before(kvs_slice json, int64_t truncate_before, struct buf *to);
 
@@ -100,6 +102,8 @@ static inline bool name_is_about_user(kvs_slice name)
            (name_begins_with(name, USER_PREFIX) || name_begins_with(name, "$$" USER_PREFIX));
 }
 
+#define TYPE_PREFIX "$et-"
+#define DELETED_TYPE "$deleted" /* of tombstones, and of metadata that deletes a stream softly */
 #define BY_CORRELATION_PREFIX "$bc-"
 #define REFERENCES_PREFIX "$category-" /* its elements are no links, but name streams */
 

@@ -13,8 +13,6 @@
 #include "stream/streams.h"
 
 #define CATEGORY_PREFIX "$ce-"
-#define TYPE_PREFIX "$et-"
-#define DELETED_TYPE "$deleted"
 #define PREFIX_SIZE_MAX 16u
 /* What a loop has time for at once; more goes to the blocking pool. */
 #define QUICK_SIZE_MAX (1024u * 1024)
@@ -82,6 +80,18 @@ struct derivation {
     bool type_is_known;
 };
 
+/* NULL: the stream has no category. */
+static int derivation_category(struct streams *streams, kvs_slice name, const char *prefix,
+                               struct head **ret_head)
+{
+    *ret_head = NULL;
+    const uint8_t *dash = name_is_system(name) ? NULL : memchr(name.data, '-', name.size);
+    if (dash == NULL || dash == name.data)
+        return 0;
+    kvs_slice category = slice_make(name.data, (size_t)(dash - name.data));
+    return head_of_parts(streams, prefix, category, ret_head);
+}
+
 static int derivation_begin(struct streams *streams, const struct head *head,
                             struct derivation *derivation)
 {
@@ -94,13 +104,11 @@ static int derivation_begin(struct streams *streams, const struct head *head,
     int error = 0;
     if (derivation->begins)
         error = sequencer_head(streams, slice_of_string("$streams"), &derivation->heads.streams);
-    const uint8_t *dash = name_is_system(name) ? NULL : memchr(name.data, '-', name.size);
-    if (error != 0 || dash == NULL || dash == name.data)
-        return error;
-    kvs_slice category = slice_make(name.data, (size_t)(dash - name.data));
-    error = head_of_parts(streams, CATEGORY_PREFIX, category, &derivation->heads.category);
+    if (error == 0)
+        error = derivation_category(streams, name, CATEGORY_PREFIX, &derivation->heads.category);
     if (error == 0 && derivation->all && derivation->begins)
-        error = head_of_parts(streams, REFERENCES_PREFIX, category, &derivation->heads.references);
+        error =
+            derivation_category(streams, name, REFERENCES_PREFIX, &derivation->heads.references);
     return error;
 }
 
@@ -123,8 +131,6 @@ static int derivation_type(struct streams *streams, struct derivation *derivatio
 {
     if (derivation->off || (derivation->type_is_known && slice_equal(type, derivation->type)))
         return 0;
-    if (name_is(type, TOMBSTONE_TYPE))
-        type = slice_of_string(DELETED_TYPE);
     derivation->type = type;
     derivation->type_is_known = true;
     derivation->heads.type = NULL;
@@ -133,17 +139,42 @@ static int derivation_type(struct streams *streams, struct derivation *derivatio
     return head_of_parts(streams, TYPE_PREFIX, type, &derivation->heads.type);
 }
 
+/* What an event of a metastream says; nothing, if it is not marked as JSON. */
+static kvs_slice metadata_of(const struct stream_new_event *event)
+{
+    return event->is_json ? event->data : (kvs_slice){0};
+}
+
+/* The streams that get a link to the event. Metadata that deletes a stream softly is an event of
+ * that stream's category. */
+static int derivation_event(struct streams *streams, struct derivation *derivation,
+                            const struct head *head, const struct stream_new_event *event)
+{
+    kvs_slice type = event->type;
+    bool is_meta = name_is_metastream(head_name(head));
+    bool deletes_softly =
+        is_meta && name_is(type, METADATA_TYPE) && metadata_deletes(metadata_of(event));
+    int error = 0;
+    if (deletes_softly || name_is(type, TOMBSTONE_TYPE))
+        type = slice_of_string(DELETED_TYPE);
+    if (is_meta)
+        derivation->heads.category = NULL;
+    if (deletes_softly && !derivation->off)
+        error = derivation_category(streams, name_of_metastream(head_name(head)), CATEGORY_PREFIX,
+                                    &derivation->heads.category);
+    if (error == 0)
+        error = derivation_type(streams, derivation, type);
+    return error != 0 ? error : derivation_correlation(streams, derivation, event->metadata);
+}
+
 /* First step: every head is there, so that the second finds them without reading. */
 static int derivation_load(struct streams *streams, const struct head *head,
                            const struct stream_new_event *events, uint32_t count)
 {
     struct derivation derivation;
     int error = derivation_begin(streams, head, &derivation);
-    for (uint32_t i = 0; i < count && error == 0; i++) {
-        error = derivation_type(streams, &derivation, events[i].type);
-        if (error == 0)
-            error = derivation_correlation(streams, &derivation, events[i].metadata);
-    }
+    for (uint32_t i = 0; i < count && error == 0; i++)
+        error = derivation_event(streams, &derivation, head, &events[i]);
     return error;
 }
 
@@ -159,9 +190,7 @@ static int append_all(struct streams *streams, struct head *head,
     if (error == 0 && is_tombstone) /* whose number is not the first */
         derivation.heads.streams = derivation.heads.references = NULL;
     for (uint32_t i = 0; i < count && error == 0; i++) {
-        error = derivation_type(streams, &derivation, events[i].type);
-        if (error == 0)
-            error = derivation_correlation(streams, &derivation, events[i].metadata);
+        error = derivation_event(streams, &derivation, head, &events[i]);
         if (error == 0)
             error = batch_append(batch, head, &events[i], is_tombstone, &derivation.heads);
         derivation.heads.streams = NULL; /* only its first event */
@@ -182,12 +211,6 @@ static struct stream_new_event event_make(struct streams *streams, const char *t
     return event;
 }
 
-/* What an event of a metastream says; nothing, if it is not marked as JSON. */
-static kvs_slice metadata_of(const struct stream_new_event *event)
-{
-    return event->is_json ? event->data : (kvs_slice){0};
-}
-
 /* Second step: the last event of `meta` says `json`: so does the record of its stream from now
  * on. */
 static int metadata_apply(struct streams *streams, struct head *meta, struct head *base,
@@ -202,9 +225,10 @@ static int metadata_apply(struct streams *streams, struct head *meta, struct hea
 }
 
 /* First step of what metadata_append does. */
-static int metadata_load(struct streams *streams, struct head *meta)
+static int metadata_load(struct streams *streams, struct head *meta, kvs_slice json)
 {
-    struct stream_new_event event = {.type = slice_of_string(METADATA_TYPE)};
+    const struct stream_new_event event = {
+        .type = slice_of_string(METADATA_TYPE), .is_json = true, .data = json};
     return derivation_load(streams, meta, &event, 1);
 }
 
@@ -321,7 +345,7 @@ static int recreation_load(struct streams *streams, const struct write_target *t
         return 0;
     int error = metastream_head(streams, base, ret_meta);
     if (error == 0)
-        error = metadata_load(streams, *ret_meta);
+        error = metadata_load(streams, *ret_meta, (kvs_slice){0});
     if (error != 0)
         return error;
     if (said != NULL)
@@ -409,14 +433,15 @@ static int prepare_append(struct streams *streams, struct stream_write *write,
 
 static int soft_delete(struct streams *streams, struct stream_write *write, struct head *head)
 {
+    const kvs_slice json = slice_of_string(METADATA_DELETED);
     struct head *meta;
     int error = metastream_head(streams, head, &meta);
     if (error == 0)
-        error = metadata_load(streams, meta);
+        error = metadata_load(streams, meta, json);
     if (error != 0)
         return error;
     streams->sequencer.tainted = true;
-    error = metadata_append(streams, meta, head, slice_of_string(METADATA_DELETED));
+    error = metadata_append(streams, meta, head, json);
     streams->sequencer.tainted = error != 0;
     write->position = streams->sequencer.next_position - 1;
     return error;

@@ -537,6 +537,64 @@ static void test_derived_links(void **state)
     assert_string_equal(forward("$streams", 0, 10), "ok 2 end 1: 0 1");
 }
 
+static void assert_link(const struct stream_event *event, const char *data, const char *type)
+{
+    assert_true(event->has_link);
+    assert_true(slice_equal(event->link.data, slice_of_string(data)));
+    assert_int_equal(event->has_event, type != NULL);
+    if (type != NULL)
+        assert_true(slice_equal(event->event.type, slice_of_string(type)));
+}
+
+static void read_resolved(const char *stream, struct stream_read *ret_read)
+{
+    *ret_read = (struct stream_read){.kind = STREAM_READ_FORWARD,
+                                     .stream = slice_of_string(stream),
+                                     .count = 10,
+                                     .flags = STREAM_READ_RESOLVE_LINKS};
+    read_wait(ret_read);
+}
+
+/* As EventStoreDB's projections have it: the metadata that deletes a stream is of its category, and
+ * in `$et-$deleted` by the name of the stream. */
+static void test_derived_soft_delete(void **state)
+{
+    struct stream_read read;
+    append("order-1", 1, 3);
+    assert_int_equal(metadata_wait(&fixture, "order-1", "{\"$maxCount\":9}"), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "plain", "{\"$tb\":9223372036854775807}"), STREAM_OK);
+    assert_string_equal(forward("$ce-order", 0, 10), "ok 3 end 2: 0 1 2");
+    assert_int_equal(delete_wait(&fixture, "order-1", STREAM_ANY, false, NULL), STREAM_OK);
+    for (unsigned reopened = 0; reopened < 2; reopened++) {
+        read_resolved("$ce-order", &read);
+        assert_int_equal(read.events_count, 4);
+        assert_link(&read.events[2], "2@order-1", NULL);
+        assert_link(&read.events[3], "1@$$order-1", "$metadata");
+        stream_read_release(&read);
+        read_resolved("$et-$deleted", &read);
+        assert_int_equal(read.events_count, 2);
+        assert_link(&read.events[0], "0@plain", NULL);
+        assert_link(&read.events[1], "1@order-1", NULL);
+        stream_read_release(&read);
+        assert_string_equal(forward("$et-$metadata", 0, 10), "ok 1 end 0: 0");
+        assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    }
+    append("order-1", 4, 1); /* writes metadata that deletes nothing */
+    read_resolved("$ce-order", &read);
+    assert_int_equal(read.events_count, 5);
+    assert_link(&read.events[3], "1@$$order-1", NULL);
+    assert_link(&read.events[4], "3@order-1", "T");
+    stream_read_release(&read);
+    assert_string_equal(forward("$et-$metadata", 0, 10), "ok 2 end 1: 0 1");
+    const struct stream_new_event events[] = {
+        event_of(100, "$metadata", "{\"$tb\":9223372036854775807}"), event_of(101, "T", "{}")};
+    struct stream_write write = {
+        .stream = S("$$order-1"), .expected_version = STREAM_ANY, .events = events, .count = 2};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(write.outcome, STREAM_OK);
+    assert_string_equal(forward("$ce-order", 0, 10), "ok 6 end 5: 0 1 2 3 4 5");
+}
+
 static void append_with(const char *stream, unsigned id, const char *metadata)
 {
     struct stream_new_event event = event_of(id, "T", "d");
@@ -725,6 +783,7 @@ int main(void)
         TEST(test_links_to_derived_streams),
         TEST(test_derived),
         TEST(test_derived_links),
+        TEST(test_derived_soft_delete),
         TEST(test_more_derived),
         TEST(test_longest_derived_names),
         TEST(test_access),
