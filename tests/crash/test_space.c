@@ -23,6 +23,7 @@
 #define LARGE_SIZE (4u * 1024 * 1024)
 #define VALUE_SIZE 400u
 #define KEYS 500u
+#define WRITES_OF_CALLERS 20000u
 
 static const struct engine_kind kind = {.name = "space",
                                         .directory = "kvs",
@@ -356,6 +357,55 @@ static void test_space_comes_back_when_callers_wrote(void **state)
     const kvs_mutation all = mutation_remove_range(S(""), S(""));
     OK(batch_wait(&fixture, &all, 1));
     assert_true(space_comes(&fixture, once * 2 / 3, false));
+    fixture_deinit(&fixture);
+}
+
+/* How often the writer's thread has gone to sleep. */
+static unsigned long writer_rests(void)
+{
+    unsigned long rests = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+    while ((entry = readdir(tasks)) != NULL) {
+        char path[300];
+        char line[128];
+        bool is_writer = false;
+        snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+        FILE *file = fopen(path, "re");
+        while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+            is_writer |= strcmp(line, "Name:\tkvs-writer\n") == 0;
+            if (is_writer && strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+                rests = strtoul(line + 24, NULL, 10);
+        }
+        if (file != NULL)
+            fclose(file);
+    }
+    closedir(tasks);
+    return rests;
+}
+
+/* It is to look for garbage a second after the last group, and not to be woken to be told so. */
+static void test_writer_sleeps_while_callers_write(void **state)
+{
+    (void)state;
+    const struct engine_kind kind_of_large = {.name = "space",
+                                              .directory = "kvs",
+                                              .open = log_engine_open_blocking,
+                                              .segment_size_bytes = LARGE_SIZE,
+                                              .sync = KVS_SYNC_NEVER,
+                                              .callers_write = true};
+    struct fixture fixture;
+    OK(fixture_init(&fixture, &kind_of_large));
+    OK(fixture_open(&fixture));
+    OK(set_wait(&fixture, S("key"), S("value")));
+    unsigned long before = writer_rests();
+    uint64_t begun_ms = clock_now_ms();
+    for (unsigned i = 0; i < WRITES_OF_CALLERS; i++)
+        OK(set_wait(&fixture, S("key"), S("value")));
+    uint64_t rests_max = 20 + (clock_now_ms() - begun_ms) / 100;
+    unsigned long rests = writer_rests() - before;
+    printf("# %lu rests in %u writes\n", rests, WRITES_OF_CALLERS);
+    assert_true(rests < rests_max);
     fixture_deinit(&fixture);
 }
 
@@ -697,6 +747,7 @@ int main(void)
         cmocka_unit_test(test_short_lives_beside_long_ones),
         cmocka_unit_test(test_space_comes_back_while_nobody_writes),
         cmocka_unit_test(test_space_comes_back_when_callers_wrote),
+        cmocka_unit_test(test_writer_sleeps_while_callers_write),
         cmocka_unit_test(test_backup_keeps_its_bytes),
         cmocka_unit_test(test_backup_copies_what_was_compacted),
         cmocka_unit_test(test_backup_that_is_emptied),

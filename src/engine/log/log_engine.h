@@ -80,8 +80,7 @@ struct background_sync {
     struct task_list waiting; /* ... for the next one */
 };
 
-/* Zeros written ahead of the log's end in the background, so that a sync has no file size to
- * update. */
+/* Zeros ahead of the log's end, so that a sync has no file size to update. */
 struct preparation {
     struct task job;
     uint32_t step;         /* the writer's: the size of the last one */
@@ -181,6 +180,7 @@ struct log_engine {
     struct compact_requests compacts;
     struct task stop_request;
     bool stopping;
+    uint64_t rests_until_ms;          /* the thread, unless it is woken; 0: for any time */
     unsigned groups_until_compaction; /* the next look for a segment to empty */
     bool compaction_missed;           /* the last look found the thread at work */
     bool upkeep_due;                  /* look for a segment that needs a hint, or warming */

@@ -605,11 +605,17 @@ static uint64_t room_left(const struct log_engine *log)
     return log->newest->capacity > used ? log->newest->capacity - used : 0;
 }
 
+/* Is something due before the thread would rise by itself? Each look moves the next one, mostly to
+ * later: to wake the thread for that took as long as the 64 groups since then. */
+static bool thread_oversleeps(const struct log_engine *log)
+{
+    uint64_t due_ms = earlier(log->sync_due_ms, log->compacts.look_ms);
+    return due_ms != 0 && (log->rests_until_ms == 0 || due_ms < log->rests_until_ms);
+}
+
 /* A submitting thread's turn; gives the role back. */
 static void caller_turn(struct log_engine *log)
 {
-    uint64_t sync_due_ms = log->sync_due_ms;
-    uint64_t look_ms = log->compacts.look_ms;
     bool thread_has_work = log->pending.first != NULL || writes_are_held(log);
     if (!thread_has_work) {
         uint64_t room = room_left(log);
@@ -619,8 +625,7 @@ static void caller_turn(struct log_engine *log)
         compaction_look(log);
         if (log->groups_until_compaction == COMPACTION_CONSIDER_EVERY - 1) /* the first one since */
             look_plan(log);
-        thread_has_work = log->pending.first != NULL || log->sync_due_ms != sync_due_ms ||
-                          log->compacts.look_ms != look_ms;
+        thread_has_work = log->pending.first != NULL || thread_oversleeps(log);
     }
     pthread_mutex_unlock(&log->writing);
     if (thread_has_work || !mailbox_is_empty(&log->writes) || !mailbox_is_empty(&log->requests))
@@ -645,9 +650,9 @@ static void *writer_thread(void *arg)
     while (!log->stopping) {
         writing_lock(log);
         if (thread_is_idle(log)) {
-            uint64_t until = writer_rest_until(log);
+            uint64_t until_ms = log->rests_until_ms = writer_rest_until(log);
             pthread_mutex_unlock(&log->writing);
-            writer_wait(log, until);
+            writer_wait(log, until_ms);
             writing_lock(log);
         }
         gather_begin(log);
