@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "contract/engine_fixture.h"
 #include "engine/file.h"
+#include "engine/log/log_engine.h"
 #include "test.h"
 
 #include <dirent.h>
@@ -737,6 +738,95 @@ static void test_writes_wait_for_space(void **state)
     fixture_deinit(&fixture);
 }
 
+/* --- the index's memory -----------------------------------------------------------------------*/
+
+#define INDEX_KEYS 500000u
+#define INDEX_BATCH 1000u
+#define INDEX_LEFT (8u << 20) /* what may stay of 32 MiB */
+
+static const struct engine_kind memory = {.name = "space",
+                                          .directory = "kvs",
+                                          .open = log_engine_open_blocking,
+                                          .segment_size_bytes = LARGE_SIZE,
+                                          .cache_size_bytes = LARGE_SIZE,
+                                          .sync = KVS_SYNC_NEVER};
+
+static void index_keys_write(struct fixture *fixture, bool sets)
+{
+    static char texts[INDEX_BATCH][32];
+    static kvs_mutation mutations[INDEX_BATCH];
+    for (unsigned from = 0; from < INDEX_KEYS; from += INDEX_BATCH) {
+        for (unsigned n = 0; n < INDEX_BATCH; n++) {
+            int size = snprintf(texts[n], sizeof texts[n], "key %012u", from + n);
+            kvs_slice key = slice_make(texts[n], (size_t)size);
+            mutations[n] = sets ? mutation_set(key, S("value")) : mutation_remove(key);
+        }
+        OK(batch_wait(fixture, mutations, INDEX_BATCH));
+    }
+}
+
+struct chunks_look {
+    struct task task;
+    struct log_engine *log;
+    uint64_t bytes;
+    struct latch seen;
+};
+
+static void chunks_look_run(struct task *task)
+{
+    struct chunks_look *look = CONTAINER_OF(task, struct chunks_look, task);
+    look->bytes = look->log->slab.chunk_bytes;
+    latch_down(&look->seen);
+}
+
+/* What the index has of the system, as the writer knows it. */
+static uint64_t index_bytes(struct fixture *fixture)
+{
+    struct chunks_look look = {.task.run = chunks_look_run,
+                               .log = CONTAINER_OF(fixture->engine, struct log_engine, engine)};
+    latch_init(&look.seen, 1);
+    writer_request(look.log, &look.task);
+    latch_wait(&look.seen);
+    latch_deinit(&look.seen);
+    return look.bytes;
+}
+
+static void wait_for_little_index(struct fixture *fixture)
+{
+    uint64_t begun_ms = clock_now_ms();
+    while (index_bytes(fixture) > INDEX_LEFT && clock_now_ms() - begun_ms < PATIENT_MS)
+        let_others();
+    assert_true(index_bytes(fixture) <= INDEX_LEFT);
+}
+
+/* When keys are removed the index's memory goes back to the system, but not what a snapshot sees.
+ * Under AddressSanitizer each of its objects is an allocation of its own. */
+static void test_memory_of_removed_keys_comes_back(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct engine_snapshot *snapshot;
+    OK(fixture_init(&fixture, &memory));
+    OK(fixture_open(&fixture));
+    index_keys_write(&fixture, true);
+    uint64_t full = index_bytes(&fixture);
+    index_keys_write(&fixture, false);
+    wait_for_little_index(&fixture);
+    index_keys_write(&fixture, true);
+    OK(engine_snapshot_take(fixture.engine, &snapshot));
+    index_keys_write(&fixture, false);
+    assert_true(index_bytes(&fixture) >= full);
+    struct engine_view view;
+    uint64_t count;
+    OK(engine_view_begin(fixture.engine, snapshot, true, &view));
+    OK(engine_count(&view, &(struct engine_range){.family = 0}, &count));
+    assert_int_equal(count, INDEX_KEYS);
+    engine_view_end(&view);
+    engine_snapshot_release(fixture.engine, snapshot);
+    wait_for_little_index(&fixture);
+    fixture_deinit(&fixture);
+}
+
 int main(void)
 {
     fixtures_in_memory();
@@ -754,6 +844,7 @@ int main(void)
         cmocka_unit_test(test_disk_bytes_are_those_of_the_files),
         cmocka_unit_test(test_what_was_set_aside_comes_back),
         cmocka_unit_test(test_writes_wait_for_space),
+        cmocka_unit_test(test_memory_of_removed_keys_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

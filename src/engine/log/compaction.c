@@ -679,6 +679,18 @@ static bool emptied_bury(struct log_engine *log)
     return any;
 }
 
+/* False: there was none. */
+static bool trim_run(struct log_engine *log)
+{
+    struct compaction *compaction = &log->compaction;
+    if (!atomic_exchange_explicit(&compaction->trims, false, memory_order_acquire))
+        return false;
+    while (!compaction_is_stopping(log) && slab_trim_step(&compaction->trim)) {
+    }
+    writer_request(log, &compaction->trimmed);
+    return true;
+}
+
 static void *compaction_thread(void *arg)
 {
     struct log_engine *log = arg;
@@ -689,6 +701,7 @@ static void *compaction_thread(void *arg)
         if (compaction_is_stopping(log))
             return NULL;
         bool any = emptied_bury(log);
+        any |= trim_run(log);
         if (atomic_exchange_explicit(&compaction->handed_over, false, memory_order_acquire))
             victims_work(log);
         else if (!any)
@@ -708,9 +721,38 @@ void compaction_bury(struct log_engine *log, struct segment *segment)
     compaction_signal(compaction);
 }
 
+static void trim_finished(struct task *task)
+{
+    struct log_engine *log = CONTAINER_OF(task, struct log_engine, compaction.trimmed);
+    slab_trim_end(&log->slab, &log->compaction.trim);
+    log->compaction.is_trimming = false;
+}
+
+/* Might pages of the index be made in the background? Of memory that a trim may give back. */
+static bool is_faulting(struct log_engine *log)
+{
+    pthread_mutex_lock(&log->preparation.mutex);
+    bool is_running = log->faulting.is_running;
+    pthread_mutex_unlock(&log->preparation.mutex);
+    return is_running;
+}
+
+void compaction_trim_index(struct log_engine *log)
+{
+    struct compaction *compaction = &log->compaction;
+    if (compaction->is_trimming || compaction->victims_count > 0 || !slab_trim_is_due(&log->slab) ||
+        is_faulting(log))
+        return;
+    slab_trim_begin(&log->slab, &compaction->trim);
+    compaction->is_trimming = true;
+    atomic_store_explicit(&compaction->trims, true, memory_order_release);
+    compaction_signal(compaction);
+}
+
 int compaction_start(struct log_engine *log)
 {
     log->compaction.finished.run = compaction_finished;
+    log->compaction.trimmed.run = trim_finished;
     int status = pthread_create(&log->compaction.thread, NULL, compaction_thread, log);
     if (status != 0)
         return error_from_errno(status);

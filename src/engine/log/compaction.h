@@ -88,7 +88,11 @@ struct compaction {
     bool is_scattered;     /* ... and what that says of the segment, ... */
     struct key_span *span; /* ... and of its keys; NULL: taken */
     int error;
-    struct pace pace; /* the thread's own */
+    struct pace pace;      /* the thread's own */
+    struct slab_trim trim; /* of the index; the thread's from `trims` on, */
+    atomic_bool trims;     /* which it takes, ... */
+    struct task trimmed;   /* ... until this is on its way to the writer */
+    bool is_trimming;      /* the writer's */
 };
 
 /* Of those who asked for a compaction; the writer's, but for the two that end it. */
@@ -114,6 +118,9 @@ void compaction_end_requests(struct log_engine *log);
 void compaction_consider(struct log_engine *log);
 void upkeep_consider(struct log_engine *log); /* but none to be emptied */
 bool compaction_is_stopping(struct log_engine *log);
+/* The writer, when nothing else is to be done: has memory given back that the index does not need
+ * any more, if that is much and the thread is idle. */
+void compaction_trim_index(struct log_engine *log);
 /* The writer: hands over an emptied segment that nobody can see any more. */
 void compaction_bury(struct log_engine *log, struct segment *segment);
 

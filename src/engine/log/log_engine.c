@@ -192,6 +192,8 @@ void log_engine_free(struct log_engine *log)
     spares_free(log);
     segment_memory_unref(log->compaction.memory);
     mem_free(log->compaction.span);
+    if (log->compaction.is_trimming) /* nobody did it */
+        slab_trim_end(&log->slab, &log->compaction.trim);
     slab_deinit(&log->slab);
     pointer_vector_deinit(&log->tree.born);
     pointer_vector_deinit(&log->tree.retired);

@@ -1,5 +1,11 @@
 /*
- * engine/log/slab.c: size classes of 8 bytes over growing chunks; see engine/log/slab.h.
+ * engine/log/slab.c: size classes of 8 bytes over chunks; see engine/log/slab.h.
+ *
+ * A chunk begins at a border of its own size, so an object leads to its chunk.
+ *
+ * A trim: 1. each chunk's free bytes are counted, object by object; 2. those of chunks that are
+ * free as a whole are taken out of the lists; 3. these chunks are given back. What is freed while
+ * it has the rest is not counted, so a chunk that seems free is: nobody can be given any of it.
  *
  * Large objects are heap allocations of their own, linked so that slab_deinit finds them. Under
  * AddressSanitizer all objects are: a use after free or an overflow then shows.
@@ -28,6 +34,7 @@ static void *large_alloc(struct slab *slab, size_t size)
         object->next->previous = object;
     slab->large = object;
     slab->used_bytes += size;
+    slab->large_bytes += size;
     return object + 1;
 }
 
@@ -35,6 +42,7 @@ static void large_free(struct slab *slab, void *memory, size_t size)
 {
     struct slab_large *object = (struct slab_large *)memory - 1;
     slab->used_bytes -= size;
+    slab->large_bytes -= size;
     if (object->previous != NULL)
         object->previous->next = object->next;
     else
@@ -65,6 +73,7 @@ static void large_absorb(struct slab *slab, struct slab *from)
         slab->large = from->large;
     }
     slab->used_bytes += from->used_bytes;
+    slab->large_bytes += from->large_bytes;
 }
 
 #ifdef __SANITIZE_ADDRESS__
@@ -102,20 +111,74 @@ void slab_free(struct slab *slab, void *memory, size_t size)
     large_free(slab, memory, size);
 }
 
+bool slab_trim_is_due(struct slab *slab)
+{
+    (void)slab;
+    return false;
+}
+
+void slab_trim_begin(struct slab *slab, struct slab_trim *trim)
+{
+    (void)slab;
+    (void)trim;
+}
+
+bool slab_trim_step(struct slab_trim *trim)
+{
+    (void)trim;
+    return false;
+}
+
+void slab_trim_end(struct slab *slab, struct slab_trim *trim)
+{
+    (void)slab;
+    (void)trim;
+}
+
 #else
 
-#define CHUNK_SIZE_FIRST (64u * 1024)
-#define CHUNK_SIZE_LAST (2u * 1024 * 1024)      /* a huge page: the index is read at random */
-#define USED_PER_RESERVE (16 * CHUNK_SIZE_LAST) /* of so much, one more chunk is not much */
+#define CHUNK_SIZE (2u * 1024 * 1024) /* a huge page: the index is read at random */
+#define CHUNK_HEAD_SIZE 64u
+#define CHUNK_ROOM (CHUNK_SIZE - CHUNK_HEAD_SIZE)
+#define USED_PER_RESERVE (16 * CHUNK_SIZE) /* of so much, one more chunk is not much */
+#define TRIM_MIN (8 * CHUNK_SIZE)          /* to be free beyond what is in use */
+#define TRIM_STEP 4096u                    /* objects */
 
 struct slab_chunk {
     struct slab_chunk *next;
-    size_t size;
+    uint64_t free_bytes; /* the trim's, as it counts */
+    bool is_free;        /* likewise, when it has counted: all of it is */
 };
+
+static_assert(sizeof(struct slab_chunk) <= CHUNK_HEAD_SIZE, "objects begin behind it");
 
 void slab_init(struct slab *slab)
 {
-    *slab = (struct slab){.chunk_size_next = CHUNK_SIZE_FIRST};
+    *slab = (struct slab){.trim_below = UINT64_MAX};
+}
+
+/* Pages come into being when they are first used, and the first chunk's are small ones: so is the
+ * index of a small store. */
+static struct slab_chunk *chunk_new(bool is_first)
+{
+    if (fault_hit(FAULT_ALLOC))
+        return NULL;
+    uint8_t *begin = mmap(NULL, 2 * (size_t)CHUNK_SIZE, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (begin == MAP_FAILED)
+        return NULL;
+    size_t before = -(uintptr_t)begin % CHUNK_SIZE;
+    if (before > 0)
+        munmap(begin, before);
+    munmap(begin + before + CHUNK_SIZE, CHUNK_SIZE - before);
+    /* A wish: without it, it is only slower, or larger. */
+    madvise(begin + before, CHUNK_SIZE, is_first ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+    return (struct slab_chunk *)(void *)(begin + before);
+}
+
+static void chunk_free(struct slab_chunk *chunk)
+{
+    munmap(chunk, CHUNK_SIZE);
 }
 
 void slab_deinit(struct slab *slab)
@@ -124,11 +187,11 @@ void slab_deinit(struct slab *slab)
     struct slab_chunk *chunk = slab->chunks;
     while (chunk != NULL) {
         struct slab_chunk *next = chunk->next;
-        mem_free(chunk);
+        chunk_free(chunk);
         chunk = next;
     }
     for (unsigned i = 0; i < slab->reserves_count; i++)
-        mem_free(slab->reserves[i]);
+        chunk_free(slab->reserves[i]);
     *slab = (struct slab){0};
 }
 
@@ -171,27 +234,19 @@ void slab_absorb(struct slab *slab, struct slab *from)
         last->next = slab->chunks;
         slab->chunks = from->chunks;
     }
+    slab->chunk_bytes += from->chunk_bytes;
     large_absorb(slab, from);
     slab_init(from);
-}
-
-static struct slab_chunk *chunk_new(size_t size)
-{
-    struct slab_chunk *chunk =
-        mem_aligned_alloc(size == CHUNK_SIZE_LAST ? CHUNK_SIZE_LAST : 64, size);
-    if (chunk != NULL && size == CHUNK_SIZE_LAST)
-        madvise(chunk, size, MADV_HUGEPAGE); /* a wish: without it, it is only slower */
-    return chunk;
 }
 
 /* How many to have. While a snapshot is held, nodes are copied as they are written: several chunks
  * in 20 ms, and the system took 5 ms to clear one. */
 static unsigned reserves_wanted(const struct slab *slab)
 {
-    if (slab->chunk_size_next < CHUNK_SIZE_LAST)
+    if (slab->chunk_bytes == 0)
         return 0;
     if (slab->used_bytes < USED_PER_RESERVE)
-        return slab->fresh_size <= CHUNK_SIZE_LAST / 2 ? 1 : 0;
+        return slab->fresh_size <= CHUNK_SIZE / 2 ? 1 : 0;
     uint64_t wanted = slab->used_bytes / USED_PER_RESERVE;
     return wanted < SLAB_RESERVES ? (unsigned)wanted : SLAB_RESERVES;
 }
@@ -200,10 +255,10 @@ uint8_t *slab_reserve(struct slab *slab, size_t *ret_size)
 {
     if (slab->reserves_count >= reserves_wanted(slab))
         return NULL;
-    struct slab_chunk *chunk = chunk_new(CHUNK_SIZE_LAST);
+    struct slab_chunk *chunk = chunk_new(false);
     if (chunk != NULL)
         slab->reserves[slab->reserves_count++] = chunk;
-    *ret_size = CHUNK_SIZE_LAST;
+    *ret_size = CHUNK_SIZE;
     return (uint8_t *)chunk;
 }
 
@@ -221,20 +276,17 @@ static struct slab_chunk *reserve_take(struct slab *slab)
 
 static int chunk_add(struct slab *slab)
 {
-    size_t size = slab->chunk_size_next;
     struct slab_chunk *chunk = reserve_take(slab);
     if (chunk == NULL)
-        chunk = chunk_new(size);
+        chunk = chunk_new(slab->chunk_bytes == 0);
     if (chunk == NULL)
         return -1;
     fresh_retire(slab);
-    chunk->size = size;
     chunk->next = slab->chunks;
     slab->chunks = chunk;
-    slab->fresh = (uint8_t *)chunk + 64;
-    slab->fresh_size = size - 64;
-    if (slab->chunk_size_next < CHUNK_SIZE_LAST)
-        slab->chunk_size_next *= 2;
+    slab->chunk_bytes += CHUNK_SIZE;
+    slab->fresh = (uint8_t *)chunk + CHUNK_HEAD_SIZE;
+    slab->fresh_size = CHUNK_ROOM;
     return 0;
 }
 
@@ -286,6 +338,130 @@ void slab_free(struct slab *slab, void *memory, size_t size)
     struct slab_object *object = memory;
     object->next = slab->free[size / 8];
     slab->free[size / 8] = object;
+}
+
+/* --- trimming --------------------------------------------------------------------------------- */
+
+static struct slab_chunk *chunk_of(struct slab_object *object)
+{
+    return (struct slab_chunk *)((uintptr_t)object & ~(uintptr_t)(CHUNK_SIZE - 1));
+}
+
+static void class_begin(struct slab_trim *trim, unsigned class)
+{
+    trim->class = class;
+    trim->link = &trim->first[class];
+    trim->before = NULL;
+    trim->last[class] = NULL;
+}
+
+bool slab_trim_is_due(struct slab *slab)
+{
+    uint64_t used = slab->used_bytes - slab->large_bytes;
+    if (slab->chunk_bytes - slab->fresh_size < 2 * used + TRIM_MIN) {
+        slab->trim_below = UINT64_MAX;
+        return false;
+    }
+    return used < slab->trim_below;
+}
+
+void slab_trim_begin(struct slab *slab, struct slab_trim *trim)
+{
+    slab->trim_below = (slab->used_bytes - slab->large_bytes) / 2;
+    for (unsigned i = 0; i < SLAB_CLASSES; i++) {
+        trim->first[i] = slab->free[i];
+        slab->free[i] = NULL;
+    }
+    trim->chunks = slab->chunks;
+    slab->chunks = NULL;
+    for (struct slab_chunk *at = trim->chunks; at != NULL; at = at->next)
+        at->free_bytes = 0;
+    class_begin(trim, 0);
+}
+
+/* Looks at one object, or ends a class. False: that was the last one. */
+static bool object_next(struct slab_trim *trim)
+{
+    struct slab_object *object = *trim->link;
+    if (object == NULL) {
+        trim->last[trim->class] = trim->before;
+        if (trim->class + 1 == SLAB_CLASSES)
+            return false;
+        class_begin(trim, trim->class + 1);
+        return true;
+    }
+    __builtin_prefetch(object->next);
+    struct slab_chunk *chunk = chunk_of(object);
+    if (trim->phase == SLAB_TRIM_SIFT && chunk->is_free) {
+        *trim->link = object->next;
+        return true;
+    }
+    if (trim->phase == SLAB_TRIM_COUNT)
+        chunk->free_bytes += 8 * trim->class;
+    trim->link = &object->next;
+    trim->before = object;
+    return true;
+}
+
+static bool chunks_judge(struct slab_trim *trim)
+{
+    bool any = false;
+    for (struct slab_chunk *at = trim->chunks; at != NULL; at = at->next) {
+        at->is_free = at->free_bytes == CHUNK_ROOM;
+        any |= at->is_free;
+    }
+    return any;
+}
+
+/* One of those that are free; false: there is none. */
+static bool chunk_drop(struct slab_trim *trim)
+{
+    struct slab_chunk **link = &trim->chunks;
+    while (*link != NULL && !(*link)->is_free)
+        link = &(*link)->next;
+    struct slab_chunk *chunk = *link;
+    if (chunk == NULL)
+        return false;
+    *link = chunk->next;
+    chunk_free(chunk);
+    trim->dropped_bytes += CHUNK_SIZE;
+    return true;
+}
+
+bool slab_trim_step(struct slab_trim *trim)
+{
+    if (trim->phase == SLAB_TRIM_DROP)
+        return chunk_drop(trim);
+    for (unsigned n = 0; n < TRIM_STEP; n++) {
+        if (object_next(trim))
+            continue;
+        if (trim->phase == SLAB_TRIM_SIFT) {
+            trim->phase = SLAB_TRIM_DROP;
+            return true;
+        }
+        if (!chunks_judge(trim))
+            return false;
+        trim->phase = SLAB_TRIM_SIFT;
+        class_begin(trim, 0);
+    }
+    return true;
+}
+
+void slab_trim_end(struct slab *slab, struct slab_trim *trim)
+{
+    for (unsigned i = 0; i < SLAB_CLASSES; i++) {
+        if (trim->last[i] == NULL)
+            continue;
+        trim->last[i]->next = slab->free[i];
+        slab->free[i] = trim->first[i];
+    }
+    struct slab_chunk **link = &trim->chunks;
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = slab->chunks;
+    slab->chunks = trim->chunks;
+    slab->chunk_bytes -= trim->dropped_bytes;
+    *trim = (struct slab_trim){0};
 }
 
 #endif

@@ -3,11 +3,15 @@
  * thread (the writer), without a header per object.
  *
  * Sizes are rounded up to 8; up to SLAB_SIZE_MAX they come from chunks, larger ones from the heap.
- * Chunks are given back when the slab is freed.
+ * What was freed is used again. Chunks of which nothing is in use are given back to the system when
+ * the slab is freed, or by a trim: that takes all free objects away from the slab, looks through
+ * them on any thread, and brings back those that stay. Nothing is counted for it meanwhile, so it
+ * costs nobody anything who allocates and frees.
  */
 #ifndef ENGINE_LOG_SLAB_H
 #define ENGINE_LOG_SLAB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,8 +35,23 @@ struct slab {
     struct slab_large *large;
     uint8_t *fresh; /* not yet handed out, of the newest chunk */
     size_t fresh_size;
-    size_t chunk_size_next;
-    uint64_t used_bytes; /* handed out */
+    uint64_t used_bytes;  /* handed out, ... */
+    uint64_t large_bytes; /* ... and of it, large objects */
+    uint64_t chunk_bytes; /* with those that a trim has */
+    uint64_t trim_below;  /* of chunks, to be in use before the next trim */
+};
+
+enum slab_trim_phase { SLAB_TRIM_COUNT, SLAB_TRIM_SIFT, SLAB_TRIM_DROP };
+
+struct slab_trim {
+    enum slab_trim_phase phase;
+    unsigned class;             /* that it is at, ... */
+    struct slab_object **link;  /* ... and to the next object of it, ... */
+    struct slab_object *before; /* ... and the one that stays before that, or NULL */
+    struct slab_object *first[SLAB_CLASSES];
+    struct slab_object *last[SLAB_CLASSES]; /* NULL: not known yet, or none */
+    struct slab_chunk *chunks;
+    uint64_t dropped_bytes;
 };
 
 void slab_init(struct slab *slab);
@@ -44,9 +63,18 @@ void slab_absorb(struct slab *slab, struct slab *from);
 /* 8-byte aligned; NULL when there is no memory. */
 void *slab_alloc(struct slab *slab, size_t size);
 /* Memory that will be needed before long, for somebody to have its pages made, on any thread, until
- * slab_deinit: it may be in use meanwhile. NULL: none. */
+ * slab_deinit or slab_trim_begin: it may be in use meanwhile. NULL: none. */
 uint8_t *slab_reserve(struct slab *slab, size_t *ret_size);
 /* `size` as it was asked for. */
 void slab_free(struct slab *slab, void *object, size_t size);
+
+/* Is more free than in use, and much? Asked again after a trim only when half of that was freed. */
+bool slab_trim_is_due(struct slab *slab);
+/* Takes what is free; `trim` is zeroed. */
+void slab_trim_begin(struct slab *slab, struct slab_trim *trim);
+/* Some of the work, on any thread, also while the slab is used; false: it is done. */
+bool slab_trim_step(struct slab_trim *trim);
+/* Brings back what stays. What was not looked through is left to slab_deinit. */
+void slab_trim_end(struct slab *slab, struct slab_trim *trim);
 
 #endif

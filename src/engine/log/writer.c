@@ -571,6 +571,8 @@ static uint64_t writer_rest_until(struct log_engine *log)
     do
         reclaim = version_reclaim(log, true);
     while (reclaim == RECLAIM_MORE && thread_is_idle(log));
+    if (reclaim == RECLAIM_DONE)
+        compaction_trim_index(log);
     uint64_t until = log->background.running ? 0 : log->sync_due_ms;
     if (reclaim != RECLAIM_DONE)
         until = earlier(until, clock_now_ms() + RECLAIM_RETRY_MS);
