@@ -728,20 +728,12 @@ static void trim_finished(struct task *task)
     log->compaction.is_trimming = false;
 }
 
-/* Might pages of the index be made in the background? Of memory that a trim may give back. */
-static bool is_faulting(struct log_engine *log)
-{
-    pthread_mutex_lock(&log->preparation.mutex);
-    bool is_running = log->faulting.is_running;
-    pthread_mutex_unlock(&log->preparation.mutex);
-    return is_running;
-}
-
 void compaction_trim_index(struct log_engine *log)
 {
     struct compaction *compaction = &log->compaction;
+    /* The memory of the index whose pages are being made must not go meanwhile. */
     if (compaction->is_trimming || compaction->victims_count > 0 || !slab_trim_is_due(&log->slab) ||
-        is_faulting(log))
+        background_runs(log, &log->faulting.is_running))
         return;
     slab_trim_begin(&log->slab, &compaction->trim);
     compaction->is_trimming = true;
