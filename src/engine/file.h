@@ -43,10 +43,13 @@ int file_blocks_size(int fd, uint64_t *ret_size);
 /* Has nobody, here or in another process, opened the file beside this one? False also where the
  * file system cannot tell. */
 bool file_is_alone(int fd);
-/* Bytes that the file system of a directory has left for such as us. */
-int file_space(const char *path, uint64_t *ret_free);
-/* Bytes that it has in all; 0 where it does not tell. */
-int file_space_all(const char *path, uint64_t *ret_size);
+/* Bytes that the file system of a directory has for such as us, or a quota of the user or the group
+ * whose files are made there, if that is less. */
+struct file_space {
+    uint64_t free;
+    uint64_t all; /* 0 where it does not tell */
+};
+int file_space(const char *path, struct file_space *ret_space);
 int file_unlink(const char *path);
 /* Replaces `to` when it exists; durable when the directory is synced. */
 int file_rename(const char *from, const char *to);

@@ -6,6 +6,7 @@
  */
 #include "base/clock.h"
 #include "contract/engine_fixture.h"
+#include "engine/file.h"
 #include "engine/log/emptying.h"
 #include "engine/log/hint_file.h"
 #include "engine/log/log_engine.h"
@@ -67,17 +68,18 @@ static void hold_at(unsigned place)
     atomic_store(&held, HOLD_NOTHING);
 }
 
-int __wrap_file_space(const char *path, uint64_t *ret_free);
+int __real_file_space(const char *path, struct file_space *ret_space);
+int __wrap_file_space(const char *path, struct file_space *ret_space);
 int __real_hint_file_write(const struct log_engine *log, const struct hint *hint);
 int __wrap_hint_file_write(const struct log_engine *log, const struct hint *hint);
 int __real_emptying_run(struct log_engine *log);
 int __wrap_emptying_run(struct log_engine *log);
 
-int __wrap_file_space(const char *path, uint64_t *ret_free)
+int __wrap_file_space(const char *path, struct file_space *ret_space)
 {
-    (void)path;
-    *ret_free = atomic_load(&space);
-    return 0;
+    int error = __real_file_space(path, ret_space);
+    ret_space->free = atomic_load(&space);
+    return error;
 }
 
 int __wrap_hint_file_write(const struct log_engine *log, const struct hint *hint)

@@ -82,11 +82,11 @@ static struct allowance allowance_of(struct log_engine *log)
 {
     uint64_t copied = (uint64_t)COPIED_SEGMENTS * log->segment_size;
     uint64_t part = stat_get(&log->stat_disk_bytes) / COPIED_PART;
-    uint64_t space = 0;
+    struct file_space space;
     if (file_space(log->directory, &space) != 0)
-        space = 0; /* one by one, then */
+        space.free = 0; /* one by one, then */
     copied = copied > part ? copied : part;
-    return (struct allowance){copied < space / COPIED_FREE ? copied : space / COPIED_FREE,
+    return (struct allowance){copied < space.free / COPIED_FREE ? copied : space.free / COPIED_FREE,
                               log->cache_size_max / READ_PART};
 }
 

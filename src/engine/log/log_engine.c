@@ -28,7 +28,7 @@
 
 #define SEGMENT_SIZE_DEFAULT (64u * 1024 * 1024)
 #define DISK_SEGMENTS 16u /* of the default size, at least, ... */
-#define DISK_KEPT 8u      /* ... and the part of a disk that is kept at most: see pace_room */
+#define DISK_KEPT 8u      /* ... and the part of a disk that is kept at most: see pace_find_room */
 #define SYNC_INTERVAL_MS_DEFAULT 1000u
 #define SLOTS_SIZE (SEGMENT_SLOTS * sizeof(_Atomic(struct segment *)))
 
@@ -305,16 +305,16 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
 /* Of a small disk. */
 static void disk_measure(struct log_engine *log, const struct engine_options *options)
 {
-    uint64_t size;
-    if (file_space_all(log->directory, &size) != 0 || size < DISK_SEGMENTS * SEGMENT_SIZE_MIN)
+    struct file_space space;
+    if (file_space(log->directory, &space) != 0 || space.all < DISK_SEGMENTS * SEGMENT_SIZE_MIN)
         return;
-    uint64_t part = size / DISK_SEGMENTS / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    uint64_t part = space.all / DISK_SEGMENTS / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
     if (options->segment_size_bytes == 0 && part < log->segment_size)
         log->segment_size = (uint32_t)part;
     log->room.left = UINT64_MAX; /* nobody has looked */
     log->room.kept = 2 * (uint64_t)log->segment_size;
-    if (log->room.kept > size / DISK_KEPT)
-        log->room.kept = size / DISK_KEPT;
+    if (log->room.kept > space.all / DISK_KEPT)
+        log->room.kept = space.all / DISK_KEPT;
 }
 
 /* The index, if that is little work; else the writer's thread begins with it. */

@@ -125,24 +125,29 @@ static uint64_t kept_from_removals(const struct log_engine *log)
     return to_move < kept ? to_move : kept;
 }
 
-int pace_room(struct log_engine *log, uint64_t size, bool gives_back)
+bool pace_has_room(struct log_engine *log, uint64_t size)
 {
     struct room *room = &log->room;
-    uint64_t space;
     if (room->kept == 0)
-        return 0;
-    if (size <= room->unlooked) {
-        room->unlooked -= size;
-        return 0;
-    }
+        return true;
+    if (size > room->unlooked)
+        return false;
+    room->unlooked -= size;
+    return true;
+}
+
+int pace_find_room(struct log_engine *log, uint64_t size, bool gives_back)
+{
+    struct room *room = &log->room;
+    struct file_space space;
     room->unlooked = 0;
     if (file_space(log->directory, &space) != 0)
         return 0; /* the write will tell */
-    room->left = space > room->kept ? space - room->kept : 0;
+    room->left = space.free > room->kept ? space.free - room->kept : 0;
     if (pace_room_is_near_end(room))
         log->groups_until_compaction = 0;
     uint64_t kept = gives_back ? kept_from_removals(log) : room->kept;
-    if (space < kept + size)
+    if (space.free < kept + size)
         return KVS_ERR_NO_SPACE;
     room->unlooked = room->left > size ? room->left - size : 0;
     room->unlooked = room->unlooked < ROOM_LOOK ? room->unlooked : ROOM_LOOK;

@@ -35,11 +35,13 @@ struct room {
 
 /* --- the writer ------------------------------------------------------------------------------- */
 
-/* 0, or NO_SPACE: so many bytes of a batch are more than may be written now. The last part of the
+/* Is it known that there is room for so many bytes of a batch? They take it. */
+bool pace_has_room(struct log_engine *log, uint64_t size);
+/* Else: 0, or NO_SPACE when they are more than may be written now. The last part of the
  * disk, two segments, is not for sets; half of that is for compaction alone, which can empty any
  * segment with it, but what the one that is at work does not need any more is for removals. So
  * garbage can be given back, and keys can be removed, when the disk is full. */
-int pace_room(struct log_engine *log, uint64_t size, bool gives_back);
+int pace_find_room(struct log_engine *log, uint64_t size, bool gives_back);
 /* At the last look: nothing is written ahead any more, which batches might need. */
 bool pace_room_is_near_end(const struct room *room);
 /* How many bytes a millisecond may bring to a log of which so much is garbage; 0: any. */

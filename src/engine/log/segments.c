@@ -251,10 +251,10 @@ int segment_write_direct(const struct segment *segment, uint32_t from)
  * zeros ahead, and not while the store is small, or the disk nearly full. */
 static void segment_reserve(struct log_engine *log, struct segment *segment)
 {
-    uint64_t space;
+    struct file_space space;
     segment->is_reserved =
         log->sync != KVS_SYNC_ALWAYS && stat_get(&log->stat_disk_bytes) >= segment->capacity &&
-        file_space(log->directory, &space) == 0 && space / RESERVE_FREE >= segment->capacity;
+        file_space(log->directory, &space) == 0 && space.free / RESERVE_FREE >= segment->capacity;
     if (segment->is_reserved)
         file_reserve(segment->fd, segment->capacity);
 }

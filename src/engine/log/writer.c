@@ -335,10 +335,10 @@ static bool write_only_removes(const struct engine_write *write)
 
 static int write_room(struct log_engine *log, const struct engine_write *write, uint64_t size)
 {
-    if ((write->flags & ENGINE_WRITE_FOR_READERS) != 0)
+    if ((write->flags & ENGINE_WRITE_FOR_READERS) != 0 || pace_has_room(log, size))
         return 0;
     bool gives_back = (write->flags & ENGINE_WRITE_GIVES_BACK) != 0 || write_only_removes(write);
-    return pace_room(log, size, gives_back);
+    return pace_find_room(log, size, gives_back);
 }
 
 static void writer_add_write(struct log_engine *log, struct engine_write *write)

@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/quota.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -49,6 +52,81 @@ static void test_limit_of_file_sizes(void **state)
     unlink(path);
 }
 
+/* --- quotas: as the system would answer -------------------------------------------------------*/
+
+static struct dqblk quotas[MAXQUOTAS];
+static unsigned quota_ids[MAXQUOTAS]; /* who was asked for */
+static int quota_errno;
+static uid_t user;
+
+uid_t __wrap_geteuid(void);
+long __real_syscall(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
+
+uid_t __wrap_geteuid(void)
+{
+    return user;
+}
+
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+    if (number != SYS_quotactl_fd)
+        return __real_syscall(number, a, b, c, d, e, f);
+    for (int type = 0; type < MAXQUOTAS; type++) {
+        if ((int)b != (int)QCMD(Q_GETQUOTA, type))
+            continue;
+        quota_ids[type] = (unsigned)c;
+        memcpy((void *)d, &quotas[type], sizeof quotas[type]);
+    }
+    errno = quota_errno;
+    return quota_errno != 0 ? -1 : 0;
+}
+
+static void quota_set(int type, uint64_t limit, uint64_t used)
+{
+    quotas[type] = (struct dqblk){.dqb_bhardlimit = limit / 1024, .dqb_curspace = used};
+}
+
+static void check_space(uint64_t free_expected, uint64_t all_expected)
+{
+    struct file_space space;
+    assert_int_equal(file_space("/tmp", &space), 0);
+    assert_int_equal(space.free, free_expected);
+    assert_int_equal(space.all, all_expected);
+}
+
+static void test_space_under_a_quota(void **state)
+{
+    struct statvfs facts;
+    struct file_space space;
+    user = 1234;
+    assert_int_equal(statvfs("/tmp", &facts), 0);
+    assert_int_equal(file_space("/tmp", &space), 0); /* there is none */
+    assert_int_equal(space.all, (uint64_t)facts.f_blocks * facts.f_frsize);
+    assert_true(space.free > 65536);
+    quota_set(USRQUOTA, 65536, 4097);
+    check_space(65536 - 4097, 65536);
+    quota_set(GRPQUOTA, 32768, 32000);
+    check_space(768, 32768);
+    assert_int_equal(quota_ids[USRQUOTA], user);
+    assert_int_equal(quota_ids[GRPQUOTA], getegid());
+    quota_set(GRPQUOTA, 32768, 40000); /* over it, as when it was made less */
+    check_space(0, 32768);
+    quota_set(USRQUOTA, UINT64_MAX / 2048 * 1024, 1);
+    quota_set(GRPQUOTA, 0, 1u << 30); /* none */
+    assert_int_equal(file_space("/tmp", &space), 0);
+    assert_int_equal(space.all, (uint64_t)facts.f_blocks * facts.f_frsize);
+    quota_set(USRQUOTA, 65536, 65536);
+    check_space(0, 65536);
+    user = 0; /* root's writes are not refused */
+    assert_int_equal(file_space("/tmp", &space), 0);
+    assert_true(space.free > 65536);
+    user = 1234;
+    quota_errno = ESRCH; /* a file system without */
+    assert_int_equal(file_space("/tmp", &space), 0);
+    assert_true(space.free > 65536);
+}
+
 /* Where a file system can tell at all. */
 static void test_who_else_has_a_file_open(void **state)
 {
@@ -78,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limit_of_file_sizes),
         cmocka_unit_test(test_who_else_has_a_file_open),
+        cmocka_unit_test(test_space_under_a_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
