@@ -42,7 +42,8 @@ static struct {
     unsigned last;    /* number of the last one */
     bool in_order;    /* of their numbers */
     bool has_failed;
-    uint64_t most; /* bytes of all files before one went */
+    unsigned synced; /* how many were removed when the directory was synced first */
+    uint64_t most;   /* bytes of all files before one went */
 } unlinks;
 static pthread_mutex_t unlinks_mutex =
     PTHREAD_MUTEX_INITIALIZER; /* of the compaction's thread, too */
@@ -88,6 +89,10 @@ int __wrap_file_unlink(const char *path)
 int __wrap_file_sync_directory(const char *path)
 {
     bool fails = has_removed && atomic_load(&removals_unsynced);
+    pthread_mutex_lock(&unlinks_mutex);
+    if (has_removed && unlinks.synced == 0)
+        unlinks.synced = unlinks.removed;
+    pthread_mutex_unlock(&unlinks_mutex);
     has_removed = false;
     removals_not_synced += fails;
     return fails ? KVS_ERR_IO : __real_file_sync_directory(path);
@@ -560,6 +565,47 @@ static void test_range_outlives_merges(void **state)
     }
 }
 
+static unsigned unlinks_synced(void)
+{
+    pthread_mutex_lock(&unlinks_mutex);
+    unsigned synced = unlinks.synced;
+    pthread_mutex_unlock(&unlinks_mutex);
+    return synced;
+}
+
+/* Most of the log is garbage, so the files go together, and the disk may have lost the one with the
+ * removal of a range, and not the one with what was removed: as it is put back here. */
+static void test_range_outlives_files_in_any_order(void **state)
+{
+    struct fixture fixture;
+    char first[120];
+    char saved[120];
+    begin(&fixture, kind.cache_size_bytes);
+    atomic_store(&hints_wait, true);
+    set_in_order(&fixture, 0, 500, 1);
+    const kvs_mutation range = mutation_remove_range(S("a key 000100"), S("a key 000110"));
+    OK(batch_wait(&fixture, &range, 1));
+    for (unsigned round = 0; round < 3; round++) {
+        set_in_order(&fixture, 0, 100, 1);
+        set_in_order(&fixture, 110, 500, 1);
+    }
+    snprintf(first, sizeof first, "%s/0000000001.seg", fixture.directory);
+    snprintf(saved, sizeof saved, "%s/saved", fixture.root);
+    OK(link(first, saved));
+    OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL)); /* of all that may be compacted */
+    unlinks_watch(&fixture, UINT32_MAX);
+    atomic_store(&hints_wait, false);
+    while (unlinks_synced() == 0)
+        usleep(1000);
+    unlinks_stop();
+    assert_true(unlinks.in_order && unlinks.synced > 2); /* from the first one on */
+    OK(fixture_close(&fixture));
+    OK(rename(saved, first));
+    OK(fixture_open(&fixture));
+    assert_int_equal(walk_all(&fixture, 1).pairs, 490);
+    fixture_deinit(&fixture);
+}
+
 /* Keys that were set for ever, and then for a moment. What is over leaves no removal behind where
  * all that is older goes, too: but the oldest file cannot be removed, and stays. */
 static void test_what_is_over_stays_so(void **state)
@@ -675,6 +721,7 @@ int main(void)
         cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_removed_stays_removed),
         cmocka_unit_test(test_range_outlives_merges),
+        cmocka_unit_test(test_range_outlives_files_in_any_order),
         cmocka_unit_test(test_what_is_over_stays_so),
         cmocka_unit_test(test_removed_but_not_synced),
         cmocka_unit_test(test_snapshots_beside),
