@@ -5,14 +5,14 @@
  * Cleaning up: the range is walked, part by part; each page of locks goes to the resolver; those
  * that stay are looked at again after a while. Gc: the transport sees to it that nobody begins
  * below the safe point any more; that for everything, by force; then the transport has old versions
- * removed. One that is given up while it waits for the time or for the transport is ready at once,
- * and what it waits for goes on without it. Thread: the shard's loop.
+ * removed. One that is given up is ready at once; what it waits for, such as a disk, goes on
+ * without it, and nothing more begins. Thread: the shard's loop.
  */
 #include "base/buf.h"
 #include "base/mem.h"
 #include "client/txn/client.h"
 #include "client/txn/resolver.h"
-#include "runtime/future_core.h"
+#include "runtime/future.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -31,9 +31,7 @@ struct chore {
     uint64_t timestamp;
     bool is_gc;
     bool over;
-    bool cancelled;
-    bool waits;    /* for the time or the transport, which cannot be told to give up */
-    bool given_up; /* meanwhile: the future is ready already */
+    bool cancelled; /* the future is ready already */
     kvs_slice start;
     kvs_slice end;
     kvs_slice part_end;
@@ -60,27 +58,11 @@ static void chore_cancel(kvs_future *future)
 {
     struct chore *chore = future_payload(future);
     chore->cancelled = true;
+    future_give_up(future, KVS_ERR_CANCELLED, "");
     if (chore->call != NULL)
         txn_call_cancel(chore->call);
-    if (chore->has_resolver)
+    else if (chore->has_resolver)
         resolver_cancel(&chore->resolver);
-    if (chore->waits) {
-        chore->given_up = true;
-        future_hold(future); /* the payload is needed until it has come */
-        future_complete(future, KVS_ERR_CANCELLED);
-    }
-}
-
-/* What was waited for has come. False: nobody wants it any more, and the chore is gone. */
-static bool chore_is_wanted(struct chore *chore)
-{
-    struct txn_shard *shard = chore->shard;
-    chore->waits = false;
-    if (!chore->given_up)
-        return true;
-    future_release(future_of_payload(chore));
-    shard_leave(shard);
-    return false;
 }
 
 static const struct future_methods chore_methods = {
@@ -93,17 +75,20 @@ static void chore_end(struct chore *chore, int error, const char *why)
 {
     kvs_future *future = future_of_payload(chore);
     struct txn_shard *shard = chore->shard;
-    if (error != 0) {
+    bool is_wanted = future_decide(future); /* else it was given up, and may be gone now */
+    if (is_wanted && error != 0) {
         snprintf(chore->why, sizeof chore->why, "%s", why);
         future_set_message(future, chore->why);
     }
-    future_complete(future, error);
+    if (is_wanted)
+        future_complete(future, error);
     shard_leave(shard);
 }
 
 static void chore_succeed(struct chore *chore, uint64_t number)
 {
-    future_set_number(future_of_payload(chore), (int64_t)number);
+    if (!chore->cancelled)
+        future_set_number(future_of_payload(chore), (int64_t)number);
     chore_end(chore, 0, "");
 }
 
@@ -157,8 +142,6 @@ static kvs_future *chore_refuse(struct chore *chore, int error, const char *why)
 static void on_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct chore *chore = CONTAINER_OF(time, struct chore, time);
-    if (!chore_is_wanted(chore))
-        return;
     if (error != 0)
         chore_end(chore, error, why);
     else
@@ -169,7 +152,6 @@ static void chore_ask_time(struct chore *chore,
                            void (*done)(struct txn_timestamp *time, int error, const char *why))
 {
     struct txn_shard *shard = chore->shard;
-    chore->waits = true;
     shard_ask_time(shard, &chore->time, shard_now_ms(shard) + shard->timeout_ms, done);
 }
 
@@ -192,8 +174,6 @@ static void scan_locks(struct chore *chore);
 static void on_transport_done(struct txn_chore *at_transport, int error, const char *why)
 {
     struct chore *chore = at_transport->owner;
-    if (!chore_is_wanted(chore))
-        return;
     if (error != 0)
         chore_end(chore, error, why);
     else
@@ -218,7 +198,6 @@ static void cleanup_over(struct chore *chore)
         return;
     }
     chore->at_transport.done = on_transport_done;
-    chore->waits = true;
     chore->shard->transport->methods->gc(&chore->at_transport);
 }
 
@@ -292,6 +271,8 @@ static void scan_done(struct txn_call *call, int error)
 {
     struct chore *chore = call->owner;
     const struct txn_scan_lock *command = &call->command.scan_lock;
+    if (error == 0 && chore->cancelled)
+        error = KVS_ERR_CANCELLED;
     bool has_locks = error == 0 && command->locks_count > 0;
     if (has_locks)
         error = resolve_page(chore, command);
@@ -381,8 +362,6 @@ kvs_future *kvs_txn_cleanup_locks(kvs_txn_client *client, kvs_slice start, kvs_s
 static void on_gc_begun(struct txn_chore *at_transport, int error, const char *why)
 {
     struct chore *chore = at_transport->owner;
-    if (!chore_is_wanted(chore))
-        return;
     chore->timestamp = at_transport->safe_point;
     if (error == 0 && chore->cancelled)
         error = KVS_ERR_CANCELLED;
@@ -401,15 +380,14 @@ static void gc_at_transport(struct chore *chore)
         cleanup_begin(chore);
         return;
     }
-    chore->waits = true;
     transport->methods->gc_begin(&chore->at_transport);
 }
 
 static void gc_on_time(struct txn_timestamp *time, int error, const char *why)
 {
     struct chore *chore = CONTAINER_OF(time, struct chore, time);
-    if (!chore_is_wanted(chore))
-        return;
+    if (error == 0 && chore->cancelled)
+        error = KVS_ERR_CANCELLED;
     if (error != 0)
         chore_end(chore, error, why);
     else if (chore->timestamp > time->ts)
@@ -444,7 +422,6 @@ static void destroy_begin(struct chore *chore)
     set_transport(chore, on_transport_done);
     chore->at_transport.start = chore->start;
     chore->at_transport.end = chore->end;
-    chore->waits = true;
     chore->shard->transport->methods->destroy_range(&chore->at_transport);
 }
 

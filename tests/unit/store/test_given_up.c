@@ -929,6 +929,43 @@ static void test_the_time_of_transactions(void **state)
     }
 }
 
+/* Of a lock, which it would remove; where is none, at any moment, all threads of the pool busy. */
+static void test_garbage_collection(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->txn_client = pointer_of(kvs_txn_client_on_store(fixture->store));
+    const struct kvs_txn_options options = {.size = sizeof options, .pessimistic = true};
+    kvs_txn *txn = kvs_txn_begin(fixture->txn_client, &options);
+    const kvs_slice key = kvs_slice_of("k");
+    assert_int_equal(wait_and_free(kvs_txn_lock(txn, &key, 1, 0)), 0);
+    int64_t now = 0;
+    kvs_future *time = kvs_txn_current_timestamp(fixture->txn_client);
+    assert_int_equal(kvs_future_wait(time, -1), 0);
+    assert_int_equal(kvs_future_get_number(time, &now), 0);
+    kvs_future_free(time);
+    disk_set_silent(true);
+    kvs_future *future = kvs_txn_gc(fixture->txn_client, (uint64_t)now);
+    disk_await_waiter();
+    kvs_future_cancel(future);
+    assert_int_equal(kvs_future_wait(future, 60000), KVS_ERR_CANCELLED);
+    kvs_future_free(future);
+    kvs_future *gets[16];
+    for (unsigned i = 0; i < 16; i++)
+        gets[i] = kvs_store_get(fixture->store, kvs_slice_of("a"));
+    for (unsigned i = 0; i < 5000; i++) {
+        future = kvs_txn_gc(fixture->txn_client, 1);
+        for (volatile unsigned spins = i % 1000 * 4; spins > 0; spins--)
+            ;
+        kvs_future_cancel(future);
+        assert_int_equal(kvs_future_wait(future, 60000), KVS_ERR_CANCELLED);
+        kvs_future_free(future);
+    }
+    disk_set_silent(false);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(wait_and_free(gets[i]), 0);
+    kvs_txn_free(txn);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -952,6 +989,7 @@ int main(void)
         TEST(test_event_streams),
         TEST(test_the_time_of_transactions),
         TEST(test_transactions),
+        TEST(test_garbage_collection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
