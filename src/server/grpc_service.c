@@ -114,10 +114,13 @@ static void on_flush(struct loop_hook *hook)
 
 static void run(struct grpc_connection *connection, uint64_t now_ms)
 {
-    if (grpc_conn_run(connection->conn, now_ms) == KVS_ERR_TIMEOUT)
+    if (grpc_conn_run(connection->conn, now_ms) == KVS_ERR_TIMEOUT) {
         connection_close(&connection->base);
-    else
-        grpc_connection_mark(connection);
+        return;
+    }
+    if (grpc_conn_takes_no_more(connection->conn))
+        rpcs_drain(connection); /* streams that were on their way, and ask nothing */
+    grpc_connection_mark(connection);
 }
 
 static void on_timer(uv_timer_t *timer)

@@ -320,6 +320,11 @@ void grpc_conn_shutdown(struct grpc_conn *conn)
         conn->shutdown_ms = conn->now_ms + SHUTDOWN_NOTICE_MS;
 }
 
+bool grpc_conn_takes_no_more(const struct grpc_conn *conn)
+{
+    return conn->server && conn->shutdown_final;
+}
+
 int grpc_conn_run(struct grpc_conn *conn, uint64_t now_ms)
 {
     conn->now_ms = now_ms;

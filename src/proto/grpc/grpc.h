@@ -147,6 +147,8 @@ void grpc_conn_lost(struct grpc_conn *conn, const char *reason);
  * is over and all is sent.
  */
 void grpc_conn_shutdown(struct grpc_conn *conn);
+/* Of a server that shuts down: what was on its way has come. */
+bool grpc_conn_takes_no_more(const struct grpc_conn *conn);
 
 /* Client: may a call be started now (no GOAWAY, not lost, the waiting room not full)? */
 bool grpc_conn_accepts_calls(const struct grpc_conn *conn);

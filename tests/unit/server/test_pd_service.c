@@ -11,6 +11,8 @@
 #include "health.pb-c.h"
 #include "meta_storagepb.pb-c.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #include "test.h"
@@ -621,6 +623,34 @@ static void test_stops_with_streams_open(void **state)
     grpc_peer_close(&peer);
 }
 
+static void *stop_in_thread(void *server)
+{
+    server_stop(server);
+    return NULL;
+}
+
+/* The client had not read yet that the server goes, and asks nothing on the stream. */
+static void test_stops_with_a_stream_on_its_way(void **state)
+{
+    (void)state;
+    kvs_server *server = start(NULL);
+    struct grpc_peer peer;
+    grpc_peer_open(&peer, kvs_server_pd_address(server));
+    assert_true(cluster_id(&peer) != 0);
+    peer.stalled = true;
+    pthread_t stopping;
+    assert_int_equal(pthread_create(&stopping, NULL, stop_in_thread, server), 0);
+    struct pollfd goaway = {.fd = peer.descriptor, .events = POLLIN};
+    assert_int_equal(poll(&goaway, 1, -1), 1);
+    struct grpc_peer_call call;
+    grpc_peer_start(&peer, &call, PD "Tso", 0);
+    grpc_peer_turn(&peer, 0);
+    peer.stalled = false;
+    assert_int_equal(grpc_peer_end(&call), GRPC_UNAVAILABLE);
+    pthread_join(stopping, NULL);
+    grpc_peer_close(&peer);
+}
+
 /* A client that asks and does not read: the server stops reading it, and serves others. */
 static void test_a_deaf_client(void **state)
 {
@@ -682,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_odds_and_ends),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_stops_with_streams_open),
+        cmocka_unit_test(test_stops_with_a_stream_on_its_way),
         cmocka_unit_test(test_a_deaf_client),
     };
     return cmocka_run_group_tests_name("pd-service", tests, NULL, NULL);
