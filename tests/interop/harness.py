@@ -77,8 +77,9 @@ def copy_sources(folder, name):
     return BUILD / name
 
 
-def build_rust(folder, name, features="", **env):
+def build_rust(folder, name, features="", manifest="Cargo.toml", **env):
     copy = copy_sources(folder, name)
+    shutil.copy(folder / manifest, copy / "Cargo.toml")
     command("cargo", "build", "--release", f"--features={features}", cwd=copy, name=name,
             CARGO_TARGET_DIR=str(BUILD / f"{name}-target"), **env)
     return [str(BUILD / f"{name}-target" / "release" / "interop")]

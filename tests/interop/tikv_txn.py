@@ -9,7 +9,7 @@ import tikv
 from harness import Failure, Server
 from history import check
 
-CLIENTS = {name: tikv.CLIENTS[name] for name in ("rust", "go", "go-2.0.7", "python", "java")}
+CLIENTS = {name: tikv.CLIENTS[name] for name in ("rust", "rust-surrealdb", "go", "go-2.0.7", "python", "java")}
 V1_ONLY = ("python", "java")
 STAGES = {  # where a client dies -> what others find afterwards
     "locked": "old",
@@ -19,9 +19,10 @@ STAGES = {  # where a client dies -> what others find afterwards
     "flush-committing": "locked",
 }
 FLUSHERS = ("go",)
-CANNOT = {("rust", "committing"), ("python", "prewritten"), ("python", "committing"), ("java", "locked")}
+CANNOT = {("rust", "committing"), ("rust-surrealdb", "committing"), ("python", "prewritten"), ("python", "committing"),
+          ("java", "locked")}
 GC_SECONDS_MAX = 300
-HISTORIANS = "rust", "go", "go-2.0.7"
+HISTORIANS = "rust", "rust-surrealdb", "go", "go-2.0.7"
 HISTORY_SECONDS = 30
 HISTORY_CLIENTS = 4  # at once, each with four workers
 HISTORY_KILLS = 0.3  # of a client, each second or so

@@ -71,12 +71,13 @@ fn plain_keys(keys: Vec<Key>) -> Vec<Vec<u8>> {
     keys.into_iter().map(Into::into).collect()
 }
 
-async fn connect(pd: &str, space: &str) -> Result<RawClient, tikv_client::Error> {
+fn config(space: &str) -> Config {
     let config = Config::default()
         .with_timeout(Duration::from_secs(10))
         .with_grpc_max_decoding_message_size(64 * MIB);
-    let config = if space == "v2" { config.with_default_keyspace() } else { config };
-    RawClient::new_with_config(vec![pd.to_string()], config).await
+    #[cfg(feature = "surrealdb")]
+    let config = config.with_grpc_max_encoding_message_size(64 * MIB);
+    if space == "v2" { config.with_default_keyspace() } else { config }
 }
 
 // What every client does.
@@ -441,7 +442,7 @@ async fn main() {
         let (workers, seconds) = (number(4, 16) as usize, number(5, 5));
         std::process::exit(txn::main(&command, &text(1), &space, text(3), &text(4), workers, seconds).await);
     }
-    let client = match connect(&text(1), &space).await {
+    let client = match RawClient::new_with_config(vec![text(1)], config(&space)).await {
         Ok(client) => client,
         Err(error) => {
             println!("not ok - connect: {error}");

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tikv_client::transaction::{HeartbeatOption, ResolveLocksOptions};
 use tikv_client::{
-    Backoff, CheckLevel, Config, Error, KvPair, RetryOptions, Snapshot, TimestampExt, Transaction, TransactionClient,
+    Backoff, CheckLevel, Error, KvPair, RetryOptions, Snapshot, TimestampExt, Transaction, TransactionClient,
     TransactionOptions,
 };
 
-use crate::{history, shared, Outcome, CALL_SECONDS_MAX, MIB};
+use crate::{config, history, shared, Outcome, CALL_SECONDS_MAX};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -44,32 +44,45 @@ fn plain(pairs: impl Iterator<Item = KvPair>) -> Pairs {
     pairs.map(|pair| (pair.0.into(), pair.1)).collect()
 }
 
-/// Is the reason of the failure, somewhere within, what `is` says?
-fn has(error: &Error, is: &dyn Fn(&tikv_client::ProtoKeyError) -> bool) -> bool {
+#[derive(Clone, Copy)]
+enum Reason {
+    Deadlock,
+    Conflict,
+    Locked,
+    Exists,
+}
+
+/// Is the reason somewhere within the failure?
+fn has(error: &Error, reason: Reason) -> bool {
     match error {
-        Error::KeyError(key_error) => is(key_error),
-        Error::ExtractedErrors(errors) | Error::MultipleKeyErrors(errors) => errors.iter().any(|e| has(e, is)),
-        Error::UndeterminedError(inner) => has(inner, is),
-        Error::PessimisticLockError { inner, .. } => has(inner, is),
+        Error::KeyError(key_error) => match reason {
+            Reason::Deadlock => key_error.deadlock.is_some(),
+            Reason::Conflict => key_error.conflict.is_some(),
+            Reason::Locked => key_error.locked.is_some(),
+            Reason::Exists => key_error.already_exist.is_some(),
+        },
+        Error::ExtractedErrors(errors) | Error::MultipleKeyErrors(errors) => errors.iter().any(|e| has(e, reason)),
+        Error::UndeterminedError(inner) => has(inner, reason),
+        Error::PessimisticLockError { inner, .. } => has(inner, reason),
         _ => false,
     }
 }
 
 pub fn is_deadlock(error: &Error) -> bool {
-    has(error, &|e| e.deadlock.is_some())
+    has(error, Reason::Deadlock)
 }
 
 pub fn is_conflict(error: &Error) -> bool {
-    has(error, &|e| e.conflict.is_some())
+    has(error, Reason::Conflict)
 }
 
 fn is_locked(error: &Error) -> bool {
-    matches!(error, Error::ResolveLockError(_)) || has(error, &|e| e.locked.is_some())
+    matches!(error, Error::ResolveLockError(_)) || has(error, Reason::Locked)
         || matches!(error, Error::PessimisticLockError { inner, .. } if is_locked(inner))
 }
 
 fn exists(error: &Error) -> bool {
-    matches!(error, Error::DuplicateKeyInsertion) || has(error, &|e| e.already_exist.is_some())
+    matches!(error, Error::DuplicateKeyInsertion) || has(error, Reason::Exists)
 }
 
 impl Txns {
@@ -552,11 +565,7 @@ async fn measure(t: &Txns, keys: usize, workers: usize, seconds: u64) -> Outcome
 
 /// Runs a command; gives the exit status.
 pub async fn main(command: &str, pd: &str, space: &str, prefix: String, stage: &str, workers: usize, seconds: u64) -> i32 {
-    let config = Config::default()
-        .with_timeout(Duration::from_secs(10))
-        .with_grpc_max_decoding_message_size(64 * MIB);
-    let config = if space == "v2" { config.with_default_keyspace() } else { config };
-    let client = match TransactionClient::new_with_config(vec![pd.to_string()], config).await {
+    let client = match TransactionClient::new_with_config(vec![pd.to_string()], config(space)).await {
         Ok(client) => client,
         Err(error) => {
             println!("not ok - connect: {error}");
