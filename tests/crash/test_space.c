@@ -666,7 +666,7 @@ static void test_what_was_set_aside_comes_back(void **state)
 #define FAST_BATCHES 1000u
 #define FAST_PER_BATCH 4u
 #define FAST_LIVE (FAST_THREADS * FAST_KEYS * FAST_VALUE)
-#define FAST_TIMES_MAX 64u /* of 250: on a slow machine, too; all of it if nothing waits */
+#define FAST_TIMES_MAX 125u /* half of all: 10 to 20 alone, 98 were seen beside much other work */
 
 struct fast {
     struct fixture *fixture;
