@@ -2,7 +2,8 @@
  * tests/crash/test_prefault.c: a store that has the memory for all of its cache made when it is
  * opened, and uses it again and again.
  *
- * The linker sends requests for memory of segments, and the touching of it, through here (--wrap).
+ * The linker sends requests for memory of segments, the touching of it, and the opening of files
+ * through here (--wrap).
  */
 #include "base/log.h"
 #include "contract/engine_fixture.h"
@@ -10,6 +11,7 @@
 #include "engine/stats.h"
 #include "test.h"
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,12 +20,12 @@
 #define OK(call) assert_int_equal((call), 0)
 
 #define SEGMENT_SIZE (64u * 1024)
-#define SEGMENTS 16u
+#define SEGMENTS 8u
 #define CACHE_SIZE (SEGMENTS * SEGMENT_SIZE)
 #define VALUE_SIZE 1000u
 #define KEYS 100u
 #define BATCH 20u
-#define PARTS 5u
+#define PARTS 3u
 #define WARMING_MS_MAX 20000u
 
 static const struct engine_kind kind = {.name = "prefault",
@@ -37,9 +39,12 @@ static const struct engine_kind kind = {.name = "prefault",
 static atomic_uint made;         /* memories of a whole segment, ... */
 static atomic_uint made_smaller; /* ... and of less: for one that is read */
 static _Atomic uint64_t touched;
+static atomic_bool no_descriptors; /* for new files */
 
 uint8_t *__real_segment_memory_new(uint32_t capacity);
 uint8_t *__wrap_segment_memory_new(uint32_t capacity);
+int __real_file_open(const char *path, int flags, int *ret_fd);
+int __wrap_file_open(const char *path, int flags, int *ret_fd);
 void __real_segment_memory_fault(uint8_t *from, size_t size);
 void __wrap_segment_memory_fault(uint8_t *from, size_t size);
 
@@ -47,6 +52,13 @@ uint8_t *__wrap_segment_memory_new(uint32_t capacity)
 {
     atomic_fetch_add(capacity == SEGMENT_SIZE ? &made : &made_smaller, 1);
     return __real_segment_memory_new(capacity);
+}
+
+int __wrap_file_open(const char *path, int flags, int *ret_fd)
+{
+    if (atomic_load(&no_descriptors) && (flags & O_CREAT) != 0)
+        return KVS_ERR_TOO_MANY_FILES;
+    return __real_file_open(path, flags, ret_fd);
 }
 
 void __wrap_segment_memory_fault(uint8_t *from, size_t size)
@@ -157,6 +169,25 @@ static void test_without_it_memory_comes_as_it_is_needed(void **state)
     fixture_deinit(&fixture);
 }
 
+/* Segments that cannot be begun take no memory with them. */
+static void test_refused_segments_keep_their_memory(void **state)
+{
+    static char value[SEGMENT_SIZE / 2];
+    struct fixture fixture;
+    begin(&fixture, KVS_SYNC_ALWAYS, true); /* no file is made ahead */
+    OK(set_wait(&fixture, S("key"), slice_make(value, sizeof value)));
+    atomic_store(&no_descriptors, true);
+    for (unsigned i = 0; i < 3 * SEGMENTS; i++)
+        assert_int_equal(set_wait(&fixture, S("key"), slice_make(value, sizeof value)),
+                         KVS_ERR_TOO_MANY_FILES);
+    atomic_store(&no_descriptors, false);
+    for (unsigned round = 0; round < 3; round++)
+        set_some(&fixture, 0, round);
+    check_some(&fixture, 0, 2);
+    assert_int_equal(atomic_load(&made), SEGMENTS);
+    fixture_deinit(&fixture);
+}
+
 /* Segments that an open has left in their files are read into memory that is there. */
 static void test_what_was_there_comes_into_that_memory(void **state)
 {
@@ -195,6 +226,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_memory_is_used_again),
         cmocka_unit_test(test_memory_is_used_again_synced),
         cmocka_unit_test(test_without_it_memory_comes_as_it_is_needed),
+        cmocka_unit_test(test_refused_segments_keep_their_memory),
         cmocka_unit_test(test_what_was_there_comes_into_that_memory),
         cmocka_unit_test(test_more_than_the_machine_has_is_refused),
     };

@@ -18,6 +18,7 @@
 #define OK(call) assert_int_equal((call), 0)
 
 #define TOLD 7
+#define TRIES_MS 2500u
 #define SEGMENT_SIZE (64u * 1024)
 
 static const struct engine_kind kind = {.name = "sync-error",
@@ -27,6 +28,7 @@ static const struct engine_kind kind = {.name = "sync-error",
 
 static atomic_bool fails;
 static atomic_bool no_descriptors;
+static atomic_uint refused; /* syncs of the directory, for want of them */
 
 int __real_file_sync(int fd);
 int __wrap_file_sync(int fd);
@@ -50,7 +52,10 @@ int __wrap_file_sync(int fd)
 
 int __wrap_file_sync_directory(const char *path)
 {
-    return atomic_load(&no_descriptors) ? KVS_ERR_TOO_MANY_FILES : __real_file_sync_directory(path);
+    if (!atomic_load(&no_descriptors))
+        return __real_file_sync_directory(path);
+    atomic_fetch_add(&refused, 1);
+    return KVS_ERR_TOO_MANY_FILES;
 }
 
 /* Nor does a backup hide it from the store, whichever of the two syncs first. */
@@ -83,14 +88,41 @@ static void test_want_of_descriptors_passes(void **state)
     OK(fixture_init(&fixture, &kind));
     fixture.options.sync = KVS_SYNC_NEVER;
     OK(fixture_open(&fixture));
-    for (unsigned i = 0; i < 3; i++) /* to the next segment, whose entry is to be synced */
-        OK(set_wait(&fixture, S("key"), slice_make(value, sizeof value)));
+    OK(set_wait(&fixture, S("key"), slice_make(value, sizeof value)));
+    OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL));
     atomic_store(&no_descriptors, true);
+    /* The next segment's, whose entry is to be synced then. */
+    OK(set_wait(&fixture, S("key"), slice_make(value, sizeof value)));
     assert_int_equal(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL), KVS_ERR_TOO_MANY_FILES);
     OK(set_wait(&fixture, S("key"), S("small")));
     atomic_store(&no_descriptors, false);
     OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL));
     OK(set_wait(&fixture, S("key"), S("later")));
+    OK(fixture_close(&fixture));
+    fixture_deinit(&fixture);
+}
+
+/* Nor is it tried all the time, by a compaction that waits for what it would take to be synced. */
+static void test_want_of_descriptors_is_waited_for(void **state)
+{
+    static char value[SEGMENT_SIZE / 4];
+    struct fixture fixture;
+    OK(fixture_init(&fixture, &kind));
+    fixture.options.sync = KVS_SYNC_NEVER;
+    fixture.options.sync_interval_ms = 200;
+    OK(fixture_open(&fixture));
+    OK(set_wait(&fixture, S("key"), slice_make(value, sizeof value)));
+    OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL));
+    atomic_store(&no_descriptors, true);
+    atomic_store(&refused, 0);
+    for (unsigned i = 0; i < 4; i++) /* the last one in the next segment; the rest is garbage */
+        OK(set_wait(&fixture, S("key"), slice_make(value, sizeof value)));
+    usleep(TRIES_MS * 1000);
+    unsigned tries = atomic_load(&refused);
+    printf("# %u tries in %u ms\n", tries, TRIES_MS);
+    assert_true(tries >= 2 && tries < 50);
+    atomic_store(&no_descriptors, false);
+    OK(control_wait(&fixture, ENGINE_CONTROL_SYNC, NULL));
     OK(fixture_close(&fixture));
     fixture_deinit(&fixture);
 }
@@ -101,6 +133,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backup_hides_no_error),
         cmocka_unit_test(test_want_of_descriptors_passes),
+        cmocka_unit_test(test_want_of_descriptors_is_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

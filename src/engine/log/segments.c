@@ -304,6 +304,14 @@ static int segment_create_file(struct log_engine *log, struct segment *segment)
     return error;
 }
 
+/* One that is not begun after all: the next one may have its memory. */
+static void segment_unbegin(struct log_engine *log, struct segment *segment)
+{
+    spares_give(log, memory_detach(log, segment));
+    log->faulting.segment = 0; /* its number comes again */
+    segments_drop(log, segment);
+}
+
 int segments_begin(struct log_engine *log, uint64_t size)
 {
     uint64_t capacity = SEGMENT_HEADER_SIZE + size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
@@ -328,7 +336,7 @@ int segments_begin(struct log_engine *log, uint64_t size)
     log->cached_bytes += capacity;
     error = segment_create_file(log, segment);
     if (error != 0) {
-        segments_drop(log, segment);
+        segment_unbegin(log, segment);
         return error;
     }
     log->next_number++;
@@ -469,7 +477,7 @@ static int roll_undo(struct log_engine *log, struct segment *full)
         return error;
     full->prepared = full->size;
     segment_unmake_file(log, next);
-    segments_drop(log, next);
+    segment_unbegin(log, next);
     log->next_number--;
     return 0;
 }

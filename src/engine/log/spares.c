@@ -39,11 +39,14 @@ static struct memory_head *spare_head(const struct spares *spares)
     return segment_head(spares->first);
 }
 
-/* When the cache is full, each new segment has one dropped: then spares have a sixteenth more. */
+/* When the cache is full, each new segment has one dropped: then spares have a sixteenth more, and
+ * those that are kept have room for that one. */
 static bool spares_fit(const struct log_engine *log, unsigned count)
 {
-    return log->cached_bytes + (uint64_t)count * log->segment_size <=
-           log->cache_size_max + log->cache_size_max / 16;
+    uint64_t more = log->cache_size_max / 16;
+    if (log->spares.keeps_all && more < log->segment_size)
+        more = log->segment_size;
+    return log->cached_bytes + (uint64_t)count * log->segment_size <= log->cache_size_max + more;
 }
 
 static void spares_push(struct spares *spares, uint8_t *memory, uint32_t made)

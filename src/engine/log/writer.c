@@ -458,7 +458,8 @@ static void background_sync_done(struct task *task)
         log->synced_offset = sync->to_offset;
     }
     controls_complete(&sync->covered, sync->error);
-    log->groups_until_compaction = 0;
+    if (sync->error != KVS_ERR_TOO_MANY_FILES) /* else a look would ask for the next one at once */
+        log->groups_until_compaction = 0;
     if (sync->waiting.first != NULL)
         writer_sync(log, NULL);
 }
@@ -611,7 +612,8 @@ static uint64_t room_left(const struct log_engine *log)
  * later: to wake the thread for that took as long as the 64 groups since then. */
 static bool thread_oversleeps(const struct log_engine *log)
 {
-    uint64_t due_ms = earlier(log->sync_due_ms, log->compacts.look_ms);
+    uint64_t sync_due_ms = log->background.running ? 0 : log->sync_due_ms; /* its end wakes, too */
+    uint64_t due_ms = earlier(sync_due_ms, log->compacts.look_ms);
     return due_ms != 0 && (log->rests_until_ms == 0 || due_ms < log->rests_until_ms);
 }
 
