@@ -185,8 +185,8 @@ bool file_is_alone(int fd)
 static void space_limit(int fd, int type, unsigned id, struct file_space *space)
 {
     struct dqblk quota = {0};
-    if (syscall(SYS_quotactl_fd, fd, QCMD(Q_GETQUOTA, type), id, &quota) != 0 ||
-        quota.dqb_bhardlimit == 0)
+    unsigned command = (unsigned)Q_GETQUOTA << SUBCMDSHIFT | (unsigned)type; /* QCMD overflows */
+    if (syscall(SYS_quotactl_fd, fd, command, id, &quota) != 0 || quota.dqb_bhardlimit == 0)
         return;
     uint64_t all = quota.dqb_bhardlimit * QUOTA_BLOCK_SIZE;
     uint64_t free = all > quota.dqb_curspace ? all - quota.dqb_curspace : 0;
