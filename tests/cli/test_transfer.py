@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 
-from harness import CLIENT, SECONDS_MAX, Server, Terminal, environment, one_line, run, tap
+from harness import ANY, CLIENT, SECONDS_MAX, Server, Terminal, environment, one_line, pd_of, run, tap
 
 SEED = int(os.environ.get("KVS_TEST_SEED", random.SystemRandom().randrange(2 ** 32)))
 
@@ -207,6 +207,24 @@ def test_ranges_of_an_export(directory):
         assert keys("--prefix", "b") == [b"b1", b"b2"]
         assert keys("--start", "b2") == [b"b2", b"c"]
         assert keys("--limit", "3") == [b"a", b"b1", b"b2"]
+
+
+def test_keys_and_values_alone_go_to_a_cluster(directory):
+    lines = b"".join(b'{"key":"%06d","value":"%d"}\n' % (i, i) for i in range(2500))
+    local(f"log:{directory}/one", "txn", "put account 5")
+    local(f"log:{directory}/one", "events", "append", "s-1", stdin=b'{"type":"T","data":{"x":1}}\n')
+    flags = (ANY, "--eventstore=127.0.0.1:0")
+    with Server(directory / "one", *flags) as one, Server(directory / "two", *flags) as two:
+        one.ok("import", "--merge", stdin=lines)
+        families = {json.loads(line).get("family", 0) for line in one.ok("export").splitlines()}
+        assert families >= {0, 4, 6, 15}, families
+        for bound in ("--prefix", "--start"):
+            assert one.ok("export", bound, "") == lines
+        assert one.ok("export", "--prefix", "", "--format", "raw") == raw_records(read_json_lines(lines))
+        local(f"tikv://{pd_of(two)}", "import", stdin=one.ok("export", "--prefix", ""))
+        assert two.ok("export", "--prefix", "") == lines
+        for server in (one, two):
+            assert local(f"tikv://{pd_of(server)}", "export") == lines
 
 
 def test_broken_lines(directory):

@@ -285,12 +285,15 @@ static const struct arguments_command commands[] = {
          "only when all of it is written. Writes that happen meanwhile may or may not be in "
          "it; for a store at rest it is exact, with the times when keys end. Without a range and "
          "a limit all column families are written: also the data of transactions and of event "
-         "streams, to be imported into an empty store before anybody uses it.\nRaw: the line "
+         "streams, to be imported into an empty store before anybody uses it. With one, such as "
+         "--prefix '' for all keys, keys and values alone are written, which any store "
+         "takes.\nRaw: the line "
          "\"kvs-export 2\", then per key its size, its value's and its family (32 bit, "
          "little-endian), its end in milliseconds since 1970 or 0 (64 bit), and their bytes; at "
          "the end two zero sizes and the number of keys (64 bit).\n" RANGE_TEXT,
      .examples = "  kvs-client export backup.jsonl\n"
-                 "  kvs-client export --prefix user: --format raw users.raw",
+                 "  kvs-client export --prefix user: --format raw users.raw\n"
+                 "  kvs-client export --prefix '' | kvs-client import --url tikv://127.0.0.1",
      .options = export_options,
      .run = command_export},
     {.name = "stats",

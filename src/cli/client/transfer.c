@@ -7,7 +7,7 @@
  * cannot be read stops the reading: what was read before is still written. A batch that fails stops
  * it too, and the line says which records it held. Ctrl-C stops the reading; what is in flight is
  * waited for, so that batches are stored or not, and that is known.
- * Export: (1) pages of the range are read ahead (cursor.c), of all families when it is everything;
+ * Export: (1) pages of the range are read ahead (cursor.c), of all families when none was given;
  * (2) when their keys end is asked (expiry.c); (3) they are written to a file beside the one asked
  * for; (4) that is synced and renamed over it. On a failure the file beside is removed.
  * Main thread.
@@ -462,6 +462,13 @@ static int export_family(struct exporter *exporter, uint8_t family, struct range
     return status;
 }
 
+/* All that the store has. A range, also one of all keys as --prefix '', is of keys and values. */
+static bool export_is_whole(const struct client_options *options)
+{
+    return options->prefix.data == NULL && options->start.data == NULL &&
+           options->end.data == NULL && options->limit == 0;
+}
+
 static int export_range(struct exporter *exporter, struct range *range)
 {
     struct client *client = exporter->client;
@@ -472,7 +479,7 @@ static int export_range(struct exporter *exporter, struct range *range)
     exporter->progress.total = export_total(exporter, range);
     if (record_writer_init(&exporter->writer, exporter->file, raw) != 0)
         return export_fail(exporter);
-    bool everything = range_is_everything(range) && client->options.limit == 0;
+    bool everything = export_is_whole(&client->options);
     expiries_init(&exporter->expiries, client);
     int status = export_family(exporter, 0, range);
     for (uint8_t family = 1; family < RECORD_FAMILIES && everything && status == 0; family++) {
