@@ -22,7 +22,7 @@
  * further batch is sent until all are back; then everything starts from what the engine has. A
  * batch that cannot be built for lack of memory is given up, and its writes fail: the same follows.
  * On a full disk the engine takes a batch if all in it gives space back: what does so, and was
- * refused with others, or behind them, is tried once more without them.
+ * refused with others, or behind them, is tried once more without them, if it still does.
  */
 #include "stream/streams.h"
 
@@ -390,11 +390,25 @@ static void building_issue(struct streams *streams)
 
 /* --- turns ------------------------------------------------------------------------------------ */
 
+/* A write that is tried once more gives nothing back without those that were before it. The heads
+ * are ahead by it: those that are in its batch are prepared anew. */
+static void again_refuse(struct streams *streams, struct stream_write *write)
+{
+    struct sequencer *sequencer = &streams->sequencer;
+    struct task_list *beside = &sequencer->building->writes;
+    task_list_splice(beside, &sequencer->queue);
+    task_list_splice(&sequencer->queue, beside);
+    write->op.error = KVS_ERR_NO_SPACE;
+    task_list_push(&sequencer->done, &write->op.task);
+    batch_give_up(streams, KVS_ERR_NO_SPACE);
+}
+
 /* Prepares the first write of the queue; false: it cannot be done now. */
 static bool queue_prepare(struct streams *streams, enum turn_result *result)
 {
     struct sequencer *sequencer = &streams->sequencer;
     struct stream_write *write = CONTAINER_OF(sequencer->queue.first, struct stream_write, op.task);
+    int64_t position = sequencer->next_position;
     bool waits = false;
     int error = write_prepare(streams, write, &waits);
     if (error == ENGINE_WOULD_BLOCK || error == WRITE_WAITS) {
@@ -415,9 +429,13 @@ static bool queue_prepare(struct streams *streams, enum turn_result *result)
         task_list_push(&sequencer->done, &write->op.task);
         return true;
     }
+    if (write->again && !write->gives_back && sequencer->next_position != position) {
+        again_refuse(streams, write);
+        return false;
+    }
     struct batch *batch = sequencer->building;
     batch->writes_count++;
-    batch->gives_back_count += write->gives_back || write->again;
+    batch->gives_back_count += write->gives_back || write->again; /* or it is an answer alone */
     batch->of_again = write->again;
     task_list_push(&batch->writes, &write->op.task);
     return true;

@@ -532,8 +532,9 @@ static bool hides_events(const struct stream_write *write, const struct stream_s
         return false;
     bool is_aged =
         after->max_age_s > 0 && (before->max_age_s == 0 || after->max_age_s < before->max_age_s);
+    bool is_ended = after->has_tombstone && !before->has_tombstone; /* they may be hidden already */
     return first_shown(after, last_before) > first_shown(before, last_before) ||
-           (is_aged && last_before >= 0);
+           ((is_aged || is_ended) && last_before >= 0);
 }
 
 static int target_write(struct streams *streams, struct stream_write *write,

@@ -168,6 +168,8 @@ static void test_room_is_made(void **state)
     unsigned before = appended;
     for (unsigned i = 0; i < ROUNDS; i++) {
         ASSERT_DONE(delete_begin(i, false));
+        if (i % 2 == 1) /* then its events are hidden already */
+            ASSERT_DONE(delete_begin(ROUNDS + i, false));
         ASSERT_DONE(delete_begin(ROUNDS + i, true));
         ASSERT_DONE(metadata_begin(2 * ROUNDS + i, "{\"$maxCount\":3}"));
         ASSERT_DONE(metadata_begin(3 * ROUNDS + i, "{\"$tb\":7,\"mine\":1}"));
@@ -215,6 +217,42 @@ static void test_deleted_beside_appends(void **state)
     ASSERT_DONE(append_begin(OTHER));
 }
 
+/* Metadata that would hide events which come with it, and are refused, is refused, too; a delete
+ * before or behind it is not. */
+static void test_nothing_is_hidden(void **state)
+{
+    (void)state;
+    unsigned taken = 0;
+    unsigned late = 0;
+    for (unsigned i = 0; i < STREAMS; i++) {
+        kvs_future *beside[BESIDE];
+        kvs_future *deleted = NULL;
+        bool is_there = false;
+        ASSERT_REFUSED(metadata_begin(OTHER, "{\"mine\":1}"));
+        for (unsigned j = 0; j < BESIDE; j++)
+            beside[j] = append_begin(NONE + i);
+        if (i % 2 == 0)
+            deleted = delete_begin(i, true);
+        kvs_future *metadata = metadata_begin(NONE + i, "{\"$tb\":1}");
+        if (deleted == NULL)
+            deleted = delete_begin(i, true);
+        int error = error_of(deleted);
+        if (error == KVS_ERR_NO_SPACE)
+            ASSERT_DONE(delete_begin(i, true));
+        else
+            assert_int_equal(error, 0);
+        late += error != 0;
+        for (unsigned j = 0; j < BESIDE; j++)
+            is_there |= error_of(beside[j]) == 0;
+        error = error_of(metadata);
+        assert_true(error == 0 || error == KVS_ERR_NO_SPACE);
+        taken += error == 0 && !is_there;
+    }
+    print_message("# %u of %u were taken, and %u deletes refused\n", taken, STREAMS, late);
+    assert_true(taken < STREAMS / 4);
+    assert_true(late < STREAMS / 4);
+}
+
 int main(void)
 {
     if (mkdtemp(directory) == NULL)
@@ -223,7 +261,8 @@ int main(void)
     if (small_disk_mount(directory)) {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test_setup_teardown(test_room_is_made, setup, teardown),
-            cmocka_unit_test_setup_teardown(test_deleted_beside_appends, setup, teardown)};
+            cmocka_unit_test_setup_teardown(test_deleted_beside_appends, setup, teardown),
+            cmocka_unit_test_setup_teardown(test_nothing_is_hidden, setup, teardown)};
         kvs_runtime_new(NULL, &runtime);
         failed = cmocka_run_group_tests(tests, NULL, NULL);
         kvs_runtime_free(runtime);
