@@ -77,6 +77,12 @@ def test_transactions_tell_how_many_keys_they_filled(directory):
     assert result.returncode == 0 and "filled with 100 keys in " in result.stdout, result
 
 
+def test_a_directory_is_shown_whole(directory):
+    for url in (f"log:/{directory}/a@b", f"log:{directory}//a@b"):
+        result = bench(url, "--load", "--keys", "10", "--requests", "10", "--warm-up", "0")
+        assert result.returncode == 0 and result.stdout.startswith(url + "\n"), result
+
+
 def test_what_was_not_counted_is_not_told(directory):
     told = "MB/s", "system calls a request"
     result = bench("memory:", "--requests", "1000", "--warm-up", "0")

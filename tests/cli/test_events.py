@@ -79,6 +79,14 @@ def test_a_directory_that_is_not_there(directory):
         assert (directory / str(number)).exists(), command
 
 
+def test_a_directory_is_shown_whole(directory):
+    for url in (f"log:/{directory}/a@b", f"log:{directory}//a@b"):
+        done = run(CLIENT, "events", "append", "s", "--type", "T", "--url", url)
+        assert done.status == 0, done
+        done = run(CLIENT, "events", "ping", "--url", url)
+        assert done.status == 0 and done.out.startswith(url.encode() + b": "), done
+
+
 def test_expectations(directory):
     streams = Streams(directory)
     streams.ok("append", "s", "--type", "one", "--expect", "none")

@@ -65,10 +65,10 @@ bool report_is_clean(const struct report *report)
     return result_is_clean(report->fill) && result_is_clean(report->measure);
 }
 
-/* A report is kept and shown around: it has no login and no password. */
+/* A report is kept and shown around: it has no login and no password. A directory has neither. */
 static void url_shown(const char *url, char out[URL_SHOWN_SIZE])
 {
-    const char *at = strrchr(url, '@');
+    const char *at = target_is_in_process(url) ? NULL : strrchr(url, '@');
     const char *host = strstr(url, "//");
     int scheme = at != NULL && host != NULL ? (int)(host + 2 - url) : 0;
     snprintf(out, URL_SHOWN_SIZE, "%.*s%s", scheme, url, scheme > 0 ? at + 1 : url);

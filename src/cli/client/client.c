@@ -173,15 +173,18 @@ int client_connect(struct client *client, bool must_exist)
     return status;
 }
 
+bool url_is_local(const char *url)
+{
+    return strncmp(url, "log:", 4) == 0 || strncmp(url, "rocksdb:", 8) == 0 ||
+           strncmp(url, "memory:", 7) == 0;
+}
+
 int client_connect_txn(struct client *client, bool must_exist, kvs_txn_client **ret_txn_client)
 {
     struct kvs_store_options options;
     void *opened = NULL;
     int status;
-    bool is_local = strncmp(client->url, "log:", 4) == 0 ||
-                    strncmp(client->url, "rocksdb:", 8) == 0 ||
-                    strncmp(client->url, "memory:", 7) == 0;
-    if (client->store != NULL && is_local) {
+    if (client->store != NULL && url_is_local(client->url)) {
         status = finish_open(client, kvs_txn_client_on_store(client->store), &opened);
     } else {
         status = prepare_open(client, must_exist, &options);

@@ -90,6 +90,8 @@ struct client_options client_options_default(void);
 int client_start_runtime(struct client *client);
 /* Opens the store of the options unless it is open; `must_exist`: does not make a directory. */
 int client_connect(struct client *client, bool must_exist);
+/* Is it a store in this process? */
+bool url_is_local(const char *url);
 /* The same for a client of transactions on the same data; the caller closes it. */
 int client_connect_txn(struct client *client, bool must_exist, kvs_txn_client **ret_txn_client);
 /* Closes it and ends the runtime. Returns the status, or CLIENT_FAILED after a message. */

@@ -50,10 +50,10 @@ int events_run(struct client *client, kvs_slice *words, size_t count)
     return client_flush_output(client, status);
 }
 
-/* Of a URL, what may be shown: no login, no password. */
+/* Of a URL, what may be shown: no login, no password. A directory has neither. */
 static void write_url(struct client *client, const char *url)
 {
-    const char *at = strrchr(url, '@');
+    const char *at = url_is_local(url) ? NULL : strrchr(url, '@');
     const char *scheme_end = strstr(url, "//");
     if (at != NULL && scheme_end != NULL)
         snprintf(client->events_url, sizeof client->events_url, "%.*s%s",
