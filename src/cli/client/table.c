@@ -224,6 +224,7 @@ static const struct arguments_command commands[] = {
          "  insert KEY VALUE        writes; fails when the key exists\n"
          "  delete KEY\n"
          "  lock KEY...             as get-for-update, without reading\n"
+         "  lock-shared KEY...      as lock, but shared; a key of its own comes first\n"
          "  commit, rollback        end it; nothing may follow",
      .examples = "  kvs-client --url tikv://127.0.0.1 txn 'get a' 'put a 2' 'delete b'\n"
                  "  kvs-client --url log:./data txn --pessimistic < transfer.txt",
