@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -208,6 +209,34 @@ static void test_current_is_missing(void **state)
     fixture_deinit(&fixture);
 }
 
+/* Whichever file cannot be opened for want of descriptors, that is what is told. */
+static void test_few_files(void **state)
+{
+    struct fixture fixture;
+    struct rlimit limit;
+    OK(fixture_init(&fixture, &kind));
+    OK(fixture_open(&fixture));
+    keys_write(&fixture, 0, KEYS);
+    OK(fixture_close(&fixture));
+    OK(getrlimit(RLIMIT_NOFILE, &limit));
+    struct rlimit few = limit;
+    unsigned by_rocksdb = 0;
+    int error = KVS_ERR_TOO_MANY_FILES;
+    few.rlim_cur = (rlim_t)open("/dev/null", O_RDONLY); /* the first that is free */
+    close((int)few.rlim_cur);
+    for (; error == KVS_ERR_TOO_MANY_FILES; few.rlim_cur++) {
+        OK(setrlimit(RLIMIT_NOFILE, &few));
+        error = fixture_open(&fixture);
+        OK(setrlimit(RLIMIT_NOFILE, &limit));
+        by_rocksdb += error != 0 && strstr(fixture.message.text, "RocksDB says") != NULL;
+    }
+    if (error != 0)
+        fail_msg("%s", fixture.message.text);
+    assert_true(by_rocksdb > 0);
+    assert_int_equal(keys_check(&fixture, KEYS), 0);
+    fixture_deinit(&fixture);
+}
+
 /* --- reads that do not wait -------------------------------------------------------------------*/
 
 static unsigned count_would_block(struct fixture *fixture)
@@ -259,6 +288,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_would_block),
         cmocka_unit_test(test_current_is_missing),
+        cmocka_unit_test(test_few_files),
         cmocka_unit_test(test_flipped_bits),
     };
     return cmocka_run_group_tests_name("rocksdb-damage", tests, NULL, NULL);

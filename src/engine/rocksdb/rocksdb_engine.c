@@ -456,7 +456,9 @@ static int database_open(struct rocks_engine *rocks, struct engine_message *mess
         return 0;
     rocks->db = NULL;
     snprintf(message->text, sizeof message->text, "%s: RocksDB says: %s", rocks->directory, text);
-    return rocks_error(text);
+    bool no_files = strstr(text, "Too many open files") != NULL; /* later that is IO, and stays */
+    int error = rocks_error(text);
+    return no_files ? KVS_ERR_TOO_MANY_FILES : error;
 }
 
 static int rocks_new(const struct engine_options *options, struct rocks_engine **ret_rocks)
