@@ -278,7 +278,7 @@ struct txn_pessimistic_lock {
 
 struct txn_pessimistic_rollback {
     struct txn_command base;
-    const kvs_slice *keys; /* none: all of the range */
+    const kvs_slice *keys; /* none: all locks of the range. Of keys, waits end, too */
     uint32_t keys_count;
     struct txn_range range;
     uint64_t start_ts;

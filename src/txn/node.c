@@ -165,6 +165,14 @@ static void job_set_waited(struct txn_job *job)
         lock->holders[i].duration_to_last_update_ms = waited_ms;
 }
 
+/* As TiKV tells who asks for a lock after a rollback, in case that its client still listens. */
+static void job_set_rolled_back(struct txn_job *job)
+{
+    struct txn_pessimistic_lock *command = (struct txn_pessimistic_lock *)(void *)job->command;
+    txn_error_abort(&command->errors[0], job->waiter.key,
+                    "the transaction gave the lock back while it waited for it");
+}
+
 static void job_wait(struct txn_job *job)
 {
     struct txn_node *node = job->node;
@@ -350,6 +358,10 @@ static void job_on_turn(struct task *task)
         break;
     case WAIT_TIMED_OUT:
         job_set_waited(job);
+        job_complete(job, 0, true);
+        break;
+    case WAIT_ROLLED_BACK:
+        job_set_rolled_back(job);
         job_complete(job, 0, true);
         break;
     default:

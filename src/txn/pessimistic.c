@@ -68,6 +68,7 @@ static int pessimistic_lock_check(struct txn_job *job)
     if (wait_ms > job->node->wait_max_ms)
         wait_ms = job->node->wait_max_ms;
     job->waiter.start_ts = command->start_ts;
+    job->waiter.for_update_ts = command->for_update_ts;
     job->waiter.holds_nothing = command->is_first_lock;
     if (command->tag.size <= WAIT_TAG_SIZE_MAX)
         job->waiter.tag = command->tag;
@@ -517,9 +518,14 @@ static int pessimistic_rollback_run(struct txn_job *job, struct engine_view *vie
         (struct txn_pessimistic_rollback *)(void *)job->command;
     command->error = (struct txn_key_error){0};
     int error = 0;
-    for (uint32_t i = 0; i < job->keys_count && error == 0; i++)
+    for (uint32_t i = 0; i < job->keys_count && error == 0; i++) {
+        /* Not staged: it does no harm twice, nor if the rest fails. */
+        if (!wait_room_is_empty(&job->node->room))
+            wait_roll_back(&job->node->room, job->keys[i], command->start_ts,
+                           command->for_update_ts);
         error = pessimistic_rollback_key(job, view, job->keys[i], command->start_ts,
                                          command->for_update_ts);
+    }
     return error;
 }
 

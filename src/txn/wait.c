@@ -106,6 +106,22 @@ void wait_wake_all(struct wait_room *room)
     pthread_mutex_unlock(&room->mutex);
 }
 
+void wait_roll_back(struct wait_room *room, kvs_slice key, uint64_t start_ts,
+                    uint64_t for_update_ts)
+{
+    struct list *bucket = &room->by_ts[start_ts % WAIT_BUCKETS];
+    struct list *next;
+    pthread_mutex_lock(&room->mutex);
+    for (struct list *node = bucket->next; node != bucket; node = next) {
+        next = node->next;
+        struct waiter *waiter = list_entry(node, struct waiter, in_ts);
+        if (waiter->start_ts == start_ts && waiter->for_update_ts <= for_update_ts &&
+            slice_equal(waiter->key, key))
+            leave(room, waiter, WAIT_ROLLED_BACK);
+    }
+    pthread_mutex_unlock(&room->mutex);
+}
+
 void wait_cancel(struct wait_room *room, struct waiter *waiter)
 {
     pthread_mutex_lock(&room->mutex);

@@ -8,10 +8,12 @@
  *    engine: the oldest transaction is resumed at once, the others of the key a little later.
  * 4. A resumed command tries again, and enters again if it has to; its deadline stays. If it gets
  *    by without locking the key, it wakes the key for the next.
+ * 5. A pessimistic rollback ends the waits of its transaction for its keys, under their latches:
+ *    nobody would give back what they got later.
  *
  * So no wake-up is lost: who registers under the latch is seen by who removes the lock after it.
- * Ends of waiting: WOKEN, TIMED_OUT, CANCELLED. Time is kept by a thread that starts with the first
- * wait. One mutex guards all; only commands that meet locks touch it.
+ * Ends of waiting: WOKEN, TIMED_OUT, ROLLED_BACK, CANCELLED. Time is kept by a thread that starts
+ * with the first wait. One mutex guards all; only commands that meet locks touch it.
  */
 #ifndef TXN_WAIT_H
 #define TXN_WAIT_H
@@ -31,6 +33,7 @@ enum wait_outcome {
     WAIT_NONE = 0,
     WAIT_WOKEN,
     WAIT_TIMED_OUT,
+    WAIT_ROLLED_BACK,
     WAIT_CANCELLED,
 };
 
@@ -39,6 +42,7 @@ struct waiter {
     kvs_slice key; /* the user's; borrowed while it waits */
     kvs_slice tag; /* likewise; for people */
     uint64_t start_ts;
+    uint64_t for_update_ts;
     uint64_t lock_ts;        /* the transaction that has the lock; 0 when it is gone */
     const uint64_t *more_ts; /* others that share it; borrowed like the key */
     uint32_t more_count;
@@ -93,6 +97,10 @@ static inline bool wait_room_is_empty(const struct wait_room *room)
 
 void wait_wake(struct wait_room *room, kvs_slice key);
 void wait_wake_all(struct wait_room *room);
+/* Ends the transaction's waits for the key, those of later requests than for_update_ts apart. The
+ * key's latch is held: who is on the way to it, or woken, comes later and is not met. */
+void wait_roll_back(struct wait_room *room, kvs_slice key, uint64_t start_ts,
+                    uint64_t for_update_ts);
 /* Ends its wait, the one it is in or the next. */
 void wait_cancel(struct wait_room *room, struct waiter *waiter);
 /* Ends all waits, and those to come. */

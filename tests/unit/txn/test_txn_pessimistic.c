@@ -751,6 +751,29 @@ static void test_cancel(struct txn_fixture *f)
     assert_int_equal(txn_lock_one(f, S("k"), 400, 400), TXN_ERROR_LOCKED);
 }
 
+/* Who gives a lock back that it still waits for does not get it any more, unless it has asked for
+ * it again since. */
+static void test_rollback_ends_waits(struct txn_fixture *f)
+{
+    patient(f);
+    struct waiting waiting[3];
+    assert_int_equal(txn_lock_one(f, S("k"), 100, 100), 0);
+    wait_start(f, &waiting[0], S("k"), 200, LONG_MS);
+    wait_start(f, &waiting[1], S("k"), 300, 2000);
+    wait_start(f, &waiting[2], S("k"), 400, 2000);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 200, 199), 0); /* of an earlier request */
+    assert_int_equal(pessimistic_rollback(f, S("l"), 200, 200), 0);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 300, 300), 0);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 400, 450), 0);
+    assert_int_equal(wait_end(&waiting[1]), TXN_ERROR_ABORT);
+    assert_int_equal(wait_end(&waiting[2]), TXN_ERROR_ABORT);
+    assert_int_equal(waits_for(f, 200), 100);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 100, 100), 0);
+    assert_int_equal(wait_end(&waiting[0]), 0);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 200, 200), 0);
+    assert_int_equal(txn_lock_one(f, S("k"), 500, 500), 0);
+}
+
 static void test_deadlock(struct txn_fixture *f)
 {
     patient(f);
@@ -895,6 +918,7 @@ int main(void)
         {"a waiter that fails passes on", test_failed_waiter_passes_on},
         {"the end of the wait", test_time_out},
         {"cancelled waits", test_cancel},
+        {"a rollback ends waits", test_rollback_ends_waits},
         {"a circle of waiters", test_deadlock},
         {"no circle of waiters", test_no_deadlock},
         {"the first lock of a transaction", test_first_lock},
