@@ -1,6 +1,7 @@
 /*
  * What a client's transactions do when the server that holds PD and the data stops in its tracks,
  * or is gone: each call ends by its own time, whatever the client's is; and they go on with it.
+ * What is given up is in nobody's way.
  */
 #include "crash/server_process.h"
 
@@ -21,6 +22,7 @@
 
 static struct server_process server;
 static kvs_runtime *runtime;
+static char url[80];
 static kvs_txn_client *client;
 
 /* --- the world --- */
@@ -54,26 +56,30 @@ static void read_pd_address(char pd[64])
     assert_int_equal(sscanf(at, "PD on %63[^,]", pd), 1);
 }
 
+static kvs_txn_client *open_client(void)
+{
+    const struct kvs_store_options options = {
+        .size = sizeof options, .connections = 1, .timeout_ms = CLIENT_TIMEOUT_MS};
+    void *opened = NULL;
+    kvs_future *future = kvs_txn_client_open(runtime, url, &options);
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    kvs_future_get_pointer(future, &opened);
+    kvs_future_free(future);
+    return opened;
+}
+
 static int set_up(void **state)
 {
     (void)state;
     const char *const arguments[] = {"--engine=memory",
                                      "--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0", NULL};
-    const struct kvs_store_options options = {
-        .size = sizeof options, .connections = 1, .timeout_ms = CLIENT_TIMEOUT_MS};
     char pd[64];
-    char url[80];
-    void *opened = NULL;
     if (!server_process_start(&server, arguments))
         fail_msg("the server does not start: %s", server.log);
     read_pd_address(pd);
     snprintf(url, sizeof url, "tikv://%s", pd);
     assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
-    kvs_future *future = kvs_txn_client_open(runtime, url, &options);
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    kvs_future_get_pointer(future, &opened);
-    kvs_future_free(future);
-    client = opened;
+    client = open_client();
     return 0;
 }
 
@@ -195,11 +201,56 @@ static void test_given_up(void **state)
     put_and_get();
 }
 
+enum asks { STARTS, FREED_LATER, FREED_LAST, LOCKS, COMMITS, ASKS };
+
+/* What nobody waits for keeps no client open, however much time its transaction has. */
+static void test_close(void **state)
+{
+    (void)state;
+    const kvs_slice key = text("k");
+    kvs_txn_client *clients[ASKS];
+    kvs_txn *txns[ASKS];
+    kvs_future *asked[ASKS] = {NULL};
+    kvs_future *closes[ASKS];
+    struct kvs_txn_options options = {.size = sizeof options, .timeout_ms = 2 * CLIENT_TIMEOUT_MS};
+    for (unsigned i = 0; i < ASKS; i++)
+        clients[i] = open_client();
+    for (unsigned i = LOCKS; i < ASKS; i++) {
+        options.pessimistic = i == LOCKS;
+        txns[i] = kvs_txn_begin(clients[i], &options);
+        assert_int_equal(wait_free(kvs_txn_start_timestamp(txns[i])), 0);
+    }
+    assert_int_equal(wait_free(kvs_txn_put(txns[COMMITS], key, text("v"))), 0);
+    stop_server();
+    for (unsigned i = 0; i < LOCKS; i++)
+        txns[i] = kvs_txn_begin(clients[i], &options);
+    asked[LOCKS] = kvs_txn_lock(txns[LOCKS], &key, 1, 0);
+    asked[COMMITS] = kvs_txn_commit(txns[COMMITS]);
+    assert_int_equal(kvs_future_wait(asked[COMMITS], 50), KVS_ERR_TIMEOUT);
+    for (unsigned i = 0; i < ASKS; i++) {
+        kvs_future_cancel(asked[i]);
+        if (asked[i] != NULL)
+            assert_int_equal(wait_free(asked[i]), KVS_ERR_CANCELLED);
+        if (i != FREED_LATER && i != FREED_LAST)
+            kvs_txn_free(txns[i]);
+        closes[i] = kvs_txn_client_close(clients[i]);
+    }
+    kvs_txn_free(txns[FREED_LATER]);
+    for (unsigned i = 0; i < ASKS; i++) {
+        int error = kvs_future_wait(closes[i], CLIENT_TIMEOUT_MS / 2);
+        if (error != 0)
+            fail_msg("client %u: %s", i, kvs_error_text(error));
+        kvs_future_free(closes[i]);
+    }
+    kvs_txn_free(txns[FREED_LAST]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_call_has_its_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_given_up, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_close, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("txn-silent", tests, NULL, NULL);
 }

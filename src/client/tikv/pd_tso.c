@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define COUNT_MAX 65536u
+#define GIVEN_UP 0u /* a deadline */
 
 /* In txn_timestamp.reserved. */
 struct tso_place {
@@ -169,7 +170,11 @@ static void tso_expire(struct pd_tso *tso, uint64_t now_ms)
         uint64_t index = place_of(request)->message - tso->first_number;
         if (index < tso->messages_count)
             tso->messages[index].given_up++;
-        tso_end(tso, request, KVS_ERR_TIMEOUT, trouble[0] != '\0' ? trouble : "PD does not answer");
+        if (request->deadline_ms == GIVEN_UP)
+            tso_end(tso, request, KVS_ERR_CANCELLED, "cancelled");
+        else
+            tso_end(tso, request, KVS_ERR_TIMEOUT,
+                    trouble[0] != '\0' ? trouble : "PD does not answer");
     }
 }
 
@@ -228,6 +233,16 @@ void pd_tso_ask(struct pd_tso *tso, struct txn_timestamp *request)
     }
     request->task.run = ask_without_memory;
     loop_post(tso->pd->loop, &request->task);
+}
+
+void pd_tso_give_up(struct pd_tso *tso, struct txn_timestamp *request)
+{
+    struct heap_node *due = &place_of(request)->due;
+    if (due->place == 0) /* it has ended, or is about to */
+        return;
+    request->deadline_ms = GIVEN_UP;
+    heap_remove(&tso->due, due);
+    (void)heap_push(&tso->due, due, GIVEN_UP); /* has room: it was inside */
 }
 
 void pd_tso_deinit(struct pd_tso *tso)

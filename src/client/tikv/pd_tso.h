@@ -7,8 +7,8 @@
  *   3. an answer names the last one of its message; each request gets its own.
  * Failures: the stream ends (PD's leader moves, a connection breaks), or says nothing for
  * PD_TSO_SILENCE_MS, whatever its connection does: those who were not answered ask again, before
- * the others. Whoever's deadline comes first, asked or not: TIMEOUT, and what PD's trouble is; his
- * place in the answer is nobody's.
+ * the others. Whoever's deadline comes first, asked or not: TIMEOUT, and what PD's trouble is;
+ * whoever is given up: CANCELLED. His place in the answer is nobody's.
  * Thread: the loop's.
  */
 #ifndef CLIENT_TIKV_PD_TSO_H
@@ -42,6 +42,8 @@ struct pd_tso {
 void pd_tso_init(struct pd_tso *tso, struct pd_client *pd);
 /* request->done is called later, by its deadline. */
 void pd_tso_ask(struct pd_tso *tso, struct txn_timestamp *request);
+/* request->done is called at the end of the turn, if it was not called yet. */
+void pd_tso_give_up(struct pd_tso *tso, struct txn_timestamp *request);
 /* At the end of each turn, before pd_client_run. */
 void pd_tso_run(struct pd_tso *tso, uint64_t now_ms);
 uint64_t pd_tso_timer(const struct pd_tso *tso);

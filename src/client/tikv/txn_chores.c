@@ -59,6 +59,10 @@ static void ask_pd(struct chore_question *question, const char *path,
                    const ProtobufCMessage *message, question_fn *done)
 {
     struct tikv_chores *chores = question->chores;
+    if (question->chore->cancelled) {
+        question_finish(question, KVS_ERR_CANCELLED, "cancelled");
+        return;
+    }
     question->request = (struct pd_request){.path = slice_of_string(path), .done = done};
     int error = pack_message(&question->request.body, message);
     if (error != 0) {
@@ -477,6 +481,8 @@ static void stores_on_done(struct pd_request *request, int error, kvs_slice repl
                                                          : 0;
         why = response == NULL ? UNREADABLE : question->refused;
     }
+    if (error == 0 && chore->cancelled)
+        error = KVS_ERR_CANCELLED;
     chore->error = error;
     chore->pending = 1;
     snprintf(chore->why, sizeof chore->why, "%s", why);

@@ -352,6 +352,11 @@ static void tikv_timestamp(struct txn_timestamp *request)
     pd_tso_ask(&transport_of(request->transport)->tso, request);
 }
 
+static void tikv_give_up_timestamp(struct txn_timestamp *request)
+{
+    pd_tso_give_up(&transport_of(request->transport)->tso, request);
+}
+
 /* --- chores -------------------------------------------------------------------------------------
  */
 
@@ -481,6 +486,7 @@ static const struct txn_transport_methods tikv_methods = {
     .start = tikv_start,
     .cancel = tikv_cancel,
     .timestamp = tikv_timestamp,
+    .give_up_timestamp = tikv_give_up_timestamp,
     .gc_begin = tikv_gc_begin,
     .gc = tikv_gc,
     .destroy_range = tikv_destroy_range,

@@ -21,8 +21,29 @@ static uint32_t keys_end(const struct committer *committer, const struct txn_cal
     return end;
 }
 
+static void on_again(struct txn_timer *timer)
+{
+    struct committer *committer = CONTAINER_OF(timer, struct committer, timer);
+    background_run(committer, TXN_PESSIMISTIC_ROLLBACK, ROLLBACK_BUDGET_MS);
+}
+
+/* False: it need not, or there is no memory. */
+static bool background_waits(struct committer *committer)
+{
+    struct txn_shard *shard = committer_shard(committer);
+    uint64_t now_ms = shard_now_ms(shard);
+    uint64_t at_ms = committer->again_at_ms;
+    if (at_ms == 0)
+        return false;
+    committer->again_at_ms = 0;
+    committer->timer.fire = on_again;
+    return shard_timer_start(shard, &committer->timer, at_ms > now_ms ? at_ms - now_ms : 0) == 0;
+}
+
 static void background_end(struct committer *committer)
 {
+    if (background_waits(committer))
+        return;
     committer_tell(committer, 0); /* of a rollback */
     committer_free(committer);
 }
@@ -30,7 +51,8 @@ static void background_end(struct committer *committer)
 static void background_done(struct txn_call *call, int error)
 {
     struct committer *committer = call->owner;
-    (void)error; /* whoever meets what is left resolves it */
+    if (error != 0) /* whoever meets what is left resolves it */
+        committer->again_at_ms = 0;
     committer_end_call(committer, call);
     if (committer->pending == 0)
         background_end(committer);
@@ -123,7 +145,7 @@ static int take_locked_keys(struct committer *committer, const struct read_key *
 }
 
 static bool release(kvs_txn *txn, struct txn_request *op, const struct read_key *keys,
-                    uint32_t count)
+                    uint32_t count, uint32_t again_ms)
 {
     struct committer *committer = committer_new(txn, op);
     if (committer == NULL)
@@ -134,16 +156,18 @@ static bool release(kvs_txn *txn, struct txn_request *op, const struct read_key 
     }
     committer->commit_ts = txn->for_update_ts;
     take_locked_keys(committer, keys, count); /* without memory: none */
+    if (again_ms != 0 && committer->keys_count > 0)
+        committer->again_at_ms = shard_now_ms(txn->shard) + again_ms;
     background_run(committer, TXN_PESSIMISTIC_ROLLBACK, ROLLBACK_BUDGET_MS);
     return true;
 }
 
-void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count)
+void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count, uint32_t again_ms)
 {
-    release(txn, NULL, keys, count); /* without memory: the locks end by themselves */
+    release(txn, NULL, keys, count, again_ms); /* without memory: the locks end by themselves */
 }
 
 bool background_rollback(struct txn_request *op)
 {
-    return release(op->txn, op, NULL, 0);
+    return release(op->txn, op, NULL, 0, 0);
 }

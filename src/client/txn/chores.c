@@ -58,7 +58,9 @@ static void chore_cancel(kvs_future *future)
 {
     struct chore *chore = future_payload(future);
     chore->cancelled = true;
+    chore->at_transport.cancelled = true;
     future_give_up(future, KVS_ERR_CANCELLED, "");
+    shard_give_up_time(&chore->time);
     if (chore->call != NULL)
         txn_call_cancel(chore->call);
     else if (chore->has_resolver)

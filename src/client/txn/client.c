@@ -142,6 +142,12 @@ void shard_ask_time(struct txn_shard *shard, struct txn_timestamp *request, uint
     }
 }
 
+void shard_give_up_time(struct txn_timestamp *request)
+{
+    if (request->transport != NULL && request->transport->methods->give_up_timestamp != NULL)
+        request->transport->methods->give_up_timestamp(request);
+}
+
 /* --- life ---------------------------------------------------------------------------------------
  */
 
@@ -215,7 +221,9 @@ static void shard_on_start(struct task *task)
 
 static void shard_on_close(struct task *task)
 {
-    CONTAINER_OF(task, struct txn_shard, close_task)->closing = true;
+    struct txn_shard *shard = CONTAINER_OF(task, struct txn_shard, close_task);
+    shard->closing = true;
+    shard_give_up_starts(shard);
 }
 
 struct kvs_txn_client *txn_client_new(kvs_runtime *runtime, unsigned shards)
@@ -255,6 +263,7 @@ void txn_client_start(struct kvs_txn_client *client,
     for (unsigned i = 0; i < count; i++) {
         struct txn_shard *shard = &client->shards[i];
         shard->client = client;
+        list_init(&shard->starting);
         shard->rand = rand_seed(uv_hrtime() ^ (uintptr_t)shard);
         shard->wake_task.run = shard_on_wake;
         shard->transport->owner = shard;

@@ -39,10 +39,12 @@ void txn_client_start(struct kvs_txn_client *client,
 /* `closed` is called once, on a loop; the user's reference stays. */
 void txn_client_stop(struct kvs_txn_client *client, void (*closed)(void *arg), void *arg);
 
-/* That of the calling thread, if it is one's loop, else the next in turn. */
 /* committer.c: frees what the shard keeps for its next commits. */
 void shard_free_spare_committers(struct txn_shard *shard);
+/* txn.c: it is being closed: starts that no call waits for will not be used. */
+void shard_give_up_starts(struct txn_shard *shard);
 
+/* That of the calling thread, if it is one's loop, else the next in turn. */
 struct txn_shard *txn_client_shard(struct kvs_txn_client *client);
 
 static inline bool txn_client_is_closing(struct kvs_txn_client *client)

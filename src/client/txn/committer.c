@@ -425,7 +425,7 @@ static void end_without_writes(struct txn_request *op, int error, const char *wh
     kvs_txn *txn = op->txn;
     heartbeat_stop(txn);
     if (txn->primary.size > 0)
-        txn_release_locks(txn, NULL, 0);
+        txn_release_locks(txn, NULL, 0, 0);
     if (error != 0)
         request_fail(op, error, why);
     else
@@ -493,6 +493,7 @@ void commit_cancel(struct txn_request *op)
         /* When what it waits for comes, what was written is taken back. */
         committer_note_error(committer, KVS_ERR_CANCELLED, "cancelled");
         committer_tell(committer, committer->error);
+        shard_give_up_time(&committer->time);
     }
 }
 

@@ -56,7 +56,8 @@ struct committer {
     struct backoff backoff;
     struct txn_timer timer;
     bool timer_runs;
-    struct list parked; /* parts that met locks */
+    uint64_t again_at_ms; /* locks are given back once more; 0: no */
+    struct list parked;   /* parts that met locks */
     struct txn_call *spare_call;
     struct committer *next_spare;
 };

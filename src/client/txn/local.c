@@ -422,6 +422,8 @@ static_assert(sizeof(struct local_safe_point) <= sizeof((struct txn_chore *)0)->
 static void safe_point_on_done(struct gc_change *change, int error)
 {
     struct txn_chore *chore = CONTAINER_OF(change, struct local_safe_point, change)->chore;
+    if (error == 0 && chore->cancelled)
+        error = KVS_ERR_CANCELLED;
     if (error != 0) {
         chore->done(chore, error, "the safe point cannot be written");
         return;

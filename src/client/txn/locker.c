@@ -8,7 +8,9 @@
  *      resolver looks whether its owner lives; until the time is over;
  *   4. a version newer than the timestamp (somebody committed meanwhile): from 1 for that part.
  * Failures: DEADLOCK, LOCK_TIMEOUT, ALREADY_EXISTS, and those of the transport: what this operation
- * has locked is given back in the background; what was locked before stays.
+ * has locked is given back in the background; what was locked before stays. A request that was
+ * given up may wait in a store still, and lock the key a moment later: TiKV lets it wait after what
+ * gives the lock back. So that is sent once more when the wait is over.
  *
  * Thread: the shard's loop; lock_free: any.
  */
@@ -20,7 +22,8 @@
 #include <stdio.h>
 
 #define LOCK_BUDGET_MS 20000u
-#define STORE_WAITS_MS 1000u /* at a time, for others */
+#define STORE_WAITS_MS 1000u                      /* at a time, for others */
+#define GIVE_BACK_AGAIN_MS (STORE_WAITS_MS + 100) /* and it has answered */
 
 struct locker {
     struct txn_request *op;
@@ -32,6 +35,7 @@ struct locker {
     uint32_t again_from, again_to; /* parts that have to be tried again lie within */
     bool has_again;
     bool needs_time;
+    bool may_come; /* a request was sent whose answer nobody will read */
     uint64_t began_ms;
     uint64_t until_ms; /* locks of others are waited for */
     uint64_t for_update_ts;
@@ -94,7 +98,9 @@ static void lock_end(struct locker *locker)
         lock_take_primary(locker);
     } else {
         if (locker->for_update_ts != 0) /* else nothing was sent */
-            txn_release_locks(op->txn, op->locks, op->locks_count);
+            txn_release_locks(op->txn, op->locks, op->locks_count,
+                              locker->may_come ? GIVE_BACK_AGAIN_MS : 0);
+        op->txn->gives_back = op->txn->gives_back || locker->may_come;
         if (locker->chose_primary) { /* it is given back, too: the next one will be another */
             heartbeat_stop(op->txn);
             op->txn->primary = slice_make(NULL, 0);
@@ -278,6 +284,7 @@ static void lock_done(struct txn_call *call, int error)
     struct locker *locker = call->owner;
     bool is_locked = error == 0 && call->command.lock.errors_count == 0;
     list_remove(&call->node);
+    locker->may_come = locker->may_come || call->maybe_done;
     if (is_locked)
         take_values(locker, call);
     else if (error == 0)
@@ -476,8 +483,8 @@ void lock_begin(struct txn_request *op, bool want_values,
     list_init(&locker->calls);
     list_init(&locker->kept);
     for (uint32_t i = 0; i < op->locks_count; i++)
-        op->locks[i].locked = true; /* to be done */
-    if (op->before_start) {         /* its start was given after it was called */
+        op->locks[i].locked = true;             /* to be done */
+    if (op->before_start && !txn->gives_back) { /* its start was given after it was called */
         locker->for_update_ts = txn->view.ts;
         if (txn->for_update_ts < txn->view.ts)
             txn->for_update_ts = txn->view.ts;
@@ -492,6 +499,7 @@ void lock_cancel(struct txn_request *op)
     struct locker *locker = op->locker;
     for (struct list *at = locker->calls.next; at != &locker->calls; at = at->next)
         txn_call_cancel(list_entry(at, struct txn_call, node));
+    shard_give_up_time(&locker->time);
     if (locker->has_resolver)
         resolver_cancel(&locker->resolver);
     if (locker->timer_runs)

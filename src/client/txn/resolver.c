@@ -647,10 +647,12 @@ void resolver_cancel(struct resolver *resolver)
     for (struct list *at = resolver->jobs.next; at != &resolver->jobs;) {
         struct resolve_job *job = list_entry(at, struct resolve_job, node);
         at = at->next;
-        if (job->call != NULL)
+        if (job->call != NULL) {
             txn_call_cancel(job->call);
-        else if (job->asks_time) /* nobody can hurry that */
+        } else if (job->asks_time) {
+            shard_give_up_time(&job->time);
             job_detach(job, KVS_ERR_CANCELLED);
+        }
     }
 }
 

@@ -44,6 +44,7 @@ struct txn_shard {
     bool closing;
     bool closed;
     atomic_uint busy;                   /* what has to end before the shard closes */
+    struct list starting;               /* transactions that ask for their start */
     struct committer *spare_committers; /* with the memory of their last commit */
     unsigned spare_committers_count;
     /* Outcomes of other transactions, which never change: by their start. */
@@ -75,5 +76,8 @@ void shard_learn_status(struct txn_shard *shard, uint64_t start_ts, uint64_t com
 /* Asks for the time: request->done is called later, on the loop. */
 void shard_ask_time(struct txn_shard *shard, struct txn_timestamp *request, uint64_t deadline_ms,
                     void (*done)(struct txn_timestamp *request, int error, const char *why));
+/* One that may be asked, or zeroed: if it waits, it need not; request->done is still called later.
+ */
+void shard_give_up_time(struct txn_timestamp *request);
 
 #endif

@@ -99,6 +99,7 @@ struct txn_chore {
     kvs_slice end;
     uint64_t safe_point; /* gc: what holds in the end */
     uint64_t deadline_ms;
+    bool cancelled; /* nothing more of it begins: it is done when what is under way is */
     void *owner;
     unsigned pending;
     int error;
@@ -118,6 +119,9 @@ struct txn_transport_methods {
     /* May be NULL: not below any timestamp that was given to anybody by now. */
     uint64_t (*given)(struct txn_transport *transport);
     void (*timestamp)(struct txn_timestamp *request);
+    /* May be NULL: it comes soon. Nobody wants the answer of a question that was asked; it may have
+     * ended. If not, done is called soon, but not inside. */
+    void (*give_up_timestamp)(struct txn_timestamp *request);
     /* May be NULL. Nobody who asks for it begins below chore->safe_point any more; it becomes
      * lower where somebody holds it back. Then gc, for the same chore. */
     void (*gc_begin)(struct txn_chore *chore);

@@ -115,9 +115,9 @@ void txn_drop(kvs_txn *txn)
 {
     pthread_mutex_lock(&txn->mutex);
     txn->freed = true;
-    bool has_more = txn->asks_start || !list_empty(&txn->queue) || !list_empty(&txn->running) ||
-                    txn->primary.size > 0;
-    if (has_more && !txn_client_is_closing(txn->client))
+    bool has_more = !list_empty(&txn->queue) || !list_empty(&txn->running) || txn->primary.size > 0;
+    /* What asks for its start keeps the shard open. */
+    if (txn->asks_start || (has_more && !txn_client_is_closing(txn->client)))
         txn_post(txn);
     pthread_mutex_unlock(&txn->mutex);
     txn_unref(txn);
@@ -230,6 +230,7 @@ static void txn_on_start(struct txn_timestamp *request, int error, const char *w
 {
     kvs_txn *txn = CONTAINER_OF(request, struct kvs_txn, start_request);
     struct txn_shard *shard = txn->shard;
+    list_remove(&txn->starting);
     pthread_mutex_lock(&txn->mutex);
     txn->asks_start = false;
     txn->view.ts = request->ts;
@@ -257,8 +258,25 @@ static void txn_ask_start(kvs_txn *txn)
     if (!asks)
         return;
     shard_enter(txn->shard);
+    list_append(&txn->shard->starting, &txn->starting);
     shard_ask_time(txn->shard, &txn->start_request,
                    shard_now_ms(txn->shard) + txn->options.timeout_ms, txn_on_start);
+}
+
+/* Does nobody wait for its start any more? Then nobody will. */
+static void txn_give_up_start(kvs_txn *txn)
+{
+    pthread_mutex_lock(&txn->mutex);
+    bool is_wanted = !list_empty(&txn->queue);
+    pthread_mutex_unlock(&txn->mutex);
+    if (!is_wanted)
+        shard_give_up_time(&txn->start_request);
+}
+
+void shard_give_up_starts(struct txn_shard *shard)
+{
+    for (struct list *at = shard->starting.next; at != &shard->starting; at = at->next)
+        txn_give_up_start(list_entry(at, struct kvs_txn, starting));
 }
 
 static void request_cancel_running(struct txn_request *op)
@@ -274,8 +292,8 @@ static void request_cancel_running(struct txn_request *op)
         reader_cancel(op->reader);
 }
 
-/* It may wait for a disk of this process, or for PD, which nobody can hurry: the transaction does,
- * the future does not. */
+/* It may wait for a disk of this process, which nobody can hurry: the transaction does, the future
+ * does not. */
 static void request_give_up(struct txn_request *op)
 {
     if (op->kind < OP_COMMIT)
@@ -305,11 +323,12 @@ static void txn_give_up(kvs_txn *txn)
     pthread_mutex_unlock(&txn->mutex);
     while (!list_empty(&waiting))
         request_end(list_entry(waiting.next, struct txn_request, node), KVS_ERR_CANCELLED);
+    txn_give_up_start(txn);
     if (!releases || txn->primary.size == 0 || txn->shard->closed)
         return;
     heartbeat_stop(txn);
     if (txn->options.on_drop == KVS_TXN_DROP_ROLLBACK)
-        txn_release_locks(txn, NULL, 0);
+        txn_release_locks(txn, NULL, 0, 0);
 }
 
 /* The mutex is held. */
@@ -324,7 +343,7 @@ static void txn_give_back_locks(kvs_txn *txn)
 {
     heartbeat_stop(txn);
     if (txn->primary.size > 0 && !txn->shard->closed)
-        txn_release_locks(txn, NULL, 0);
+        txn_release_locks(txn, NULL, 0, 0);
 }
 
 static void txn_on_task(struct task *task)

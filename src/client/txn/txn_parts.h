@@ -121,10 +121,11 @@ struct kvs_txn {
     int start_error;
     struct read_view view; /* ts is the start */
     struct txn_timestamp start_request;
-    struct list queue;   /* struct txn_request, not begun */
-    struct list running; /* struct txn_request */
-    bool exclusive;      /* what runs changes the transaction */
-    struct task task;    /* looks at the queue */
+    struct list starting; /* the loop's: of the shard's, while it is asked */
+    struct list queue;    /* struct txn_request, not begun */
+    struct list running;  /* struct txn_request */
+    bool exclusive;       /* what runs changes the transaction */
+    struct task task;     /* looks at the queue */
     bool posted;
     struct write_buffer writes;
     uint64_t began_ms; /* of the clock, before it had its start */
@@ -132,6 +133,7 @@ struct kvs_txn {
     /* pessimistic; the loop's */
     kvs_slice primary; /* in the writes' memory */
     uint64_t for_update_ts;
+    bool gives_back; /* locks of up to that, later on: the next one needs a later one */
     struct heartbeat heartbeat;
     char start_why[TXN_WHY_SIZE];
 };
@@ -201,8 +203,10 @@ void commit_cancel(struct txn_request *op);
 
 /* --- background.c --- */
 
-/* Gives back, in the background, the pessimistic locks of the transaction, or of some keys. */
-void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count);
+/* Gives back, in the background, the pessimistic locks of the transaction, or of some keys: once
+ * more after `again_ms`, if that is not 0, for those that a store may grant meanwhile. */
+void txn_release_locks(kvs_txn *txn, const struct read_key *keys, uint32_t count,
+                       uint32_t again_ms);
 
 /* --- heartbeat.c --- */
 

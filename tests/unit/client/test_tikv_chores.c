@@ -324,6 +324,26 @@ static void test_keyspaces(void **state)
     }
 }
 
+/* The question that is under way is the last one. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    gc_begin();
+    world.chore.cancelled = true;
+    answer_state(50, 40, false);
+    expect_done(KVS_ERR_CANCELLED, 0);
+    world.chore.cancelled = false;
+    tikv_chores_destroy_range(&world.chores, &world.chore);
+    world.chore.cancelled = true;
+    Metapb__Store store = METAPB__STORE__INIT;
+    Metapb__Store *stores[] = {&store};
+    Pdpb__GetAllStoresResponse reply = PDPB__GET_ALL_STORES_RESPONSE__INIT;
+    reply.n_stores = 1;
+    reply.stores = stores;
+    answer(asked("/pdpb.PD/GetAllStores"), 0, &reply.base);
+    expect_done(KVS_ERR_CANCELLED, 0);
+}
+
 static void test_silence(void **state)
 {
     (void)state;
@@ -351,6 +371,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refusals, begin, end),
         cmocka_unit_test_setup_teardown(test_old_pds, begin, end),
         cmocka_unit_test_setup_teardown(test_keyspaces, begin, end),
+        cmocka_unit_test_setup_teardown(test_given_up, begin, end),
         cmocka_unit_test_setup_teardown(test_silence, begin, end),
     };
     return cmocka_run_group_tests_name("tikv-chores", tests, NULL, NULL);

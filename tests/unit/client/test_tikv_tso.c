@@ -171,6 +171,34 @@ static void test_a_later_one_gives_up_first(void **state)
     assert_int_equal(pd_tso_timer(&world.tso), UINT64_MAX);
 }
 
+/* Asked or not, one that is given up ends at the end of the turn; the others get what is theirs. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    struct asked asked[2], waiting[2], zeroed = {0};
+    pd_tso_give_up(&world.tso, &zeroed.request);
+    for (unsigned i = 0; i < 2; i++)
+        ask_for(&asked[i], TIMEOUT_MS);
+    pd_tso_run(&world.tso, world.now_ms);
+    for (unsigned i = 0; i < 2; i++)
+        ask_for(&waiting[i], TIMEOUT_MS);
+    pd_tso_give_up(&world.tso, &asked[0].request);
+    pd_tso_give_up(&world.tso, &waiting[1].request);
+    assert_int_equal(asked[0].done + waiting[1].done, 0);
+    assert_int_equal(pd_tso_timer(&world.tso), 0);
+    pd_tso_run(&world.tso, world.now_ms);
+    expect(&asked[0], KVS_ERR_CANCELLED, 0);
+    expect(&waiting[1], KVS_ERR_CANCELLED, 0);
+    answer(2, 100);
+    expect(&asked[1], 0, txn_ts_make(100, 7));
+    answer(1, 200);
+    expect(&waiting[0], 0, txn_ts_make(200, 7));
+    pd_tso_give_up(&world.tso, &waiting[0].request); /* too late */
+    pd_tso_run(&world.tso, world.now_ms);
+    assert_int_equal(zeroed.done + asked[0].done + waiting[0].done + waiting[1].done, 3);
+    assert_int_equal(pd_tso_timer(&world.tso), UINT64_MAX);
+}
+
 /* The stream breaks: who gives up in the second attempt was not of the first. */
 static void test_asked_again(void **state)
 {
@@ -214,6 +242,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_gives_up_is_left_out, begin, end),
         cmocka_unit_test_setup_teardown(test_a_part_of_a_message, begin, end),
         cmocka_unit_test_setup_teardown(test_a_later_one_gives_up_first, begin, end),
+        cmocka_unit_test_setup_teardown(test_given_up, begin, end),
         cmocka_unit_test_setup_teardown(test_asked_again, begin, end),
         cmocka_unit_test_setup_teardown(test_silence, begin, end),
     };

@@ -312,6 +312,54 @@ static void test_lock_has_its_time(void **state)
     kvs_txn_free(txn);
 }
 
+/* A request for a lock that was given up may come after what gives the lock back, which is sent
+ * again then. */
+static void test_late_lock(void **state)
+{
+    (void)state;
+    const struct kvs_txn_options options = {.size = sizeof options, .pessimistic = true};
+    const kvs_slice key = text("a");
+    kvs_txn *txn = kvs_txn_begin(world.client, &options);
+    struct ghost ghost = {.primary = "a", .ttl_ms = 600000};
+    ghost.start_ts = (uint64_t)wait_number(kvs_txn_start_timestamp(txn));
+    ghost.for_update_ts = ghost.start_ts;
+    meddle(TXN_PESSIMISTIC_LOCK, LOST_BEFORE, 1);
+    assert_int_equal(wait_free(kvs_txn_lock(txn, &key, 1, 0)), KVS_ERR_CONNECTION_LOST);
+    while (sent(TXN_PESSIMISTIC_ROLLBACK) < 1)
+        wait_free(kvs_future_delay(world.runtime, 1));
+    assert_int_equal(ghost_lock(world.client, &ghost, "a"), 0);
+    kvs_txn *next = kvs_txn_begin(world.client, &options);
+    assert_int_equal(wait_free(kvs_txn_lock(next, &key, 1, 10000)), 0);
+    assert_int_equal(sent(TXN_PESSIMISTIC_ROLLBACK), 2);
+    kvs_txn_free(next);
+    kvs_txn_free(txn);
+}
+
+/* The loop is told that it is cancelled before it can be told that the safe point is written. */
+static void cancel_at_gc(struct txn_chore *chore)
+{
+    kvs_future_cancel(future_of_payload(chore->owner));
+    meddler.real->gc(chore);
+}
+
+static void install_gc(struct visit *visit)
+{
+    (void)visit;
+    meddler.mine.gc = cancel_at_gc;
+}
+
+/* Given up while the safe point is written: nothing is removed. */
+static void test_gc_is_given_up(void **state)
+{
+    set_up(state);
+    uint64_t now = (uint64_t)wait_number(kvs_txn_current_timestamp(world.client));
+    visit_loop(install_gc, NULL);
+    assert_int_equal(wait_free(kvs_txn_gc(world.client, now)), KVS_ERR_CANCELLED);
+    tear_down(state); /* all that was begun has ended */
+    assert_int_equal(sent(TXN_SCAN_LOCK), 1);
+    assert_int_equal(sent(TXN_GC), 0);
+}
+
 /* Readers push the primary: a few times, and without end. Each attempt but the second waits twice
  * as long as the one before. */
 static void test_pushed(void **state)
@@ -609,6 +657,8 @@ int main(void)
         cmocka_unit_test(test_definite),
         TEST(test_start_is_of_the_time),
         TEST(test_lock_has_its_time),
+        TEST(test_late_lock),
+        cmocka_unit_test(test_gc_is_given_up),
         TEST(test_cleanup_is_given_up),
         TEST(test_pushed),
         TEST(test_cancelled_between),

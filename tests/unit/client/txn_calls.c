@@ -335,16 +335,23 @@ static void test_lock_waits_end(void **state)
     kvs_txn *other = begin(true);
     assert_int_equal(wait_free(kvs_txn_lock(other, &key, 1, 50)), KVS_ERR_LOCK_TIMEOUT);
     kvs_future *lock = kvs_txn_lock(other, &key, 1, 60000);
+    assert_int_equal(kvs_future_wait(lock, 50), KVS_ERR_TIMEOUT); /* in the store by now */
     kvs_future_cancel(lock);
     assert_int_equal(wait_free(lock), KVS_ERR_CANCELLED);
     assert_int_equal(wait_free(kvs_txn_commit(other)), KVS_ERR_CANCELLED); /* spoiled */
     kvs_txn_free(other);
     other = begin(true);
     lock = kvs_txn_lock(other, &key, 1, 60000);
+    assert_int_equal(kvs_future_wait(lock, 50), KVS_ERR_TIMEOUT);
     kvs_txn_free(other); /* while it waits */
     assert_int_equal(wait_free(lock), KVS_ERR_CANCELLED);
+    wait_free(kvs_future_delay(world.runtime, 50)); /* the store knows of that */
     assert_int_equal(wait_free(kvs_txn_rollback(holder)), 0);
     kvs_txn_free(holder);
+    other = begin(true);
+    assert_int_equal(wait_free(kvs_txn_lock(other, &key, 1, 10000)), 0); /* neither has got it */
+    assert_int_equal(wait_free(kvs_txn_rollback(other)), 0);
+    kvs_txn_free(other);
 }
 
 /* A commit that was given up while it waited for its turn: nobody waits for its locks. */
