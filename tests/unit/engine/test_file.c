@@ -73,7 +73,7 @@ long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
     if (number != SYS_quotactl_fd)
         return __real_syscall(number, a, b, c, d, e, f);
     for (int type = 0; type < MAXQUOTAS; type++) {
-        if ((int)b != (int)QCMD(Q_GETQUOTA, type))
+        if ((unsigned)b != ((unsigned)Q_GETQUOTA << SUBCMDSHIFT | (unsigned)type))
             continue;
         quota_ids[type] = (unsigned)c;
         memcpy((void *)d, &quotas[type], sizeof quotas[type]);
