@@ -31,6 +31,7 @@
 #include <fcntl.h>
 #include <kvs/error.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 
 /* Rounds of tasks that post tasks in one turn, before sockets get their share again. */
 #define ROUNDS_MAX 32
@@ -111,7 +112,7 @@ static int descriptors_try(void)
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0)
         return -errno;
-    int own = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
+    int own = eventfd(0, EFD_CLOEXEC);
     int status = own < 0 ? -errno : 0;
     close(ends[0]);
     close(ends[1]);
