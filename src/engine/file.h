@@ -11,6 +11,12 @@
 
 #define FILE_BLOCK_SIZE 4096u /* what direct writes are aligned to */
 
+/* Where the block ends that has the last byte before `offset`. */
+static inline uint64_t file_block_end(uint64_t offset)
+{
+    return (offset + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+}
+
 /* Each returns 0 or an error of kvs/error.h. */
 int file_open(const char *path, int flags, int *ret_fd);
 /* The whole range or an error; a file that ends within it is CORRUPTION. */

@@ -70,11 +70,7 @@ int contract_run(const struct engine_kind *kind)
                                                  .teardown_func = contract_test_teardown,
                                                  .initial_state = (void *)&tests[i]};
     }
-    int failed = _cmocka_run_group_tests(kind->name, group, count, NULL, NULL);
-    fflush(NULL);
-    if (failed != 0)
-        _exit(1); /* threads of failed tests still run */
-    return 0;
+    return tests_end(_cmocka_run_group_tests(kind->name, group, count, NULL, NULL));
 }
 
 kvs_slice text_format(char text[TEXT_SIZE_MAX], const char *format, ...)

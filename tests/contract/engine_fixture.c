@@ -78,6 +78,14 @@ int fixture_init(struct fixture *fixture, const struct engine_kind *kind)
     return error;
 }
 
+int tests_end(int failed)
+{
+    fflush(NULL);
+    if (failed != 0)
+        _exit(1);
+    return 0;
+}
+
 int fixture_open(struct fixture *fixture)
 {
     return fixture->kind->open(&fixture->options, &fixture->engine, &fixture->message);

@@ -41,6 +41,9 @@ struct fixture {
  * says where. Before the first fixture. */
 void fixtures_in_memory(void);
 
+/* The exit status of a program. After a failure it ends at once: threads of the test still run. */
+int tests_end(int failed);
+
 /* A fresh directory below TMPDIR, a pool and a loop; the engine is not open yet. */
 int fixture_init(struct fixture *fixture, const struct engine_kind *kind);
 int fixture_open(struct fixture *fixture);

@@ -89,6 +89,25 @@ bool server_process_start(struct server_process *server, const char *const *argu
     return false;
 }
 
+bool server_process_tikv(const struct server_process *server, char pd[64], char store[64])
+{
+    char log[sizeof server->log];
+    size_t size = strlen(server->log);
+    memcpy(log, server->log, size + 1);
+    const char *at;
+    while ((at = strstr(log, "PD on ")) == NULL || strchr(at, '\n') == NULL) {
+        struct pollfd readable = {.fd = server->stderr_fd, .events = POLLIN};
+        if (size + 1 >= sizeof log || poll(&readable, 1, -1) <= 0)
+            return false;
+        ssize_t got = read(server->stderr_fd, log + size, sizeof log - 1 - size);
+        if (got <= 0)
+            return false;
+        size += (size_t)got;
+        log[size] = '\0';
+    }
+    return sscanf(at, "PD on %63[^,], store on %63[^,]", pd, store) == 2;
+}
+
 int server_process_end(struct server_process *server, int signal_number)
 {
     int status = 0;

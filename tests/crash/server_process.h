@@ -21,6 +21,10 @@ struct server_process {
  * then log says why. */
 bool server_process_start(struct server_process *server, const char *const *arguments);
 
+/* Of one with --tikv: where PD and the store listen, from the line behind the first; once. False
+ * when none comes. */
+bool server_process_tikv(const struct server_process *server, char pd[64], char store[64]);
+
 /* Sends the signal and waits for the end; its wait status. Safe to call again. */
 int server_process_end(struct server_process *server, int signal_number);
 

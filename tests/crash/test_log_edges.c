@@ -989,9 +989,5 @@ int main(int argc, char **argv)
     log_set_level(LOG_SILENT);
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    fflush(NULL);
-    if (failed != 0)
-        _exit(1); /* threads of failed tests still run */
-    return 0;
+    return tests_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

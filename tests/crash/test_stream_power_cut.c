@@ -173,9 +173,5 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_cuts)};
     fixtures_in_memory();
     log_set_level(LOG_SILENT);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    fflush(NULL);
-    if (failed != 0)
-        _exit(1); /* threads of failed tests still run */
-    return 0;
+    return tests_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

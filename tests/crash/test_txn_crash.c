@@ -15,7 +15,6 @@
 #include "crash/server_process.h"
 #include "txn/command.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,24 +38,6 @@ static const char *const names[ACCOUNTS] = {"account/0", "account/1", "account/2
 
 /* --- the server --- */
 
-/* The line that names PD and the store comes after the first one. */
-static void read_addresses(char pd[64], char store[64])
-{
-    char log[sizeof server.log];
-    size_t size = strlen(server.log);
-    memcpy(log, server.log, size + 1);
-    const char *at;
-    while ((at = strstr(log, "PD on ")) == NULL || strchr(at, '\n') == NULL) {
-        struct pollfd readable = {.fd = server.stderr_fd, .events = POLLIN};
-        assert_true(size + 1 < sizeof log && poll(&readable, 1, -1) > 0);
-        ssize_t got = read(server.stderr_fd, log + size, sizeof log - 1 - size);
-        assert_true(got > 0);
-        size += (size_t)got;
-        log[size] = '\0';
-    }
-    assert_int_equal(sscanf(at, "PD on %63[^,], store on %63[^,]", pd, store), 2);
-}
-
 static void start(void)
 {
     const char *const arguments[] = {"--dir", directory,
@@ -64,7 +45,7 @@ static void start(void)
     char pd[64], store[64];
     if (!server_process_start(&server, arguments))
         fail_msg("the server does not start: %s", server.log);
-    read_addresses(pd, store);
+    assert_true(server_process_tikv(&server, pd, store));
     txn_world_open(&world, pd, store);
 }
 

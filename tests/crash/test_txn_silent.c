@@ -8,7 +8,6 @@
 #include "base/clock.h"
 
 #include <kvs/kvs.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,23 +38,6 @@ static int wait_free(kvs_future *future)
     return error;
 }
 
-static void read_pd_address(char pd[64])
-{
-    char log[4096];
-    const char *at;
-    size_t size = strlen(server.log);
-    memcpy(log, server.log, size + 1);
-    while ((at = strstr(log, "PD on ")) == NULL || strchr(at, ',') == NULL) {
-        struct pollfd readable = {.fd = server.stderr_fd, .events = POLLIN};
-        assert_true(size + 1 < sizeof log && poll(&readable, 1, -1) > 0);
-        ssize_t got = read(server.stderr_fd, log + size, sizeof log - 1 - size);
-        assert_true(got > 0);
-        size += (size_t)got;
-        log[size] = '\0';
-    }
-    assert_int_equal(sscanf(at, "PD on %63[^,]", pd), 1);
-}
-
 static kvs_txn_client *open_client(void)
 {
     const struct kvs_store_options options = {
@@ -73,10 +55,10 @@ static int set_up(void **state)
     (void)state;
     const char *const arguments[] = {"--engine=memory",
                                      "--tikv=127.0.0.1:0,127.0.0.1:0,127.0.0.1:0", NULL};
-    char pd[64];
+    char pd[64], store[64];
     if (!server_process_start(&server, arguments))
         fail_msg("the server does not start: %s", server.log);
-    read_pd_address(pd);
+    assert_true(server_process_tikv(&server, pd, store));
     snprintf(url, sizeof url, "tikv://%s", pd);
     assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
     client = open_client();

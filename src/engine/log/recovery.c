@@ -180,8 +180,7 @@ int recovery_segment_open(struct log_engine *log, uint32_t number, int flags,
     if (error != 0)
         return error;
     /* There may be no seal yet: it needs room. */
-    uint64_t blocks = (size + RECORD_SEAL_SIZE + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE *
-                      (uint64_t)FILE_BLOCK_SIZE;
+    uint64_t blocks = file_block_end(size + RECORD_SEAL_SIZE);
     *what = "is larger than any segment can be";
     if (blocks > UINT32_MAX)
         return KVS_ERR_CORRUPTION;

@@ -39,7 +39,7 @@ uint8_t *segment_memory_new(uint32_t capacity)
 {
     if (fault_hit(FAULT_ALLOC))
         return NULL;
-    size_t size = ((size_t)capacity + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    size_t size = file_block_end(capacity);
     uint8_t *memory = memory_map(size);
     if (memory == NULL)
         return NULL;

@@ -85,11 +85,6 @@ bool rate_take(struct write_rate *rate, uint64_t written, uint64_t *ret_written)
     return true;
 }
 
-static uint64_t block_end(uint64_t offset)
-{
-    return (offset + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
-}
-
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size)
 {
     char name[SEGMENT_NAME_SIZE];
@@ -238,7 +233,7 @@ int segment_write_direct(const struct segment *segment, uint32_t from)
 {
     uint8_t *memory = atomic_load_explicit(&segment->memory, memory_order_relaxed);
     uint32_t begin = from / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
-    uint32_t end = (uint32_t)block_end(segment->size);
+    uint32_t end = (uint32_t)file_block_end(segment->size);
     /* What was there before, of an undone group or of another segment, must not come back. */
     memset(memory + segment->size, 0, end - segment->size);
     return file_write_direct(segment->direct_fd, memory + begin, end - begin, begin);
@@ -317,7 +312,7 @@ int segments_begin(struct log_engine *log, uint64_t size)
     uint64_t capacity = SEGMENT_HEADER_SIZE + size + RECORD_MARK_SIZE + RECORD_SEAL_SIZE;
     if (capacity < log->segment_size)
         capacity = log->segment_size;
-    capacity = block_end(capacity);
+    capacity = file_block_end(capacity);
     if (capacity > UINT32_MAX)
         return KVS_ERR_TOO_LARGE;
     if (log->next_number == 0) /* after 2^32 - 1 segments */
@@ -649,7 +644,8 @@ void segments_prepare(struct log_engine *log)
     if (preparation->step < PREPARE_STEP_MAX)
         preparation->step = preparation->step == 0 ? PREPARE_STEP_FIRST : 2 * preparation->step;
     segment_path(log, segment->number, preparation->path, sizeof preparation->path);
-    preparation->next = block_end(segment->prepared); /* no one else looks until the job is there */
+    preparation->next =
+        file_block_end(segment->prepared); /* no one else looks until the job is there */
     preparation->to = preparation->next + preparation->step;
     if (preparation->to > segment->capacity)
         preparation->to = segment->capacity;
@@ -677,7 +673,7 @@ void segments_claim(struct log_engine *log, uint64_t end)
 {
     struct segment *segment = log->newest;
     struct preparation *preparation = &log->preparation;
-    end = block_end(end);
+    end = file_block_end(end);
     if (end > segment->prepared)
         segment->prepared = end;
     pthread_mutex_lock(&preparation->mutex);

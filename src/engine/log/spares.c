@@ -63,6 +63,7 @@ static uint8_t *spares_pop(struct spares *spares)
     uint8_t *memory = spares->first;
     spares->first = segment_head(memory)->next;
     spares->count--;
+    segment_memory_renew(memory);
     return memory;
 }
 
@@ -86,22 +87,18 @@ uint8_t *spares_take(struct log_engine *log, uint32_t capacity)
         return NULL;
     log->faulting.segment = log->next_number;
     log->faulting.to = spare_head(spares)->made;
-    uint8_t *memory = spares_pop(spares);
-    segment_memory_renew(memory);
-    return memory;
+    return spares_pop(spares);
 }
 
 uint8_t *spares_take_for_reading(struct log_engine *log, uint32_t size, uint32_t *ret_capacity)
 {
     struct spares *spares = &log->spares;
     if (!spares->keeps_all || spares->count == 0 || size > log->segment_size) {
-        *ret_capacity = (size + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+        *ret_capacity = (uint32_t)file_block_end(size);
         return segment_memory_new(*ret_capacity);
     }
     *ret_capacity = log->segment_size;
-    uint8_t *memory = spares_pop(spares);
-    segment_memory_renew(memory);
-    return memory;
+    return spares_pop(spares);
 }
 
 void spares_trim(struct log_engine *log)

@@ -48,7 +48,7 @@ struct segment *upkeep_pick_hint(struct log_engine *log)
 
 static uint32_t warm_capacity(const struct segment *segment)
 {
-    return (segment->size + FILE_BLOCK_SIZE - 1) / FILE_BLOCK_SIZE * FILE_BLOCK_SIZE;
+    return (uint32_t)file_block_end(segment->size);
 }
 
 struct segment *upkeep_pick_warm(struct log_engine *log)
