@@ -275,8 +275,10 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
         segment_size = SEGMENT_SIZE_MIN;
     segment_size -= segment_size % FILE_BLOCK_SIZE;
     log->segment_size = segment_size < SEGMENT_SIZE_MAX ? (uint32_t)segment_size : SEGMENT_SIZE_MAX;
+    uint64_t memory_bytes = machine_memory_bytes();
     log->cache_size_max =
-        options->cache_size_bytes != 0 ? options->cache_size_bytes : machine_memory_bytes() / 4;
+        options->cache_size_bytes != 0 ? options->cache_size_bytes : memory_bytes / 4;
+    log->write_out.cache_is_large = log->cache_size_max >= memory_bytes / 3;
     log->rand = rand_seed(clock_wall_ms() ^ clock_now_ns() ^ (uintptr_t)log);
     epoch_init(&log->epoch);
     mailbox_init(&log->writes);

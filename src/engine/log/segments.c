@@ -17,7 +17,8 @@
  * for those to come are made and their directory entries synced in the background, so that a roll
  * waits for no sync; and what was written goes to the disk 4 MiB at a time, before the system has
  * gigabytes of it, and out of the system's memory, where the cache has it anyway (measured, sets of
- * 4 KiB: both together up to twice as many).
+ * 4 KiB: both together up to twice as many). A page that was not forgotten costs the next write a
+ * new one, which a virtual machine's host has to find: half of the writer's time, once.
  *
  * Failure: of a roll, the batch that needed it is refused and the old segment stays the newest.
  * Thread: the writer, but for the jobs.
@@ -49,11 +50,12 @@
 #define ENTRIES_AHEAD 8u
 #define ENTRIES_FAST_MS 1000u /* from one segment to the next */
 
-#define OUT_FAST (6u * 1024 * 1024) /* written in RATE_MS */
-#define OUT_STEP (4u * 1024 * 1024) /* written out at a time, ... */
-#define OUT_MAX (16u * 1024 * 1024) /* ... and by one job */
-#define OUT_BEHIND (128u * 1024)    /* of the newest, whose last blocks are still changed */
-#define OUT_SEGMENTS_MAX 32u        /* those before are left to the system */
+#define OUT_FAST (6u * 1024 * 1024)        /* written in RATE_MS */
+#define OUT_STEP (4u * 1024 * 1024)        /* written out at a time, ... */
+#define OUT_MAX (16u * 1024 * 1024)        /* ... and by one job */
+#define OUT_BEHIND (128u * 1024)           /* of the newest, whose last blocks are still changed */
+#define OUT_SEGMENTS_MAX 32u               /* those before are left to the system */
+#define FORGET_BEHIND (512u * 1024 * 1024) /* of the log: what the system has not written by then */
 
 /* --- jobs in the background ------------------------------------------------------------------- */
 
@@ -699,6 +701,18 @@ static void write_out_parts(struct write_out *out, int fd)
     }
 }
 
+/* What was dirty still, and what a compaction has written, when it was come by. */
+static void forget_segment(const struct log_engine *log, uint32_t number)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, number, path, sizeof path);
+    int fd;
+    if (file_open(path, O_WRONLY, &fd) != 0)
+        return; /* it has been compacted, and is gone */
+    file_forget(fd, 0, UINT32_MAX);
+    close(fd);
+}
+
 static void write_out_job(struct task *task)
 {
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, write_out.job);
@@ -710,6 +724,8 @@ static void write_out_job(struct task *task)
         write_out_parts(out, fd);
         close(fd);
     }
+    if (out->forget != 0)
+        forget_segment(log, out->forget);
     background_is_over(log, &out->is_running);
 }
 
@@ -739,6 +755,16 @@ static bool write_out_next(struct log_engine *log)
     return true;
 }
 
+/* One for each job, for a job is a part of a segment; 0: none yet. */
+static uint32_t forget_next(struct log_engine *log)
+{
+    struct write_out *out = &log->write_out;
+    uint32_t behind = FORGET_BEHIND / log->segment_size + 1;
+    if (log->newest->number - out->forgotten > behind + OUT_SEGMENTS_MAX)
+        out->forgotten = log->newest->number - behind;
+    return log->newest->number - out->forgotten > behind ? ++out->forgotten : 0;
+}
+
 /* What a compaction moves is not counted: its own thread writes that out. */
 void segments_write_out(struct log_engine *log, uint64_t written)
 {
@@ -750,7 +776,10 @@ void segments_write_out(struct log_engine *log, uint64_t written)
         out->is_fast = of_late >= OUT_FAST;
     if (!out->is_fast || background_runs(log, &out->is_running) || !write_out_next(log))
         return;
-    out->drops = log->cached_bytes + log->segment_size <= log->cache_size_max;
+    /* The newest bytes stay in a large cache for long, and would take the room of others twice. */
+    out->drops =
+        out->cache_is_large || log->cached_bytes + log->segment_size <= log->cache_size_max;
+    out->forget = out->drops ? forget_next(log) : 0;
     segment_path(log, out->segment, out->path, sizeof out->path);
     out->is_running = true; /* no one else looks until the job is there */
     out->job.run = write_out_job;

@@ -44,12 +44,15 @@ struct entry_sync {
 /* Where writes come fast, they go to the disk at once, in the background: segments_write_out. */
 struct write_out {
     struct task job;
-    bool is_running; /* guarded by preparation.mutex */
+    bool is_running;     /* guarded by preparation.mutex */
+    bool cache_is_large; /* a third of the machine's memory or more; since the open */
     char path[SEGMENT_PATH_SIZE];
     uint32_t from; /* and up to where the job writes */
     uint32_t to;
-    bool drops;       /* the system forgets it then */
-    uint32_t segment; /* the writer's: everything before this place has been seen to */
+    bool drops;         /* the system forgets it then, */
+    uint32_t forget;    /* and all of this segment; or 0 */
+    uint32_t forgotten; /* the writer's: up to this segment */
+    uint32_t segment;   /* the writer's: everything before this place has been seen to */
     uint32_t offset;
     bool is_fast; /* by the rate */
     struct write_rate rate;
