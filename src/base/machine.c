@@ -1,5 +1,5 @@
 /*
- * base/machine.c: memory of the machine, and of the control group that we are in.
+ * base/machine.c: memory and processors of the machine, as far as we may have them.
  *
  * Inside a container the group's own files are those at the top; without one, the limits of
  * services started by systemd are in a group further down, which /proc/self/cgroup names.
@@ -7,6 +7,7 @@
 #include "base/machine.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,4 +61,13 @@ uint64_t machine_memory_bytes(void)
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         memory = limits[i] > 0 && limits[i] < memory ? limits[i] : memory;
     return memory;
+}
+
+unsigned machine_processors(void)
+{
+    cpu_set_t allowed;
+    long count = sched_getaffinity(0, sizeof allowed, &allowed) == 0
+                     ? CPU_COUNT(&allowed)
+                     : sysconf(_SC_NPROCESSORS_ONLN); /* more than the set has room for */
+    return count > 0 ? (unsigned)count : 1;
 }

@@ -10,4 +10,7 @@
  * files of the system: for the start of a program. Any thread. */
 uint64_t machine_memory_bytes(void);
 
+/* Processors that the calling thread may run on, at least 1. Any thread. */
+unsigned machine_processors(void);
+
 #endif

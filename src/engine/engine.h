@@ -25,8 +25,7 @@
  * as that does, as all else. If it fails, all reads end in its error, all writes in STORAGE_FAILED.
  *
  * After a write to the file or a sync failed, the engine refuses all writes with STORAGE_FAILED
- * until it is opened again; reads go on. NO_SPACE is not such a failure: the batch is refused, and
- * later ones are accepted when there is space again.
+ * until it is opened again; reads go on. NO_SPACE refuses a batch; later ones may find space again.
  *
  * Threads: every function may be called from any thread except those that end in _blocking, which
  * must not run on a loop. Ownership: inputs are borrowed until the op completes.
@@ -52,6 +51,7 @@
 #define ENGINE_CAP_IN_MEMORY 2u  /* reads never block */
 #define ENGINE_CAP_CHECKPOINT 4u /* online backup */
 #define ENGINE_CAP_ESTIMATES 8u  /* statistics of keys and live bytes are estimates */
+#define ENGINE_CAP_BRIEF 16u     /* a write takes microseconds, on processors of their own */
 
 struct engine;
 struct engine_snapshot;

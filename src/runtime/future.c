@@ -280,13 +280,13 @@ static void future_sleep(kvs_future *future, uint32_t seen, int64_t timeout_ns)
 }
 
 /* The work may be a point where threads can be cancelled; waiting is none. */
-static void future_help(kvs_future *future)
+static void future_help(kvs_future *future, bool limited)
 {
     if (future->methods->help == NULL || future_is_cancelled(future))
         return;
     int state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-    future->methods->help(future);
+    future->methods->help(future, limited);
     pthread_setcancelstate(state, &state);
 }
 
@@ -297,8 +297,8 @@ static int future_wait_begin(kvs_future *future, bool limited)
     if (!future_try_hold(future))
         return 0; /* it is ready by now */
     bool itself = runtime_waits_for(future->runtime);
-    if (!itself && !limited)
-        future_help(future);
+    if (!itself)
+        future_help(future, limited);
     future_release(future);
     return itself ? KVS_ERR_INVALID_ARGUMENT : 0;
 }

@@ -28,8 +28,8 @@
  * nobody can read it then. A ready future that the user has himself is his business.
  *
  * Work that a thread can do itself instead of sleeping until another has done it: `help` is called
- * on a thread that waits for the future without a limit of time. The future may become ready
- * meanwhile; its payload and its runtime stay.
+ * on a thread that waits for the future, and takes moments only where its time is `limited`. The
+ * future may become ready meanwhile; its payload and its runtime stay.
  *
  * A future that is not complete keeps its runtime running: kvs_runtime_free waits for it.
  */
@@ -46,7 +46,7 @@ struct future_methods {
     void (*cancel)(kvs_future *future);  /* see above; may be NULL */
     void (*free)(void *payload);         /* frees what it owns; any thread; may be NULL */
     void (*abandon)(kvs_future *future); /* see above; may be NULL */
-    void (*help)(kvs_future *future);    /* see above; may be NULL */
+    void (*help)(kvs_future *future, bool limited); /* see above; may be NULL */
 };
 
 /*

@@ -9,6 +9,16 @@
 
 #include <pthread.h>
 
+/* Between two looks at what another thread is about to change. */
+static inline void thread_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* A joinable thread named `name` (15 bytes at most; NULL: as the calling thread, and cheaper). 0 or
  * NO_MEMORY. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *arg);

@@ -29,7 +29,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -180,11 +179,8 @@ static void on_accept(void *arg, int descriptor, const char *peer)
 /* Those that this process may run on: a container, or taskset, may have given it a few only. */
 static uint32_t cores(void)
 {
-    cpu_set_t allowed;
-    long count = sched_getaffinity(0, sizeof allowed, &allowed) == 0
-                     ? CPU_COUNT(&allowed)
-                     : sysconf(_SC_NPROCESSORS_ONLN);
-    return count < 1 ? 1 : count > (long)THREADS_MAX ? THREADS_MAX : (uint32_t)count;
+    unsigned count = machine_processors();
+    return count < THREADS_MAX ? count : THREADS_MAX;
 }
 
 static void fill_options(struct kvs_server_options *to, const struct kvs_server_options *from)

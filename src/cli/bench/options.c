@@ -1,6 +1,7 @@
 /* cli/bench/options.c: the command line of kvs-bench as a table, and what must hold across rows. */
 #include "cli/bench/options.h"
 
+#include "base/machine.h"
 #include "cli/completion.h"
 
 #include <kvs/error.h>
@@ -10,7 +11,6 @@
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { WORDS_MAX = 128, CONNECTIONS_MAX = 1000000, PIPELINE_MAX = 65536, THREADS_MAX = 256 };
 
@@ -186,8 +186,8 @@ static void options_complete(struct bench_options *options)
     if (isnan(options->read_ratio))
         options->read_ratio = ratios[options->workload];
     if (options->threads == 0) {
-        long processors = sysconf(_SC_NPROCESSORS_ONLN);
-        options->threads = processors >= 4 ? (uint64_t)processors / 2 : 1;
+        unsigned processors = machine_processors();
+        options->threads = processors >= 4 ? processors / 2 : 1;
     }
     if (target_is_in_process(options->url))
         options->threads = 1; /* it is for one client */

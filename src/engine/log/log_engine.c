@@ -288,6 +288,8 @@ int log_engine_new(const struct engine_options *options, struct log_engine **ret
     pthread_mutex_init(&log->snapshots_mutex, NULL);
     pthread_mutex_init(&log->writing, NULL);
     log->callers_write = options->callers_write && options->sync != KVS_SYNC_ALWAYS;
+    if (log->callers_write && machine_processors() > 1)
+        log->engine.capabilities |= ENGINE_CAP_BRIEF;
     pthread_mutex_init(&log->preparation.mutex, NULL);
     condition_init(&log->preparation.changed);
     log->pool = kvs_thread_pool_ref(options->pool);

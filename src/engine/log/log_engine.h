@@ -137,6 +137,7 @@ struct log_engine {
 
     pthread_mutex_t writing;     /* who holds it is the writer: its thread, or one that submits */
     _Atomic bool writing_wanted; /* by the thread: nobody else takes it then */
+    _Atomic bool thread_wrote;   /* the thread had it last: it may sleep now; see callers_write */
     bool callers_write;
 
     /* the writer's own, from here to `compaction` */

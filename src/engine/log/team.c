@@ -1,11 +1,11 @@
 /* engine/log/team.c: see engine/log/team.h. */
 #include "engine/log/team.h"
 
+#include "base/machine.h"
 #include "runtime/thread.h"
 
 #include <pthread.h>
 #include <stdbool.h>
-#include <unistd.h>
 
 struct hand {
     pthread_t thread;
@@ -17,8 +17,7 @@ struct hand {
 
 unsigned team_count(uint64_t size, uint64_t unit)
 {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t count = processors > 0 ? (uint64_t)processors : 1;
+    uint64_t count = machine_processors();
     if (count > TEAM_MAX)
         count = TEAM_MAX;
     if (count > size / unit + 1)

@@ -14,8 +14,9 @@
  *
  * Where nothing is synced and the engine was opened so (callers_write), a thread that submits small
  * batches does steps 2 to 4 itself when the writer is idle: handing over to another thread and back
- * costs several times what the work does. It takes the role by `writing`, and never what may take
- * long: a new segment, requests, and what has gathered beyond its bound are left to the thread.
+ * costs several times what the work does. It takes the role by `writing`, does what others submit
+ * meanwhile, too, and never what may take long: a new segment, requests, and what has gathered
+ * beyond its bound are left to the thread.
  *
  * Failure: of memory or space, the group is undone and its ops are refused; nothing happened. Of
  * the file or of a sync, the group is undone and the engine takes no more writes (STORAGE_FAILED):
@@ -39,7 +40,8 @@
 
 #define GROUP_SIZE_MAX (2u * 1024 * 1024) /* then it is committed: its first op has waited enough */
 #define RECLAIM_RETRY_MS 50
-#define CALLER_SIZE_MAX (64u * 1024) /* of records that a submitting thread writes in one go */
+#define CALLER_SIZE_MAX (64u * 1024) /* of records that a submitting thread writes in one turn */
+#define CALLER_TURNS_MAX 16u         /* then the thread goes on: the caller has its own work */
 
 /* --- waking ----------------------------------------------------------------------------------- */
 
@@ -87,19 +89,15 @@ static bool caller_may_write(const struct log_engine *log, const struct task_lis
     return true;
 }
 
-static void caller_turn(struct log_engine *log);
+static void callers_write(struct log_engine *log);
 
-/* Whoever gives the role back looks whether more has come; so one who does not get it may rely on
- * that, or on the thread that it wakes. */
 void writer_submit(struct log_engine *log, struct task_list *writes)
 {
     writer_enter(log);
     bool may_write = caller_may_write(log, writes);
     bool was_empty = mailbox_push_list(&log->writes, writes);
-    /* relaxed: a wish. */
-    if (may_write && !atomic_load_explicit(&log->writing_wanted, memory_order_relaxed) &&
-        pthread_mutex_trylock(&log->writing) == 0)
-        caller_turn(log);
+    if (may_write)
+        callers_write(log);
     else if (was_empty)
         writer_wake(log);
     writer_leave(log);
@@ -599,6 +597,8 @@ static void writing_lock(struct log_engine *log)
     atomic_store_explicit(&log->writing_wanted, true, memory_order_relaxed);
     pthread_mutex_lock(&log->writing);
     atomic_store_explicit(&log->writing_wanted, false, memory_order_relaxed);
+    atomic_store_explicit(&log->thread_wrote, true, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst); /* see callers_write */
 }
 
 /* Bytes that fit in the newest segment without a new one. */
@@ -617,8 +617,18 @@ static bool thread_oversleeps(const struct log_engine *log)
     return due_ms != 0 && (log->rests_until_ms == 0 || due_ms < log->rests_until_ms);
 }
 
-/* A submitting thread's turn; gives the role back. */
-static void caller_turn(struct log_engine *log)
+static bool caller_takes_role(struct log_engine *log)
+{
+    /* relaxed: a wish. */
+    if (atomic_load_explicit(&log->writing_wanted, memory_order_relaxed) ||
+        pthread_mutex_trylock(&log->writing) != 0)
+        return false;
+    atomic_store_explicit(&log->thread_wrote, false, memory_order_relaxed);
+    return true;
+}
+
+/* A submitting thread's turn, after which it gives the role back. Is there work for the thread? */
+static bool caller_turn(struct log_engine *log)
 {
     bool thread_has_work = log->pending.first != NULL || writes_are_held(log);
     if (!thread_has_work) {
@@ -632,8 +642,34 @@ static void caller_turn(struct log_engine *log)
         thread_has_work = log->pending.first != NULL || thread_oversleeps(log);
     }
     pthread_mutex_unlock(&log->writing);
-    if (thread_has_work || !mailbox_is_empty(&log->writes) || !mailbox_is_empty(&log->requests))
-        writer_wake(log);
+    return thread_has_work;
+}
+
+/*
+ * Of callers that come at the same time one writes what all of them have pushed: it looks again
+ * after it gave the role back, so that who did not get the role may rely on it. The thread looks,
+ * too, but it may have done so already and be about to sleep: it is told.
+ *
+ * The fences order a push before the look at the role, and giving the role back (or, for the
+ * thread, writing_lock) before the look at the mailbox: one of the two sees the other.
+ */
+static void callers_write(struct log_engine *log)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    for (unsigned turns = 0; turns < CALLER_TURNS_MAX; turns++) {
+        if (!caller_takes_role(log)) {
+            if (atomic_load_explicit(&log->thread_wrote, memory_order_relaxed))
+                writer_wake(log);
+            return;
+        }
+        bool thread_has_work = caller_turn(log);
+        atomic_thread_fence(memory_order_seq_cst);
+        if (thread_has_work || !mailbox_is_empty(&log->requests))
+            break;
+        if (mailbox_is_empty(&log->writes))
+            return;
+    }
+    writer_wake(log);
 }
 
 static void *writer_thread(void *arg)
