@@ -723,7 +723,6 @@ static void test_access(void **state)
     assert_int_equal(read_as("$sys", "joe", "$admins"), STREAM_OK);
     assert_int_equal(read_as("", "joe", ""), STREAM_ACCESS_DENIED);
     assert_int_equal(read_as("", "admin", ""), STREAM_OK);
-    assert_int_equal(read_as("$streams", "joe", ""), STREAM_ACCESS_DENIED);
     assert_int_equal(metadata_wait(&fixture, "a",
                                    "{\"$acl\":{\"$r\":[\"joe\",\"staff\"],\"$w\":\"ann\","
                                    "\"$mr\":[],\"$mw\":\"$all\"}}"),
@@ -761,6 +760,46 @@ static void test_default_access(void **state)
     }
 }
 
+/* Has the first element of the stream, with its link resolved, an event for this user? */
+static bool resolves_as(const char *stream, const char *login)
+{
+    struct stream_user user = {.login = slice_of_string(login)};
+    struct stream_read read = {.kind = STREAM_READ_FORWARD,
+                               .stream = slice_of_string(stream),
+                               .count = 1,
+                               .flags = STREAM_READ_RESOLVE_LINKS,
+                               .user = &user};
+    read_wait(&read);
+    assert_int_equal(read.events_count, 1);
+    assert_true(read.events[0].has_link);
+    bool has_event = read.events[0].has_event;
+    stream_read_release(&read);
+    return has_event;
+}
+
+/* As EventStoreDB's projections make them: for everybody, who sees no more behind a link than the
+ * stream there lets him. */
+static void test_access_to_derived_streams(void **state)
+{
+    static const char *const names[] = {"$streams", "$ce-c", "$et-T"};
+    append("c-1", 1, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        char meta[32];
+        snprintf(meta, sizeof meta, "$$%s", names[i]);
+        assert_int_equal(read_as(names[i], "", ""), STREAM_OK);
+        assert_int_equal(read_as(names[i], "joe", ""), STREAM_OK);
+        assert_int_equal(read_as(meta, "joe", ""), STREAM_NOT_FOUND);
+        assert_int_equal(write_as(meta, "joe"), STREAM_ACCESS_DENIED);
+        assert_true(resolves_as(names[i], "joe"));
+    }
+    assert_int_equal(metadata_wait(&fixture, "c-1", "{\"$acl\":{\"$r\":\"ann\"}}"), STREAM_OK);
+    assert_false(resolves_as("$ce-c", "joe"));
+    assert_true(resolves_as("$ce-c", "ann"));
+    assert_int_equal(metadata_wait(&fixture, "$ce-c", "{\"$acl\":{\"$r\":\"ann\"}}"), STREAM_OK);
+    assert_int_equal(read_as("$ce-c", "joe", ""), STREAM_ACCESS_DENIED);
+    assert_int_equal(read_as("$ce-c", "ann", ""), STREAM_OK);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -788,6 +827,7 @@ int main(void)
         TEST(test_longest_derived_names),
         TEST(test_access),
         TEST(test_default_access),
+        TEST(test_access_to_derived_streams),
     };
     return stream_tests_run("stream-read", tests, sizeof tests / sizeof tests[0]);
 }
