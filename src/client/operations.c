@@ -42,15 +42,18 @@ static void list_remove(struct operation_list *list, struct operation *operation
         list->last = operation->prev;
 }
 
-static void list_push_front(struct operation_list *list, struct operation *operation)
+/* Behind `before`; NULL: in front. */
+static void list_insert(struct operation_list *list, struct operation *before,
+                        struct operation *operation)
 {
-    operation->prev = NULL;
-    operation->next = list->first;
-    if (list->first != NULL)
-        list->first->prev = operation;
+    struct operation **link = before != NULL ? &before->next : &list->first;
+    operation->prev = before;
+    operation->next = *link;
+    if (operation->next != NULL)
+        operation->next->prev = operation;
     else
         list->last = operation;
-    list->first = operation;
+    *link = operation;
 }
 
 /* --- the wheel ---------------------------------------------------------------------------------
@@ -115,15 +118,23 @@ int operations_add(struct operations *operations, struct operation *operation)
     operations->size_bytes += operation->size_bytes;
     operation->state = OPERATION_WAITING;
     operation->attempts = 0;
+    operation->sequence = operations->next_sequence++;
     list_push(&operations->waiting, operation);
     wheel_add(operations, operation);
     return 0;
 }
 
+static void waiting_remove(struct operations *operations, struct operation *operation)
+{
+    if (operations->again == operation)
+        operations->again = operation->prev;
+    list_remove(&operations->waiting, operation);
+}
+
 void operations_sent(struct operations *operations, struct operation *operation)
 {
     assert(operation->state == OPERATION_WAITING);
-    list_remove(&operations->waiting, operation);
+    waiting_remove(operations, operation);
     list_push(&operations->sent, operation);
     operation->state = OPERATION_SENT;
     if (operation->attempts < UINT8_MAX)
@@ -133,8 +144,13 @@ void operations_sent(struct operations *operations, struct operation *operation)
 void operations_put_back(struct operations *operations, struct operation *operation)
 {
     assert(operation->state == OPERATION_SENT);
+    struct operation *before = operations->again;
+    while (before != NULL && before->sequence > operation->sequence)
+        before = before->prev;
     list_remove(&operations->sent, operation);
-    list_push_front(&operations->waiting, operation);
+    list_insert(&operations->waiting, before, operation);
+    if (before == operations->again)
+        operations->again = operation;
     operation->state = OPERATION_WAITING;
 }
 
@@ -149,8 +165,10 @@ void operations_set_deadline(struct operations *operations, struct operation *op
 void operations_take(struct operations *operations, struct operation *operation)
 {
     assert(operation->state != OPERATION_IDLE);
-    bool sent = operation->state == OPERATION_SENT;
-    list_remove(sent ? &operations->sent : &operations->waiting, operation);
+    if (operation->state == OPERATION_SENT)
+        list_remove(&operations->sent, operation);
+    else
+        waiting_remove(operations, operation);
     wheel_remove(operations, operation);
     operation->state = OPERATION_IDLE;
     operations->count--;
@@ -174,16 +192,15 @@ static void give_up(struct operations *operations, struct operation *operation, 
 void operations_on_lost(struct operations *operations, bool not_carried_out, int error,
                         const char *why)
 {
-    /* From the last one backwards, so that those put back in front keep their order. */
-    struct operation *operation = operations->sent.last;
+    struct operation *operation = operations->sent.first;
     while (operation != NULL) {
-        struct operation *prev = operation->prev;
+        struct operation *next = operation->next;
         bool again = operation->repeatable && operation->attempts < operations->attempts_max;
         if (not_carried_out || again)
             operations_put_back(operations, operation);
         else
             give_up(operations, operation, error, why);
-        operation = prev;
+        operation = next;
     }
 }
 

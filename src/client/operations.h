@@ -42,6 +42,7 @@ struct operation {
     struct operation *slot_prev;
     uint64_t deadline_ms;
     uint64_t size_bytes; /* against the bound of what waits */
+    uint64_t sequence;   /* the order of submission */
     uint8_t state;       /* enum operation_state */
     uint8_t attempts;
     bool repeatable; /* done twice is as done once: may be sent again after a loss */
@@ -70,6 +71,8 @@ struct operations {
     uint64_t size_bytes;
     struct operation_list waiting;
     struct operation_list sent;
+    struct operation *again; /* the last of those in front of what waits that were sent before */
+    uint64_t next_sequence;
     uint64_t tick; /* all slots up to this tick have been looked at */
     struct operation *slots[OPERATIONS_SLOTS];
 };
@@ -89,7 +92,7 @@ static inline struct operation *operations_first_waiting(const struct operations
 /* A waiting one has been sent. */
 void operations_sent(struct operations *operations, struct operation *operation);
 
-/* One that was sent waits again, in front of all others: it is to be sent once more. */
+/* One that was sent waits again, in front of all that were not, and in the order of submission. */
 void operations_put_back(struct operations *operations, struct operation *operation);
 
 /* Another deadline for one that the manager has. */

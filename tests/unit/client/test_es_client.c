@@ -471,6 +471,66 @@ static void test_what_a_node_does_not_take_is_sent_again(void **state)
     scripted_server_stop(&server);
 }
 
+#define REFUSED 3u
+static atomic_bool refused_in_order;
+
+static bool read_write(struct scripted_server *self, struct es_id *ret_id, kvs_event_id *ret_event)
+{
+    struct es_frame frame;
+    struct es_write_events write;
+    struct es_new_event event;
+    if (!es_script_expect(self, ES_WRITE_EVENTS, &frame) ||
+        es_message_decode(frame.body, &es_write_events_type, &write) != 0 ||
+        es_list_next(&write.events, &es_new_event_type, &event) != 1)
+        return false;
+    *ret_id = frame.correlation;
+    memcpy(ret_event->bytes, event.event_id.data, sizeof ret_event->bytes);
+    return true;
+}
+
+/* Takes none of what it was sent at once; then all of it. */
+static void script_none_is_taken(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    const struct es_not_handled not_ready = {.reason = ES_NOT_READY};
+    const struct es_write_events_completed done = {.result = ES_SUCCESS};
+    struct es_id ids[REFUSED];
+    kvs_event_id events[REFUSED], again;
+    bool in_order = true;
+    if (!es_script_greet(self))
+        return;
+    for (unsigned i = 0; i < REFUSED; i++) {
+        if (!read_write(self, &ids[i], &events[i]))
+            return;
+    }
+    for (unsigned i = 0; i < REFUSED; i++)
+        es_script_send(self, ES_NOT_HANDLED, &ids[i], &not_ready);
+    for (unsigned i = 0; i < REFUSED; i++) {
+        if (!read_write(self, &ids[i], &again))
+            return;
+        in_order = in_order && memcmp(&again, &events[i], sizeof again) == 0;
+    }
+    atomic_store(&refused_in_order, in_order);
+    for (unsigned i = 0; i < REFUSED; i++)
+        es_script_send(self, ES_WRITE_EVENTS_COMPLETED, &ids[i], &done);
+    script_read_to_end(self);
+}
+
+static void test_what_a_node_does_not_take_keeps_its_order(void **state)
+{
+    (void)state;
+    kvs_future *futures[REFUSED];
+    scripted_server_start(&server, script_none_is_taken);
+    kvs_events *events = open_good("", NULL);
+    for (unsigned i = 0; i < REFUSED; i++)
+        futures[i] = append(events, (int)i, "{}");
+    for (unsigned i = 0; i < REFUSED; i++)
+        assert_int_equal(wait_and_free(futures[i]), 0);
+    assert_true(atomic_load(&refused_in_order));
+    close_events(events);
+    scripted_server_stop(&server);
+}
+
 static void script_not_leader(struct scripted_server *self, unsigned number)
 {
     (void)number;
@@ -864,6 +924,7 @@ int main(void)
         cmocka_unit_test(test_misuse_is_refused_before_it_is_sent),
         cmocka_unit_test(test_outcomes_of_a_write),
         cmocka_unit_test(test_what_a_node_does_not_take_is_sent_again),
+        cmocka_unit_test(test_what_a_node_does_not_take_keeps_its_order),
         cmocka_unit_test(test_what_the_leader_alone_takes_goes_there),
         cmocka_unit_test(test_a_lost_connection),
         cmocka_unit_test(test_a_refusal_when_sent_again),

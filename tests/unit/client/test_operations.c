@@ -86,6 +86,40 @@ static void test_loss_keeps_order_and_safety(void **state)
     free(operations);
 }
 
+/* What is put back one by one keeps its order, too, and so does what a loss puts back then. */
+static void test_what_is_put_back_keeps_its_order(void **state)
+{
+    (void)state;
+    struct operations *operations = new_operations(1000);
+    struct item items[6];
+    for (int i = 0; i < 6; i++)
+        add(operations, &items[i], 5000, true);
+    for (int i = 0; i < 5; i++)
+        send_first(operations, &items[i]);
+    for (int i = 0; i < 3; i++)
+        operations_put_back(operations, &items[i].operation);
+    send_first(operations, &items[0]);
+    operations_take(operations, &items[2].operation);
+    operations_on_lost(operations, false, KVS_ERR_CONNECTION_LOST, "why");
+    send_first(operations, &items[0]);
+    send_first(operations, &items[1]);
+    send_first(operations, &items[3]);
+    operations_put_back(operations, &items[3].operation);
+    operations_put_back(operations, &items[0].operation);
+    send_first(operations, &items[0]);
+    send_first(operations, &items[3]);
+    send_first(operations, &items[4]);
+    send_first(operations, &items[5]);
+    assert_null(operations_first_waiting(operations));
+    operations_put_back(operations, &items[5].operation);
+    add(operations, &items[2], 5000, true);
+    operations_put_back(operations, &items[4].operation);
+    send_first(operations, &items[4]);
+    send_first(operations, &items[5]);
+    send_first(operations, &items[2]);
+    free(operations);
+}
+
 static void test_known_not_carried_out_is_sent_again(void **state)
 {
     (void)state;
@@ -163,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_loss_keeps_order_and_safety),
+        cmocka_unit_test(test_what_is_put_back_keeps_its_order),
         cmocka_unit_test(test_known_not_carried_out_is_sent_again),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_deadlines_random),
