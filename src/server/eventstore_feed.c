@@ -6,7 +6,8 @@
  * 3. A page that comes while the peer takes nothing is kept where it is, unencoded, and the feed
  *    waits; es_feeds_resume goes on when the socket has taken what was before it. When the pages of
  *    a connection's feeds are more than KEPT_MAX, the others are forgotten, and read again then.
- *    Meanwhile the events that are written lie in storage, not in memory.
+ *    Meanwhile the events that are written lie in storage, not in memory. Of checkpoints the last
+ *    one waits.
  * 4. It ends when the client says so, when the connection ends, or when stream/ cannot go on.
  *
  * Lifetime: a feed holds its connection until on_closed, the last call of stream/.
@@ -38,6 +39,8 @@ struct es_feed {
     uint64_t kept_bytes; /* of the page */
     bool forgotten;      /* the page is to be read again */
     bool late;           /* a page was forgotten since it last sent one: its turn comes first */
+    bool has_checkpoint; /* which waits for the peer */
+    int64_t checkpoint;
     bool is_all;
     bool confirmed;
     bool closing;
@@ -109,11 +112,23 @@ static void read_again(struct es_connection *connection)
     }
 }
 
+static void send_checkpoint(struct es_feed *feed)
+{
+    const struct es_checkpoint_reached message = {.commit_position = feed->checkpoint,
+                                                  .prepare_position = feed->checkpoint};
+    feed->has_checkpoint = false;
+    es_answer(feed->connection, ES_CHECKPOINT_REACHED, &feed->correlation, &message);
+}
+
 static void send_page(struct es_feed *feed)
 {
     struct es_connection *connection = feed->connection;
     const struct stream_event *page = feed->page;
     int error = 0;
+    if (feed->has_checkpoint) /* of what is before it */
+        send_checkpoint(feed);
+    if (connection->base.closed)
+        return;
     let_page_go(feed);
     feed->connection->feeds_late -= feed->late;
     feed->late = false;
@@ -185,13 +200,14 @@ static void on_caught_up(struct stream_subscription *subscription)
     feed->late = false;
 }
 
+/* One that waits gives way to the next, which says all that it did. */
 static void on_checkpoint(struct stream_subscription *subscription, int64_t position)
 {
     struct es_feed *feed = of(subscription);
-    const struct es_checkpoint_reached message = {.commit_position = position,
-                                                  .prepare_position = position};
-    if (!feed->closing)
-        es_answer(feed->connection, ES_CHECKPOINT_REACHED, &feed->correlation, &message);
+    feed->has_checkpoint = true;
+    feed->checkpoint = position;
+    if (!feed->closing && connection_unwritten(&feed->connection->base) < ES_UNWRITTEN_MAX)
+        send_checkpoint(feed);
 }
 
 /* Tells the client why, unless its connection is the reason. */
@@ -348,6 +364,8 @@ void es_feeds_resume(struct es_connection *connection)
             return;
         if (feed->page != NULL && !feed->closing)
             send_page(feed);
+        else if (feed->has_checkpoint && !feed->closing)
+            send_checkpoint(feed);
     }
     read_again(connection);
 }

@@ -508,6 +508,63 @@ static void slow_subscribers_cost_little(void **state)
     es_peer_close(&writer);
 }
 
+#define CHECKPOINTS 400000u /* 12 MB in all, of which the system may take 4 */
+
+/* Asks for a checkpoint at every event, and is given none. */
+static struct es_id subscribe_to_nothing(struct es_peer *peer)
+{
+    static const kvs_slice prefixes[] = {{(const uint8_t *)"nothing", 7}};
+    const struct es_filtered_subscribe_to_stream subscribe = {
+        .filter = {.context = ES_FILTER_STREAM_ID,
+                   .type = ES_FILTER_PREFIX,
+                   .data = {.items = prefixes, .count = 1}},
+        .checkpoint_interval = 1,
+    };
+    connect_peer(peer);
+    struct es_id id = es_peer_ask(peer, ES_FILTERED_SUBSCRIBE, &subscribe);
+    es_peer_expect(peer, ES_SUBSCRIPTION_CONFIRMATION, &id, NULL);
+    return id;
+}
+
+/* Returns how many came until the one of that position, which is the last. */
+static uint64_t checkpoints_until(struct es_peer *peer, const struct es_id *id, int64_t position)
+{
+    struct es_checkpoint_reached message = {0};
+    uint64_t count = 0;
+    while (message.commit_position < position) {
+        int64_t before = message.commit_position;
+        es_peer_expect(peer, ES_CHECKPOINT_REACHED, id, &message);
+        assert_true(message.commit_position > before);
+        count++;
+    }
+    return count;
+}
+
+/* Checkpoints wait for a subscriber that does not read as events do: the last one tells all. */
+static void checkpoints_cost_little(void **state)
+{
+    (void)state;
+    struct es_peer slow, quick, writer;
+    struct es_write_events_completed wrote;
+    struct es_id slow_id = subscribe_to_nothing(&slow);
+    int size = 65536;
+    assert_int_equal(setsockopt(slow.descriptor, SOL_SOCKET, SO_RCVBUF, &size, sizeof size), 0);
+    struct es_id quick_id = subscribe_to_nothing(&quick);
+    connect_peer(&writer);
+    for (unsigned i = 0; i < CHECKPOINTS / 4000; i++) {
+        struct es_id id = es_peer_ask_write(&writer, "much", ES_VERSION_ANY, 4000, S(""));
+        es_peer_expect(&writer, ES_WRITE_EVENTS_COMPLETED, &id, &wrote);
+    }
+    checkpoints_until(&quick, &quick_id, wrote.commit_position);
+    while (unwritten() == 0) /* until a tick has looked */
+        ping(&writer);
+    assert_in_range(unwritten(), 0, 4u * 1024 * 1024);
+    checkpoints_until(&slow, &slow_id, wrote.commit_position);
+    es_peer_close(&slow);
+    es_peer_close(&quick);
+    es_peer_close(&writer);
+}
+
 /* Each event is more than a connection takes before it waits for its peer. */
 static void subscriptions_take_turns(void **state)
 {
@@ -579,6 +636,7 @@ int main(void)
         IMPATIENT(the_silent_are_asked_and_closed),
         cmocka_unit_test(pages),
         cmocka_unit_test(slow_subscribers_cost_little),
+        cmocka_unit_test(checkpoints_cost_little),
         cmocka_unit_test(subscriptions_take_turns),
     };
     return cmocka_run_group_tests_name("server/eventstore limits", tests, begin, end);
