@@ -162,7 +162,9 @@ static void cursor_set_request(struct local_cursor *cursor,
                                const struct kvs_subscribe_options *options)
 {
     bool is_all = options->stream.size == 0;
-    int64_t after = is_all ? options->after_position.commit : options->after_number;
+    kvs_position position = options->after_position; /* of an event, or right before one */
+    int64_t after_position = position.commit - (position.prepare < position.commit);
+    int64_t after = is_all ? after_position : options->after_number;
     cursor->cursor = (struct stream_subscription){
         .loop = cursor->local->base.loop,
         .stream = cursor->name,

@@ -248,13 +248,15 @@ static bool catch_up_give(struct catch_up *up, struct batch *batch)
 /* --- pages -------------------------------------------------------------------------------------
  */
 
-/* All up to before `next` was looked at: an earlier server says the last one looked at instead, so
- * one less is what is certain. */
+/* All up to before `next` was looked at: an earlier server says the last one looked at instead. So
+ * what is certain is the position right before it, with the same commit position: EventStoreDB
+ * reads only from where a record begins. Where it leads behind a record its prepare position is 0,
+ * before which there is none. */
 static void note_page_checkpoint(struct catch_up *up, kvs_position next)
 {
-    if (up->options.filter == NULL || next.commit < 1 || next.prepare < 1)
+    if (up->options.filter == NULL || next.commit < 1 || next.prepare < 0)
         return;
-    kvs_position position = {next.commit - 1, next.prepare - 1};
+    kvs_position position = {next.commit, next.prepare > 0 ? next.prepare - 1 : 0};
     if (up->has_last && kvs_position_compare(position, up->last_position) < 0)
         position = up->last_position;
     up->given_has_checkpoint = true;

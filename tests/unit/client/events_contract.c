@@ -642,6 +642,15 @@ static void test_all_and_filtered_subscriptions(void **state)
     kvs_subscription_stop(some.subscription);
     finish(&all, 0);
     finish(&some, 0);
+    /* Right before an event, as a checkpoint may be. */
+    options.from = KVS_SUBSCRIBE_AFTER;
+    options.after_position = (kvs_position){some.last.commit, some.last.prepare - 1};
+    watcher_init(&some, -1);
+    subscribe(&some, &options);
+    await(&some, some.live);
+    assert_int_equal(some.count, 1);
+    kvs_subscription_stop(some.subscription);
+    finish(&some, 0);
 }
 
 static void test_a_deleted_stream_ends_its_subscriptions(void **state)

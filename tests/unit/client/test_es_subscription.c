@@ -709,6 +709,74 @@ static void test_a_member_that_is_not_kept_takes_its_time(void **state)
         fail_msg("joined %d times", joins);
 }
 
+/* --- checkpoints -------------------------------------------------------------------------------
+ */
+
+/* Where EventStoreDB's pages lead: behind a record, and into a transaction; then ours. */
+static const kvs_position page_ends[] = {{500, 0}, {700, 650}, {900, 900}};
+#define PAGES 3u
+
+static kvs_position noted[PAGES];
+static atomic_uint noted_count;
+
+static void on_checkpoint(kvs_subscription *subscription, kvs_position position, void *arg)
+{
+    (void)subscription;
+    (void)arg;
+    unsigned count = atomic_load(&noted_count);
+    if (count < PAGES)
+        noted[count] = position;
+    atomic_store(&noted_count, count + 1);
+}
+
+static void script_pages_of_nothing(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    struct es_frame frame;
+    if (!es_script_greet(self))
+        return;
+    for (unsigned i = 0; i < PAGES; i++) {
+        const struct es_filtered_read_all_events_completed page = {
+            .next_commit_position = page_ends[i].commit,
+            .next_prepare_position = page_ends[i].prepare,
+        };
+        if (!es_script_expect(self, ES_FILTERED_READ_ALL_FORWARD, &frame))
+            return;
+        es_script_send(self, ES_FILTERED_READ_ALL_FORWARD_COMPLETED, &frame.correlation, &page);
+    }
+    script_read_to_end(self);
+}
+
+/* A checkpoint is before all that comes, and a position that EventStoreDB can read from: its
+ * commit position is where a record begins, as that of the page's end. */
+static void test_checkpoints_are_positions_to_read_from(void **state)
+{
+    (void)state;
+    static const kvs_position expected[PAGES] = {{500, 0}, {700, 649}, {900, 899}};
+    const struct kvs_subscription_handlers with_checkpoint = {
+        .on_events = on_events, .on_checkpoint = on_checkpoint, .on_dropped = on_dropped};
+    const kvs_slice prefix = slice_of_string("x");
+    const kvs_event_filter filter = {
+        .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
+    const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
+    struct watcher watcher;
+    watcher_init(&watcher, 0);
+    atomic_store(&noted_count, 0);
+    begin(script_pages_of_nothing);
+    assert_int_equal(
+        kvs_events_subscribe(events, &options, &with_checkpoint, &watcher, &watcher.subscription),
+        0);
+    while (atomic_load(&noted_count) < PAGES)
+        usleep(1000);
+    kvs_subscription_free(watcher.subscription);
+    await(&watcher, watcher.dropped);
+    end();
+    for (unsigned i = 0; i < PAGES; i++) {
+        assert_int_equal(noted[i].commit, expected[i].commit);
+        assert_int_equal(noted[i].prepare, expected[i].prepare);
+    }
+}
+
 static void test_misuse_of_subscriptions(void **state)
 {
     (void)state;
@@ -760,6 +828,7 @@ int main(void)
         cmocka_unit_test(test_a_group_acknowledges_by_itself),
         cmocka_unit_test(test_ends_of_a_member),
         cmocka_unit_test(test_a_member_that_is_not_kept_takes_its_time),
+        cmocka_unit_test(test_checkpoints_are_positions_to_read_from),
         cmocka_unit_test(test_misuse_of_subscriptions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
