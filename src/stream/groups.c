@@ -3,6 +3,7 @@
  *
  * Calls are posted to the loop of the streams and done one after the other:
  *   1. what is asked for is checked; a group that starts with what comes needs the stream's end;
+ *      what a deletion that was cut short left of one of the same name goes;
  *   2. the configuration of all groups, with the change, is appended to its stream;
  *   3. when that is safe the change is made: a new group begins; a changed one stops, with its
  *      consumers dropped, and begins again from its checkpoint; a deleted one stops, and its
@@ -108,6 +109,18 @@ static int write_error(const struct groups *groups)
     return groups->call_write.outcome == STREAM_OK ? 0 : KVS_ERR_INVALID_ARGUMENT;
 }
 
+/* Softly, if it is there. */
+static void delete_stream(struct groups *groups, kvs_slice stream, task_fn *then)
+{
+    groups->call_write = (struct stream_write){
+        .op = {.task.run = then, .loop = groups->streams->loop},
+        .kind = STREAM_WRITE_DELETE,
+        .stream = stream,
+        .expected_version = STREAM_EXISTS,
+    };
+    streams_write(groups->streams, &groups->call_write);
+}
+
 /* --- create ----------------------------------------------------------------------------------- */
 
 static void create_on_metadata(struct task *task)
@@ -134,24 +147,49 @@ static void create_on_config_metadata(struct task *task)
     create_write_metadata(groups_of_write(task));
 }
 
+static void create_fail(struct groups *groups, int error)
+{
+    group_drop_members(groups->call_group, STREAM_DROP_NOT_FOUND); /* who came meanwhile */
+    group_free(groups->call_group);
+    call_complete(groups, error);
+}
+
 /* Nor need old configurations: that is noted with the first one. */
 static void create_on_config(struct task *task)
 {
     struct groups *groups = groups_of_write(task);
-    struct group *group = groups->call_group;
     int error = write_error(groups);
     if (error != 0) {
-        group_drop_members(group, STREAM_DROP_NOT_FOUND); /* who came while it was being made */
-        group_free(group);
-        call_complete(groups, error);
+        create_fail(groups, error);
         return;
     }
-    group_start(group);
+    group_start(groups->call_group);
     if (groups->call_write.first_number == 0)
         call_append(groups, slice_of_string("$$" GROUP_CONFIG_STREAM), METADATA_TYPE,
                     slice_of_string(CONFIG_METADATA), create_on_config_metadata);
     else
         create_write_metadata(groups);
+}
+
+static void create_on_parked(struct task *task)
+{
+    struct groups *groups = groups_of_write(task);
+    struct group_change change = {.group = groups->call_group,
+                                  .settings = &groups->first_call->settings,
+                                  .start_at = groups->call_start_at};
+    if (groups->call_write.op.error != 0)
+        create_fail(groups, groups->call_write.op.error);
+    else
+        call_write_config(groups, &change, create_on_config);
+}
+
+static void create_on_checkpoint(struct task *task)
+{
+    struct groups *groups = groups_of_write(task);
+    if (groups->call_write.op.error != 0)
+        create_fail(groups, groups->call_write.op.error);
+    else
+        delete_stream(groups, groups->call_group->parked_stream, create_on_parked);
 }
 
 static void create_begin(struct groups *groups)
@@ -168,10 +206,8 @@ static void create_begin(struct groups *groups)
     }
     groups->call_group->settings = call->settings;
     groups->call_group->start_at = groups->call_start_at;
-    struct group_change change = {.group = groups->call_group,
-                                  .settings = &call->settings,
-                                  .start_at = groups->call_start_at};
-    call_write_config(groups, &change, create_on_config);
+    /* A deletion that was cut short may have left them. */
+    delete_stream(groups, groups->call_group->checkpoint_stream, create_on_checkpoint);
 }
 
 /* --- update ----------------------------------------------------------------------------------- */
@@ -204,17 +240,6 @@ static void update_begin(struct groups *groups)
 }
 
 /* --- delete ----------------------------------------------------------------------------------- */
-
-static void delete_stream(struct groups *groups, kvs_slice stream, task_fn *then)
-{
-    groups->call_write = (struct stream_write){
-        .op = {.task.run = then, .loop = groups->streams->loop},
-        .kind = STREAM_WRITE_DELETE,
-        .stream = stream,
-        .expected_version = STREAM_ANY,
-    };
-    streams_write(groups->streams, &groups->call_write);
-}
 
 static void delete_on_parked(struct task *task)
 {

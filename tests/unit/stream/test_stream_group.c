@@ -457,6 +457,39 @@ static void test_from_the_end(void **state)
     leave(consumer);
 }
 
+static void leave_behind(const char *stream, const char *type, const char *data)
+{
+    struct stream_new_event event = event_of(1, type, data);
+    struct stream_write write = {.stream = slice_of_string(stream),
+                                 .expected_version = STREAM_ANY,
+                                 .events = &event,
+                                 .count = 1};
+    assert_int_equal(write_event_wait(&fixture, &write), 0);
+    assert_int_equal(write.outcome, STREAM_OK);
+}
+
+/* What a deletion that was cut short has left of one of its name is not a new group's. */
+static void test_a_new_group_has_no_past(void **state)
+{
+    append("a", 0, 5);
+    leave_behind("$persistentsubscription-a::g-checkpoint", "SubscriptionCheckpoint", "\"3\"");
+    leave_behind("$persistentsubscription-a::g-parked", "$>", "0@a");
+    for (unsigned round = 0; round < 2; round++) {
+        assert_int_equal(create("a", 0), STREAM_GROUP_OK);
+        assert_int_equal(info_of("a").last_checkpoint, -1);
+        assert_int_equal(info_of("a").parked, 0);
+        struct consumer *consumer = consume("a", 10, NO_ANSWER);
+        wait_count(consumer, 5);
+        assert_received(consumer, 0, 0, 0);
+        answer(consumer, 0, 4, ACK);
+        answer(consumer, 4, 1, STREAM_NAK_PARK);
+        while (info_of("a").parked < 1)
+            ;
+        leave(consumer);
+        assert_int_equal(group_call(STREAM_GROUP_DELETE, "a", NULL), STREAM_GROUP_OK);
+    }
+}
+
 static void test_slots(void **state)
 {
     append("a", 0, 30);
@@ -871,6 +904,7 @@ int main(void)
         TEST(test_from_the_begin_and_on),
         TEST(test_a_tick_while_it_is_made),
         TEST(test_from_the_end),
+        TEST(test_a_new_group_has_no_past),
         TEST(test_slots),
         TEST(test_unacknowledged_come_again),
         TEST(test_naks),
