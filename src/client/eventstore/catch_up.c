@@ -74,6 +74,13 @@ static void catch_up_fail(struct catch_up *up, int error, const char *why)
     catch_up_want_work(up);
 }
 
+/* What the server has pushed is let go of. */
+static void drop_live(struct catch_up *up)
+{
+    batch_deinit(&up->live);
+    up->live_has_checkpoint = false;
+}
+
 /* --- the end -----------------------------------------------------------------------------------
  */
 
@@ -286,7 +293,7 @@ static void catch_up_on_page_error(struct catch_up *up, int error)
             es_connection_tell(up->connection, &up->listener, ES_UNSUBSCRIBE_FROM_STREAM,
                                &up->login, NULL);
         es_connection_forget(up->connection, &up->listener);
-        batch_deinit(&up->live);
+        drop_live(up);
         up->phase = PHASE_WAIT; /* tried often enough; again a little later */
         up->listener.wants_retry = true;
         break;
@@ -409,8 +416,7 @@ static void catch_up_fall_back(struct catch_up *up)
 {
     es_connection_tell(up->connection, &up->listener, ES_UNSUBSCRIBE_FROM_STREAM, &up->login, NULL);
     es_connection_forget(up->connection, &up->listener);
-    batch_deinit(&up->live);
-    up->live_has_checkpoint = false;
+    drop_live(up);
     if (up->options.is_volatile) {
         catch_up_fail(up, KVS_ERR_BUSY, "the handler is slower than the events come");
         return;
@@ -463,7 +469,7 @@ static void catch_up_on_server_drop(struct catch_up *up, kvs_slice body)
     } else if (up->options.is_volatile) {
         catch_up_fail(up, KVS_ERR_CONNECTION_LOST, "the server ended the subscription");
     } else {
-        batch_deinit(&up->live);
+        drop_live(up);
         up->phase = PHASE_WAIT;
         up->listener.wants_retry = true;
     }
@@ -518,8 +524,7 @@ static void catch_up_on_ready(struct es_listener *listener)
 static void catch_up_on_lost(struct es_listener *listener, int error, const char *why)
 {
     struct catch_up *up = catch_up_of_listener(listener);
-    batch_deinit(&up->live);
-    up->live_has_checkpoint = false;
+    drop_live(up);
     up->listener.wants_retry = false;
     if (up->options.is_volatile && up->has_last)
         catch_up_fail(up, error == KVS_ERR_TIMEOUT ? error : KVS_ERR_CONNECTION_LOST, why);

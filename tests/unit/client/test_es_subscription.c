@@ -747,6 +747,86 @@ static void script_pages_of_nothing(struct scripted_server *self, unsigned numbe
     script_read_to_end(self);
 }
 
+static kvs_position told_last;
+static atomic_bool told_back;
+
+static void on_ordered_checkpoint(kvs_subscription *subscription, kvs_position position, void *arg)
+{
+    (void)subscription;
+    (void)arg;
+    if (kvs_position_compare(position, told_last) < 0)
+        atomic_store(&told_back, true);
+    told_last = position;
+}
+
+static bool send_empty_page(struct scripted_server *self, int64_t next)
+{
+    struct es_frame frame;
+    const struct es_filtered_read_all_events_completed page = {
+        .next_commit_position = next, .next_prepare_position = next, .is_end_of_stream = true};
+    return es_script_expect(self, ES_FILTERED_READ_ALL_FORWARD, &frame) &&
+           es_script_send(self, ES_FILTERED_READ_ALL_FORWARD_COMPLETED, &frame.correlation, &page);
+}
+
+/* What comes before it, the confirmation, and what comes until then. */
+static bool send_subscribed(struct scripted_server *self, int64_t next, struct es_id *ret_id)
+{
+    struct es_frame frame;
+    if (!send_empty_page(self, next) || !es_script_expect(self, ES_FILTERED_SUBSCRIBE, &frame))
+        return false;
+    *ret_id = frame.correlation;
+    return es_script_confirm(self, ret_id, next - 1) && send_empty_page(self, next);
+}
+
+/* Ends the subscription right behind a checkpoint; after that events are further on. */
+static void script_ends_behind_a_checkpoint(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    const struct es_checkpoint_reached reached = {.commit_position = 200, .prepare_position = 200};
+    const struct es_subscription_dropped dropped = {.has_reason = true,
+                                                    .reason = ES_DROP_UNSUBSCRIBED};
+    struct es_id id;
+    struct buf both = BUF_INIT;
+    if (!es_script_greet(self) || !send_subscribed(self, 100, &id))
+        return;
+    if (es_send(&both, ES_CHECKPOINT_REACHED, &id, NULL, &reached) == 0 &&
+        es_send(&both, ES_SUBSCRIPTION_DROPPED, &id, NULL, &dropped) == 0)
+        script_send_buf(self, &both);
+    if (!send_subscribed(self, 500, &id))
+        return;
+    usleep(20000); /* it is live by then */
+    if (es_script_push(self, &id, 600))
+        script_read_to_end(self);
+}
+
+static void test_checkpoints_do_not_go_back(void **state)
+{
+    (void)state;
+    const struct kvs_subscription_handlers with_checkpoint = {.on_events = on_events,
+                                                              .on_state = on_state,
+                                                              .on_checkpoint =
+                                                                  on_ordered_checkpoint,
+                                                              .on_dropped = on_dropped};
+    const kvs_slice prefix = slice_of_string("x");
+    const kvs_event_filter filter = {
+        .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
+    const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
+    struct watcher watcher;
+    watcher_init(&watcher, 600);
+    told_last = KVS_POSITION_START;
+    begin(script_ends_behind_a_checkpoint);
+    assert_int_equal(
+        kvs_events_subscribe(events, &options, &with_checkpoint, &watcher, &watcher.subscription),
+        0);
+    await(&watcher, watcher.next == 601);
+    kvs_subscription_free(watcher.subscription);
+    await(&watcher, watcher.dropped);
+    end();
+    assert_int_equal(watcher.live, 2);
+    assert_false(atomic_load(&told_back));
+    assert_int_equal(told_last.commit, 500);
+}
+
 /* A checkpoint is before all that comes, and a position that EventStoreDB can read from: its
  * commit position is where a record begins, as that of the page's end. */
 static void test_checkpoints_are_positions_to_read_from(void **state)
@@ -829,6 +909,7 @@ int main(void)
         cmocka_unit_test(test_ends_of_a_member),
         cmocka_unit_test(test_a_member_that_is_not_kept_takes_its_time),
         cmocka_unit_test(test_checkpoints_are_positions_to_read_from),
+        cmocka_unit_test(test_checkpoints_do_not_go_back),
         cmocka_unit_test(test_misuse_of_subscriptions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
