@@ -242,7 +242,7 @@ static void reply(struct es_request *request)
         return;
     }
     if (request->asked == STREAM_END)
-        request->asked = request->as.read.last_position; /* what the end was */
+        request->asked = request->as.read.last_position + 1; /* what the end was */
     size_t begin = out->size;
     int error =
         request->command == ES_READ_EVENT ? reply_event(request, out) : reply_page(request, out);

@@ -322,7 +322,10 @@ static enum reply_step take_read_all(struct events_call *call, kvs_slice body, u
     if (es_message_decode(body, &es_read_all_events_completed_type, &wire) != 0)
         return broken(call);
     call->page = (kvs_event_page){
-        .is_end = wire.events.count == 0, /* it has no flag of its own */
+        /* It has no flag of its own. A page of nothing may lead on, too: behind events that
+         * EventStoreDB keeps for itself. */
+        .is_end = wire.events.count == 0 && wire.next_commit_position == wire.commit_position &&
+                  wire.next_prepare_position == wire.prepare_position,
         .next_number = -1,
         .last_number = -1,
         .next_position = {wire.next_commit_position, wire.next_prepare_position},

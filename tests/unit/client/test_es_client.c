@@ -327,6 +327,54 @@ static void test_calls_are_answered(void **state)
     scripted_server_stop(&server);
 }
 
+/* Answers each read of $all with a page of nothing, which leads behind what EventStoreDB keeps for
+ * itself; there is no more at 200. */
+static void script_hides_events(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    struct es_read_all_events read;
+    (void)number;
+    if (!es_script_greet(self))
+        return;
+    while (es_script_read(self, &frame) &&
+           (frame.command == ES_READ_ALL_FORWARD || frame.command == ES_READ_ALL_BACKWARD) &&
+           es_message_decode(frame.body, &es_read_all_events_type, &read) == 0) {
+        bool forward = frame.command == ES_READ_ALL_FORWARD;
+        const struct es_read_all_events_completed page = {
+            .commit_position = read.commit_position,
+            .prepare_position = read.prepare_position,
+            .next_commit_position = forward ? 200 : 0,
+        };
+        es_script_send(self, (uint8_t)(frame.command + 1), &frame.correlation, &page);
+    }
+}
+
+static bool all_ends(kvs_events *events, kvs_position from, unsigned flags)
+{
+    void *pointer;
+    kvs_future *future = kvs_events_read_all(events, from, 1, flags, NULL, NULL);
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
+    const kvs_event_page *page = pointer;
+    assert_int_equal(page->count, 0);
+    bool ends = page->is_end;
+    kvs_future_free(future);
+    return ends;
+}
+
+static void test_a_page_of_nothing_is_not_the_end(void **state)
+{
+    (void)state;
+    scripted_server_start(&server, script_hides_events);
+    kvs_events *events = open_good("", NULL);
+    assert_false(all_ends(events, KVS_POSITION_START, 0));
+    assert_true(all_ends(events, (kvs_position){200, 0}, 0));
+    assert_false(all_ends(events, (kvs_position){200, 0}, KVS_READ_BACKWARD));
+    assert_true(all_ends(events, (kvs_position){0, 0}, KVS_READ_BACKWARD));
+    close_events(events);
+    scripted_server_stop(&server);
+}
+
 static void test_misuse_is_refused_before_it_is_sent(void **state)
 {
     (void)state;
@@ -921,6 +969,7 @@ int main(void)
         cmocka_unit_test(test_openings_that_fail_say_why),
         cmocka_unit_test(test_a_silent_server_is_given_up),
         cmocka_unit_test(test_calls_are_answered),
+        cmocka_unit_test(test_a_page_of_nothing_is_not_the_end),
         cmocka_unit_test(test_misuse_is_refused_before_it_is_sent),
         cmocka_unit_test(test_outcomes_of_a_write),
         cmocka_unit_test(test_what_a_node_does_not_take_is_sent_again),

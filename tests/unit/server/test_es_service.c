@@ -213,6 +213,13 @@ static void the_log_has_two_ends(void **state)
     }
     assert_int_equal(seen[0], 80);
     assert_int_equal(seen[1], 80);
+    const struct es_read_all_events from_end = {
+        .commit_position = -1, .prepare_position = -1, .max_count = 1};
+    struct es_read_all_events_completed at_end;
+    struct es_id end_id = es_peer_ask(&peer, ES_READ_ALL_FORWARD, &from_end);
+    es_peer_expect(&peer, ES_READ_ALL_FORWARD_COMPLETED, &end_id, &at_end);
+    assert_int_equal(at_end.events.count, 0);
+    assert_true(at_end.next_commit_position == at_end.commit_position);
     const struct es_read_all_events wrong = {
         .commit_position = 3, .prepare_position = 5, .max_count = 1};
     struct es_read_all_events_completed page;
