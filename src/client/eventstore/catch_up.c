@@ -30,6 +30,7 @@ struct catch_up {
     kvs_position last_position;
     int64_t read_number; /* where the next page begins */
     kvs_position read_position;
+    kvs_position looked_at; /* up to here, by the last checkpoint of a filter */
 
     struct es_call read;
     bool reading;    /* it is under way */
@@ -155,6 +156,12 @@ static void catch_up_read(struct catch_up *up)
     es_connection_submit_here(&up->read);
 }
 
+static void move_on(kvs_position *position, kvs_position to)
+{
+    if (kvs_position_compare(to, *position) > 0)
+        *position = to;
+}
+
 /* Begins, or begins again, behind what was given last. */
 static void catch_up_begin(struct catch_up *up)
 {
@@ -163,11 +170,11 @@ static void catch_up_begin(struct catch_up *up)
         return; /* it goes on with that */
     if (!is_all(up) && up->has_last && up->last_number == KVS_EVENT_DELETED)
         return; /* nothing is behind that; it ends as soon as the handler is done */
-    if (up->has_last && !is_all(up)) {
+    if (up->has_last) {
         up->read_number = up->last_number + 1;
-    } else if (up->has_last) {
-        up->read_position = up->last_position.commit >= 0 ? up->last_position : KVS_POSITION_START;
+        move_on(&up->read_position, up->last_position);
     }
+    move_on(&up->read_position, up->looked_at);
     catch_up_read(up);
 }
 
@@ -229,6 +236,7 @@ static void catch_up_on_given(struct catch_up *up)
     batch_deinit(&up->given);
     if (up->given_has_checkpoint) {
         up->given_has_checkpoint = false;
+        up->looked_at = up->given_checkpoint;
         if (up->base.handlers.on_checkpoint != NULL && !subscription_is_stopping(&up->base))
             up->base.handlers.on_checkpoint(&up->base, up->given_checkpoint, up->base.arg);
     }

@@ -827,6 +827,75 @@ static void test_checkpoints_do_not_go_back(void **state)
     assert_int_equal(told_last.commit, 500);
 }
 
+static atomic_llong resumed_from;
+
+/* One event, at position 100, then nothing up to 900; a checkpoint, and the connection ends. */
+static void script_far_behind_an_event(struct scripted_server *self, unsigned number)
+{
+    const struct es_checkpoint_reached reached = {.commit_position = 1500,
+                                                  .prepare_position = 1500};
+    const struct es_resolved_event event = {.has_event = true,
+                                            .event = es_script_record("x", 0),
+                                            .commit_position = 100,
+                                            .prepare_position = 100};
+    const struct es_filtered_read_all_events_completed page = {
+        .events = {.items = &event, .count = 1},
+        .next_commit_position = 900,
+        .next_prepare_position = 900,
+        .is_end_of_stream = true};
+    struct es_filtered_read_all_events read;
+    struct es_frame frame;
+    struct es_id id;
+    if (!es_script_greet(self) || !es_script_expect(self, ES_FILTERED_READ_ALL_FORWARD, &frame))
+        return;
+    if (number > 0) {
+        if (es_message_decode(frame.body, &es_filtered_read_all_events_type, &read) == 0)
+            atomic_store(&resumed_from, read.commit_position);
+        scripted_server_step(self);
+        script_read_to_end(self);
+        return;
+    }
+    es_script_send(self, ES_FILTERED_READ_ALL_FORWARD_COMPLETED, &frame.correlation, &page);
+    if (!es_script_expect(self, ES_FILTERED_SUBSCRIBE, &frame))
+        return;
+    id = frame.correlation;
+    if (es_script_confirm(self, &id, 899) && send_empty_page(self, 900) &&
+        es_script_send(self, ES_CHECKPOINT_REACHED, &id, &reached))
+        scripted_server_await(self, 1);
+}
+
+static void on_far_checkpoint(kvs_subscription *subscription, kvs_position position, void *arg)
+{
+    (void)subscription;
+    (void)arg;
+    if (position.commit == 1500)
+        scripted_server_step(&server);
+}
+
+/* What was looked at, and had nothing of the filter's, is not looked at again. */
+static void test_it_goes_on_behind_its_checkpoint(void **state)
+{
+    (void)state;
+    const struct kvs_subscription_handlers with_checkpoint = {
+        .on_events = on_events, .on_checkpoint = on_far_checkpoint, .on_dropped = on_dropped};
+    const kvs_slice prefix = slice_of_string("x");
+    const kvs_event_filter filter = {
+        .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
+    const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
+    struct watcher watcher;
+    watcher_init(&watcher, 0);
+    begin(script_far_behind_an_event);
+    assert_int_equal(
+        kvs_events_subscribe(events, &options, &with_checkpoint, &watcher, &watcher.subscription),
+        0);
+    scripted_server_await(&server, 2);
+    kvs_subscription_free(watcher.subscription);
+    await(&watcher, watcher.dropped);
+    end();
+    assert_int_equal(watcher.next, 1);
+    assert_int_equal(atomic_load(&resumed_from), 1500);
+}
+
 /* A checkpoint is before all that comes, and a position that EventStoreDB can read from: its
  * commit position is where a record begins, as that of the page's end. */
 static void test_checkpoints_are_positions_to_read_from(void **state)
@@ -910,6 +979,7 @@ int main(void)
         cmocka_unit_test(test_a_member_that_is_not_kept_takes_its_time),
         cmocka_unit_test(test_checkpoints_are_positions_to_read_from),
         cmocka_unit_test(test_checkpoints_do_not_go_back),
+        cmocka_unit_test(test_it_goes_on_behind_its_checkpoint),
         cmocka_unit_test(test_misuse_of_subscriptions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
