@@ -321,6 +321,15 @@ async function listAccess(c, s) {
         await fails(stranger.readAllEventsForward(es.positions.start, 10), 'AccessDeniedError');
         stranger.close();
     });
+    await test('streams of links are for everybody', async () => {
+        const category = s('').replace(/-/g, '') + 'linked';
+        await c.appendToStream(`${category}-1`, -1, numbers(1));
+        await untilThere(c, `$ce-${category}`);
+        const stranger = await open();
+        const page = await stranger.readStreamEventsForward(`$ce-${category}`, 0, 10, true);
+        equal(page.events[0].event.eventStreamId, `${category}-1`, 'the event');
+        stranger.close();
+    });
     await test('rights of a stream', async () => {
         await c.setStreamMetadataRaw(s('secret'), -1, {$acl: {$r: 'admin', $w: 'admin', $d: 'admin', $mr: 'admin', $mw: 'admin'}}, admin);
         await c.appendToStream(s('secret'), -2, numbers(1), admin);
