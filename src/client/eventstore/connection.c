@@ -454,6 +454,8 @@ static void connection_on_frame(struct es_connection *connection, const struct e
             link_fail(link, KVS_ERR_NO_MEMORY, "no memory to answer a heartbeat");
         return;
     }
+    if (frame->command == ES_HEARTBEAT_RESPONSE)
+        return; /* that something came is what it says */
     if (frame->command == ES_BAD_REQUEST && es_id_is_zero(&frame->correlation)) {
         /* It closes after that; what it says is the better reason. */
         connection_fail_with_text(connection,
@@ -467,7 +469,7 @@ static void connection_on_frame(struct es_connection *connection, const struct e
     }
     struct slot_owner *owner = slots_find(&connection->slots, &frame->correlation);
     if (owner != NULL)
-        owner->on_frame(owner, frame); /* else: late, or a heartbeat's answer */
+        owner->on_frame(owner, frame); /* else: late */
 }
 
 static size_t connection_on_bytes(struct link *link, kvs_slice in)
