@@ -320,9 +320,27 @@ static void jobs_run(struct task_list *jobs)
         engine_write_list(engine, &writes);
 }
 
+/* Waiting may take hours and many attempts: each begins with the memory that the first had. */
+static void job_begin_anew(struct txn_job *job)
+{
+    arena_rewind(&job->command->arena, &job->before);
+    job->mutations = NULL;
+    job->mutations_room = 0;
+    job->unlocked = NULL;
+    job->unlocked_room = 0;
+}
+
 static void job_on_latched(struct task *task)
 {
+    struct txn_job *job = CONTAINER_OF(task, struct txn_job, claim.task);
     struct task_list jobs = {0};
+    if (job->was_woken && !wait_arrive(&job->node->room, &job->waiter)) {
+        job_set_rolled_back(job);
+        job_end_attempt(job, 0);
+        return;
+    }
+    if (job->was_woken)
+        job_begin_anew(job);
     task_list_push(&jobs, task);
     jobs_run(&jobs);
 }
@@ -335,16 +353,6 @@ static bool job_latch(struct txn_job *job)
     return latch_acquire(&job->node->latches, &job->claim);
 }
 
-/* Waiting may take hours and many attempts: each begins with the memory that the first had. */
-static void job_begin_anew(struct txn_job *job)
-{
-    arena_rewind(&job->command->arena, &job->before);
-    job->mutations = NULL;
-    job->mutations_room = 0;
-    job->unlocked = NULL;
-    job->unlocked_room = 0;
-}
-
 /* Resumed from waiting, on the loop. */
 static void job_on_turn(struct task *task)
 {
@@ -352,7 +360,6 @@ static void job_on_turn(struct task *task)
     switch (job->waiter.outcome) {
     case WAIT_WOKEN:
         job->was_woken = true;
-        job_begin_anew(job);
         if (job_latch(job))
             job_on_latched(&job->claim.task);
         break;

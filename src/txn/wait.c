@@ -45,15 +45,22 @@ void wait_room_deinit(struct wait_room *room)
 
 /* --- leaving ---------------------------------------------------------------------------------- */
 
+static void forget(struct wait_room *room, struct waiter *waiter)
+{
+    list_remove(&waiter->in_ts);
+    /* relaxed: see wait_room_is_empty. */
+    atomic_fetch_sub_explicit(&room->count, 1, memory_order_relaxed);
+}
+
+/* Who is woken is still found by its rollback: until it arrives. */
 static void leave(struct wait_room *room, struct waiter *waiter, enum wait_outcome outcome)
 {
     list_remove(&waiter->in_key);
-    list_remove(&waiter->in_ts);
     heap_remove(&room->timers, &waiter->timer);
     waiter->is_inside = false;
     waiter->outcome = outcome;
-    /* relaxed: see wait_room_is_empty. */
-    atomic_fetch_sub_explicit(&room->count, 1, memory_order_relaxed);
+    if (outcome != WAIT_WOKEN)
+        forget(room, waiter);
     if (waiter->is_settled)
         waiter->resume(waiter);
 }
@@ -115,11 +122,23 @@ void wait_roll_back(struct wait_room *room, kvs_slice key, uint64_t start_ts,
     for (struct list *node = bucket->next; node != bucket; node = next) {
         next = node->next;
         struct waiter *waiter = list_entry(node, struct waiter, in_ts);
-        if (waiter->start_ts == start_ts && waiter->for_update_ts <= for_update_ts &&
-            slice_equal(waiter->key, key))
+        if (waiter->start_ts != start_ts || waiter->for_update_ts > for_update_ts ||
+            !slice_equal(waiter->key, key))
+            continue;
+        if (waiter->is_inside)
             leave(room, waiter, WAIT_ROLLED_BACK);
+        else
+            waiter->is_rolled_back = true;
     }
     pthread_mutex_unlock(&room->mutex);
+}
+
+bool wait_arrive(struct wait_room *room, struct waiter *waiter)
+{
+    pthread_mutex_lock(&room->mutex);
+    forget(room, waiter);
+    pthread_mutex_unlock(&room->mutex);
+    return !waiter->is_rolled_back;
 }
 
 void wait_cancel(struct wait_room *room, struct waiter *waiter)
@@ -209,7 +228,7 @@ static struct waiter *search_add(struct circle_search *search, uint64_t ts, stru
     struct list *bucket = &search->room->by_ts[ts % WAIT_BUCKETS];
     for (struct list *node = bucket->next; node != bucket; node = node->next) {
         struct waiter *waiter = list_entry(node, struct waiter, in_ts);
-        if (waiter->start_ts != ts || waiter->search == search->number)
+        if (waiter->start_ts != ts || !waiter->is_inside || waiter->search == search->number)
             continue;
         waiter->search = search->number;
         waiter->from = from;
@@ -371,6 +390,8 @@ int wait_list(struct wait_room *room, uint32_t count_max, struct arena *arena,
         for (struct list *node = bucket->next; node != bucket && count < count_max && error == 0;
              node = node->next) {
             const struct waiter *waiter = list_entry(node, struct waiter, in_ts);
+            if (!waiter->is_inside)
+                continue;
             if (entry_set(&entries[count], arena, waiter))
                 count++;
             else

@@ -9,7 +9,7 @@
  * 4. A resumed command tries again, and enters again if it has to; its deadline stays. If it gets
  *    by without locking the key, it wakes the key for the next.
  * 5. A pessimistic rollback ends the waits of its transaction for its keys, under their latches:
- *    nobody would give back what they got later.
+ *    nobody would give back what they got later. Who is woken is told when it has its latches.
  *
  * So no wake-up is lost: who registers under the latch is seen by who removes the lock after it.
  * Ends of waiting: WOKEN, TIMED_OUT, ROLLED_BACK, CANCELLED. Time is kept by a thread that starts
@@ -54,9 +54,10 @@ struct waiter {
     bool is_cancelled;
     bool is_inside;
     bool is_settled;
+    bool is_rolled_back; /* since it was woken */
     uint32_t hash;
     struct list in_key; /* by key, oldest transaction first */
-    struct list in_ts;  /* by start_ts, for the search of circles */
+    struct list in_ts;  /* by start_ts, for the search of circles and rollbacks: until it arrives */
     struct heap_node timer;
     uint64_t search; /* the last one that met it */
     struct waiter *from;
@@ -75,7 +76,7 @@ struct wait_room {
     struct heap timers;
     uint64_t wake_others_ns;
     uint64_t searches;
-    _Atomic uint64_t count;
+    _Atomic uint64_t count; /* with those that were woken and have not arrived */
 };
 
 /* The others of a key are woken so much later than the first. */
@@ -98,9 +99,11 @@ static inline bool wait_room_is_empty(const struct wait_room *room)
 void wait_wake(struct wait_room *room, kvs_slice key);
 void wait_wake_all(struct wait_room *room);
 /* Ends the transaction's waits for the key, those of later requests than for_update_ts apart. The
- * key's latch is held: who is on the way to it, or woken, comes later and is not met. */
+ * key's latch is held. */
 void wait_roll_back(struct wait_room *room, kvs_slice key, uint64_t start_ts,
                     uint64_t for_update_ts);
+/* Each that was woken, once it holds its latches again. False: it was rolled back meanwhile. */
+bool wait_arrive(struct wait_room *room, struct waiter *waiter);
 /* Ends its wait, the one it is in or the next. */
 void wait_cancel(struct wait_room *room, struct waiter *waiter);
 /* Ends all waits, and those to come. */

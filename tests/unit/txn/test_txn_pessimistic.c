@@ -774,6 +774,38 @@ static void test_rollback_ends_waits(struct txn_fixture *f)
     assert_int_equal(txn_lock_one(f, S("k"), 500, 500), 0);
 }
 
+/* The same where it is woken already, but not there yet: its loop has other things to do. */
+static void test_rollback_ends_woken(struct txn_fixture *f)
+{
+    f->options.wake_others_ms = LONG_MS; /* one after the other */
+    patient(f);
+    struct txn_fixture busy = {.node = f->node};
+    assert_int_equal(loop_init(&busy.base.loop, 1), 0);
+    struct waiting waiting[4];
+    assert_int_equal(txn_lock_one(f, S("k"), 100, 100), 0);
+    wait_start(&busy, &waiting[0], S("k"), 200, LONG_MS);
+    wait_start(f, &waiting[1], S("k"), 300, LONG_MS);
+    assert_int_equal(txn_lock_one(f, S("l"), 100, 100), 0);
+    wait_start(&busy, &waiting[2], S("l"), 400, LONG_MS);
+    wait_start(f, &waiting[3], S("l"), 500, LONG_MS);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 100, 100), 0);
+    assert_int_equal(pessimistic_rollback(f, S("l"), 100, 100), 0);
+    assert_int_equal(waits_for(f, 200), 0);
+    assert_int_equal(pessimistic_rollback(f, S("k"), 200, 200), 0);
+    assert_int_equal(pessimistic_rollback(f, S("l"), 400, 399), 0); /* of an earlier request */
+    assert_int_equal(loop_start(&busy.base.loop, "busy-loop"), 0);
+    assert_int_equal(wait_end(&waiting[0]), TXN_ERROR_ABORT);
+    assert_int_equal(wait_end(&waiting[1]), 0); /* the next one's turn */
+    assert_int_equal(wait_end(&waiting[2]), 0);
+    assert_int_equal(pessimistic_rollback(f, S("l"), 400, 400), 0);
+    assert_int_equal(wait_end(&waiting[3]), 0);
+    loop_stop(&busy.base.loop);
+    loop_deinit(&busy.base.loop);
+    struct txn_node_stats stats;
+    txn_node_stats(f->node, &stats);
+    assert_int_equal(stats.waiting, 0);
+}
+
 static void test_deadlock(struct txn_fixture *f)
 {
     patient(f);
@@ -919,6 +951,7 @@ int main(void)
         {"the end of the wait", test_time_out},
         {"cancelled waits", test_cancel},
         {"a rollback ends waits", test_rollback_ends_waits},
+        {"a rollback ends those that are woken", test_rollback_ends_woken},
         {"a circle of waiters", test_deadlock},
         {"no circle of waiters", test_no_deadlock},
         {"the first lock of a transaction", test_first_lock},
