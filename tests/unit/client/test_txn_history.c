@@ -10,6 +10,7 @@
  *              update was lost, done twice or half done. One of unknown outcome is met on all of
  *              its keys or on none
  *   snapshots  what was read as of a start was committed before it, and replaced after it
+ *   shared     what was locked in share mode was replaced after the commit
  *
  * KVS_TEST_SEED=N chooses the same transactions again (threads still race).
  */
@@ -38,6 +39,7 @@ struct touch {
     int account;
     int read_writer; /* whose value it read */
     bool as_of_start;
+    bool shared; /* locked so, and then read */
     bool wrote;
 };
 
@@ -93,6 +95,23 @@ static int read_account(kvs_txn *txn, struct rand *rand, bool pessimistic, struc
     return error;
 }
 
+/* Locks it in share mode, and reads what it has then. */
+static int share_account(kvs_txn_client *client, kvs_txn *txn, struct touch *touch)
+{
+    char name[16];
+    char value[64];
+    long money;
+    kvs_slice key = account_key(name, touch->account);
+    int error = wait_free(kvs_txn_lock_shared(txn, &key, 1, 0));
+    if (error != 0)
+        return error;
+    error = get_now(client, name, value);
+    touch->shared = true;
+    if (error == 0 && sscanf(value, "%ld %d", &money, &touch->read_writer) != 2)
+        fail_msg("a value that nobody wrote: %s", value);
+    return error;
+}
+
 /* Draws different accounts. */
 static void draw_accounts(struct record *record, struct rand *rand)
 {
@@ -108,19 +127,24 @@ static void draw_accounts(struct record *record, struct rand *rand)
     }
 }
 
-/* Reads all, moves money from the first to the others that it writes. */
-static int move_money(kvs_txn *txn, struct record *record, int writer, struct rand *rand,
-                      bool pessimistic)
+/* Reads all, moves money from the first to the others that it writes; the last ones it may share
+ * with others. */
+static int move_money(kvs_txn_client *client, kvs_txn *txn, struct record *record, int writer,
+                      struct rand *rand, bool pessimistic)
 {
     long money[TOUCHED_MAX];
     char name[16];
     char value[64];
     int error = 0;
+    int own = record->count;
+    if (pessimistic && rand_below(rand, 2) == 0)
+        own = 1 + (int)rand_below(rand, (uint64_t)record->count);
     for (int i = 0; error == 0 && i < record->count; i++)
-        error = read_account(txn, rand, pessimistic, &record->touches[i], &money[i]);
+        error = i < own ? read_account(txn, rand, pessimistic, &record->touches[i], &money[i])
+                        : share_account(client, txn, &record->touches[i]);
     long amount = (long)rand_below(rand, 50);
-    int written = rand_below(rand, 5) == 0 ? 0 : 1 + (int)rand_below(rand, (uint64_t)record->count);
-    if (written == 1)
+    int written = rand_below(rand, 5) == 0 ? 0 : 1 + (int)rand_below(rand, (uint64_t)own);
+    if (written == 1 && own > 1)
         written = 2;
     for (int i = 0; error == 0 && i < written; i++) {
         long change = i == 0 ? -amount * (written - 1) : amount;
@@ -144,9 +168,10 @@ static void run_one(struct history *all, int writer, struct rand *rand)
         .lock_wait_ms = 3000,
         .timeout_ms = 20000,
     };
-    kvs_txn *txn = kvs_txn_begin(all->clients[rand_below(rand, 2)], &options);
+    kvs_txn_client *client = all->clients[rand_below(rand, 2)];
+    kvs_txn *txn = kvs_txn_begin(client, &options);
     draw_accounts(record, rand);
-    int error = move_money(txn, record, writer, rand, pessimistic);
+    int error = move_money(client, txn, record, writer, rand, pessimistic);
     kvs_future *start = kvs_txn_start_timestamp(txn);
     if (kvs_future_wait(start, -1) == 0)
         kvs_future_get_number(start, &record->start_ts);
@@ -263,6 +288,29 @@ static void check_snapshots(void)
     }
 }
 
+/* Returns how many there were. */
+static int check_shared(void)
+{
+    int count = 0;
+    for (int writer = 1; writer <= THREADS * TXNS; writer++) {
+        const struct record *record = &history.records[writer];
+        for (int i = 0; i < record->count && record->outcome == OUTCOME_COMMITTED; i++) {
+            const struct touch *touch = &record->touches[i];
+            if (!touch->shared || record->commit_ts == 0)
+                continue;
+            int next = replaced_by[touch->account][touch->read_writer];
+            if (next < 0 || commit_of(touch->read_writer) > record->commit_ts)
+                fail_msg("transaction %d shared account %d, and read what was not committed",
+                         writer, touch->account);
+            if (next != NOBODY && commit_of(next) != 0 && commit_of(next) <= record->commit_ts)
+                fail_msg("transaction %d wrote account %d, which %d had locked in share mode", next,
+                         touch->account, writer);
+            count++;
+        }
+    }
+    return count;
+}
+
 static void check_all(kvs_txn_client *client)
 {
     kvs_snapshot *snapshot = kvs_snapshot_new(client, 0);
@@ -284,11 +332,14 @@ static void check_all(kvs_txn_client *client)
     assert_int_equal(sum, MONEY * ACCOUNTS);
     check_outcomes();
     check_snapshots();
+    int shared = check_shared();
     for (int writer = 1; writer <= THREADS * TXNS; writer++)
         counts[history.records[writer].outcome]++;
-    print_message("# %d committed, %d failed, %d unknown\n", counts[OUTCOME_COMMITTED],
-                  counts[OUTCOME_FAILED], counts[OUTCOME_UNKNOWN]);
+    print_message("# %d committed, %d failed, %d unknown; %d locks in share mode\n",
+                  counts[OUTCOME_COMMITTED], counts[OUTCOME_FAILED], counts[OUTCOME_UNKNOWN],
+                  shared);
     assert_true(counts[OUTCOME_COMMITTED] > THREADS * TXNS / 10);
+    assert_true(shared > 0);
 }
 
 /* --- runs ---------------------------------------------------------------------------------------
