@@ -66,6 +66,8 @@ static void use_txn(kvs_txn_client *client, bool pessimistic, bool classic)
     outcome(kvs_txn_get(txn, a));
     outcome(kvs_txn_batch_get(txn, keys, 3));
     outcome(kvs_txn_get_for_update(txn, b));
+    if (classic) /* which a lock in share mode needs */
+        outcome(kvs_txn_lock_shared(txn, &c, 1, 0));
     int error = put_both(txn, classic ? "3" : "6", classic ? "7" : "4");
     outcome(kvs_txn_scan(txn, none, none, 10, 0));
     if (error == 0)
@@ -78,6 +80,7 @@ static void use(kvs_txn_client *client)
     use_txn(client, false, false);
     use_txn(client, true, false);
     use_txn(client, false, true);
+    use_txn(client, true, true);
     outcome(kvs_txn_run(client, run_put, NULL, NULL));
     kvs_snapshot *snapshot = kvs_snapshot_new(client, 0);
     if (snapshot != NULL) {
