@@ -227,6 +227,21 @@ def test_keys_and_values_alone_go_to_a_cluster(directory):
             assert local(f"tikv://{pd_of(server)}", "export") == lines
 
 
+def test_a_cluster_refuses_exported_transactions(directory):
+    local(f"log:{directory}/one", "txn", "put account 5")
+    lines = b'{"key":"a","value":"1"}\n' + local(f"log:{directory}/one", "export")
+    assert {json.loads(line).get("family", 0) for line in lines.splitlines()} == {0, 4, 15}
+    with Server(directory / "two", ANY) as server:
+        url = f"tikv://{pd_of(server)}"
+        result = run(CLIENT, "import", "--url", url, stdin=lines)
+        assert result.status == 1 and result.out == b"", result
+        what, why = result.err.decode().splitlines()
+        assert what == "kvs-client import: lines 1 to 3 of standard input were not stored", result
+        assert why == ("kvs-client import: TiKV has the column families 0 (default), 1 (write) and "
+                       f"2 (lock), at {url}"), result
+        assert local(url, "export") == b""
+
+
 def test_broken_lines(directory):
     good = b'{"key":"a","value":"1"}\n'
     with Server(directory) as server:
