@@ -11,6 +11,7 @@
 #define INITIAL 1000
 #define TRIES_MAX 10000u
 #define WAIT_MS 1 /* for a lock */
+#define WAIT_FOREVER_MS 100000
 #define WAIT_SIMULATED_MS 5u
 #define PAUSE_SIMULATED_MS 2u
 
@@ -126,12 +127,13 @@ static bool read_all(struct work *work)
     return true;
 }
 
-static void pessimistic_rollback(struct work *work)
+/* No keys: all that it has locked. */
+static void give_back(struct work *work, const kvs_slice *keys, unsigned count)
 {
     struct txn_pessimistic_rollback command;
     txn_command_init(&command.base, TXN_PESSIMISTIC_ROLLBACK);
-    command.keys = work->slices;
-    command.keys_count = rand_below(work->rand, 4) == 0 ? 0 : work->keys_count;
+    command.keys = keys;
+    command.keys_count = count;
     command.start_ts = work->start_ts;
     command.for_update_ts = work->for_update_ts;
     (void)is_error(work->client->bank, txn_run(fixture_of(work), &command.base),
@@ -139,16 +141,28 @@ static void pessimistic_rollback(struct work *work)
     txn_command_deinit(&command.base);
 }
 
+static void pessimistic_rollback(struct work *work)
+{
+    bool by_range = rand_below(work->rand, 4) == 0;
+    give_back(work, work->slices, by_range ? 0 : work->keys_count);
+}
+
+static void make_lock(struct work *work, unsigned i, struct txn_pessimistic_lock *lock)
+{
+    work->mutations[i] = (struct txn_mutation){
+        .op = work->shared[i] ? TXN_OP_SHARED_PESSIMISTIC_LOCK : TXN_OP_PESSIMISTIC_LOCK,
+        .key = work->slices[i]};
+    txn_make_lock(lock, &work->mutations[i], 1, work->slices[0], work->start_ts,
+                  work->for_update_ts);
+    lock->lock_ttl_ms = work->ttl_ms;
+}
+
 /* One try to lock the key; the kind of the error, or negative to give up. */
 static int lock_once(struct work *work, unsigned i)
 {
     struct bank *bank = work->client->bank;
-    struct txn_mutation mutation = {.op = work->shared[i] ? TXN_OP_SHARED_PESSIMISTIC_LOCK
-                                                          : TXN_OP_PESSIMISTIC_LOCK,
-                                    .key = work->slices[i]};
     struct txn_pessimistic_lock lock;
-    txn_make_lock(&lock, &mutation, 1, work->slices[0], work->start_ts, work->for_update_ts);
-    lock.lock_ttl_ms = work->ttl_ms;
+    make_lock(work, i, &lock);
     lock.return_values = true;
     lock.is_first_lock = i == 0;
     lock.wait_timeout_ms = rand_below(work->rand, 3) == 0 ? -1 : WAIT_MS;
@@ -174,10 +188,48 @@ static int lock_once(struct work *work, unsigned i)
     return result;
 }
 
+static bool has_locked(struct work *work, unsigned i)
+{
+    struct txn_mvcc mvcc;
+    txn_command_init(&mvcc.base, TXN_MVCC_BY_KEY);
+    mvcc.key = work->slices[i];
+    bool failed = is_error(work->client->bank, txn_run(fixture_of(work), &mvcc.base),
+                           "look at a lock: error");
+    bool has = !failed && mvcc.has_lock && mvcc.lock.start_ts == work->start_ts;
+    for (uint32_t n = 0; !failed && mvcc.has_lock && n < mvcc.lock.holders_count; n++)
+        has = has || mvcc.lock.holders[n].start_ts == work->start_ts;
+    txn_command_deinit(&mvcc.base);
+    return has;
+}
+
+/* Asks for the lock, and gives it back without waiting for the answer: it does not come later. */
+static void lock_in_vain(struct work *work, unsigned i)
+{
+    struct bank *bank = work->client->bank;
+    struct txn_pessimistic_lock lock;
+    struct txn_pending_run run;
+    work->for_update_ts = bank_ts(bank);
+    make_lock(work, i, &lock);
+    lock.wait_timeout_ms = WAIT_FOREVER_MS;
+    txn_start(fixture_of(work), &run, &lock.base);
+    for (uint64_t n = rand_below(work->rand, 20); n > 0; n--)
+        bank_pause(bank);
+    give_back(work, &work->slices[i], 1);
+    (void)is_error(bank, txn_finish(&run), "lock that was given back: error");
+    txn_command_deinit(&lock.base);
+    if (has_locked(work, i))
+        bank_broken(bank, "a lock came after it had been given back", work->start_ts);
+}
+
 /* Locks all keys and reads them. False: failed, or gave up. */
 static bool lock_all(struct work *work)
 {
     for (unsigned i = 0; i < work->keys_count; i++) {
+        if (work->client->bank->clients_count > 1 && rand_below(work->rand, 20) == 0) {
+            lock_in_vain(work, i);
+            pessimistic_rollback(work);
+            return false;
+        }
         int result = TXN_ERROR_LOCKED;
         for (unsigned tries = 0; tries < TRIES_MAX && result != 0; tries++) {
             work->for_update_ts = bank_ts(work->client->bank);

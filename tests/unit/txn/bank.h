@@ -15,6 +15,7 @@
  *   - keys are put and deleted in turns, though puts are blind inserts;
  *   - no client sees less than it has seen or done before;
  *   - what a client shares a lock of is not written until it has committed;
+ *   - a lock that was given back while it was waited for does not come later;
  *   - every transaction that was reported committed is there, at the timestamp that was said; none
  *     that was reported failed is; of the others all or nothing.
  *
