@@ -6,6 +6,7 @@
  * A trim: 1. each chunk's free bytes are counted, object by object; 2. those of chunks that are
  * free as a whole are taken out of the lists; 3. these chunks are given back. What is freed while
  * it has the rest is not counted, so a chunk that seems free is: nobody can be given any of it.
+ * Taken back, 1 is undone, and 2 and 3 are done to their end.
  *
  * Large objects are heap allocations of their own, linked so that slab_deinit finds them. Under
  * AddressSanitizer all objects are: a use after free or an overflow then shows.
@@ -16,6 +17,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <sys/mman.h>
 
 struct slab_large {
@@ -143,6 +145,8 @@ void slab_trim_end(struct slab *slab, struct slab_trim *trim)
 #define USED_PER_RESERVE (16 * CHUNK_SIZE) /* of so much, one more chunk is not much */
 #define TRIM_MIN (8 * CHUNK_SIZE)          /* to be free beyond what is in use */
 #define TRIM_STEP 4096u                    /* objects */
+
+static bool trim_take_back(struct slab *slab);
 
 struct slab_chunk {
     struct slab_chunk *next;
@@ -290,6 +294,14 @@ static int chunk_add(struct slab *slab)
     return 0;
 }
 
+/* For an object of which none is free. */
+static bool room_make(struct slab *slab, size_t size)
+{
+    if (chunk_add(slab) == 0)
+        return true;
+    return trim_take_back(slab) && (slab->free[size / 8] != NULL || chunk_add(slab) == 0);
+}
+
 /* Objects of whole cache lines begin with one; what is left before them goes to the free lists. */
 static void fresh_align(struct slab *slab, size_t size)
 {
@@ -310,13 +322,13 @@ void *slab_alloc(struct slab *slab, size_t size)
         return large_alloc(slab, size);
     if (fault_hit(FAULT_ALLOC))
         return NULL;
+    if (slab->free[size / 8] == NULL && slab->fresh_size < size && !room_make(slab, size))
+        return NULL;
     struct slab_object *object = slab->free[size / 8];
     if (object != NULL) {
         slab->free[size / 8] = object->next;
         __builtin_prefetch(object->next, 1); /* the next one to be handed out */
     } else {
-        if (slab->fresh_size < size && chunk_add(slab) != 0)
-            return NULL;
         fresh_align(slab, size);
         object = (struct slab_object *)(void *)slab->fresh;
         slab->fresh += size;
@@ -372,6 +384,7 @@ void slab_trim_begin(struct slab *slab, struct slab_trim *trim)
         trim->first[i] = slab->free[i];
         slab->free[i] = NULL;
     }
+    slab->trim = trim;
     trim->chunks = slab->chunks;
     slab->chunks = NULL;
     for (struct slab_chunk *at = trim->chunks; at != NULL; at = at->next)
@@ -428,7 +441,7 @@ static bool chunk_drop(struct slab_trim *trim)
     return true;
 }
 
-bool slab_trim_step(struct slab_trim *trim)
+static bool trim_step(struct slab_trim *trim)
 {
     if (trim->phase == SLAB_TRIM_DROP)
         return chunk_drop(trim);
@@ -447,13 +460,42 @@ bool slab_trim_step(struct slab_trim *trim)
     return true;
 }
 
-void slab_trim_end(struct slab *slab, struct slab_trim *trim)
+static bool turn_take(struct slab_trim *trim, int turn)
+{
+    int nobody = SLAB_TRIM_NOBODY;
+    /* acquire: pairs with the release in slab_trim_step. */
+    return atomic_compare_exchange_strong_explicit(&trim->turn, &nobody, turn, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+bool slab_trim_step(struct slab_trim *trim)
+{
+    if (!turn_take(trim, SLAB_TRIM_STEP))
+        return false;
+    bool goes_on = trim_step(trim);
+    /* release: pairs with turn_take. */
+    atomic_store_explicit(&trim->turn, SLAB_TRIM_NOBODY, memory_order_release);
+    return goes_on;
+}
+
+/* Behind what is free already. */
+static void class_append(struct slab *slab, unsigned class, struct slab_object *first)
+{
+    struct slab_object **link = &slab->free[class];
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = first;
+}
+
+static void trim_bring_back(struct slab *slab, struct slab_trim *trim)
 {
     for (unsigned i = 0; i < SLAB_CLASSES; i++) {
-        if (trim->last[i] == NULL)
-            continue;
-        trim->last[i]->next = slab->free[i];
-        slab->free[i] = trim->first[i];
+        if (trim->last[i] != NULL) {
+            trim->last[i]->next = slab->free[i];
+            slab->free[i] = trim->first[i];
+        } else if (trim->phase == SLAB_TRIM_COUNT) {
+            class_append(slab, i, trim->first[i]);
+        }
     }
     struct slab_chunk **link = &trim->chunks;
     while (*link != NULL)
@@ -461,6 +503,27 @@ void slab_trim_end(struct slab *slab, struct slab_trim *trim)
     *link = slab->chunks;
     slab->chunks = trim->chunks;
     slab->chunk_bytes -= trim->dropped_bytes;
+    slab->trim = NULL;
+}
+
+/* False: nobody has anything. */
+static bool trim_take_back(struct slab *slab)
+{
+    struct slab_trim *trim = slab->trim;
+    if (trim == NULL)
+        return false;
+    while (!turn_take(trim, SLAB_TRIM_TAKEN_BACK)) /* a step is short */
+        sched_yield();
+    while (trim->phase != SLAB_TRIM_COUNT && trim_step(trim)) {
+    }
+    trim_bring_back(slab, trim);
+    return true;
+}
+
+void slab_trim_end(struct slab *slab, struct slab_trim *trim)
+{
+    if (slab->trim == trim)
+        trim_bring_back(slab, trim);
     *trim = (struct slab_trim){0};
 }
 

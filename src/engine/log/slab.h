@@ -6,11 +6,13 @@
  * What was freed is used again. Chunks of which nothing is in use are given back to the system when
  * the slab is freed, or by a trim: that takes all free objects away from the slab, looks through
  * them on any thread, and brings back those that stay. Nothing is counted for it meanwhile, so it
- * costs nobody anything who allocates and frees.
+ * costs nobody anything who allocates and frees. Where the system has no more memory, the slab
+ * takes back what the trim has.
  */
 #ifndef ENGINE_LOG_SLAB_H
 #define ENGINE_LOG_SLAB_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +28,7 @@ struct slab_object {
 
 struct slab_chunk;
 struct slab_large;
+struct slab_trim;
 
 struct slab {
     struct slab_object *free[SLAB_CLASSES];
@@ -35,15 +38,19 @@ struct slab {
     struct slab_large *large;
     uint8_t *fresh; /* not yet handed out, of the newest chunk */
     size_t fresh_size;
-    uint64_t used_bytes;  /* handed out, ... */
-    uint64_t large_bytes; /* ... and of it, large objects */
-    uint64_t chunk_bytes; /* with those that a trim has */
-    uint64_t trim_below;  /* of chunks, to be in use before the next trim */
+    uint64_t used_bytes;    /* handed out, ... */
+    uint64_t large_bytes;   /* ... and of it, large objects */
+    uint64_t chunk_bytes;   /* with those that a trim has */
+    uint64_t trim_below;    /* of chunks, to be in use before the next trim */
+    struct slab_trim *trim; /* that has what was free; or NULL */
 };
 
 enum slab_trim_phase { SLAB_TRIM_COUNT, SLAB_TRIM_SIFT, SLAB_TRIM_DROP };
 
+enum slab_trim_turn { SLAB_TRIM_NOBODY, SLAB_TRIM_STEP, SLAB_TRIM_TAKEN_BACK };
+
 struct slab_trim {
+    _Atomic int turn; /* enum slab_trim_turn: who uses what follows; the last one keeps it */
     enum slab_trim_phase phase;
     unsigned class;             /* that it is at, ... */
     struct slab_object **link;  /* ... and to the next object of it, ... */
@@ -72,9 +79,11 @@ void slab_free(struct slab *slab, void *object, size_t size);
 bool slab_trim_is_due(struct slab *slab);
 /* Takes what is free; `trim` is zeroed. */
 void slab_trim_begin(struct slab *slab, struct slab_trim *trim);
-/* Some of the work, on any thread, also while the slab is used; false: it is done. */
+/* Some of the work, on any thread, also while the slab is used; false: it is done, or was taken
+ * back. */
 bool slab_trim_step(struct slab_trim *trim);
-/* Brings back what stays. What was not looked through is left to slab_deinit. */
+/* Brings back what stays, when nobody steps any more. Cut short while it sifts, it leaves the rest
+ * to slab_deinit. */
 void slab_trim_end(struct slab *slab, struct slab_trim *trim);
 
 #endif

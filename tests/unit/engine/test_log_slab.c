@@ -2,9 +2,11 @@
  * each object is an allocation of its own, a trim is never due. */
 #include "engine/log/slab.h"
 
+#include "base/fault.h"
 #include "base/rand.h"
 #include "test.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,15 +39,21 @@ static struct world *world_new(void)
     return world;
 }
 
-static void object_make(struct world *world, unsigned i)
+static void object_make_of(struct world *world, unsigned i, size_t size)
 {
     struct object *object = &world->objects[i];
     if (object->memory != NULL)
         return;
-    object->size = 8 + rand_below(&world->rand, i % 64 == 0 ? 4000 : 1000);
-    object->memory = slab_alloc(&world->slab, object->size);
+    object->size = size;
+    object->memory = slab_alloc(&world->slab, size);
     assert_non_null(object->memory);
-    memset(object->memory, (int)(i % 251), object->size);
+    memset(object->memory, (int)(i % 251), size);
+}
+
+static void object_make(struct world *world, unsigned i)
+{
+    if (world->objects[i].memory == NULL)
+        object_make_of(world, i, 8 + rand_below(&world->rand, i % 64 == 0 ? 4000 : 1000));
 }
 
 static void object_end(struct world *world, unsigned i)
@@ -176,6 +184,68 @@ static void test_a_trim_is_cut_short(void **state)
     }
 }
 
+#ifdef KVS_FAULTS
+static struct world *world_with_trim(void)
+{
+    struct world *world = world_new();
+    for (unsigned i = 0; i < OBJECTS; i++)
+        object_make_of(world, i, 1000);
+    objects_end(world, 500, OBJECTS + 1);
+    slab_trim_begin(&world->slab, &world->trim);
+    return world;
+}
+
+/* The next chunk cannot be had: what the trim has is taken back, or what it gave is there. */
+static void check_taken_back(struct world *world)
+{
+    bool is_taken_back = false;
+    for (unsigned i = 0; i < OBJECTS; i++) {
+        if (!is_taken_back)
+            fault_arm(FAULT_ALLOC, 2, false); /* behind that of the object */
+        object_make_of(world, i, 1000);
+        is_taken_back |= fault_fired() > 0;
+        fault_reset();
+    }
+    assert_int_equal(is_taken_back, IS_EVER_DUE);
+}
+
+/* However far it is, it keeps nothing from the slab that nobody else can give. */
+static void test_a_trim_is_taken_back(void **state)
+{
+    (void)state;
+    for (unsigned steps = 0; steps < 40; steps += TIMES(3, 8, 8)) {
+        struct world *world = world_with_trim();
+        for (unsigned n = 0; n < steps; n++)
+            assert_true(slab_trim_step(&world->trim) || !IS_EVER_DUE);
+        check_taken_back(world);
+        assert_false(slab_trim_step(&world->trim));
+        slab_trim_end(&world->slab, &world->trim);
+        world_free(world);
+    }
+}
+
+static void *steps_run(void *arg)
+{
+    while (slab_trim_step(arg)) {
+    }
+    return NULL;
+}
+
+static void test_a_trim_is_taken_back_while_it_runs(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < TIMES(5, 2, 3); round++) {
+        struct world *world = world_with_trim();
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, steps_run, &world->trim), 0);
+        check_taken_back(world);
+        pthread_join(thread, NULL);
+        slab_trim_end(&world->slab, &world->trim);
+        world_free(world);
+    }
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +253,10 @@ int main(void)
         cmocka_unit_test(test_what_is_kept_is_used_again),
         cmocka_unit_test(test_the_slab_is_used_beside_a_trim),
         cmocka_unit_test(test_a_trim_is_cut_short),
+#ifdef KVS_FAULTS
+        cmocka_unit_test(test_a_trim_is_taken_back),
+        cmocka_unit_test(test_a_trim_is_taken_back_while_it_runs),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
