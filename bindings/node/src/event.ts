@@ -109,6 +109,12 @@ export class ResolvedEvent {
   }
 }
 
+/** What comes where no links are resolved: the event is always there. */
+export type PlainEvent = ResolvedEvent & { readonly event: RecordedEvent };
+
+/** What comes out of $all: its place there is known. */
+export type EventOfAll<Event extends ResolvedEvent = ResolvedEvent> = Event & { readonly position: Position };
+
 const EXPECTED = { any: -2, noStream: -1, exists: -4 };
 
 /** @internal As the addon wants it. */

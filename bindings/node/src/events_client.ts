@@ -3,10 +3,12 @@ import { checkCount, checkName, checkObject, checkOptions, choose, exact } from 
 import { Client } from "./client";
 import { Connection } from "./connection";
 import {
+  EventOfAll,
   expectedNumber,
   ExpectedVersion,
   NewEvent,
   packEvents,
+  PlainEvent,
   Position,
   ResolvedEvent,
 } from "./event";
@@ -100,6 +102,11 @@ export interface AppendResult {
 export interface ReadEventOptions extends EventsCallOptions {
   /** A link is given with the event that it points to. */
   resolveLinks?: boolean | undefined;
+}
+
+/** Links are given as they are. */
+interface Plain {
+  resolveLinks?: false | undefined;
 }
 
 interface ReadOptions extends ReadEventOptions {
@@ -424,6 +431,16 @@ export class EventsClient extends Client {
   readEvent(
     stream: string,
     number: bigint | number | "last",
+    options?: ReadEventOptions & Plain,
+  ): Promise<PlainEvent>;
+  readEvent(
+    stream: string,
+    number: bigint | number | "last",
+    options?: ReadEventOptions,
+  ): Promise<ResolvedEvent>;
+  readEvent(
+    stream: string,
+    number: bigint | number | "last",
     options?: ReadEventOptions,
   ): Promise<ResolvedEvent> {
     return call(
@@ -444,10 +461,9 @@ export class EventsClient extends Client {
   }
 
   /** Events of a stream in order, page by page; NoStreamError: there is none. */
-  readStream(
-    stream: string,
-    options: ReadStreamOptions = {},
-  ): Pages<ResolvedEvent> {
+  readStream(stream: string, options?: ReadStreamOptions & Plain): Pages<PlainEvent>;
+  readStream(stream: string, options?: ReadStreamOptions): Pages<ResolvedEvent>;
+  readStream(stream: string, options: ReadStreamOptions = {}): Pages<ResolvedEvent> {
     checkName(stream, "stream");
     checkObject(options, READ);
     const [start, end] = [0, -1];
@@ -470,6 +486,8 @@ export class EventsClient extends Client {
   }
 
   /** Events of $all in order, page by page. */
+  readAll(options?: ReadAllOptions & Plain): Pages<EventOfAll<PlainEvent>>;
+  readAll(options?: ReadAllOptions): Pages<EventOfAll>;
   readAll(options: ReadAllOptions = {}): Pages<ResolvedEvent> {
     checkObject(options, READ);
     const places = { start: { commit: 0n, prepare: 0n }, end: { commit: -1n, prepare: -1n } };
@@ -524,6 +542,8 @@ export class EventsClient extends Client {
   /* --- subscriptions --- */
 
   /** The events of a stream: what is there, then what comes. */
+  subscribe(stream: string, options?: SubscribeOptions & Plain): Subscription<PlainEvent>;
+  subscribe(stream: string, options?: SubscribeOptions): Subscription;
   subscribe(stream: string, options: SubscribeOptions = {}): Subscription {
     checkName(stream, "stream");
     checkObject(options, SUBSCRIBE);
@@ -531,6 +551,8 @@ export class EventsClient extends Client {
   }
 
   /** The events of $all: what is there, then what comes. */
+  subscribeToAll(options?: SubscribeAllOptions & Plain): Subscription<EventOfAll<PlainEvent>>;
+  subscribeToAll(options?: SubscribeAllOptions): Subscription<EventOfAll>;
   subscribeToAll(options: SubscribeAllOptions = {}): Subscription {
     checkObject(options, SUBSCRIBE);
     return this.begin(options, {

@@ -25,9 +25,11 @@ export {
   TransactionOptions,
 } from "./transaction_client";
 export {
+  EventOfAll,
   ExpectedVersion,
   jsonEvent,
   NewEvent,
+  PlainEvent,
   Position,
   RecordedEvent,
   ResolvedEvent,

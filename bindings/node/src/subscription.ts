@@ -58,7 +58,7 @@ type Next = IteratorResult<ResolvedEvent, undefined>;
  * memory stays bounded. The loop ends when the subscription is closed, and throws when it was dropped.
  * One that is forgotten is closed.
  */
-export class Subscription extends Pages<ResolvedEvent> {
+export class Subscription<Event extends ResolvedEvent = ResolvedEvent> extends Pages<Event> {
   private after: Notes | undefined;
   private reason: { error: unknown } | undefined;
   private closing: Promise<void> | undefined;
@@ -112,7 +112,7 @@ export class Subscription extends Pages<ResolvedEvent> {
   }
 
   /** @internal */
-  protected override async more(): Promise<ResolvedEvent[] | undefined> {
+  protected override async more(): Promise<Event[] | undefined> {
     if (this.after !== undefined) {
       const after = this.after;
       this.after = undefined;
@@ -123,7 +123,7 @@ export class Subscription extends Pages<ResolvedEvent> {
     if (part === undefined || this.ended) return undefined;
     this.after = part.after;
     this.tell(part.before);
-    return part.events;
+    return part.events as Event[];
   }
 
   private async askNative(): Promise<Part | undefined> {

@@ -2,7 +2,8 @@
 "use strict";
 const assert = require("node:assert/strict");
 const { spawnSync } = require("node:child_process");
-const { existsSync } = require("node:fs");
+const { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } = require("node:fs");
+const { tmpdir } = require("node:os");
 const { join } = require("node:path");
 const { describe, it } = require("node:test");
 const kvs = require("..");
@@ -24,6 +25,28 @@ describe("package", () => {
       "--target", "ES2022", "--lib", "ES2022,ESNext.Disposable", "--module", "CommonJS", "--moduleResolution", "Node",
       "--types", "node", "test/types.ts"], { cwd: here, encoding: "utf8" });
     assert.equal(done.stdout + done.stderr, "");
+  });
+
+  it("has samples in README.md that TypeScript takes as they are", () => {
+    const [keys, events, connection, blocking] = [...readFileSync(join(here, "README.md"), "utf8").matchAll(/```js\n(.*?)```/gs)]
+      .map(([, text]) => text.replace(/const (\{.*?\}) = require\((.*?)\);/, "import $1 from $2;"));
+    const files = { "keys.mts": keys, "blocking.mts": blocking, "events.mts": `
+      import { EventsClient, jsonEvent, Position, RecordedEvent } from "kvs-client";
+      declare function save(position: Position): Promise<void>;
+      declare function send(event: RecordedEvent | undefined): Promise<void>;
+      ${events} ${connection}` };
+    const project = mkdtempSync(join(tmpdir(), "kvs-node-samples-"));
+    try {
+      mkdirSync(join(project, "node_modules"));
+      symlinkSync(here, join(project, "node_modules", "kvs-client"));
+      for (const [name, text] of Object.entries(files)) writeFileSync(join(project, name), text);
+      const done = spawnSync(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "--noEmit", "--strict",
+        "--target", "ES2022", "--lib", "ES2022,ESNext.Disposable", "--module", "Node16", "--typeRoots",
+        join(here, "node_modules/@types"), "--types", "node", ...Object.keys(files)], { cwd: project, encoding: "utf8" });
+      assert.equal(done.stdout + done.stderr, "");
+    } finally {
+      rmSync(project, { recursive: true });
+    }
   });
 
   it("has a JSDoc comment on everything", () => {

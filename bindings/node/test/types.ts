@@ -1,5 +1,5 @@
 // Compiled, never run: what the types of the package promise to its users.
-import { EventsClient, GroupSummary, jsonEvent, Keys, KvsClient, Mutation, RawClient, KvsError, Position, TransactionClient, WriteConflictError } from "..";
+import { EventsClient, GroupSummary, jsonEvent, Keys, KvsClient, Mutation, RawClient, KvsError, Position, RecordedEvent, TransactionClient, WriteConflictError } from "..";
 import * as blocking from "../dist/sync";
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -73,7 +73,21 @@ export async function usesEvents(signal: AbortSignal): Promise<void> {
   same<typeof nextExpectedVersion, bigint>(true);
   same<typeof position, Position | undefined>(true);
   await client.append("s", [{ type: "t", data: Buffer.of(1) }], { expectedVersion: nextExpectedVersion, signal });
-  for await (const { event, link, original } of client.readStream("s", { from: 3n, direction: "backward" })) {
+  for await (const { event } of client.readStream("s", { maxCount: 3 })) same<typeof event, RecordedEvent>(true);
+  same<Awaited<ReturnType<typeof client.readEvent>>["event"], RecordedEvent | undefined>(true);
+  const last = await client.readEvent("s", "last");
+  same<typeof last.event, RecordedEvent>(true);
+  for await (const { event, position } of client.readAll()) {
+    same<typeof event, RecordedEvent>(true);
+    same<typeof position, Position>(true);
+  }
+  for await (const { event, position } of client.subscribeToAll({ resolveLinks: true })) {
+    same<typeof event, RecordedEvent | undefined>(true);
+    same<typeof position, Position>(true);
+  }
+  for await (const { event } of client.subscribe("s", { from: "end" })) same<typeof event, RecordedEvent>(true);
+  const read = { from: 3n, direction: "backward", resolveLinks: true } as const;
+  for await (const { event, link, original } of client.readStream("s", read)) {
     same<typeof original.number, bigint>(true);
     same<typeof original.data, Buffer>(true);
     if (event === undefined) void link!.created.getTime();
