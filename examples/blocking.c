@@ -83,7 +83,7 @@ static int64_t remove_all(kvs_store *store)
 int main(int argc, char **argv)
 {
     if (argc != 2) {
-        fprintf(stderr, "usage: blocking URL\n");
+        fprintf(stderr, "usage: blocking URL, such as memory:\n");
         return 2;
     }
     kvs_runtime *runtime;

@@ -112,7 +112,7 @@ int main(int argc, char **argv)
     struct task task = {0};
     kvs_runtime *runtime;
     if (argc != 2 || kvs_runtime_new(NULL, &runtime) != 0) {
-        fprintf(stderr, "usage: callbacks URL\n");
+        fprintf(stderr, "usage: callbacks URL, such as memory:\n");
         return 2;
     }
     sem_init(&task.ended, 0, 0);

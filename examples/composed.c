@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 {
     struct task task = {0};
     if (argc != 2 || kvs_runtime_new(NULL, &task.runtime) != 0) {
-        fprintf(stderr, "usage: composed URL\n");
+        fprintf(stderr, "usage: composed URL, such as memory:\n");
         return 2;
     }
     kvs_future *whole = kvs_store_open(task.runtime, argv[1], NULL);

@@ -109,7 +109,7 @@ static int run(kvs_events *events, struct watch *watch)
 int main(int argc, char **argv)
 {
     if (argc != 2) {
-        fprintf(stderr, "usage: events URL\n");
+        fprintf(stderr, "usage: events URL, such as memory:\n");
         return 2;
     }
     kvs_runtime *runtime;

@@ -96,7 +96,7 @@ int main(int argc, char **argv)
 {
     kvs_runtime *runtime;
     if (argc != 2 || kvs_runtime_new(NULL, &runtime) != 0) {
-        fprintf(stderr, "usage: operations URL\n");
+        fprintf(stderr, "usage: operations URL, such as memory:\n");
         return 2;
     }
     void *pointer = NULL;

@@ -133,7 +133,7 @@ int main(int argc, char **argv)
 {
     kvs_runtime *runtime;
     if (argc != 2 || kvs_runtime_new(NULL, &runtime) != 0) {
-        fprintf(stderr, "usage: transactions URL\n");
+        fprintf(stderr, "usage: transactions URL, such as memory:\n");
         return 2;
     }
     kvs_future *opening = kvs_txn_client_open(runtime, argv[1], NULL);

@@ -140,7 +140,7 @@ int main(int argc, char **argv)
     uv_loop_t loop;
     if (argc != 2 || uv_loop_init(&loop) != 0 ||
         kvs_runtime_new_on_uv(&loop, NULL, &program.runtime) != 0) {
-        fprintf(stderr, "usage: uv_loop URL\n");
+        fprintf(stderr, "usage: uv_loop URL, such as memory:\n");
         return 2;
     }
     uv_timer_init(&loop, &program.timer);

@@ -82,7 +82,8 @@ def test_failures_are_told():
             assert f"127.0.0.1:{port}: cannot connect" in result.stderr, result
             result = example(name, "redis://x")
             assert result.returncode == 1 and "no known kind of store" in result.stderr, result
-            assert example(name).returncode == 2
+            result = example(name)
+            assert result.returncode == 2 and f"usage: {name} URL, such as memory:" in result.stderr, result
 
 
 tap.run(globals())
