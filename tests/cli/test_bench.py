@@ -41,14 +41,16 @@ def test_help_and_version():
 
 def test_misuse():
     for arguments in (["--nothing"], ["--keys", "0"], ["a", "b"], ["--read-ratio", "2"],
-                      ["memory:", "--rate", "10"], ["esdb://127.0.0.1:1", "--rate", "10"]):
+                      ["memory:", "--rate", "10"], ["esdb://127.0.0.1:1", "--rate", "10"],
+                      ["http://127.0.0.1:1"], ["kvs://127.0.0.1:99999"], ["--workload", "txn"],
+                      ["--tls-ca", "file"]):
         result = bench(*arguments)
         assert result.returncode == 2 and result.stdout == "", result
         assert result.stderr.startswith("kvs-bench: ") and result.stderr.count("\n") == 1, result
 
 
 def test_addresses_that_do_not_work():
-    for url in ("http://127.0.0.1:1", "kvs://127.0.0.1", "kvs://127.0.0.1:1", "redis://127.0.0.1:1"):
+    for url in ("kvs://127.0.0.1:1", "redis://127.0.0.1:1", "log:" + "x" * 1000):
         result = bench(url, "--timeout", "5")
         assert result.returncode == 1 and result.stdout == "", result
         assert result.stderr.startswith("kvs-bench: ") and result.stderr.count("\n") == 1, result

@@ -103,10 +103,6 @@ static int prepare(struct generator *generator, char *text)
     generator->load.depth_max = fill_depth(options);
     if (!workload_is_transactions(options->workload))
         return error;
-    if (error == 0 && generator->target.methods->check != worker_store_check) {
-        snprintf(text, TARGET_TEXT_MAX, "transactions are for tikv://, log: and memory:");
-        return KVS_ERR_UNSUPPORTED;
-    }
     generator->txn.kind = (enum txn_load_kind)(options->workload - WORKLOAD_TXN);
     generator->txn.keys = options->workload == WORKLOAD_BANK ? 2 : (uint32_t)options->txn_keys;
     generator->txn.pessimistic = options->pessimistic;

@@ -140,9 +140,22 @@ static bool is_directory(const char *url)
     return strncmp(url, "log:", 4) == 0;
 }
 
+static int url_check(const struct bench_options *options, char message[ARGUMENTS_MESSAGE_SIZE])
+{
+    struct target target;
+    int error = target_parse(&target, options->url, &options->tls, message);
+    if (error == 0 && workload_is_transactions(options->workload) &&
+        !target_takes_transactions(&target))
+        return fail(message, "transactions are for tikv://, log: and memory:");
+    return error;
+}
+
 static int options_check(struct bench_options *options, char message[ARGUMENTS_MESSAGE_SIZE])
 {
     struct keyspace keyspace;
+    int error = url_check(options, message);
+    if (error != 0)
+        return error;
     bool of_events = workload_is_events(options->workload);
     if (options->workload != WORKLOAD_DEFAULT && of_events != target_is_events(options->url))
         return fail(message, of_events ? "append, read, subscribe and live are for esdb:// only"

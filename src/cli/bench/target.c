@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/time.h>
@@ -48,30 +49,30 @@ static const struct target_methods *kind_find(const char *url, const char **ret_
     return NULL;
 }
 
-/* HOST:PORT or [HOST]:PORT, an empty path allowed behind. */
+/* HOST[:PORT] or [HOST][:PORT], an empty path allowed behind. */
 static bool address_split(struct target *target, const char *text)
 {
     size_t size = strlen(text);
     if (size > 0 && text[size - 1] == '/')
         size--;
-    const char *colon = memrchr(text, ':', size);
-    if (colon == NULL)
-        return false;
-    const char *host = text;
-    size_t host_size = (size_t)(colon - text);
-    size_t port_size = size - host_size - 1;
+    const char *host = text, *end = text + size;
+    const char *colon = size > 0 && end[-1] == ']' ? NULL : memrchr(text, ':', size);
+    const char *port = colon != NULL ? colon + 1 : target->methods->port;
+    size_t host_size = (size_t)((colon != NULL ? colon : end) - text);
+    size_t port_size = colon != NULL ? (size_t)(end - port) : strlen(port);
     if (host_size >= 2 && host[0] == '[' && host[host_size - 1] == ']') {
         host++;
         host_size -= 2;
     }
     if (host_size == 0 || host_size >= sizeof target->host || port_size == 0 ||
-        port_size >= sizeof target->port || strspn(colon + 1, "0123456789") < port_size)
+        port_size >= sizeof target->port || strspn(port, "0123456789") < port_size)
         return false;
     memcpy(target->host, host, host_size);
     target->host[host_size] = '\0';
-    memcpy(target->port, colon + 1, port_size);
+    memcpy(target->port, port, port_size);
     target->port[port_size] = '\0';
-    return true;
+    unsigned long number = strtoul(target->port, NULL, 10);
+    return number >= 1 && number <= UINT16_MAX;
 }
 
 static bool has_tls(const struct target *target)
@@ -80,31 +81,38 @@ static bool has_tls(const struct target *target)
     return tls->ca != NULL || tls->certificate != NULL || tls->key != NULL;
 }
 
-int target_open(struct target *target, const char *url, const struct target_tls *tls, char *text)
+int target_parse(struct target *target, const char *url, const struct target_tls *tls, char *text)
 {
-    *target = (struct target){0};
+    *target = (struct target){.url = url};
     if (tls != NULL)
         target->tls = *tls;
     const char *rest = NULL;
     target->methods = kind_in_process_find(url);
     if (target->methods == NULL)
         target->methods = kind_find(url, &rest);
-    if (target->methods != NULL && target->methods->run != NULL &&
-        strlen(url) < sizeof target->url) {
-        memcpy(target->url, url, strlen(url) + 1); /* fits */
-        return target->methods->check(target, text);
-    }
+    if (target->methods != NULL && target->methods->run != NULL)
+        return 0;
     if (has_tls(target)) {
         snprintf(text, TARGET_TEXT_MAX, "%.150s: TLS is for tikv:// and esdb:// only, here", url);
         return KVS_ERR_UNSUPPORTED;
     }
     if (target->methods == NULL || !address_split(target, rest)) {
         snprintf(text, TARGET_TEXT_MAX,
-                 "%.120s: want kvs://HOST:PORT, redis://HOST:PORT, tikv://PD[,PD...], log:DIR, "
-                 "memory: or esdb://HOST:PORT",
+                 "%.120s: want kvs://HOST[:PORT], redis://HOST[:PORT], tikv://PD[,PD...], log:DIR, "
+                 "memory: or esdb://HOST[:PORT]",
                  url);
         return KVS_ERR_ADDRESS;
     }
+    return 0;
+}
+
+int target_open(struct target *target, const char *url, const struct target_tls *tls, char *text)
+{
+    int error = target_parse(target, url, tls, text);
+    if (error != 0)
+        return error;
+    if (target->methods->run != NULL)
+        return target->methods->check(target, text);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct addrinfo *found;
     int status = getaddrinfo(target->host, target->port, &hints, &found);
@@ -180,6 +188,11 @@ bool target_is_events(const char *url)
     const char *rest;
     const struct target_methods *methods = kind_find(url, &rest);
     return methods == &target_esdb || methods == &target_esdb_discover;
+}
+
+bool target_takes_transactions(const struct target *target)
+{
+    return target->methods->check == worker_store_check;
 }
 
 bool target_takes_rate(const char *url)

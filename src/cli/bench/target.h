@@ -5,7 +5,7 @@
  * servers are compared and not generators. A method sees bytes only, except greet.
  *
  * The life of a target:
- *   1. target_open reads KIND://HOST:PORT and finds the address
+ *   1. target_open reads KIND://HOST[:PORT] and finds the address
  *   2. target_prepare writes the parts of the requests that never change
  *   3. greet, once per connection, on the still blocking socket
  *   4. encode and parse, from then on, on any thread: the target itself does not change any more
@@ -50,7 +50,8 @@ struct worker;
 
 struct target_methods {
     const char *kind;
-    bool ordered; /* replies come in the order of the requests and carry no id */
+    const char *port; /* where none is given; of the kinds that run leaves to this table */
+    bool ordered;     /* replies come in the order of the requests and carry no id */
 
     /* Instead of a table of bytes: the load goes through libkvs, see worker_store.h and
      * worker_events.h. check opens and closes, and returns 0 or an error with a message in text
@@ -105,7 +106,7 @@ struct target_events {
 
 struct target {
     const struct target_methods *methods;
-    char url[512]; /* of a store */
+    const char *url;
     struct target_events events;
     struct target_tls tls;
     unsigned sync; /* enum kvs_sync, of a directory */
@@ -135,8 +136,15 @@ bool target_takes_rate(const char *url);
 /* Is it a URL of event streams? */
 bool target_is_events(const char *url);
 
+/* Is it a kind of store that has transactions? Of a target that was parsed. */
+bool target_takes_transactions(const struct target *target);
+
+/* What can be said of a URL without asking anybody: it is none, or cannot have TLS. Returns and
+ * borrows as target_open. */
+int target_parse(struct target *target, const char *url, const struct target_tls *tls, char *text);
+
 /* Returns 0 or a negative error with a message in text (TARGET_TEXT_MAX bytes). Blocks for the
- * name look-up. tls may be NULL; its texts are borrowed. */
+ * name look-up. tls may be NULL; its texts and the URL are borrowed. */
 int target_open(struct target *target, const char *url, const struct target_tls *tls, char *text);
 bool target_prepare(struct target *target, size_t key_size, size_t value_size);
 

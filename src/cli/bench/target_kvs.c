@@ -160,6 +160,7 @@ static int kvs_parse(const struct target *target, struct parser *parser, const u
 
 const struct target_methods target_kvs = {
     .kind = "kvs",
+    .port = "4000",
     .ordered = false,
     .prepare = kvs_prepare,
     .greet = kvs_greet,

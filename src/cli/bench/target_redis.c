@@ -173,6 +173,7 @@ static int redis_parse(const struct target *target, struct parser *parser, const
 
 const struct target_methods target_redis = {
     .kind = "redis",
+    .port = "6379",
     .ordered = true,
     .prepare = redis_prepare,
     .greet = redis_greet,

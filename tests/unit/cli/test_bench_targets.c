@@ -30,12 +30,14 @@ static void test_addresses(void **state)
     static const char *const bad[] = {"",
                                       "redis",
                                       "redis://",
-                                      "redis://127.0.0.1",
+                                      "redis://[]",
                                       "redis://:6379",
                                       "redis://127.0.0.1:",
                                       "redis://127.0.0.1:63x79",
                                       "redis://127.0.0.1:6379/0",
                                       "redis://127.0.0.1:123456789",
+                                      "redis://127.0.0.1:0",
+                                      "redis://127.0.0.1:65536",
                                       "http://127.0.0.1:80"};
     struct target target;
     char text[TARGET_TEXT_MAX];
@@ -43,7 +45,13 @@ static void test_addresses(void **state)
     assert_ptr_equal(target.methods, &target_redis);
     assert_string_equal(target.host, "127.0.0.1");
     assert_string_equal(target.port, "6379");
-    assert_int_equal(target_open(&target, "kvs://[::1]:4000/", NULL, text), 0);
+    assert_int_equal(target_open(&target, "redis://127.0.0.1", NULL, text), 0);
+    assert_string_equal(target.port, "6379");
+    assert_int_equal(target_open(&target, "kvs://[::1]", NULL, text), 0);
+    assert_string_equal(target.host, "::1");
+    assert_string_equal(target.port, "4000");
+    assert_int_equal(target_open(&target, "kvs://[::1]:4001/", NULL, text), 0);
+    assert_string_equal(target.port, "4001");
     assert_ptr_equal(target.methods, &target_kvs);
     assert_string_equal(target.host, "::1");
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
