@@ -103,7 +103,7 @@ static void call_backoff(struct cluster_call *call, enum backoff_kind kind, uint
 {
     struct tikv_cluster *cluster = call->cluster;
     snprintf(call->message, MESSAGE_SIZE, "%s", why);
-    cluster->counters.retries++;
+    tikv_cluster_count(cluster, COUNT_RETRIES, 1);
     int64_t wait_ms =
         cluster->closing ? -1 : backoff_next(&call->backoff, kind, &cluster->rand, at_least_ms);
     call_forget(call);
@@ -347,7 +347,7 @@ static int lookup_start(struct cluster_call *call)
     list_init(&lookup->node);
     list_append(&cluster->lookups, &lookup->node);
     cluster->lookups_count++;
-    cluster->counters.lookups++;
+    tikv_cluster_count(cluster, COUNT_LOOKUPS, 1);
     call->lookup = lookup;
     call->state = CALL_LOOKUP;
     pd_request_send(&cluster->pd, &lookup->request);
@@ -442,7 +442,7 @@ static void call_retry(struct cluster_call *call, const struct retry_decision *d
         cluster_call_fail(call, decision->error, why);
     } else if (decision->what == RETRY_AT_ONCE && call->backoff.at_once < RETRY_AT_ONCE_MAX) {
         call->backoff.at_once++;
-        call->cluster->counters.retries++;
+        tikv_cluster_count(call->cluster, COUNT_RETRIES, 1);
         snprintf(call->message, MESSAGE_SIZE, "%.*s", (int)MESSAGE_SIZE - 1, why);
         call_forget(call);
         call_arrive(call);
@@ -473,7 +473,7 @@ void cluster_call_on_region_error(struct cluster_call *call, kvs_slice bytes)
     bool tells = error->message != NULL && error->message[0] != '\0';
     snprintf(why, sizeof why, "%s: %s%s%.100s", cluster_call_peer(call, name), decision.reason,
              tells ? ": " : "", tells ? error->message : "");
-    call->cluster->counters.region_errors++;
+    tikv_cluster_count(call->cluster, COUNT_REGION_ERRORS, 1);
     if (decision.maybe_done && call->is_write)
         call->maybe_done = true;
     call_learn(call, &decision, error);

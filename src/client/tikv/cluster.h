@@ -28,6 +28,8 @@
 #include "client/tikv/region_cache.h"
 #include "client/tikv/retry.h"
 
+#include <stdatomic.h>
+
 #define LOOKUPS_MAX 16u
 #define BATCH_MAX 128u
 #define BATCH_BYTES_MAX (1024u * 1024)
@@ -106,13 +108,14 @@ struct cluster_events {
     void (*on_closed)(struct tikv_cluster *cluster);
 };
 
-struct cluster_counters {
-    uint64_t requests; /* attempts sent */
-    uint64_t messages; /* BatchCommands messages */
-    uint64_t lookups;  /* questions for a region */
-    uint64_t retries;
-    uint64_t region_errors;
-    uint64_t losses; /* connections to stores */
+enum cluster_counter {
+    COUNT_REQUESTS, /* attempts sent */
+    COUNT_MESSAGES, /* BatchCommands messages */
+    COUNT_LOOKUPS,  /* questions for a region */
+    COUNT_RETRIES,
+    COUNT_REGION_ERRORS,
+    COUNT_LOSSES, /* connections to stores */
+    CLUSTER_COUNTERS
 };
 
 struct tikv_cluster {
@@ -147,8 +150,15 @@ struct tikv_cluster {
     uint32_t keyspace_id;
     uint8_t prefix[4];
     uint8_t prefix_end[4];
-    struct cluster_counters counters;
+    atomic_ullong counters[CLUSTER_COUNTERS]; /* enum cluster_counter; read by other loops, too */
 };
+
+static inline void tikv_cluster_count(struct tikv_cluster *cluster, enum cluster_counter which,
+                                      unsigned long long more)
+{
+    /* relaxed: nothing else follows from a number of the statistics. */
+    atomic_fetch_add_explicit(&cluster->counters[which], more, memory_order_relaxed);
+}
 
 /* pd.members, keyspace and key_mode are set, the rest is zero. */
 void tikv_cluster_init(struct tikv_cluster *cluster, struct loop *loop, kvs_thread_pool *pool,

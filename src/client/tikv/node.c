@@ -149,7 +149,7 @@ static void node_on_lost(struct channel *base, int error, const char *why)
     struct tikv_node *node = channel->node;
     bool was_current = node->channel == channel;
     node_detach(node, channel);
-    node->cluster->counters.losses++;
+    tikv_cluster_count(node->cluster, COUNT_LOSSES, 1);
     if (!was_current)
         return;
     /* Nobody waits for a store that cannot be reached: there may be another one by now. */
@@ -281,7 +281,7 @@ static void node_send_unary(struct tikv_node *node, struct cluster_call *call, u
     unary->call = call;
     call->unary = unary;
     call->state = CALL_SENT;
-    node->cluster->counters.requests++;
+    tikv_cluster_count(node->cluster, COUNT_REQUESTS, 1);
     channel_unary(&node->channel->channel, &unary->unary);
 }
 
@@ -333,8 +333,8 @@ static bool node_send_batch(struct tikv_node *node, uint64_t now_ms)
         channel_close(&channel->channel);
         return false;
     }
-    cluster->counters.messages++;
-    cluster->counters.requests += out.count;
+    tikv_cluster_count(cluster, COUNT_MESSAGES, 1);
+    tikv_cluster_count(cluster, COUNT_REQUESTS, out.count);
     return !list_empty(&node->calls);
 }
 

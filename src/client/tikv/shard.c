@@ -334,11 +334,18 @@ static void add_store(void *arg, uint64_t id, const char *address, bool connecte
                                          address, "connected", connected));
 }
 
+static json_int_t counted(const struct tikv_shard *shard, enum cluster_counter which)
+{
+    unsigned long long sum = 0;
+    for (unsigned i = 0; i < shard->all_count; i++) /* relaxed: see tikv_cluster_count */
+        sum += atomic_load_explicit(&shard->all[i].cluster.counters[which], memory_order_relaxed);
+    return (json_int_t)sum;
+}
+
 char *tikv_shard_stats(const struct tikv_shard *shard)
 {
     const struct tikv_cluster *cluster = &shard->cluster;
     const struct pd_members *members = &cluster->pd.members;
-    const struct cluster_counters *counters = &cluster->counters;
     char leader[LINK_NAME_SIZE] = "";
     char id[24];
     if (members->leader >= 0)
@@ -351,9 +358,9 @@ char *tikv_shard_stats(const struct tikv_shard *shard)
         "{s:s, s:s, s:s, s:s, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "engine", "tikv",
         "cluster_id", id, "pd_leader", leader, "keyspace", cluster->keyspace, "regions_known",
         (json_int_t)cluster->regions.count, "stores", stores, "requests",
-        (json_int_t)counters->requests, "messages", (json_int_t)counters->messages, "lookups",
-        (json_int_t)counters->lookups, "retries", (json_int_t)counters->retries, "region_errors",
-        (json_int_t)counters->region_errors, "connections_lost", (json_int_t)counters->losses);
+        counted(shard, COUNT_REQUESTS), "messages", counted(shard, COUNT_MESSAGES), "lookups",
+        counted(shard, COUNT_LOOKUPS), "retries", counted(shard, COUNT_RETRIES), "region_errors",
+        counted(shard, COUNT_REGION_ERRORS), "connections_lost", counted(shard, COUNT_LOSSES));
     char *text = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
     char *copy = text != NULL ? mem_strdup(text) : NULL;
     free(text); /* jansson's */

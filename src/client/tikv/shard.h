@@ -38,6 +38,8 @@ struct tikv_shard {
     struct operations operations;
     const struct tikv_shard_owner *owner;
     void *owner_arg;
+    const struct tikv_shard *all; /* of the store, this one too */
+    unsigned all_count;
     struct loop *loop;
     kvs_thread_pool *pool;
     struct tls_context *tls_context;
@@ -72,7 +74,8 @@ void tikv_shard_prepare(struct tikv_shard *shard, kvs_op *op, struct loop *loop,
 void tikv_shard_submit(struct tikv_shard *shard, struct task_list *list);
 void tikv_shard_cancel(kvs_op *op);
 
-/* The JSON of statistics; NULL: no memory. Freed with mem_free. */
+/* The JSON of statistics: counters of all shards, regions and stores as this one knows them; NULL:
+ * no memory. Freed with mem_free. */
 char *tikv_shard_stats(const struct tikv_shard *shard);
 
 #endif

@@ -211,6 +211,8 @@ int tikv_store_new(kvs_runtime *runtime, kvs_thread_pool *pool,
         struct tikv_shard *shard = &store->shards[i];
         shard->owner = &tikv_store_owner;
         shard->owner_arg = store;
+        shard->all = store->shards;
+        shard->all_count = count;
         shard->loop = options->loops != NULL ? options->loops[i] : runtime_pick_loop(runtime);
         shard->pool = pool;
         shard->tls_context = store->tls_context;

@@ -13,6 +13,7 @@
 #include <arpa/inet.h>
 #include <kvs/kvs.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,10 +56,12 @@ static int wait_and_free(kvs_future *future)
     return error;
 }
 
-static kvs_store *open_store(const char *url, int expected, const char *said)
+static kvs_store *open_store_on(unsigned connections, const char *url, int expected,
+                                const char *said)
 {
     const struct kvs_store_options options = {
         .size = sizeof options,
+        .connections = connections,
         .connect_timeout_ms = expected == 0 ? PATIENT_MS : 3000,
         .timeout_ms = PATIENT_MS,
     };
@@ -72,6 +75,11 @@ static kvs_store *open_store(const char *url, int expected, const char *said)
         kvs_future_get_pointer(future, &store);
     kvs_future_free(future);
     return store;
+}
+
+static kvs_store *open_store(const char *url, int expected, const char *said)
+{
+    return open_store_on(1, url, expected, said);
 }
 
 static void start(bool is_v2)
@@ -363,6 +371,37 @@ static void test_many_in_flight(void **state)
     stop();
 }
 
+static unsigned long requests_of(kvs_store *store)
+{
+    kvs_future *future = kvs_store_stats(store);
+    kvs_slice json;
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    kvs_future_get_value(future, &json);
+    char *text = strndup((const char *)json.data, json.size);
+    const char *at = strstr(text, "\"requests\":");
+    assert_non_null(at);
+    unsigned long requests = strtoul(at + strlen("\"requests\":"), NULL, 10);
+    free(text);
+    kvs_future_free(future);
+    return requests;
+}
+
+/* Whichever loop is asked for statistics: it tells of all. */
+static void test_statistics_of_all_loops(void **state)
+{
+    (void)state;
+    char url[128];
+    start(false);
+    snprintf(url, sizeof url, "tikv://%s", kvs_server_pd_address(world.server));
+    kvs_store *store = open_store_on(4, url, 0, NULL);
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(wait_and_free(kvs_store_get(store, key_at(i))), KVS_ERR_NOT_FOUND);
+    for (unsigned i = 0; i < 5; i++)
+        assert_in_range(requests_of(store), 100, 1000);
+    assert_int_equal(wait_and_free(kvs_store_close(store)), 0);
+    stop();
+}
+
 static void test_compare_and_set(void **state)
 {
     (void)state;
@@ -643,6 +682,7 @@ int main(void)
         cmocka_unit_test(test_model_v1),
         cmocka_unit_test(test_model_v2),
         cmocka_unit_test(test_many_in_flight),
+        cmocka_unit_test(test_statistics_of_all_loops),
         cmocka_unit_test(test_compare_and_set),
         cmocka_unit_test(test_families),
         cmocka_unit_test(test_wrong_addresses),
