@@ -168,7 +168,10 @@ static int set_option(const struct parser *parser, const char *name, const char 
         return set_text(value, parser->url->tls_ca, &options->tls_ca);
     if (strcasecmp(name, "connectionName") == 0)
         return set_text(value, parser->url->connection_name, &options->connection_name);
-    return fail(parser, "%s= is no option of a URL of event streams", name);
+    return fail(parser,
+                "%s= is no option of a URL of event streams: tls, tlsCaFile, tlsVerifyCert, "
+                "nodePreference, connectionName, httpPort and times are, see kvs/events.h",
+                name);
 }
 
 static int parse_query(const struct parser *parser, const char *query)

@@ -125,6 +125,7 @@ static void test_urls_that_are_none(void **state)
         {"esdb://h?httpPort=65536", "a port"},
         {"esdb://h?httpPort=0", "a port"},
         {"esdb://h?nodePreference=best", "known are leader"},
+        {"esdb://h?tlsCa=file", "tlsCaFile"},
         {"esdb://h!", "cannot be part"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
