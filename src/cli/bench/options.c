@@ -68,7 +68,7 @@ static const struct arguments_option rows[] = {
     {"sync", 0, ARGUMENTS_CHOICE, AT(sync), NULL, "log:DIR: when a write is acknowledged (always)",
      0, 0, sync_names},
     {"tls-ca", 0, ARGUMENTS_STRING, AT(tls.ca), "FILE",
-     "tikv:// over TLS: authorities to trust (PEM)", 0, 0, NULL},
+     "tikv:// and esdb:// over TLS: authorities to trust (PEM)", 0, 0, NULL},
     {"tls-cert", 0, ARGUMENTS_STRING, AT(tls.certificate), "FILE",
      "likewise: a certificate for servers that ask (PEM)", 0, 0, NULL},
     {"tls-key", 0, ARGUMENTS_STRING, AT(tls.key), "FILE", "its key (PEM)", 0, 0, NULL},
