@@ -23,6 +23,15 @@ enum kvs_projections {
     KVS_PROJECTIONS_ALL, /* $category-CATEGORY and $bc-CORRELATION-ID, too */
 };
 
+/* A listening TCP socket that is there already, as one that a service manager keeps while the
+ * server starts anew: clients that come meanwhile wait. `name` says which part of the server
+ * accepts there, in place of its address in the options: "kvs"; of tikv "pd", "tikv" (the store)
+ * and "status"; "eventstore", "http". Several (8 at most) may have the same name. */
+struct kvs_server_socket {
+    const char *name;
+    int descriptor; /* stays the caller's: the server uses a copy */
+};
+
 /* Zero (or NULL) means the default in every field. Set size = sizeof(struct kvs_server_options). */
 struct kvs_server_options {
     uint32_t size;
@@ -94,6 +103,8 @@ struct kvs_server_options {
     uint32_t stats_interval_ms;
     enum kvs_file_io file_io; /* engine kvs: see kvs/store.h */
     bool cache_prefault;      /* likewise */
+    const struct kvs_server_socket *sockets;
+    uint32_t sockets_count;
 };
 
 /* Opens the directory, listens, serves. On failure ret_message (may be NULL) gets one line for a

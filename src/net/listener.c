@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,10 +46,18 @@ static int bind_error(const char *address, const char *option, char message[256]
     return error;
 }
 
+static void add_socket(struct listener *listener, int descriptor,
+                       const struct sockaddr_storage *address)
+{
+    assert(listener->count < LISTENER_SOCKETS_MAX);
+    if (listener->count == 0)
+        address_format(address, listener->address);
+    listener->sockets[listener->count++].descriptor = descriptor;
+}
+
 int listener_bind(struct listener *listener, const char *address, const char *option,
                   char message[256])
 {
-    *listener = (struct listener){.descriptor = -1};
     struct sockaddr_storage at;
     socklen_t size;
     if (address_parse(address, &at, &size) != 0) {
@@ -70,17 +79,48 @@ int listener_bind(struct listener *listener, const char *address, const char *op
         close(descriptor);
         return error;
     }
-    address_format(&at, listener->address);
-    listener->descriptor = descriptor;
+    add_socket(listener, descriptor, &at);
     return 0;
+}
+
+static int option_of(int descriptor, int option)
+{
+    int value = 0;
+    socklen_t size = sizeof value;
+    return getsockopt(descriptor, SOL_SOCKET, option, &value, &size) == 0 ? value : -1;
+}
+
+int listener_take(struct listener *listener, int descriptor)
+{
+    struct sockaddr_storage at = {0};
+    socklen_t size = sizeof at;
+    if (option_of(descriptor, SO_TYPE) != SOCK_STREAM ||
+        option_of(descriptor, SO_ACCEPTCONN) != 1 ||
+        getsockname(descriptor, (struct sockaddr *)&at, &size) != 0 ||
+        (at.ss_family != AF_INET && at.ss_family != AF_INET6))
+        return KVS_ERR_ADDRESS;
+    if (listener->count == LISTENER_SOCKETS_MAX)
+        return KVS_ERR_TOO_LARGE;
+    int copy = fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (copy < 0)
+        return error_from_errno(errno);
+    add_socket(listener, copy, &at); /* libuv makes it not block */
+    return 0;
+}
+
+static void close_sockets(struct listener *listener)
+{
+    for (unsigned i = 0; i < listener->count; i++) {
+        close(listener->sockets[i].descriptor);
+        listener->sockets[i].descriptor = -1;
+    }
+    listener->count = 0;
 }
 
 void listener_unbind(struct listener *listener)
 {
     assert(listener->handles == 0);
-    if (listener->descriptor >= 0)
-        close(listener->descriptor);
-    listener->descriptor = -1;
+    close_sockets(listener);
 }
 
 /* --- accepting ---- */
@@ -90,7 +130,8 @@ static void on_readable(uv_poll_t *poll, int status, int events);
 static void on_retry(uv_timer_t *timer)
 {
     struct listener *listener = timer->data;
-    uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+    for (unsigned i = 0; i < listener->count; i++)
+        uv_poll_start(&listener->sockets[i].poll, UV_READABLE, on_readable);
 }
 
 /* No descriptors or memory: the clients wait in the system's queue, meanwhile. */
@@ -103,7 +144,8 @@ static void pause_accepting(struct listener *listener, int errno_value)
                  strerror(errno_value));
         listener->complained_ms = now_ms;
     }
-    uv_poll_stop(&listener->poll);
+    for (unsigned i = 0; i < listener->count; i++)
+        uv_poll_stop(&listener->sockets[i].poll);
     uv_timer_start(&listener->retry, on_retry, RETRY_MS, 0);
 }
 
@@ -112,10 +154,11 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct listener *listener = poll->data;
-    for (int i = 0; i < ACCEPTS_A_TURN && listener->descriptor >= 0; i++) {
+    struct listener_socket *from = CONTAINER_OF(poll, struct listener_socket, poll);
+    for (int i = 0; i < ACCEPTS_A_TURN && from->descriptor >= 0; i++) {
         struct sockaddr_storage peer = {0};
         socklen_t size = sizeof peer;
-        int descriptor = accept4(listener->descriptor, (struct sockaddr *)&peer, &size,
+        int descriptor = accept4(from->descriptor, (struct sockaddr *)&peer, &size,
                                  SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (descriptor >= 0) {
             char text[ADDRESS_TEXT_SIZE];
@@ -139,15 +182,21 @@ int listener_start(struct listener *listener, struct loop *loop, listener_accept
     listener->loop = loop;
     listener->on_accept = on_accept;
     listener->arg = arg;
-    int status = uv_poll_init(loop->uv, &listener->poll, listener->descriptor);
-    if (status != 0)
-        return error_from_errno(-status);
-    uv_timer_init(loop->uv, &listener->retry);
-    listener->handles = 2;
-    listener->poll.data = listener;
+    uv_timer_init(loop->uv, &listener->retry); /* cannot fail */
     listener->retry.data = listener;
-    status = uv_poll_start(&listener->poll, UV_READABLE, on_readable);
-    return status != 0 ? error_from_errno(-status) : 0;
+    listener->handles = 1;
+    for (unsigned i = 0; i < listener->count; i++) {
+        struct listener_socket *at = &listener->sockets[i];
+        int status = uv_poll_init(loop->uv, &at->poll, at->descriptor);
+        if (status != 0)
+            return error_from_errno(-status);
+        at->poll.data = listener;
+        listener->handles++;
+        status = uv_poll_start(&at->poll, UV_READABLE, on_readable);
+        if (status != 0)
+            return error_from_errno(-status);
+    }
+    return 0;
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -159,10 +208,11 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void listener_close(struct listener *listener, void (*on_closed)(void *arg))
 {
-    assert(listener->handles == 2);
+    assert(listener->handles > 0);
     listener->on_closed = on_closed;
-    uv_close((uv_handle_t *)&listener->poll, on_handle_closed);
+    unsigned polls = listener->handles - 1; /* all of them, unless starting failed */
+    for (unsigned i = 0; i < polls; i++)
+        uv_close((uv_handle_t *)&listener->sockets[i].poll, on_handle_closed);
     uv_close((uv_handle_t *)&listener->retry, on_handle_closed);
-    close(listener->descriptor); /* after uv_close: libuv has taken it out of its set */
-    listener->descriptor = -1;
+    close_sockets(listener); /* after uv_close: libuv has taken them out of its set */
 }

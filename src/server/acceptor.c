@@ -15,11 +15,6 @@ struct arrival {
     char peer[ADDRESS_TEXT_SIZE];
 };
 
-void acceptor_init(struct acceptor *acceptor)
-{
-    *acceptor = (struct acceptor){.listener.descriptor = -1};
-}
-
 static void on_arrival(struct task *task)
 {
     struct arrival *arrival = CONTAINER_OF(task, struct arrival, task);

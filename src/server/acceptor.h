@@ -1,9 +1,10 @@
 /*
- * server/acceptor.h: a listening socket whose connections go to the loops in turn.
+ * server/acceptor.h: listening sockets whose connections go to the loops in turn.
  *
- * 1. listener_bind makes acceptor.listener; 2. acceptor_start accepts on the first loop, and hands
- * each connection to the next target: `connect` is called with it on the target's loop;
- * 3. acceptor_close; 4. when the loops have ended, acceptor_deinit, also of one never started.
+ * 1. place_listen fills acceptor.listener, which is all zero before; 2. acceptor_start accepts on
+ * the first loop, and hands each connection to the next target: `connect` is called with it on the
+ * target's loop; 3. acceptor_close; 4. when the loops have ended, acceptor_deinit, also of one that
+ * was never started.
  *
  * Failure: no memory for the handing over closes the new connection.
  */
@@ -28,8 +29,6 @@ struct acceptor {
     void *on_closed_arg;
 };
 
-/* Nothing is bound. */
-void acceptor_init(struct acceptor *acceptor);
 /* The targets stay the caller's. Returns as listener_start. */
 int acceptor_start(struct acceptor *acceptor, const struct acceptor_target *targets, unsigned count,
                    void (*connect)(void *arg, int descriptor, const char *peer));

@@ -43,15 +43,6 @@ struct eventstore_server {
 
 /* --- opening ---------------------------------------------------------------------------------- */
 
-static int bind_port(struct acceptor *acceptor, const char *address, const char *otherwise,
-                     const char *option, char message[256])
-{
-    if (address == NULL)
-        return 0;
-    return listener_bind(&acceptor->listener, address[0] != '\0' ? address : otherwise, option,
-                         message);
-}
-
 static int allocate(struct eventstore_server *server)
 {
     unsigned count = server->options.loops;
@@ -89,17 +80,17 @@ int eventstore_server_bind(const struct eventstore_server_options *options,
     if (server == NULL)
         return KVS_ERR_NO_MEMORY;
     server->options = *options;
-    for (unsigned i = 0; i < PORTS; i++)
-        acceptor_init(&server->acceptors[i]);
     int error = check_host(options->advertise, message);
     if (error == 0)
         error = allocate(server);
-    if (error == 0)
-        error = bind_port(&server->acceptors[PORT_TCP], options->tcp, EVENTSTORE_DEFAULT,
-                          "--eventstore=IP:PORT", message);
-    if (error == 0)
-        error = bind_port(&server->acceptors[PORT_HTTP], options->http, EVENTSTORE_HTTP_DEFAULT,
-                          "--http=IP:PORT", message);
+    const struct place tcp = {"eventstore", options->tcp, EVENTSTORE_DEFAULT,
+                              "--eventstore=IP:PORT"};
+    const struct place http = {"http", options->http, EVENTSTORE_HTTP_DEFAULT, "--http=IP:PORT"};
+    if (error == 0 && options->tcp != NULL)
+        error = place_listen(&tcp, options->passed, &server->acceptors[PORT_TCP].listener, message);
+    if (error == 0 && options->http != NULL)
+        error =
+            place_listen(&http, options->passed, &server->acceptors[PORT_HTTP].listener, message);
     if (error == 0) {
         fill_service(server);
         error = make_tls(server, message);
@@ -216,7 +207,7 @@ int eventstore_server_start(struct eventstore_server *server)
     int error = 0;
     for (unsigned i = 0; i < PORTS && error == 0; i++) {
         struct acceptor *acceptor = &server->acceptors[i];
-        if (acceptor->listener.descriptor >= 0)
+        if (acceptor->listener.count > 0)
             error = acceptor_start(acceptor, server->targets[i], server->loops_made,
                                    i == PORT_TCP ? es_service_connect : connect_http);
     }

@@ -18,8 +18,7 @@
 
 #include "engine/engine.h"
 #include "runtime/loop.h"
-
-#include <kvs/server.h>
+#include "server/place.h"
 
 #define EVENTSTORE_DEFAULT "127.0.0.1:1113"
 #define EVENTSTORE_HTTP_DEFAULT "127.0.0.1:2113"
@@ -29,6 +28,7 @@ struct eventstore_server;
 struct eventstore_server_options {
     const char *tcp;  /* address, "" for the default, NULL: do not serve it */
     const char *http; /* likewise */
+    struct passed_sockets passed;
     bool insecure;
     const char *advertise; /* as in kvs/server.h */
     bool gossip_master;

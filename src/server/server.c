@@ -20,9 +20,9 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/mem.h"
-#include "net/listener.h"
 #include "server/eventstore_server.h"
 #include "server/kvs_service.h"
+#include "server/place.h"
 #include "server/remote_engine.h"
 #include "server/tikv_server.h"
 
@@ -188,7 +188,6 @@ static void fill_options(struct kvs_server_options *to, const struct kvs_server_
     *to = (struct kvs_server_options){0};
     if (from != NULL)
         memcpy(to, from, from->size < sizeof *to ? from->size : sizeof *to);
-    to->address = to->address != NULL ? to->address : ADDRESS_DEFAULT;
     to->directory = to->directory != NULL ? to->directory : ".";
     to->threads = to->threads != 0 ? to->threads : cores();
     to->pool_threads = to->pool_threads != 0 ? to->pool_threads : 4;
@@ -493,7 +492,6 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
     server->events_slow_timeout_ms = options != NULL && options->slow_timeout_ms != 0
                                          ? options->slow_timeout_ms
                                          : EVENTS_SLOW_TIMEOUT_MS_DEFAULT;
-    server->listener.descriptor = -1;
     remote_engine_init(&server->remote);
     pthread_mutex_init(&server->mutex, NULL);
     pthread_condattr_t attributes;
@@ -505,12 +503,18 @@ static int server_new(const struct kvs_server_options *options, kvs_server **ret
     return 0;
 }
 
+static struct passed_sockets passed_to(const kvs_server *server)
+{
+    return (struct passed_sockets){server->options.sockets, server->options.sockets_count};
+}
+
 static int bind_events(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
     const struct eventstore_server_options events = {
         .tcp = options->eventstore,
         .http = options->http,
+        .passed = passed_to(server),
         .insecure = options->insecure,
         .advertise = options->advertise,
         .gossip_master = options->gossip_master,
@@ -534,18 +538,20 @@ static int bind_events(kvs_server *server, char message[256])
 static int bind_listeners(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
-    int error = 0;
-    if (options->tls_certificate != NULL)
+    const struct place place = {"kvs", options->address, ADDRESS_DEFAULT, "--addr IP:PORT"};
+    int error = passed_sockets_check(passed_to(server), options, message);
+    if (error == 0 && options->tls_certificate != NULL)
         error = tls_context_new_server(TLS_KVS, options->tls_ca, options->tls_certificate,
                                        options->tls_key, &server->tls, message);
     if (error == 0)
-        error = listener_bind(&server->listener, options->address, "--addr IP:PORT", message);
+        error = place_listen(&place, passed_to(server), &server->listener, message);
     if (error == 0 && serves_events(options))
         error = bind_events(server, message);
     if (error != 0 || options->tikv == NULL)
         return error;
     const struct tikv_server_options tikv = {
         .addresses = options->tikv,
+        .passed = passed_to(server),
         .keyspaces = options->keyspaces,
         .loops = options->threads,
         .value_size_max = options->value_size_max,
@@ -618,6 +624,7 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
         server->options.tikv = server->options.keyspaces = server->options.pd = NULL;
         server->options.eventstore = server->options.http = NULL;
         server->options.backup_directory = NULL;
+        server->options.sockets = NULL;
         server->options.pd_ca = server->options.pd_certificate = server->options.pd_key = NULL;
         server->options.tls_ca = server->options.tls_certificate = server->options.tls_key = NULL;
         *ret_server = server;

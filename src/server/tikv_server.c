@@ -3,8 +3,8 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "net/listener.h"
 #include "pd/tso.h"
+#include "server/acceptor.h"
 #include "server/pd_service.h"
 #include "server/tikv_gc.h"
 #include "server/tikv_service.h"
@@ -12,7 +12,6 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define PD_MESSAGE_MAX (16u * 1024 * 1024)
 
@@ -29,16 +28,10 @@ struct tikv_loop {
     void *arg;
 };
 
-struct tikv_listener {
-    struct listener listener;
-    struct tikv_server *server;
-    unsigned port;
-    unsigned next_loop; /* for the next connection; of the first loop */
-};
-
 struct tikv_server {
     struct tikv_server_options options; /* strings are not kept beyond the opening */
-    struct tikv_listener listeners[PORTS];
+    struct acceptor acceptors[PORTS];
+    struct acceptor_target *targets[PORTS];
     struct grpc_port ports[PORTS];
     struct cluster *cluster;
     struct txn_node *txn;
@@ -52,42 +45,35 @@ struct tikv_server {
     void *settled_arg;
 };
 
-/* A connection on its way to its loop. */
-struct tikv_arrival {
-    struct task task;
-    struct grpc_port_loop *at;
-    int descriptor;
-    char peer[ADDRESS_TEXT_SIZE];
-};
-
 /* --- opening --- */
 
 /* Without an address of its own the status port lies beside the store's: its default port, or any
- * free one if the store has that. */
-static void status_address(const char *store, char text[ADDRESS_TEXT_SIZE])
+ * free one if the store was to have that. */
+static void status_address(const char *store, bool any, char text[ADDRESS_TEXT_SIZE])
 {
     const char *colon = strrchr(store, ':');
     int host = colon != NULL ? (int)(colon - store) : 0;
-    bool any = colon != NULL && strcmp(colon, ":0") == 0;
     snprintf(text, ADDRESS_TEXT_SIZE, "%.*s:%u", host, store, any ? 0 : TIKV_STATUS_PORT);
+}
+
+static bool has_port_0(const char *address)
+{
+    size_t size = strlen(address);
+    return size > 2 && strcmp(address + size - 2, ":0") == 0;
 }
 
 /* False: more than three parts, or too long. */
 static bool split_addresses(const char *text, char addresses[PORTS][ADDRESS_TEXT_SIZE])
 {
-    snprintf(addresses[PORT_PD], ADDRESS_TEXT_SIZE, TIKV_PD_DEFAULT);
-    snprintf(addresses[PORT_STORE], ADDRESS_TEXT_SIZE, TIKV_STORE_DEFAULT);
-    addresses[PORT_STATUS][0] = '\0';
+    for (unsigned i = 0; i < PORTS; i++)
+        addresses[i][0] = '\0';
     for (unsigned i = 0; text[0] != '\0'; i++) {
         size_t size = strcspn(text, ",");
         if (i == PORTS || size >= ADDRESS_TEXT_SIZE)
             return false;
-        if (size > 0)
-            snprintf(addresses[i], ADDRESS_TEXT_SIZE, "%.*s", (int)size, text);
+        snprintf(addresses[i], ADDRESS_TEXT_SIZE, "%.*s", (int)size, text);
         text += size + (text[size] == ',');
     }
-    if (addresses[PORT_STATUS][0] == '\0')
-        status_address(addresses[PORT_STORE], addresses[PORT_STATUS]);
     return true;
 }
 
@@ -136,6 +122,27 @@ static int make_tls(struct tikv_server *server, char message[256])
     return error;
 }
 
+static int listen_all(struct tikv_server *server, char addresses[PORTS][ADDRESS_TEXT_SIZE],
+                      char message[256])
+{
+    static const char option[] = "--tikv=PD,STORE[,STATUS]";
+    char status[ADDRESS_TEXT_SIZE];
+    const struct place places[PORTS] = {
+        [PORT_PD] = {"pd", addresses[PORT_PD], TIKV_PD_DEFAULT, option},
+        [PORT_STORE] = {"tikv", addresses[PORT_STORE], TIKV_STORE_DEFAULT, option},
+        [PORT_STATUS] = {"status", addresses[PORT_STATUS], status, option},
+    };
+    int error = 0;
+    for (unsigned i = 0; i < PORTS && error == 0; i++) {
+        if (i == PORT_STATUS)
+            status_address(server->acceptors[PORT_STORE].listener.address,
+                           has_port_0(addresses[PORT_STORE]), status);
+        error = place_listen(&places[i], server->options.passed, &server->acceptors[i].listener,
+                             message);
+    }
+    return error;
+}
+
 int tikv_server_bind(const struct tikv_server_options *options, struct tikv_server **ret_server,
                      char message[256])
 {
@@ -151,14 +158,8 @@ int tikv_server_bind(const struct tikv_server_options *options, struct tikv_serv
     server->options = *options;
     fill_ports(server);
     int error = make_tls(server, message);
-    for (unsigned i = 0; i < PORTS; i++) {
-        server->listeners[i].listener.descriptor = -1;
-        server->listeners[i].server = server;
-        server->listeners[i].port = i;
-    }
-    for (unsigned i = 0; i < PORTS && error == 0; i++)
-        error = listener_bind(&server->listeners[i].listener, addresses[i],
-                              "--tikv=PD,STORE[,STATUS]", message);
+    if (error == 0)
+        error = listen_all(server, addresses, message);
     if (error != 0)
         tikv_server_free(server);
     else
@@ -174,6 +175,11 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
                                       server->options.loops * sizeof *server->loops);
     if (region_splitter_is_wanted(&server->options.split))
         server->splitter = mem_zalloc(sizeof *server->splitter);
+    for (unsigned i = 0; i < PORTS; i++) {
+        server->targets[i] = mem_zalloc(server->options.loops * sizeof *server->targets[i]);
+        if (server->targets[i] == NULL)
+            return KVS_ERR_NO_MEMORY;
+    }
     if (server->loops == NULL ||
         (server->splitter == NULL && region_splitter_is_wanted(&server->options.split)))
         return KVS_ERR_NO_MEMORY;
@@ -197,7 +203,7 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
     char *const texts[PORTS] = {cluster->pd_address, cluster->store_address,
                                 cluster->status_address};
     for (unsigned i = 0; i < PORTS; i++)
-        memcpy(texts[i], server->listeners[i].listener.address, ADDRESS_TEXT_SIZE);
+        memcpy(texts[i], server->acceptors[i].listener.address, ADDRESS_TEXT_SIZE);
     server->service = (struct tikv_service){
         .cluster = cluster,
         .engine = engine,
@@ -210,15 +216,18 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
 
 void tikv_server_add_loop(struct tikv_server *server, struct loop *loop)
 {
-    struct tikv_loop *at = &server->loops[server->loops_made++];
+    unsigned index = server->loops_made++;
+    struct tikv_loop *at = &server->loops[index];
     *at = (struct tikv_loop){.server = server, .loop = loop};
     pd_service_loop_init(&at->pd, server->cluster, loop);
     at->pd.txn = server->txn;
     at->pd.gc = &server->gc;
     tikv_service_loop_init(&at->tikv, &server->service, loop);
-    for (unsigned i = 0; i < PORTS; i++)
+    for (unsigned i = 0; i < PORTS; i++) {
         grpc_port_loop_init(&at->ports[i], &server->ports[i], loop,
                             i == PORT_STORE ? (void *)&at->tikv : (void *)&at->pd);
+        server->targets[i][index] = (struct acceptor_target){loop, &at->ports[i]};
+    }
     at->tikv.port = &at->ports[PORT_STORE];
     if (server->splitter != NULL && server->loops_made == 1)
         region_splitter_start(server->splitter, server->cluster, loop, &server->options.split);
@@ -227,37 +236,17 @@ void tikv_server_add_loop(struct tikv_server *server, struct loop *loop)
         tikv_gc_open(&server->gc, server->cluster, server->txn, loop, &gc_options);
 }
 
-static void on_arrival(struct task *task)
+static void connect_port(void *arg, int descriptor, const char *peer)
 {
-    struct tikv_arrival *arrival = CONTAINER_OF(task, struct tikv_arrival, task);
-    grpc_port_connect(arrival->at, arrival->descriptor, arrival->peer);
-    mem_free(arrival);
-}
-
-static void on_accept(void *arg, int descriptor, const char *peer)
-{
-    struct tikv_listener *from = arg;
-    struct tikv_server *server = from->server;
-    struct tikv_arrival *arrival = mem_alloc(sizeof *arrival);
-    if (arrival == NULL) {
-        close(descriptor);
-        return;
-    }
-    struct tikv_loop *at = &server->loops[from->next_loop];
-    from->next_loop = (from->next_loop + 1) % server->loops_made;
-    arrival->task.run = on_arrival;
-    arrival->at = &at->ports[from->port];
-    arrival->descriptor = descriptor;
-    snprintf(arrival->peer, sizeof arrival->peer, "%s", peer);
-    loop_post(at->loop, &arrival->task);
+    grpc_port_connect(arg, descriptor, peer);
 }
 
 int tikv_server_start(struct tikv_server *server)
 {
     int error = 0;
     for (unsigned i = 0; i < PORTS && error == 0; i++)
-        error = listener_start(&server->listeners[i].listener, server->loops[0].loop, on_accept,
-                               &server->listeners[i]);
+        error = acceptor_start(&server->acceptors[i], server->targets[i], server->loops_made,
+                               connect_port);
     return error;
 }
 
@@ -283,10 +272,9 @@ static void on_gc_closed(void *arg)
     one_done(arg);
 }
 
-static void on_listener_closed(void *arg)
+static void on_acceptor_closed(void *arg)
 {
-    struct tikv_listener *listener = arg;
-    one_done(&listener->server->loops[0]);
+    one_done(arg);
 }
 
 static void on_splitter_closed(void *arg)
@@ -305,12 +293,8 @@ void tikv_server_drain_loop(struct tikv_server *server, unsigned index, void (*o
         at->waited_for++;
         tikv_gc_close(&server->gc, on_gc_closed, at);
     }
-    for (unsigned i = 0; i < PORTS && index == 0; i++) {
-        if (server->listeners[i].listener.handles == 0)
-            continue;
-        at->waited_for++;
-        listener_close(&server->listeners[i].listener, on_listener_closed);
-    }
+    for (unsigned i = 0; i < PORTS && index == 0; i++)
+        at->waited_for += acceptor_close(&server->acceptors[i], on_acceptor_closed, at);
     if (index == 0 && server->splitter != NULL) {
         at->waited_for++;
         region_splitter_close(server->splitter, on_splitter_closed, at);
@@ -373,7 +357,8 @@ void tikv_server_free(struct tikv_server *server)
         region_splitter_deinit(server->splitter);
     mem_free(server->splitter);
     for (unsigned i = 0; i < PORTS; i++) {
-        listener_unbind(&server->listeners[i].listener);
+        acceptor_deinit(&server->acceptors[i]);
+        mem_free(server->targets[i]);
         tls_context_free(server->ports[i].tls);
     }
     if (server->txn != NULL)

@@ -18,6 +18,7 @@
 
 #include "engine/engine.h"
 #include "pd/cluster.h"
+#include "server/place.h"
 #include "server/region_splitter.h"
 
 #define TIKV_PD_DEFAULT "127.0.0.1:2379"
@@ -28,6 +29,7 @@ struct tikv_server;
 
 struct tikv_server_options {
     const char *addresses; /* "[PD[,STORE[,STATUS]]]"; see kvs/server.h */
+    struct passed_sockets passed;
     const char *keyspaces;
     unsigned loops;
     uint32_t value_size_max;

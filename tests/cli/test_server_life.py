@@ -2,6 +2,7 @@
 """tests/cli/test_server_life.py: how kvs-server is configured, tells that it is ready, and ends."""
 import contextlib
 import os
+import queue
 import re
 import select
 import signal
@@ -9,6 +10,8 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,6 +33,45 @@ def start(*arguments, **environment):
         if found:
             return process, (found[1].decode().strip("[]"), int(found[2])), lines
     raise AssertionError(b"".join(lines))
+
+
+STARTER = """import os, sys
+for place, number in enumerate(sys.argv[1].split(","), 3):
+    os.dup2(int(number), place)
+    os.close(int(number))
+os.environ["LISTEN_PID"] = os.environ.get("LISTEN_PID", str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def start_with(sockets, *arguments, **variables):
+    """As systemd does: `sockets` are (name, socket)."""
+    numbers = [os.dup2(each.fileno(), 100 + at) for at, (_, each) in enumerate(sockets)]
+    variables = {"LISTEN_FDS": str(len(sockets)),
+                 "LISTEN_FDNAMES": ":".join(name for name, _ in sockets), **variables}
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTER, ",".join(map(str, numbers)), SERVER, *arguments],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=numbers,
+        env={**os.environ, **variables})
+    for number in numbers:
+        os.close(number)
+    return process
+
+
+def until_ready(process):
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if READY.search(line):
+            return lines
+    raise AssertionError(b"".join(lines))
+
+
+def listening(family=socket.AF_INET, host="127.0.0.1"):
+    made = socket.socket(family)
+    made.bind((host, 0))
+    made.listen(64)
+    return made
 
 
 def finish(process, number=signal.SIGTERM):
@@ -251,6 +293,122 @@ def test_systemd_is_told(directory):
         assert manager.recv(100) == b"READY=1"
         assert finish(process)[0] == 0
         assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_who_comes_between_two_servers_waits(directory):
+    """The socket is the starter's: nobody is refused while the server starts anew."""
+    client = [str(tap.BUILD_DIR / "kvs-client"), "--timeout", str(1000 * SECONDS_MAX)]
+    flags = ("--dir", str(directory))
+    with listening() as kept:
+        at = "%s:%d" % kept.getsockname()
+        for number in range(3):
+            with socket.create_connection(kept.getsockname()) as early:
+                early.sendall(HELLO)
+                waiting = subprocess.Popen([*client, "set", f"key{number}", "v", "--addr", at])
+                process = start_with([("kvs", kept)], *flags)
+                lines = until_ready(process)
+                assert any(b"listening on " + at.encode() in line for line in lines), lines
+                receive(early, 60)
+                assert call(early, 1, b"none")[0] != 0
+            assert waiting.wait(SECONDS_MAX) == 0
+            assert finish(process)[0] == 0
+        done = subprocess.Popen([*client, "count", "--addr", at], stdout=subprocess.PIPE)
+        process = start_with([("kvs", kept)], *flags)
+        until_ready(process)
+        assert done.communicate(timeout=SECONDS_MAX)[0] == b"3\n"
+        assert finish(process)[0] == 0
+
+
+def test_no_connection_is_refused_while_servers_follow_one_another(directory):
+    greeted = queue.Queue()  # bytes of each greeting; an error ends it
+
+    def connect_again_and_again(address):
+        try:
+            while True:
+                with socket.create_connection(address, timeout=SECONDS_MAX) as peer:
+                    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                        peer.sendall(HELLO)  # one that was just taken in when the server stopped ends
+                        greeted.put(len(peer.recv(60)))
+        except OSError as error:
+            greeted.put(error)
+
+    with listening() as kept:
+        peer = threading.Thread(target=connect_again_and_again, args=[kept.getsockname()], daemon=True)
+        peer.start()
+        for _ in range(5):
+            process = start_with([("kvs", kept)], "--dir", str(directory))
+            until_ready(process)
+            while (outcome := greeted.get(timeout=SECONDS_MAX)) != 60:
+                assert outcome == 0, outcome
+            assert finish(process)[0] == 0
+    peer.join(SECONDS_MAX)
+    outcomes = [greeted.get() for _ in range(greeted.qsize())]
+    assert isinstance(outcomes.pop(), ConnectionRefusedError), outcomes  # now that nobody has it
+    assert set(outcomes) <= {0, 60}, outcomes
+
+
+def test_each_part_has_its_sockets(directory):
+    names = ["kvs", "pd", "tikv", "status", "eventstore", "http"]
+    with contextlib.ExitStack() as stack:
+        sockets = {name: stack.enter_context(listening()) for name in names}
+        second = stack.enter_context(listening())
+        passed = [*sockets.items(), ("kvs", second)]
+        process = start_with(passed, "--dir", str(directory), "--tikv", "--eventstore", "--http", "--insecure")
+        lines = until_ready(process)
+        places = {name: "%s:%d" % each.getsockname() for name, each in sockets.items()}
+        while b"serving HTTP on" not in lines[-1]:
+            lines.append(process.stderr.readline())
+        log = b"".join(lines).decode()
+        assert f"listening on {places['kvs']}\n" in log, log
+        assert f"PD on {places['pd']}, store on {places['tikv']}, status on {places['status']}\n" in log, log
+        assert f"EventStoreDB's clients on {places['eventstore']}\n" in log, log
+        assert f"serving HTTP on {places['http']}\n" in log, log
+        for name, path in (("pd", "/pd/api/v1/members"), ("status", "/metrics"), ("http", "/info")):
+            with urllib.request.urlopen(f"http://{places[name]}{path}", timeout=SECONDS_MAX) as answer:
+                assert answer.status == 200
+        for each in (sockets["kvs"], second):
+            with connect(each.getsockname()) as peer:
+                assert call(peer, 11, b"")[0] == 0
+        inodes = {f"socket:[{os.fstat(each.fileno()).st_ino}]" for _, each in passed}
+        held = [number for number in os.listdir(f"/proc/{process.pid}/fd")
+                if os.readlink(f"/proc/{process.pid}/fd/{number}") in inodes]
+        assert len(held) == len(passed), held  # each once, and closed on exec
+        for number in held:
+            flags = re.search(r"flags:\t(\d+)", Path(f"/proc/{process.pid}/fdinfo/{number}").read_text())
+            assert int(flags[1], 8) & os.O_CLOEXEC, flags
+        assert finish(process)[0] == 0
+
+
+def test_sockets_that_nobody_can_use_are_refused(directory):
+    flags = ("--engine", "memory")
+
+    def refused(sockets, *arguments, says, **variables):
+        process = start_with(sockets, *flags, *arguments, **variables)
+        _, log = process.communicate(timeout=SECONDS_MAX)
+        assert process.returncode == 1 and log.count(b"\n") == 1, log
+        for word in says:
+            assert word.encode() in log, (word, log)
+
+    with listening() as good, socket.socket() as deaf, socket.socket(socket.AF_UNIX) as local, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        local.bind(str(directory / "local"))
+        local.listen()
+        refused([("other", good)], says=['"other"', "none of kvs, pd", "FileDescriptorName="])
+        refused([("", good)], says=['""', "FileDescriptorName="])
+        refused([("pd", good)], says=['"pd"', "add --tikv"])
+        refused([("eventstore", good)], "--http=127.0.0.1:0", says=['"eventstore"', "add --eventstore"])
+        refused([("kvs", good)], "--addr", "127.0.0.1:1", says=['"kvs"', "127.0.0.1:1", "--addr"])
+        refused([("kvs", good), ("tikv", good)], "--tikv=127.0.0.1:0,127.0.0.1:1", says=['"tikv"', "127.0.0.1:1"])
+        for bad in (deaf, local, datagrams):
+            refused([("kvs", bad)], says=['"kvs"', "descriptor 3", "does not listen for TCP"])
+        refused([("kvs", good)] * 9, says=["more than 8", '"kvs"'])
+        refused([("kvs", good)], LISTEN_FDS="2", LISTEN_FDNAMES="kvs:kvs", says=["fewer descriptors", "2"])
+        refused([("kvs", good)], LISTEN_FDS="1x", says=["LISTEN_FDS", "1x"])
+        refused([("kvs", good)], LISTEN_FDNAMES="kvs:kvs", says=["more names"])
+        refused([("kvs", good)] * 2, LISTEN_FDNAMES="kvs", says=["fewer names"])
+        process = start_with([("other", good)], *flags, "--addr", "127.0.0.1:0", LISTEN_PID="1")
+        until_ready(process)  # they are meant for another process
+        assert finish(process)[0] == 0
 
 
 def test_a_second_signal_ends_it_at_once(directory):

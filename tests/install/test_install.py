@@ -165,7 +165,8 @@ def test_programs_manual_pages_completion_and_unit_are_installed(directory):
     names = {path.name for path in directory.rglob("*")}
     for name in ("kvs-server", "kvs-client", "kvs-bench"):
         assert name in names, name
-    for name in ("kvs-server.1", "kvs-client.1", "kvs-bench.1", "kvs.3", "kvs-server.service"):
+    for name in ("kvs-server.1", "kvs-client.1", "kvs-bench.1", "kvs.3", "kvs-server.service",
+                 "kvs-server.socket"):
         assert name in names or name + ".gz" in names, name
     for name in ("kvs-server", "kvs-client", "kvs-bench"):
         for file in (f"bash-completion/completions/{name}", f"zsh/site-functions/_{name}",

@@ -4,7 +4,7 @@
  *   1. read the command line and the file; raise the limit of open files
  *   2. block the signals that stop it (SIGHUP too, unless nohup or the like has it ignored), so
  *      that no thread but this one takes them
- *   3. open the server; say that it is ready
+ *   3. take the sockets that the starter passes; open the server; say that it is ready
  *   4. wait for a signal; close the server; exit 0
  *
  * Failure: one line on standard error, exit 1; 2 for a wrong command line. A second signal while
@@ -18,6 +18,7 @@
 #include "cli/server/check.h"
 #include "cli/server/notify.h"
 #include "cli/server/options.h"
+#include "cli/server/sockets.h"
 #include "cli/standard_files.h"
 #include "server/tikv_faults.h"
 
@@ -120,7 +121,8 @@ static void end_on_second_signal(const sigset_t *signals)
     pthread_sigmask(SIG_UNBLOCK, signals, NULL);
 }
 
-static int open_server(const struct server_settings *settings, kvs_server **ret_server)
+static int open_server(const struct server_settings *settings,
+                       const struct passed_by_starter *passed, kvs_server **ret_server)
 {
     const struct kvs_server_options options = {
         .size = sizeof options,
@@ -163,12 +165,28 @@ static int open_server(const struct server_settings *settings, kvs_server **ret_
         .projections = (enum kvs_projections)settings->projections,
         .heartbeat_interval_ms = (uint32_t)settings->heartbeat_interval_ms,
         .heartbeat_timeout_ms = (uint32_t)settings->heartbeat_timeout_ms,
+        .sockets = passed->sockets,
+        .sockets_count = passed->count,
     };
     char *message = NULL;
     int error = kvs_server_open(&options, ret_server, &message);
     if (error != 0)
         complain(message != NULL ? message : kvs_error_text(error), 0);
     free(message);
+    return error;
+}
+
+/* The server has copies of the sockets: ours would take clients in that nobody serves any more. */
+static int open_with_sockets(const struct server_settings *settings, kvs_server **ret_server)
+{
+    struct passed_by_starter passed;
+    char message[ARGUMENTS_MESSAGE_SIZE];
+    int error = passed_by_starter_read(&passed, message);
+    if (error != 0)
+        complain(message, 0);
+    else
+        error = open_server(settings, &passed, ret_server);
+    passed_by_starter_close(&passed);
     return error;
 }
 
@@ -221,7 +239,7 @@ static int serve(struct server_settings *settings)
     block_signals(&signals);
     raise_open_files(settings);
     share_heaps(settings);
-    if (!set_faults(settings) || open_server(settings, &server) != 0)
+    if (!set_faults(settings) || open_with_sockets(settings, &server) != 0)
         return EXIT_FAILURE;
     notify_service_manager("READY=1");
     number = wait_for_signal(&signals);
