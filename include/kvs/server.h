@@ -35,7 +35,9 @@ struct kvs_server_socket {
 /* Zero (or NULL) means the default in every field. Set size = sizeof(struct kvs_server_options). */
 struct kvs_server_options {
     uint32_t size;
-    const char *address; /* "IP:PORT", default 127.0.0.1:4000; port 0: any free one */
+    /* "HOST:PORT", here and below an IP address or a name, which is looked up: then all of its
+     * addresses that this machine has. Default 127.0.0.1:4000; port 0: any free one. */
+    const char *address;
     /* "kvs", "rocksdb" (for data that does not fit in memory) or "memory"; default what the
      * directory was made with, else kvs. "tikv": the data lives on a TiKV cluster, see `pd` */
     const char *engine;
@@ -54,7 +56,7 @@ struct kvs_server_options {
      * default 8 MiB each. */
     uint64_t segment_size_bytes;
     uint64_t cache_size_bytes;
-    /* "PD,STORE,STATUS": also serve TiKV's clients, at these addresses (IP:PORT). What is left out,
+    /* "PD,STORE,STATUS": also serve TiKV's clients, at these addresses. What is left out,
      * from the end or empty, is 127.0.0.1:2379, 127.0.0.1:20160, and port 20180 of the store's IP;
      * port 0: any free one. NULL: no. */
     const char *tikv;

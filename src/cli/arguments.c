@@ -2,10 +2,11 @@
  */
 #include "cli/arguments.h"
 
+#include "net/address.h"
+
 #include <ctype.h>
 #include <kvs/error.h>
 
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -355,24 +356,6 @@ static int choice_take(const struct parse *parse, const struct arguments_option 
                 shown(slice_of_string(text), shown_text), list);
 }
 
-bool arguments_address_valid(const char *text)
-{
-    char host[INET6_ADDRSTRLEN + 1];
-    unsigned char address[sizeof(struct in6_addr)];
-    bool v6 = text[0] == '[';
-    const char *begin = text + v6;
-    const char *end = strchr(begin, v6 ? ']' : ':');
-    if (end == NULL || (size_t)(end - begin) >= sizeof host)
-        return false;
-    memcpy(host, begin, (size_t)(end - begin));
-    host[end - begin] = '\0';
-    end += v6;
-    if (*end++ != ':' || inet_pton(v6 ? AF_INET6 : AF_INET, host, address) != 1)
-        return false;
-    uint64_t port;
-    return number_parse(&end, &port) && *end == '\0' && port <= UINT16_MAX;
-}
-
 static int option_take(struct parse *parse, const struct arguments_option *option, kvs_slice value)
 {
     int error = option_set(parse, option, value);
@@ -406,9 +389,10 @@ static int option_set(struct parse *parse, const struct arguments_option *option
     case ARGUMENTS_CHOICE:
         return choice_take(parse, option, text);
     case ARGUMENTS_ADDRESS:
-        if (!arguments_address_valid(text))
+        if (!address_is_written(text))
             return fail(parse->message,
-                        "option --%s: '%s' is not IP:PORT, such as 127.0.0.1:4000 or [::1]:4000",
+                        "option --%s: '%s' is not HOST:PORT, such as localhost:4000, "
+                        "127.0.0.1:4000 or [::1]:4000",
                         option->name, shown(value, shown_text));
         break;
     default:

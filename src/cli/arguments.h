@@ -33,7 +33,7 @@ enum arguments_kind {
     ARGUMENTS_SECONDS,  /* uint64_t milliseconds, from min to max; written as seconds: 90 or 0.5 */
     ARGUMENTS_REAL,     /* double, not below 0 */
     ARGUMENTS_CHOICE,   /* unsigned: index in the list of choices */
-    ARGUMENTS_ADDRESS,  /* const char *: IP:PORT, an IPv6 address in brackets */
+    ARGUMENTS_ADDRESS,  /* const char *: HOST:PORT, an IPv6 address in brackets */
 };
 
 struct arguments_option {
@@ -93,8 +93,5 @@ const struct arguments_command *arguments_find_command(const struct arguments_pr
 void arguments_print_program(const struct arguments_program *program, FILE *file);
 void arguments_print_command(const struct arguments_program *program,
                              const struct arguments_command *command, FILE *file);
-
-/* Is it IP:PORT, with an IPv6 address in brackets? Port 0 is accepted. */
-bool arguments_address_valid(const char *text);
 
 #endif

@@ -4,6 +4,7 @@
 #include <kvs/error.h>
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,98 @@ int address_parse(const char *text, struct sockaddr_storage *ret_address, sockle
     *ret_size = v6 ? sizeof in6 : sizeof in4;
     memset(ret_address, 0, sizeof *ret_address);
     memcpy(ret_address, from, *ret_size);
+    return 0;
+}
+
+socklen_t address_size(const struct sockaddr_storage *address)
+{
+    return address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                          : sizeof(struct sockaddr_in);
+}
+
+in_port_t address_port(const struct sockaddr_storage *address)
+{
+    return address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
+                                          : ((const struct sockaddr_in *)address)->sin_port;
+}
+
+void address_set_port(struct sockaddr_storage *address, in_port_t port)
+{
+    if (address->ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)address)->sin6_port = port;
+    else
+        ((struct sockaddr_in *)address)->sin_port = port;
+}
+
+/* Not of digits and dots alone: that is an address with a mistake in it. */
+static bool is_name(const char *host)
+{
+    static const char bytes[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
+    size_t size = strlen(host);
+    return strspn(host, bytes) == size && strspn(host, "0123456789.") < size && host[0] != '-';
+}
+
+static bool split_name(const char *text, char host[ADDRESS_NAME_SIZE], const char **ret_port)
+{
+    bool v6;
+    in_port_t port;
+    return split(text, host, ADDRESS_NAME_SIZE, ret_port, &v6) && !v6 && is_name(host) &&
+           parse_port(*ret_port, &port) == 0;
+}
+
+bool address_is_written(const char *text)
+{
+    struct sockaddr_storage address;
+    socklen_t size;
+    char host[ADDRESS_NAME_SIZE];
+    const char *port;
+    return address_parse(text, &address, &size) == 0 || split_name(text, host, &port);
+}
+
+/* The hosts file may have an address of a name on several lines. */
+static void list_add(struct address_list *list, const struct addrinfo *found)
+{
+    struct sockaddr_storage address = {0};
+    if (found->ai_family != AF_INET && found->ai_family != AF_INET6)
+        return;
+    memcpy(&address, found->ai_addr, found->ai_addrlen);
+    for (unsigned i = 0; i < list->count; i++) {
+        if (memcmp(&list->addresses[i], &address, sizeof address) == 0)
+            return;
+    }
+    if (list->count < ADDRESS_LIST_MAX)
+        list->addresses[list->count++] = address;
+}
+
+int address_resolve_blocking(const char *text, struct address_list *ret_list, const char **ret_why)
+{
+    struct address_list list = {.count = 0};
+    char host[ADDRESS_NAME_SIZE];
+    const char *port;
+    socklen_t size;
+    if (address_parse(text, &list.addresses[0], &size) == 0) {
+        list.count = 1;
+        *ret_list = list;
+        return 0;
+    }
+    if (!split_name(text, host, &port)) {
+        *ret_why = "that is no address";
+        return KVS_ERR_ADDRESS;
+    }
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    int status = getaddrinfo(host, port, &hints, &found);
+    for (const struct addrinfo *at = found; status == 0 && at != NULL; at = at->ai_next)
+        list_add(&list, at);
+    if (found != NULL)
+        freeaddrinfo(found);
+    if (list.count == 0) {
+        *ret_why = status != 0 ? gai_strerror(status) : "the name has no address";
+        return KVS_ERR_ADDRESS;
+    }
+    *ret_list = list;
     return 0;
 }
 

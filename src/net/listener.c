@@ -15,14 +15,16 @@
 #define ACCEPTS_A_TURN 64
 #define BACKLOG 1024
 #define RETRY_MS 100u
+#define FREE_PORT_TRIES 16u
 #define COMPLAIN_MS 60000u
 
-static int bind_error(const char *address, const char *option, char message[256])
+static int bind_error(const char *address, const struct sockaddr_storage *failed, int errno_value,
+                      const char *option, char message[256])
 {
-    int error = error_from_errno(errno);
-    const char *why = strerror(errno);
+    int error = error_from_errno(errno_value);
     const char *what_to_do = NULL;
-    switch (errno) {
+    char at[ADDRESS_TEXT_SIZE];
+    switch (errno_value) {
     case EADDRINUSE:
         error = KVS_ERR_LOCKED;
         what_to_do = "is another server running? choose another";
@@ -38,12 +40,22 @@ static int bind_error(const char *address, const char *option, char message[256]
     default:
         break;
     }
-    if (what_to_do != NULL)
-        snprintf(message, 256, "cannot listen on %s: %s: %s with %s", address, why, what_to_do,
-                 option);
-    else
-        snprintf(message, 256, "cannot listen on %s: %s", address, why);
+    address_format(failed, at);
+    bool is_name = strcmp(at, address) != 0;
+    snprintf(message, 256, "cannot listen on %.80s%s%s%s: %s%s%s%s%s", address, is_name ? " (" : "",
+             is_name ? at : "", is_name ? ")" : "", strerror(errno_value),
+             what_to_do != NULL ? ": " : "", what_to_do != NULL ? what_to_do : "",
+             what_to_do != NULL ? " with " : "", what_to_do != NULL ? option : "");
     return error;
+}
+
+static void close_sockets(struct listener *listener)
+{
+    for (unsigned i = 0; i < listener->count; i++) {
+        close(listener->sockets[i].descriptor);
+        listener->sockets[i].descriptor = -1;
+    }
+    listener->count = 0;
 }
 
 static void add_socket(struct listener *listener, int descriptor,
@@ -55,32 +67,100 @@ static void add_socket(struct listener *listener, int descriptor,
     listener->sockets[listener->count++].descriptor = descriptor;
 }
 
-int listener_bind(struct listener *listener, const char *address, const char *option,
-                  char message[256])
+/* Learns the port. Returns 0 or an errno value. */
+static int bind_one(struct listener *listener, struct sockaddr_storage *at)
 {
-    struct sockaddr_storage at;
-    socklen_t size;
-    if (address_parse(address, &at, &size) != 0) {
-        snprintf(message, 256,
-                 "\"%s\" is no address: write IP:PORT, as in 127.0.0.1:4000 or [::1]:4000",
-                 address);
-        return KVS_ERR_ADDRESS;
-    }
     const int on = 1;
-    int descriptor = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    socklen_t size = address_size(at);
+    int descriptor = socket(at->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (descriptor < 0)
-        return bind_error(address, option, message);
+        return errno;
     setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (at.ss_family == AF_INET6)
+    if (at->ss_family == AF_INET6)
         setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (bind(descriptor, (struct sockaddr *)&at, size) != 0 || listen(descriptor, BACKLOG) != 0 ||
-        getsockname(descriptor, (struct sockaddr *)&at, &size) != 0) {
-        int error = bind_error(address, option, message);
+    if (bind(descriptor, (struct sockaddr *)at, size) != 0 || listen(descriptor, BACKLOG) != 0 ||
+        getsockname(descriptor, (struct sockaddr *)at, &size) != 0) {
+        int error = errno;
         close(descriptor);
         return error;
     }
-    add_socket(listener, descriptor, &at);
+    add_socket(listener, descriptor, at);
     return 0;
+}
+
+/* A name may have addresses of families, or in networks, that this machine is not in. */
+static bool is_elsewhere(int errno_value)
+{
+    return errno_value == EADDRNOTAVAIL || errno_value == EAFNOSUPPORT;
+}
+
+/* All on one port. Returns 0 or an errno value, of *ret_failed. */
+static int bind_all(struct listener *listener, const struct address_list *list,
+                    struct address_list *ret_bound, struct sockaddr_storage *ret_failed)
+{
+    int skipped = 0;
+    ret_bound->count = 0;
+    for (unsigned i = 0; i < list->count; i++) {
+        struct sockaddr_storage at = list->addresses[i];
+        if (ret_bound->count > 0)
+            address_set_port(&at, address_port(&ret_bound->addresses[0]));
+        int error = bind_one(listener, &at);
+        if (error == 0) {
+            ret_bound->addresses[ret_bound->count++] = at;
+            continue;
+        }
+        *ret_failed = at;
+        if (!is_elsewhere(error)) {
+            close_sockets(listener);
+            return error;
+        }
+        skipped = error;
+    }
+    return ret_bound->count > 0 ? 0 : skipped;
+}
+
+static void log_name(const char *name, const struct address_list *list)
+{
+    char text[ADDRESS_LIST_MAX * (ADDRESS_TEXT_SIZE + 2)] = "";
+    for (unsigned i = 0; i < list->count; i++) {
+        size_t size = strlen(text);
+        char address[ADDRESS_TEXT_SIZE];
+        address_format(&list->addresses[i], address);
+        snprintf(text + size, sizeof text - size, "%s%s", i > 0 ? ", " : "", address);
+    }
+    log_info("%s is %s", name, text);
+}
+
+int listener_bind_list(struct listener *listener, const struct address_list *list, const char *name,
+                       const char *option, char message[256])
+{
+    struct address_list bound;
+    struct sockaddr_storage failed;
+    /* A port that is free at the first address may be taken at another. */
+    unsigned tries = address_port(&list->addresses[0]) == 0 ? FREE_PORT_TRIES : 1;
+    int error;
+    do
+        error = bind_all(listener, list, &bound, &failed);
+    while (error == EADDRINUSE && --tries > 0);
+    if (error != 0)
+        return bind_error(name, &failed, error, option, message);
+    if (list->count > 1)
+        log_name(name, &bound);
+    return 0;
+}
+
+int listener_bind_blocking(struct listener *listener, const char *address, const char *option,
+                           char message[256])
+{
+    struct address_list list;
+    const char *why;
+    if (address_resolve_blocking(address, &list, &why) == 0)
+        return listener_bind_list(listener, &list, address, option, message);
+    snprintf(message, 256,
+             "cannot listen on \"%.80s\": %s; write %.60s as in 127.0.0.1:4000, [::1]:4000 or "
+             "localhost:4000",
+             address, why, option);
+    return KVS_ERR_ADDRESS;
 }
 
 static int option_of(int descriptor, int option)
@@ -106,15 +186,6 @@ int listener_take(struct listener *listener, int descriptor)
         return error_from_errno(errno);
     add_socket(listener, copy, &at); /* libuv makes it not block */
     return 0;
-}
-
-static void close_sockets(struct listener *listener)
-{
-    for (unsigned i = 0; i < listener->count; i++) {
-        close(listener->sockets[i].descriptor);
-        listener->sockets[i].descriptor = -1;
-    }
-    listener->count = 0;
 }
 
 void listener_unbind(struct listener *listener)

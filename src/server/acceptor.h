@@ -1,10 +1,10 @@
 /*
  * server/acceptor.h: listening sockets whose connections go to the loops in turn.
  *
- * 1. place_listen fills acceptor.listener, which is all zero before; 2. acceptor_start accepts on
- * the first loop, and hands each connection to the next target: `connect` is called with it on the
- * target's loop; 3. acceptor_close; 4. when the loops have ended, acceptor_deinit, also of one that
- * was never started.
+ * 1. place_listen_blocking fills acceptor.listener, which is all zero before; 2. acceptor_start
+ * accepts on the first loop, and hands each connection to the next target: `connect` is called with
+ * it on the target's loop; 3. acceptor_close; 4. when the loops have ended, acceptor_deinit, also
+ * of one that was never started.
  *
  * Failure: no memory for the handing over closes the new connection.
  */

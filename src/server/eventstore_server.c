@@ -84,13 +84,14 @@ int eventstore_server_bind(const struct eventstore_server_options *options,
     if (error == 0)
         error = allocate(server);
     const struct place tcp = {"eventstore", options->tcp, EVENTSTORE_DEFAULT,
-                              "--eventstore=IP:PORT"};
-    const struct place http = {"http", options->http, EVENTSTORE_HTTP_DEFAULT, "--http=IP:PORT"};
+                              "--eventstore=HOST:PORT"};
+    const struct place http = {"http", options->http, EVENTSTORE_HTTP_DEFAULT, "--http=HOST:PORT"};
     if (error == 0 && options->tcp != NULL)
-        error = place_listen(&tcp, options->passed, &server->acceptors[PORT_TCP].listener, message);
+        error = place_listen_blocking(&tcp, options->passed, &server->acceptors[PORT_TCP].listener,
+                                      message);
     if (error == 0 && options->http != NULL)
-        error =
-            place_listen(&http, options->passed, &server->acceptors[PORT_HTTP].listener, message);
+        error = place_listen_blocking(&http, options->passed,
+                                      &server->acceptors[PORT_HTTP].listener, message);
     if (error == 0) {
         fill_service(server);
         error = make_tls(server, message);

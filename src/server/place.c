@@ -70,15 +70,15 @@ static int take(const struct kvs_server_socket *socket, struct listener *listene
     return error;
 }
 
-int place_listen(const struct place *place, struct passed_sockets passed, struct listener *listener,
-                 char message[256])
+int place_listen_blocking(const struct place *place, struct passed_sockets passed,
+                          struct listener *listener, char message[256])
 {
     bool asked = place->address != NULL && place->address[0] != '\0';
     bool have = passed_sockets_have(passed, place->name);
     int error = 0;
     if (!have)
-        return listener_bind(listener, asked ? place->address : place->otherwise, place->option,
-                             message);
+        return listener_bind_blocking(listener, asked ? place->address : place->otherwise,
+                                      place->option, message);
     if (asked) {
         snprintf(
             message, 256,

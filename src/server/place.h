@@ -21,7 +21,7 @@ struct place {
     const char *name;      /* that sockets are passed by */
     const char *address;   /* that was asked for; NULL or "": none */
     const char *otherwise; /* without a socket, too */
-    const char *option;    /* that asks for an address, as in listener_bind */
+    const char *option;    /* that asks for an address, as in listener_bind_blocking */
 };
 
 /* Is each for a part that is there? Returns 0 or INVALID_ARGUMENT, and then a message. */
@@ -29,8 +29,8 @@ int passed_sockets_check(struct passed_sockets passed, const struct kvs_server_o
                          char message[256]);
 bool passed_sockets_have(struct passed_sockets passed, const char *name);
 
-/* Returns as listener_bind; INVALID_ARGUMENT: both ways. */
-int place_listen(const struct place *place, struct passed_sockets passed, struct listener *listener,
-                 char message[256]);
+/* Returns as listener_bind_blocking; INVALID_ARGUMENT: both ways. */
+int place_listen_blocking(const struct place *place, struct passed_sockets passed,
+                          struct listener *listener, char message[256]);
 
 #endif

@@ -538,13 +538,13 @@ static int bind_events(kvs_server *server, char message[256])
 static int bind_listeners(kvs_server *server, char message[256])
 {
     const struct kvs_server_options *options = &server->options;
-    const struct place place = {"kvs", options->address, ADDRESS_DEFAULT, "--addr IP:PORT"};
+    const struct place place = {"kvs", options->address, ADDRESS_DEFAULT, "--addr HOST:PORT"};
     int error = passed_sockets_check(passed_to(server), options, message);
     if (error == 0 && options->tls_certificate != NULL)
         error = tls_context_new_server(TLS_KVS, options->tls_ca, options->tls_certificate,
                                        options->tls_key, &server->tls, message);
     if (error == 0)
-        error = place_listen(&place, passed_to(server), &server->listener, message);
+        error = place_listen_blocking(&place, passed_to(server), &server->listener, message);
     if (error == 0 && serves_events(options))
         error = bind_events(server, message);
     if (error != 0 || options->tikv == NULL)

@@ -63,15 +63,15 @@ static bool has_port_0(const char *address)
 }
 
 /* False: more than three parts, or too long. */
-static bool split_addresses(const char *text, char addresses[PORTS][ADDRESS_TEXT_SIZE])
+static bool split_addresses(const char *text, char addresses[PORTS][ADDRESS_NAME_SIZE])
 {
     for (unsigned i = 0; i < PORTS; i++)
         addresses[i][0] = '\0';
     for (unsigned i = 0; text[0] != '\0'; i++) {
         size_t size = strcspn(text, ",");
-        if (i == PORTS || size >= ADDRESS_TEXT_SIZE)
+        if (i == PORTS || size >= ADDRESS_NAME_SIZE)
             return false;
-        snprintf(addresses[i], ADDRESS_TEXT_SIZE, "%.*s", (int)size, text);
+        snprintf(addresses[i], ADDRESS_NAME_SIZE, "%.*s", (int)size, text);
         text += size + (text[size] == ',');
     }
     return true;
@@ -122,7 +122,7 @@ static int make_tls(struct tikv_server *server, char message[256])
     return error;
 }
 
-static int listen_all(struct tikv_server *server, char addresses[PORTS][ADDRESS_TEXT_SIZE],
+static int listen_all(struct tikv_server *server, char addresses[PORTS][ADDRESS_NAME_SIZE],
                       char message[256])
 {
     static const char option[] = "--tikv=PD,STORE[,STATUS]";
@@ -137,8 +137,8 @@ static int listen_all(struct tikv_server *server, char addresses[PORTS][ADDRESS_
         if (i == PORT_STATUS)
             status_address(server->acceptors[PORT_STORE].listener.address,
                            has_port_0(addresses[PORT_STORE]), status);
-        error = place_listen(&places[i], server->options.passed, &server->acceptors[i].listener,
-                             message);
+        error = place_listen_blocking(&places[i], server->options.passed,
+                                      &server->acceptors[i].listener, message);
     }
     return error;
 }
@@ -146,7 +146,7 @@ static int listen_all(struct tikv_server *server, char addresses[PORTS][ADDRESS_
 int tikv_server_bind(const struct tikv_server_options *options, struct tikv_server **ret_server,
                      char message[256])
 {
-    char addresses[PORTS][ADDRESS_TEXT_SIZE];
+    char addresses[PORTS][ADDRESS_NAME_SIZE];
     if (!split_addresses(options->addresses, addresses)) {
         snprintf(message, 256, "--tikv takes PD_ADDR,STORE_ADDR,STATUS_ADDR, not \"%.80s\"",
                  options->addresses);

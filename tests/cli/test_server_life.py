@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """tests/cli/test_server_life.py: how kvs-server is configured, tells that it is ready, and ends."""
 import contextlib
+import http.client
 import os
 import queue
 import re
@@ -137,6 +138,23 @@ def test_wrong_command_lines():
     refuses("--threads", "0", says=["--threads"])
     refuses("--idle-timeout", "4294967.296", says=["--idle-timeout"])  # 2^32 ms would be none
     refuses("--config", "/no/such/file", says=["/no/such/file", "--config"])
+
+
+def test_a_name_is_looked_up(directory):
+    process, address, lines = start("--addr", "localhost:0", "--engine", "memory", "--tikv=localhost:0,localhost:0",
+                                    "--eventstore=localhost:0", "--http=localhost:0", "--insecure")
+    while b"serving HTTP on" not in lines[-1]:
+        lines.append(process.stderr.readline())
+    client = [str(tap.BUILD_DIR / "kvs-client"), "--addr", "localhost:%d" % address[1]]
+    subprocess.run([*client, "set", "key", "value"], check=True, timeout=SECONDS_MAX)
+    for place in re.findall(r"(?:PD|status|HTTP) on (\S+?:\d+)", b"".join(lines).decode()):
+        asked = http.client.HTTPConnection("localhost", int(place.split(":")[-1]), timeout=SECONDS_MAX)
+        asked.request("GET", "/none")
+        assert asked.getresponse().status == 404
+        asked.close()
+    refuses("--addr", "localhost:%d" % address[1], "--engine", "memory", status=1,
+            says=["localhost:%d (" % address[1], "--addr HOST:PORT"])
+    assert finish(process)[0] == 0
 
 
 def test_a_file_says_the_same_as_flags(directory):

@@ -68,11 +68,11 @@ def test_unknown_flags_and_commands():
 
 
 def test_addresses_that_cannot_be_parsed():
-    for addr in ("invalid-addr", "", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "localhost:4000",
+    for addr in ("invalid-addr", "", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "1.2.3:4000",
                  "127.0.0.1:4000x", "::1:4000"):
         for command in (["set", "k", "v"], ["get", "k"], ["rm", "k"]):
-            misuse(CLIENT, *command, "--addr", addr, says="is not IP:PORT")
-        misuse(CLIENT, "--addr", addr, "get", "k", says="is not IP:PORT")
+            misuse(CLIENT, *command, "--addr", addr, says="is not HOST:PORT")
+        misuse(CLIENT, "--addr", addr, "get", "k", says="is not HOST:PORT")
     misuse(CLIENT, "get", "k", "--addr", says="option --addr needs a value")
 
 
@@ -111,7 +111,7 @@ def test_removing_a_range_is_guarded():
 def test_help_of_the_program():
     text = run(CLIENT, "--help")
     assert text.status == 0 and text.err == b""
-    for command in (b"set KEY VALUE", b"get KEY", b"rm KEY", b"scan", b"shell", b"--addr IP:PORT"):
+    for command in (b"set KEY VALUE", b"get KEY", b"rm KEY", b"scan", b"shell", b"--addr HOST:PORT"):
         assert command in text.out, text.out
     assert run(CLIENT, "-h") == text == run(CLIENT, "help")
 
@@ -129,7 +129,7 @@ def test_help_of_every_command():
         assert text.status == 0 and text.err == b"", text
         assert text.out.startswith(f"usage: kvs-client {name}".encode()), text
         if name != "events":  # has commands of its own: test_events.py
-            assert b"\nExamples:\n  " in text.out and b"--addr IP:PORT" in text.out, text
+            assert b"\nExamples:\n  " in text.out and b"--addr HOST:PORT" in text.out, text
         assert all(len(line) <= 100 for line in text.out.splitlines()), text
         assert run(CLIENT, name, "--help") == text == run(CLIENT, name, "-h")
 
@@ -212,7 +212,7 @@ def test_server_usage():
     for addr in ("invalid-addr", "127.0.0.1", "127.0.0.1:99999"):
         misuse(SERVER, "--addr", addr)
     misuse(SERVER, "--addr")
-    misuse(SERVER, "--eventstore", "127.0.0.1:1113", says="'127.0.0.1:1113': a value of --eventstore is written --eventstore=IP:PORT")
+    misuse(SERVER, "--eventstore", "127.0.0.1:1113", says="'127.0.0.1:1113': a value of --eventstore is written --eventstore=HOST:PORT")
     misuse(SERVER, "--eventstore=127.0.0.1:1113", "extra", says="unexpected argument 'extra', it takes: no arguments")
     unknown = run(SERVER, "--addr", "127.0.0.1:0", "--engine", "unknown")
     assert unknown.status > 0 and "unknown" in one_line(unknown.err), unknown

@@ -283,9 +283,9 @@ static const char *hint_for(int error)
 {
     switch (error) {
     case KVS_ERR_CONNECT:
-        return "; is kvs-server running there? --addr IP:PORT or --url names another place";
+        return "; is kvs-server running there? --addr HOST:PORT or --url names another place";
     case KVS_ERR_LOCKED:
-        return "; ask the server that has it open, with --addr IP:PORT";
+        return "; ask the server that has it open, with --addr HOST:PORT";
     case KVS_ERR_NO_DIRECTORY:
         return "; check the path: writing makes the last directory of it, but no others";
     case KVS_ERR_ACCESS_DENIED:

@@ -33,7 +33,7 @@ static const char *const formats[] = {"json", "raw", NULL};
     CHOICE("format", 0, format, formats, "JSON lines (default), or raw length-prefixed records")
 
 static const struct arguments_option common_options[] = {
-    VALUE("addr", 'a', ARGUMENTS_ADDRESS, address, "IP:PORT",
+    VALUE("addr", 'a', ARGUMENTS_ADDRESS, address, "HOST:PORT",
           "address of the server (default 127.0.0.1:4000); for a name: --url"),
     OPTION_URL("any store: kvs://HOST[:PORT], tikv://PD[,PD], log:DIR, rocksdb:DIR, memory:"),
     OPTIONS_TLS,

@@ -31,7 +31,7 @@ static const char *const file_io_names[] = {"auto", "pool", "uring", NULL};
 static const char *const level_names[] = {"debug", "info", "warn", "error", "silent", NULL};
 
 static const struct arguments_option rows[] = {
-    {"addr", 'a', ARGUMENTS_ADDRESS, AT(address), "IP:PORT",
+    {"addr", 'a', ARGUMENTS_ADDRESS, AT(address), "HOST:PORT",
      "listen here; port 0 takes any free one (127.0.0.1:4000)", 0, 0, NULL},
     {"dir", 'd', ARGUMENTS_STRING, AT(directory), "PATH",
      "where the data is kept (the current directory)", 0, 0, NULL},
@@ -86,9 +86,9 @@ static const struct arguments_option rows[] = {
      "with --tikv: cut regions that are larger than this (never)", 1024, 0, NULL},
     {"split-raw", 0, ARGUMENTS_FLAG, AT(split_raw), NULL,
      "with these: cut at any raw key; clients of transactions cannot read that", 0, 0, NULL},
-    {"eventstore", 0, ARGUMENTS_OPTIONAL, AT(eventstore), "IP:PORT",
+    {"eventstore", 0, ARGUMENTS_OPTIONAL, AT(eventstore), "HOST:PORT",
      "serve event streams to EventStoreDB's TCP clients, too (127.0.0.1:1113)", 0, 0, NULL},
-    {"http", 0, ARGUMENTS_OPTIONAL, AT(http), "IP:PORT",
+    {"http", 0, ARGUMENTS_OPTIONAL, AT(http), "HOST:PORT",
      "and gossip, health and statistics over HTTP (127.0.0.1:2113)", 0, 0, NULL},
     {"insecure", 0, ARGUMENTS_FLAG, AT(insecure), NULL,
      "with --eventstore: ask nobody who he is, allow everything; for tests", 0, 0, NULL},

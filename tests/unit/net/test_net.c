@@ -3,6 +3,7 @@
 #include "net/address.h"
 #include "net/chunk.h"
 #include "net/connection.h"
+#include "net/listener.h"
 
 #include <kvs/error.h>
 #include <netinet/in.h>
@@ -57,6 +58,99 @@ static void what_is_no_address_is_refused(void **state)
         assert_int_equal(address_parse(texts[i], &address, &size), KVS_ERR_ADDRESS);
         assert_int_equal(size, 77);
     }
+}
+
+static void a_name_may_stand_for_an_address(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"localhost:4000", "a-b.example_1.:0", "127.0.0.1:1",
+                                       "[::]:65535", "7a:1"};
+    static const char *const bad[] = {
+        "",           "localhost", "localhost:",  ":4000",          "1.2.3:4000", "::1:4000",
+        "[::1:4000",  "[name]:1",  "1.2.3.4.5:1", "localhost:4x",   "-a:1",       "a b:1",
+        "name:65536", "name:-1",   "name:000001", "[1.2.3.4]:4000", "a:b:1",      "*:1",
+    };
+    struct address_list list;
+    const char *why = NULL;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(address_is_written(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_false(address_is_written(bad[i]));
+        assert_int_equal(address_resolve_blocking(bad[i], &list, &why), KVS_ERR_ADDRESS);
+        assert_non_null(why);
+    }
+    char long_name[300];
+    memset(long_name, 'a', sizeof long_name);
+    memcpy(long_name + sizeof long_name - 3, ":1", 3);
+    assert_false(address_is_written(long_name));
+}
+
+static void a_name_has_each_of_its_addresses_once(void **state)
+{
+    (void)state;
+    struct address_list list;
+    const char *why = NULL;
+    bool has_v4 = false;
+    assert_int_equal(address_resolve_blocking("localhost:4000", &list, &why), 0);
+    for (unsigned i = 0; i < list.count; i++) {
+        char text[ADDRESS_TEXT_SIZE], other[ADDRESS_TEXT_SIZE];
+        address_format(&list.addresses[i], text);
+        has_v4 |= strcmp(text, "127.0.0.1:4000") == 0;
+        for (unsigned k = 0; k < i; k++) {
+            address_format(&list.addresses[k], other);
+            assert_string_not_equal(text, other);
+        }
+    }
+    assert_true(has_v4);
+    assert_int_equal(address_resolve_blocking("[::1]:7", &list, &why), 0);
+    assert_int_equal(list.count, 1);
+    assert_int_equal(address_port(&list.addresses[0]), htons(7));
+}
+
+static struct sockaddr_storage parsed(const char *text)
+{
+    struct sockaddr_storage address;
+    socklen_t size;
+    assert_int_equal(address_parse(text, &address, &size), 0);
+    return address;
+}
+
+static void a_name_is_listened_on_at_its_addresses_and_one_port(void **state)
+{
+    (void)state;
+    struct address_list list = {.count = 3};
+    char message[256] = "";
+    struct listener listener = {0}, second = {0};
+    list.addresses[0] = parsed("192.0.2.1:0"); /* not of this machine */
+    list.addresses[1] = parsed("127.0.0.1:0");
+    list.addresses[2] = parsed("127.0.0.2:0");
+    assert_int_equal(listener_bind_list(&listener, &list, "name:0", "--addr", message), 0);
+    assert_int_equal(listener.count, 2);
+    struct sockaddr_storage at = parsed(listener.address);
+    in_port_t port = address_port(&at);
+    assert_int_not_equal(port, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        int peer = socket(AF_INET, SOCK_STREAM, 0);
+        address_set_port(&list.addresses[i], port);
+        if (i > 0)
+            assert_int_equal(connect(peer, (void *)&list.addresses[i], sizeof(struct sockaddr_in)),
+                             0);
+        close(peer);
+    }
+    list.addresses[1] = parsed("127.0.0.3:0"); /* free, but the next one is not */
+    address_set_port(&list.addresses[1], port);
+    assert_int_equal(listener_bind_list(&second, &list, "name:1", "--addr HOST:PORT", message),
+                     KVS_ERR_LOCKED);
+    assert_int_equal(second.count, 0);
+    assert_non_null(strstr(message, "name:1 (127.0.0.2:"));
+    assert_non_null(strstr(message, "--addr HOST:PORT"));
+    list.count = 1;
+    assert_int_equal(listener_bind_list(&second, &list, "name:1", "--addr HOST:PORT", message),
+                     KVS_ERR_ADDRESS);
+    assert_non_null(strstr(message, "name:1 (192.0.2.1:"));
+    listener_unbind(&listener);
+    assert_int_equal(listener_bind_blocking(&listener, "localhost:0", "--addr", message), 0);
+    listener_unbind(&listener);
 }
 
 static void a_chunk_is_used_again_when_nobody_points_into_it(void **state)
@@ -136,6 +230,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_come_back),
         cmocka_unit_test(what_is_no_address_is_refused),
+        cmocka_unit_test(a_name_may_stand_for_an_address),
+        cmocka_unit_test(a_name_has_each_of_its_addresses_once),
+        cmocka_unit_test(a_name_is_listened_on_at_its_addresses_and_one_port),
         cmocka_unit_test(a_chunk_is_used_again_when_nobody_points_into_it),
         cmocka_unit_test(a_loop_without_connections_sleeps),
     };

@@ -471,7 +471,7 @@ static void a_start_that_cannot_be_says_why(void **state)
     const char *any = "127.0.0.1:0";
     refuses(&(struct kvs_server_options){.address = kvs_server_address(server), .engine = "memory"},
             KVS_ERR_LOCKED, "--addr");
-    refuses(&(struct kvs_server_options){.address = "localhost"}, KVS_ERR_ADDRESS, "IP:PORT");
+    refuses(&(struct kvs_server_options){.address = "localhost"}, KVS_ERR_ADDRESS, "HOST:PORT");
     refuses(&(struct kvs_server_options){.address = "127.0.0.1:70000"}, KVS_ERR_ADDRESS, "70000");
     refuses(&(struct kvs_server_options){.address = "192.0.2.1:0"}, KVS_ERR_ADDRESS, "192.0.2.1");
     refuses(&(struct kvs_server_options){.address = any, .engine = "none"},
