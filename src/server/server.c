@@ -252,6 +252,26 @@ static int check_options(const struct kvs_server_options *options, char message[
     return KVS_ERR_INVALID_ARGUMENT;
 }
 
+/* Not refused: what is never filled needs no memory. */
+static void warn_of_sizes(const struct kvs_server_options *options)
+{
+    const uint64_t memory = machine_memory_bytes();
+    const struct {
+        const char *option;
+        uint64_t bytes;
+    } sizes[] = {
+        {"--cache", remote_engine_is_meant(options) ? 0 : options->cache_size_bytes},
+        {"--connections-memory", options->connections_bytes_max},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].bytes > memory)
+            log_warn("%s is %llu MiB, and the machine (or the container) has %llu MiB of memory: "
+                     "the system may end the server when that is used up; give it less",
+                     sizes[i].option, (unsigned long long)sizes[i].bytes >> 20,
+                     (unsigned long long)memory >> 20);
+    }
+}
+
 /* How large a reply is shows when it is there: so few of those that hold values are under way that
  * all of them as large as can be come to a bounded multiple of what a connection may have. */
 static uint32_t large_max(const struct kvs_server_options *options)
@@ -599,6 +619,8 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
     int error = server_new(options, &server);
     if (error == 0)
         error = check_options(&server->options, message);
+    if (error == 0)
+        warn_of_sizes(&server->options);
     if (error == 0)
         error = bind_listeners(server, message);
     if (error == 0)

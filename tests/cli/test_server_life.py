@@ -140,6 +140,18 @@ def test_wrong_command_lines():
     refuses("--config", "/no/such/file", says=["/no/such/file", "--config"])
 
 
+def test_more_memory_than_there_is_is_warned_of(directory):
+    flags = ("--addr", "127.0.0.1:0", "--dir", str(directory))
+    process, _, lines = start(*flags, "--cache", "1m", "--connections-memory", "1m")
+    assert b"MiB of memory" not in b"".join(lines), lines
+    assert finish(process)[0] == 0
+    process, _, lines = start(*flags, "--cache", "1t", "--connections-memory", "2t")
+    warnings = [line for line in lines if b"MiB of memory" in line]
+    assert len(warnings) == 2, lines
+    assert b"--cache is 1048576 MiB" in warnings[0] and b"--connections-memory is 2097152 MiB" in warnings[1], warnings
+    assert finish(process)[0] == 0
+
+
 def test_a_name_is_looked_up(directory):
     process, address, lines = start("--addr", "localhost:0", "--engine", "memory", "--tikv=localhost:0,localhost:0",
                                     "--eventstore=localhost:0", "--http=localhost:0", "--insecure")
