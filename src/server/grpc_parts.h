@@ -37,6 +37,8 @@ void grpc_connection_mark(struct grpc_connection *connection);
 extern const struct grpc_events rpc_events;
 /* The server stops: streams end as soon as nothing of them is under way. */
 void rpcs_drain(struct grpc_connection *connection);
+/* ... and so does each unary call whose request does not come: nothing was begun for it. */
+void rpcs_give_up(struct grpc_connection *connection);
 /* Gives messages again to streams whose client has taken enough. True: to some. */
 bool rpcs_resume(struct grpc_connection *connection);
 void rpc_arenas_free(struct grpc_port_loop *at);

@@ -16,8 +16,9 @@
 #define OUT_MAX (256u * 1024)        /* unwritten answers that stop the reading */
 #define TURN_OUTS_MAX 16u            /* times as much leaves in a turn at most */
 #define TICK_MS 1000u
-#define HELLO_TIMEOUT_MS 10000u /* for the first bytes; and for each whole request of HTTP/1.1 */
-#define SLOW_TIMEOUT_MS 60000u  /* a peer that takes no answers */
+#define HELLO_TIMEOUT_MS 10000u  /* for the first bytes; and for each whole request of HTTP/1.1 */
+#define SLOW_TIMEOUT_MS 60000u   /* a peer that takes no answers */
+#define REQUEST_TIMEOUT_MS 1000u /* of silence, when stopping, for the rest of requests */
 #define KEEPALIVE_S 60u
 #define ASSEMBLING_MAX (128u * 1024 * 1024)
 
@@ -183,6 +184,8 @@ static const char *check_time(struct connection *base, uint64_t now_ms)
     uint64_t still_ms = now_ms - connection->active_ms;
     if (connection->answering)
         return NULL;
+    if (connection->at->draining && connection->conn != NULL && still_ms >= REQUEST_TIMEOUT_MS)
+        rpcs_give_up(connection);
     if (connection->speaks != SPEAKS_HTTP2 && still_ms >= hello_ms_max(connection->at->port))
         return "it asked nothing for too long";
     if ((unwritten > 0 && still_ms >= SLOW_TIMEOUT_MS) || is_stuck(connection, now_ms))

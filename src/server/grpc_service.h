@@ -188,7 +188,8 @@ void grpc_port_loop_init(struct grpc_port_loop *at, struct grpc_port *port, stru
 /* A new connection, on the loop's thread; takes the descriptor. */
 void grpc_port_connect(struct grpc_port_loop *at, int descriptor, const char *peer);
 
-/* Stops taking calls: connections say GOAWAY, finish what they have, and close. */
+/* Stops taking calls: connections say GOAWAY, finish what they have, and close. Requests that are
+ * on their way may come in full, as long as bytes come at all. */
 void grpc_port_loop_drain(struct grpc_port_loop *at);
 /* Closes what is left. */
 void grpc_port_loop_cut(struct grpc_port_loop *at);

@@ -197,6 +197,19 @@ void rpcs_drain(struct grpc_connection *connection)
     }
 }
 
+void rpcs_give_up(struct grpc_connection *connection)
+{
+    struct rpc *next;
+    for (struct rpc *rpc = connection->rpcs; rpc != NULL; rpc = next) {
+        next = rpc->next;
+        if (rpc->method->kind != RPC_UNARY || rpc->holds > 0 || rpc->call == NULL ||
+            grpc_call_has_request(rpc->call))
+            continue;
+        finish(rpc, GRPC_UNAVAILABLE, slice_of_string("the server is stopping"));
+        free_if_over(rpc);
+    }
+}
+
 /* --- answers --- */
 
 void rpc_fail(struct rpc *rpc, enum grpc_code code, const char *format, ...)

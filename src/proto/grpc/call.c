@@ -415,6 +415,11 @@ void grpc_call_resume(struct grpc_call *call)
     call_put_off(call);
 }
 
+bool grpc_call_has_request(const struct grpc_call *call)
+{
+    return call->peer_closed;
+}
+
 void grpc_call_expect_one(struct grpc_call *call)
 {
     call->one_message = true;

@@ -231,6 +231,9 @@ void grpc_call_cancel(struct grpc_call *call);
 /* As the peer sent it. Valid until the handle dies. */
 kvs_slice grpc_call_path(const struct grpc_call *call);
 
+/* Has the whole request come? Also while the call is paused, and has not been told. */
+bool grpc_call_has_request(const struct grpc_call *call);
+
 /* Said in on_call: exactly one request message is due; anything else is answered INTERNAL. */
 void grpc_call_expect_one(struct grpc_call *call);
 

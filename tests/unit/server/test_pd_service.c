@@ -651,6 +651,24 @@ static void test_stops_with_a_stream_on_its_way(void **state)
     grpc_peer_close(&peer);
 }
 
+/* Nothing is owed to a client that does not say all of what it asks. */
+static void test_stops_with_a_request_that_does_not_come(void **state)
+{
+    (void)state;
+    kvs_server *server = start(NULL);
+    struct grpc_peer peer;
+    grpc_peer_open(&peer, kvs_server_pd_address(server));
+    struct grpc_peer_call call;
+    grpc_peer_start(&peer, &call, PD "GetMembers", 0);
+    assert_true(cluster_id(&peer) != 0); /* behind it on the same connection */
+    pthread_t stopping;
+    assert_int_equal(pthread_create(&stopping, NULL, stop_in_thread, server), 0);
+    assert_int_equal(grpc_peer_end(&call), GRPC_UNAVAILABLE);
+    assert_string_equal(call.text, "the server is stopping");
+    pthread_join(stopping, NULL);
+    grpc_peer_close(&peer);
+}
+
 /* A client that asks and does not read: the server stops reading it, and serves others. */
 static void test_a_deaf_client(void **state)
 {
@@ -713,6 +731,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_stops_with_streams_open),
         cmocka_unit_test(test_stops_with_a_stream_on_its_way),
+        cmocka_unit_test(test_stops_with_a_request_that_does_not_come),
         cmocka_unit_test(test_a_deaf_client),
     };
     return cmocka_run_group_tests_name("pd-service", tests, NULL, NULL);
