@@ -243,6 +243,12 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             pause_accepting(listener, errno);
             return;
         }
+        if (errno == EINVAL) { /* somebody else who has the socket has shut it down */
+            log_error("no more connections at %s: the socket was shut down by another process",
+                      listener->address);
+            uv_poll_stop(poll);
+            return;
+        }
         /* Anything else concerns the one connection that was lost before we took it. */
     }
 }

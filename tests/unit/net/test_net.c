@@ -153,6 +153,56 @@ static void a_name_is_listened_on_at_its_addresses_and_one_port(void **state)
     listener_unbind(&listener);
 }
 
+static void take_connection(void *arg, int descriptor, const char *peer)
+{
+    (void)peer;
+    ++*(unsigned *)arg;
+    close(descriptor);
+}
+
+static void note_closed(void *arg)
+{
+    *(unsigned *)arg = UINT32_MAX;
+}
+
+/* It stays when ours is closed; and when it is shut down elsewhere, nothing turns over it. */
+static void a_socket_is_shared(void **state)
+{
+    (void)state;
+    struct sockaddr_storage at = parsed("127.0.0.1:0");
+    socklen_t size = sizeof(struct sockaddr_in);
+    int theirs = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(theirs, (void *)&at, size), 0);
+    struct listener listener = {0};
+    assert_int_equal(listener_take(&listener, theirs), KVS_ERR_ADDRESS);
+    assert_int_equal(listener_take(&listener, -1), KVS_ERR_ADDRESS);
+    assert_int_equal(listen(theirs, 8), 0);
+    assert_int_equal(getsockname(theirs, (void *)&at, &size), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct loop loop;
+        unsigned seen = 0;
+        listener = (struct listener){0};
+        assert_int_equal(loop_init(&loop, 0), 0);
+        assert_int_equal(listener_take(&listener, theirs), 0);
+        assert_int_equal(listener_start(&listener, &loop, take_connection, &seen), 0);
+        int peer = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(connect(peer, (void *)&at, size), 0);
+        while (seen == 0)
+            loop_turn(&loop, true);
+        close(peer);
+        if (i == 1) {
+            assert_int_equal(shutdown(theirs, SHUT_RD), 0);
+            while (uv_is_active((uv_handle_t *)&listener.sockets[0].poll))
+                loop_turn(&loop, true); /* it would be readable for ever */
+        }
+        listener_close(&listener, note_closed);
+        while (seen != UINT32_MAX)
+            loop_turn(&loop, true);
+        loop_deinit(&loop);
+    }
+    close(theirs);
+}
+
 static void a_chunk_is_used_again_when_nobody_points_into_it(void **state)
 {
     (void)state;
@@ -233,6 +283,7 @@ int main(void)
         cmocka_unit_test(a_name_may_stand_for_an_address),
         cmocka_unit_test(a_name_has_each_of_its_addresses_once),
         cmocka_unit_test(a_name_is_listened_on_at_its_addresses_and_one_port),
+        cmocka_unit_test(a_socket_is_shared),
         cmocka_unit_test(a_chunk_is_used_again_when_nobody_points_into_it),
         cmocka_unit_test(a_loop_without_connections_sleeps),
     };
