@@ -335,7 +335,7 @@ static int move_set(struct log_engine *log, const struct move_item *item, struct
     struct tree_root *tree = &log->working.families[record->family];
     bool keep_removes = item->victim->keep_removes;
     uint64_t from = location_make(item->victim->segment->slot, item->offset);
-    if (entry == NULL && victim_owes(item->victim, record))
+    if (entry == NULL && victim_owes(item->victim, record->expires_at_ms != 0))
         return move_tombstone(log, record->family, record->key);
     if (entry == NULL || atomic_load_explicit(&entry->location, memory_order_relaxed) != from)
         return 0;

@@ -22,6 +22,7 @@ struct victim {
                         * where they go in any order */
     bool is_dead;      /* nothing in it counts: there is nothing to move */
     bool stays;        /* it is merged up to some key only */
+    bool is_sparse;    /* of its file, only what counts is to be read */
     bool is_removed;   /* its file is gone */
     int error;         /* what the thread met in this one */
 };
@@ -29,16 +30,19 @@ struct victim {
 /* What is over in a victim is dropped without a removal when all that is older goes, too. If that
  * failed later, and older segments stay after all, it is made up for, of keys that are not there.
  */
-static inline bool victim_owes(const struct victim *victim, const struct record *record)
+static inline bool victim_owes(const struct victim *victim, bool expires)
 {
-    return victim->keep_removes && victim->segment->owes_removals && record->expires_at_ms != 0;
+    return victim->keep_removes && victim->segment->owes_removals && expires;
 }
 
 /* A record to be moved. */
 struct move_item {
-    const uint8_t *bytes; /* checked */
+    const uint8_t *bytes; /* checked; before the writer gets it maybe NULL: to be read */
     uint32_t size;
     uint32_t offset; /* in its segment; not of range removals */
+    uint8_t kind;
+    uint8_t family;
+    bool expires;
     struct victim *victim;
 };
 

@@ -4,29 +4,23 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/log/hint_file.h"
+#include "engine/log/living.h"
 #include "engine/log/overlap.h"
-#include "engine/log/tournament.h"
 #include "engine/log/upkeep.h"
+#include "engine/log/wanted.h"
 
 #define MOVE_COUNT_MAX 4096u
-/* Records looked at inside one epoch, which holds up reclaiming. */
-#define SCAN_COUNT_MAX 2048u
-
-/* A victim's bytes and keys. */
-struct source {
-    struct victim *victim;
-    const uint8_t *bytes; /* of the segment, all of them */
-    uint8_t *copy;        /* NULL: they are in the cache */
-    struct hint hint;
-};
+/* Batches looked at inside one epoch, which holds up reclaiming. */
+#define SCAN_BATCHES_MAX 128u
 
 struct emptying {
     struct log_engine *log;
     struct source *sources; /* of victims that are not dead */
     uint32_t count;
     const struct key_span *begin; /* nothing before its first key is to be moved; NULL: who knows */
-    struct tournament tournament;
+    struct living living;
     struct move move;
+    struct buf read; /* records of the move whose victims are read one by one */
 };
 
 /* --- what the victims hold -------------------------------------------------------------------- */
@@ -79,7 +73,38 @@ static int source_part_load(const struct emptying *emptying, struct source *sour
         to = item_end > to ? item_end : to;
     }
     hint_cursor_deinit(&cursor);
-    return from < to ? upkeep_read_part_checked(log, segment, source->copy, from, to) : 0;
+    return from < to ? upkeep_read_part_checked(log, segment, source->copy + from, from, to) : 0;
+}
+
+/* What lives in it may be dead when it is moved; others do not come to life. */
+static int source_ask(const struct emptying *emptying, const struct source *source)
+{
+    struct log_engine *log = emptying->log;
+    const struct segment *segment = source->victim->segment;
+    struct wanted wanted;
+    struct living living;
+    int error = wanted_init(&wanted, segment->size);
+    if (error != 0)
+        return error;
+    error = living_init(&living, log, source, 1, emptying->begin);
+    while (error == 0 && !living_is_over(&living)) {
+        struct move_item items[TREE_FIND_MANY_MAX];
+        unsigned slot = epoch_enter(&log->epoch);
+        const struct version *version = atomic_load_explicit(&log->version, memory_order_seq_cst);
+        for (unsigned n = 0; n < SCAN_BATCHES_MAX && !living_is_over(&living); n++) {
+            unsigned count = living_next(&living, version, items);
+            for (unsigned i = 0; i < count; i++)
+                wanted_add(&wanted, items[i].offset, items[i].size);
+        }
+        epoch_leave(&log->epoch, slot);
+        if (compaction_is_stopping(log))
+            error = KVS_ERR_CANCELLED;
+    }
+    living_deinit(&living);
+    if (error == 0)
+        wanted_ask(&wanted, log, segment->fd);
+    wanted_deinit(&wanted);
+    return error;
 }
 
 static bool is_for_a_part(const struct victim *victim)
@@ -94,10 +119,11 @@ static int source_load(const struct emptying *emptying, struct source *source)
 {
     struct log_engine *log = emptying->log;
     const struct segment *segment = source->victim->segment;
-    if (is_for_a_part(source->victim)) {
+    if (source->victim->is_sparse || is_for_a_part(source->victim)) {
         int error = hint_file_read(log, segment, segment->size, &source->hint);
         if (error == 0)
-            return source_part_load(emptying, source);
+            return source->victim->is_sparse ? source_ask(emptying, source)
+                                             : source_part_load(emptying, source);
         if (error == KVS_ERR_NO_MEMORY)
             return error;
     }
@@ -150,26 +176,6 @@ static int sources_load(struct emptying *emptying)
     return 0;
 }
 
-static int records_begin(struct emptying *emptying)
-{
-    unsigned family;
-    kvs_slice key;
-    if (emptying->begin == NULL)
-        return tournament_begin(&emptying->tournament);
-    key_span_first(emptying->begin, &family, &key);
-    return tournament_begin_at(&emptying->tournament, family, key);
-}
-
-static bool records_are_over(const struct emptying *emptying)
-{
-    const struct tournament *tournament = &emptying->tournament;
-    const struct key_span *end = emptying->log->compaction.end;
-    if (tournament_has_ended(tournament))
-        return true;
-    const struct hint_item *item = tournament_item(tournament);
-    return end != NULL && key_span_is_behind(end, item->family, item->key);
-}
-
 static int emptying_init(struct emptying *emptying)
 {
     int error = sources_load(emptying);
@@ -179,28 +185,80 @@ static int emptying_init(struct emptying *emptying)
     emptying->move.items = mem_alloc(MOVE_COUNT_MAX * sizeof *emptying->move.items);
     if (emptying->move.items == NULL)
         return KVS_ERR_NO_MEMORY;
-    error = tournament_init(&emptying->tournament, emptying->count);
-    for (uint32_t i = 0; i < emptying->count && error == 0; i++)
-        error = tournament_add(&emptying->tournament, i, &emptying->sources[i].hint);
-    return error != 0 ? error : records_begin(emptying);
+    return living_init(&emptying->living, emptying->log, emptying->sources, emptying->count,
+                       emptying->begin);
 }
 
 static void emptying_deinit(struct emptying *emptying)
 {
-    tournament_deinit(&emptying->tournament);
+    living_deinit(&emptying->living);
     for (uint32_t i = 0; i < emptying->count; i++) {
         segment_memory_unref(emptying->sources[i].copy);
         hint_deinit(&emptying->sources[i].hint);
     }
     mem_free(emptying->sources);
     mem_free(emptying->move.items);
+    buf_deinit(&emptying->read);
 }
 
-/* --- range removals --------------------------------------------------------------------------- */
+/* --- moves ------------------------------------------------------------------------------------ */
 
-static int move_run(struct move *move)
+/* Those that are only in files, one by one: they have been asked for. */
+static int move_read(struct emptying *emptying)
 {
-    int error = move->count > 0 ? compaction_move(move) : 0;
+    struct move *move = &emptying->move;
+    size_t size = 0;
+    for (uint32_t i = 0; i < move->count; i++)
+        size += move->items[i].bytes == NULL ? move->items[i].size : 0;
+    int error = buf_reserve(&emptying->read, size);
+    uint8_t *bytes = emptying->read.data;
+    for (uint32_t i = 0; i < move->count && error == 0; i++) {
+        struct move_item *item = &move->items[i];
+        if (item->bytes != NULL)
+            continue;
+        error = upkeep_read_part_checked(emptying->log, item->victim->segment, bytes, item->offset,
+                                         item->offset + item->size);
+        if (error != 0)
+            item->victim->error = error;
+        item->bytes = bytes;
+        bytes += item->size;
+    }
+    return error;
+}
+
+static bool item_is_there(const struct move_item *item)
+{
+    struct record record;
+    return record_parse(slice_make(item->bytes, item->size), &record) == item->size &&
+           record.kind == item->kind && record.family == item->family &&
+           (record.expires_at_ms != 0) == item->expires;
+}
+
+static int move_check(const struct log_engine *log, const struct move *move)
+{
+    for (uint32_t i = 0; i < move->count; i++) {
+        const struct move_item *item = &move->items[i];
+        if (item_is_there(item))
+            continue;
+        log_error("%s: segment %u has no such record at offset %u as its hint says; it is left as "
+                  "it is",
+                  log->directory, item->victim->segment->number, item->offset);
+        item->victim->error = KVS_ERR_CORRUPTION;
+        return KVS_ERR_CORRUPTION;
+    }
+    return 0;
+}
+
+static int move_run(struct emptying *emptying)
+{
+    struct move *move = &emptying->move;
+    if (move->count == 0)
+        return 0;
+    int error = move_read(emptying);
+    if (error == 0)
+        error = move_check(emptying->log, move);
+    if (error == 0)
+        error = compaction_move(move);
     move->count = 0;
     move->size_bytes = 0;
     return error;
@@ -226,132 +284,49 @@ static int ranges_move(struct emptying *emptying, const struct source *source)
     int error = 0;
     for (size_t size; error == 0 && (size = record_parse(rest, &record)) > 0;
          rest = slice_make(rest.data + size, rest.size - size)) {
-        struct move_item item = {
-            .bytes = rest.data, .size = (uint32_t)size, .victim = source->victim};
+        struct move_item item = {.bytes = rest.data,
+                                 .size = (uint32_t)size,
+                                 .kind = record.kind,
+                                 .family = record.family,
+                                 .victim = source->victim};
         move_add(&emptying->move, &item);
         if (move_is_full(&emptying->move))
-            error = move_run(&emptying->move);
+            error = move_run(emptying);
     }
     return error;
-}
-
-/* --- sets and removes ------------------------------------------------------------------------- */
-
-/* The next records in the order of keys, as many as are looked up side by side. */
-struct batch {
-    struct move_item items[TREE_FIND_MANY_MAX];
-    struct record records[TREE_FIND_MANY_MAX];
-    unsigned count;
-    unsigned family;
-};
-
-/* All of one family, and their bytes are asked for. */
-static void batch_take(struct emptying *emptying, struct batch *batch)
-{
-    struct tournament *tournament = &emptying->tournament;
-    batch->count = 0;
-    while (batch->count < TREE_FIND_MANY_MAX && !records_are_over(emptying)) {
-        const struct hint_item *item = tournament_item(tournament);
-        if (batch->count > 0 && item->family != batch->family)
-            return;
-        batch->family = item->family;
-        if (!tournament_is_older(tournament)) {
-            const struct source *source = &emptying->sources[tournament_winner(tournament)];
-            const uint8_t *bytes = source->bytes + item->offset;
-            __builtin_prefetch(bytes);
-            batch->items[batch->count++] =
-                (struct move_item){.bytes = bytes,
-                                   .size = (uint32_t)record_size(item->key.size, item->value_size,
-                                                                 item->expires_at_ms != 0),
-                                   .offset = item->offset,
-                                   .victim = source->victim};
-        }
-        tournament_next(tournament);
-    }
-}
-
-static bool record_is_item(const struct record *record, size_t size, const struct batch *batch,
-                           unsigned i)
-{
-    return size == batch->items[i].size && record->family == batch->family &&
-           (record->kind == RECORD_SET || record->kind == RECORD_REMOVE);
-}
-
-static int batch_parse(const struct log_engine *log, struct batch *batch)
-{
-    for (unsigned i = 0; i < batch->count; i++) {
-        const struct move_item *item = &batch->items[i];
-        size_t size = record_parse(slice_make(item->bytes, item->size), &batch->records[i]);
-        if (record_is_item(&batch->records[i], size, batch, i))
-            continue;
-        log_error("%s: segment %u has no such record at offset %u as its hint says; it is left as "
-                  "it is",
-                  log->directory, item->victim->segment->number, item->offset);
-        item->victim->error = KVS_ERR_CORRUPTION;
-        return KVS_ERR_CORRUPTION;
-    }
-    return 0;
-}
-
-/* Might the record still count? The writer decides; here those that surely do not are left out. */
-static bool may_live(const struct move_item *item, const struct record *record,
-                     const struct entry *entry)
-{
-    if (record->kind == RECORD_REMOVE)
-        return item->victim->keep_removes && entry == NULL;
-    if (entry == NULL)
-        return victim_owes(item->victim, record);
-    return atomic_load_explicit(&entry->location, memory_order_acquire) ==
-           location_make(item->victim->segment->slot, item->offset);
-}
-
-static void batch_filter(const struct version *version, const struct batch *batch,
-                         struct move *move)
-{
-    kvs_slice keys[TREE_FIND_MANY_MAX];
-    struct entry *entries[TREE_FIND_MANY_MAX];
-    for (unsigned i = 0; i < batch->count; i++)
-        keys[i] = batch->records[i].key;
-    tree_find_many(version->families[batch->family].root, keys, batch->count, entries);
-    for (unsigned i = 0; i < batch->count; i++) {
-        if (may_live(&batch->items[i], &batch->records[i], entries[i]))
-            move_add(move, &batch->items[i]);
-    }
 }
 
 /* Fills the move with the next records that may live. */
-static int move_fill(struct emptying *emptying)
+static void move_fill(struct emptying *emptying)
 {
     struct log_engine *log = emptying->log;
-    struct batch batch = {.count = 0};
-    int error = 0;
+    struct living *living = &emptying->living;
+    struct move *move = &emptying->move;
+    struct move_item items[TREE_FIND_MANY_MAX];
     unsigned slot = epoch_enter(&log->epoch);
     const struct version *version = atomic_load_explicit(&log->version, memory_order_seq_cst);
-    for (unsigned n = 0; n < SCAN_COUNT_MAX && !move_is_full(&emptying->move); n += batch.count) {
-        batch_take(emptying, &batch);
-        error = batch_parse(log, &batch);
-        if (error != 0 || batch.count == 0)
-            break;
-        batch_filter(version, &batch, &emptying->move);
+    for (unsigned n = 0; n < SCAN_BATCHES_MAX && !move_is_full(move) && !living_is_over(living);
+         n++) {
+        unsigned count = living_next(living, version, items);
+        for (unsigned i = 0; i < count; i++)
+            move_add(move, &items[i]);
     }
     epoch_leave(&log->epoch, slot);
-    return error;
 }
 
 static int records_move(struct emptying *emptying)
 {
-    while (!records_are_over(emptying)) {
+    while (!living_is_over(&emptying->living)) {
         if (compaction_is_stopping(emptying->log))
             return KVS_ERR_CANCELLED;
-        int error = move_fill(emptying);
-        if (error == 0 && move_is_full(&emptying->move))
-            error = move_run(&emptying->move);
+        move_fill(emptying);
+        int error = move_is_full(&emptying->move) ? move_run(emptying) : 0;
         if (error != 0)
             return error;
     }
-    if (emptying->tournament.is_bad)
+    if (living_is_bad(&emptying->living))
         return KVS_ERR_CORRUPTION;
-    return move_run(&emptying->move);
+    return move_run(emptying);
 }
 
 int emptying_run(struct log_engine *log)

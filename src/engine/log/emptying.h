@@ -1,10 +1,11 @@
 /*
  * engine/log/emptying.h: moving what lives in several segments to the newest, in the order of keys.
  *
- *   1. each victim's bytes are there, or read and checked, and so is its hint;
- *   2. the hints are read as one list in the order of keys (tournament.h); of each key the record
- *      of the youngest victim counts, for the others are dead by it;
- *   3. those to which the index still points are handed to the writer, a small move at a time.
+ *   1. each victim's hint is there, or read, and so are its bytes, which are checked; of a file
+ *      that is mostly garbage the system is only asked to read what may live (wanted.h);
+ *   2. the hints tell in the order of keys what may live (living.h); of such files, that is read,
+ *      record by record, and checked now;
+ *   3. it is handed to the writer, a small move at a time.
  * So records whose keys are neighbours lie side by side in what is written.
  *
  * Failure: what was moved is moved, all victims are left as they are. A victim that cannot be read

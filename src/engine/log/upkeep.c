@@ -65,13 +65,14 @@ struct segment *upkeep_pick_warm(struct log_engine *log)
 
 /* --- the compaction thread -------------------------------------------------------------------- */
 
-/* Every record from one place to another, which must be there. */
+/* Every record from one place to another; `bytes` are those in between. */
 static int records_check(const struct log_engine *log, const struct segment *segment,
                          const uint8_t *bytes, uint32_t from, uint32_t to)
 {
     for (uint32_t at = from; at < to;) {
         struct record record;
-        size_t size = record_decode(slice_make(bytes + at, to - at), segment->number, &record);
+        kvs_slice rest = slice_make(bytes + (at - from), to - at);
+        size_t size = record_decode(rest, segment->number, &record);
         if (size == 0) {
             log_error("%s: segment %u is damaged at offset %u: what is there cannot be read; "
                       "restore it from a backup, or save the rest with --repair",
@@ -87,13 +88,14 @@ int upkeep_read_checked(const struct log_engine *log, const struct segment *segm
 {
     int error = file_read(segment->fd, bytes, segment->size, 0);
     return error != 0 ? error
-                      : records_check(log, segment, bytes, SEGMENT_HEADER_SIZE, segment->size);
+                      : records_check(log, segment, bytes + SEGMENT_HEADER_SIZE,
+                                      SEGMENT_HEADER_SIZE, segment->size);
 }
 
 int upkeep_read_part_checked(const struct log_engine *log, const struct segment *segment,
                              uint8_t *bytes, uint32_t from, uint32_t to)
 {
-    int error = file_read(segment->fd, bytes + from, to - from, from);
+    int error = file_read(segment->fd, bytes, to - from, from);
     return error != 0 ? error : records_check(log, segment, bytes, from, to);
 }
 

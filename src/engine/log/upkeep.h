@@ -16,7 +16,7 @@ int upkeep_list(const struct log_engine *log, const struct segment *segment, str
 /* Reads all bytes of a segment and checks every record. */
 int upkeep_read_checked(const struct log_engine *log, const struct segment *segment,
                         uint8_t *bytes);
-/* The same from one record up to another, into their places. */
+/* The same from one record up to another, and nothing else. */
 int upkeep_read_part_checked(const struct log_engine *log, const struct segment *segment,
                              uint8_t *bytes, uint32_t from, uint32_t to);
 /* When all threads are gone: the hints that are missing, but for what is too much. */

@@ -1,0 +1,75 @@
+/* engine/log/wanted.c: see engine/log/wanted.h. */
+#include "engine/log/wanted.h"
+
+#include "base/mem.h"
+#include "engine/file.h"
+#include "engine/log/log_engine.h"
+
+#define GAP_MAX 2u   /* blocks that are read, too: that takes less than one more request */
+#define PART_MAX 32u /* blocks: for one wish the system may read no more */
+#define PARTS_AHEAD 32u
+
+int wanted_init(struct wanted *wanted, uint32_t size)
+{
+    wanted->count = (uint32_t)(file_block_end(size) / FILE_BLOCK_SIZE);
+    wanted->bits = mem_zalloc(wanted->count / 8 + 1);
+    return wanted->bits != NULL ? 0 : KVS_ERR_NO_MEMORY;
+}
+
+void wanted_deinit(struct wanted *wanted)
+{
+    mem_free(wanted->bits);
+}
+
+void wanted_add(struct wanted *wanted, uint32_t from, uint32_t size)
+{
+    uint32_t last = (from + size - 1) / FILE_BLOCK_SIZE;
+    for (uint32_t i = from / FILE_BLOCK_SIZE; i <= last && i < wanted->count; i++)
+        wanted->bits[i / 8] |= (uint8_t)(1u << i % 8);
+}
+
+static uint32_t next_from(const struct wanted *wanted, uint32_t at)
+{
+    while (at < wanted->count && (wanted->bits[at / 8] >> at % 8 & 1) == 0)
+        at++;
+    return at;
+}
+
+bool wanted_part(const struct wanted *wanted, uint32_t at, uint32_t *ret_from, uint32_t *ret_to)
+{
+    uint32_t from = next_from(wanted, at);
+    if (from == wanted->count)
+        return false;
+    uint32_t to = from + 1;
+    for (uint32_t next = next_from(wanted, to);
+         next < wanted->count && next - to <= GAP_MAX && next - from < PART_MAX;
+         next = next_from(wanted, to))
+        to = next + 1;
+    *ret_from = from;
+    *ret_to = to;
+    return true;
+}
+
+/* Until the system has read it. */
+static void block_wait(int fd, uint32_t block)
+{
+    uint8_t byte;
+    (void)file_read(fd, &byte, sizeof byte, (uint64_t)block * FILE_BLOCK_SIZE);
+}
+
+void wanted_ask(const struct wanted *wanted, struct log_engine *log, int fd)
+{
+    uint32_t before = 0; /* the last part of those before the last ones */
+    uint32_t from;
+    unsigned asked = 0;
+    for (uint32_t at = 0; wanted_part(wanted, at, &from, &at);) {
+        file_read_ahead(fd, (uint64_t)from * FILE_BLOCK_SIZE, (uint64_t)at * FILE_BLOCK_SIZE);
+        if (++asked % PARTS_AHEAD != 0)
+            continue;
+        if (compaction_is_stopping(log))
+            return;
+        if (asked > PARTS_AHEAD)
+            block_wait(fd, before);
+        before = from;
+    }
+}

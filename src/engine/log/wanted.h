@@ -1,0 +1,29 @@
+/*
+ * engine/log/wanted.h: which blocks of a file are about to be read, for the system to read them
+ * ahead in the order of their places, whatever the order of the reads is.
+ */
+#ifndef ENGINE_LOG_WANTED_H
+#define ENGINE_LOG_WANTED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct log_engine;
+
+struct wanted {
+    uint8_t *bits; /* one for each block */
+    uint32_t count;
+};
+
+/* Of a file of so many bytes; none is wanted yet. NO_MEMORY. */
+int wanted_init(struct wanted *wanted, uint32_t size);
+void wanted_deinit(struct wanted *wanted);
+/* The blocks that have these bytes. */
+void wanted_add(struct wanted *wanted, uint32_t from, uint32_t size);
+/* From a block on, the next part: what lies close together is one. False: there is none. */
+bool wanted_part(const struct wanted *wanted, uint32_t at, uint32_t *ret_from, uint32_t *ret_to);
+/* Asks for all parts, or until compaction is to stop: a wish. Waits so that the disk never has so
+ * many of them that others wait long. The compaction thread. */
+void wanted_ask(const struct wanted *wanted, struct log_engine *log, int fd);
+
+#endif
