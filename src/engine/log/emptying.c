@@ -7,17 +7,19 @@
 #include "engine/log/living.h"
 #include "engine/log/overlap.h"
 #include "engine/log/upkeep.h"
-#include "engine/log/wanted.h"
 
 #define MOVE_COUNT_MAX 4096u
 /* Batches looked at inside one epoch, which holds up reclaiming. */
 #define SCAN_BATCHES_MAX 128u
+/* Of the next victim, with each move: twice what a move of such records has. */
+#define PARTS_PER_MOVE 32u
 
 struct emptying {
     struct log_engine *log;
     struct source *sources; /* of victims that are not dead */
     uint32_t count;
     const struct key_span *begin; /* nothing before its first key is to be moved; NULL: who knows */
+    struct source *next;          /* the system is asked for its bytes meanwhile; or NULL */
     struct living living;
     struct move move;
     struct buf read; /* records of the move whose victims are read one by one */
@@ -76,14 +78,12 @@ static int source_part_load(const struct emptying *emptying, struct source *sour
     return from < to ? upkeep_read_part_checked(log, segment, source->copy + from, from, to) : 0;
 }
 
-/* What lives in it may be dead when it is moved; others do not come to life. */
-static int source_ask(const struct emptying *emptying, const struct source *source)
+/* What lives in it may be dead when it is moved; hardly anything comes to life. */
+static int source_look(const struct emptying *emptying, struct source *source)
 {
     struct log_engine *log = emptying->log;
-    const struct segment *segment = source->victim->segment;
-    struct wanted wanted;
     struct living living;
-    int error = wanted_init(&wanted, segment->size);
+    int error = wanted_init(&source->wanted, source->victim->segment->size);
     if (error != 0)
         return error;
     error = living_init(&living, log, source, 1, emptying->begin);
@@ -94,16 +94,11 @@ static int source_ask(const struct emptying *emptying, const struct source *sour
         for (unsigned n = 0; n < SCAN_BATCHES_MAX && !living_is_over(&living); n++) {
             unsigned count = living_next(&living, version, items);
             for (unsigned i = 0; i < count; i++)
-                wanted_add(&wanted, items[i].offset, items[i].size);
+                wanted_add(&source->wanted, items[i].offset, items[i].size);
         }
         epoch_leave(&log->epoch, slot);
-        if (compaction_is_stopping(log))
-            error = KVS_ERR_CANCELLED;
     }
     living_deinit(&living);
-    if (error == 0)
-        wanted_ask(&wanted, log, segment->fd);
-    wanted_deinit(&wanted);
     return error;
 }
 
@@ -115,14 +110,14 @@ static bool is_for_a_part(const struct victim *victim)
            atomic_load_explicit(&segment->memory, memory_order_acquire) == NULL;
 }
 
-static int source_load(const struct emptying *emptying, struct source *source)
+static int source_read(const struct emptying *emptying, struct source *source)
 {
     struct log_engine *log = emptying->log;
     const struct segment *segment = source->victim->segment;
     if (source->victim->is_sparse || is_for_a_part(source->victim)) {
         int error = hint_file_read(log, segment, segment->size, &source->hint);
         if (error == 0)
-            return source->victim->is_sparse ? source_ask(emptying, source)
+            return source->victim->is_sparse ? source_look(emptying, source)
                                              : source_part_load(emptying, source);
         if (error == KVS_ERR_NO_MEMORY)
             return error;
@@ -152,50 +147,47 @@ static const struct key_span *victims_begin(const struct compaction *compaction)
     return begin;
 }
 
-static int sources_load(struct emptying *emptying)
+static int source_load(const struct emptying *emptying, struct source *source)
 {
-    struct log_engine *log = emptying->log;
-    struct compaction *compaction = &log->compaction;
-    emptying->sources = mem_zalloc(compaction->victims_count * sizeof *emptying->sources);
-    if (emptying->sources == NULL)
-        return KVS_ERR_NO_MEMORY;
-    emptying->begin = victims_begin(compaction);
-    for (unsigned i = 0; i < compaction->victims_count; i++) {
-        if (compaction_is_stopping(log))
-            return KVS_ERR_CANCELLED;
-        if (compaction->victims[i].is_dead)
-            continue;
-        struct source *source = &emptying->sources[emptying->count++];
-        source->victim = &compaction->victims[i];
-        int error = source_load(emptying, source);
-        if (error != 0) {
-            source->victim->error = error;
-            return error;
-        }
-    }
-    return 0;
+    if (source->is_loaded)
+        return 0;
+    if (compaction_is_stopping(emptying->log))
+        return KVS_ERR_CANCELLED;
+    int error = source_read(emptying, source);
+    if (error != 0)
+        source->victim->error = error;
+    source->is_loaded = error == 0;
+    return error;
+}
+
+static void source_unload(struct source *source)
+{
+    segment_memory_unref(source->copy);
+    hint_deinit(&source->hint);
+    wanted_deinit(&source->wanted);
+    *source = (struct source){.victim = source->victim};
 }
 
 static int emptying_init(struct emptying *emptying)
 {
-    int error = sources_load(emptying);
-    if (error != 0 || emptying->count == 0)
-        return error;
+    struct compaction *compaction = &emptying->log->compaction;
     emptying->move = (struct move){.log = emptying->log};
     emptying->move.items = mem_alloc(MOVE_COUNT_MAX * sizeof *emptying->move.items);
-    if (emptying->move.items == NULL)
+    emptying->sources = mem_zalloc(compaction->victims_count * sizeof *emptying->sources);
+    if (emptying->move.items == NULL || emptying->sources == NULL)
         return KVS_ERR_NO_MEMORY;
-    return living_init(&emptying->living, emptying->log, emptying->sources, emptying->count,
-                       emptying->begin);
+    emptying->begin = victims_begin(compaction);
+    for (unsigned i = 0; i < compaction->victims_count; i++) {
+        if (!compaction->victims[i].is_dead)
+            emptying->sources[emptying->count++].victim = &compaction->victims[i];
+    }
+    return 0;
 }
 
 static void emptying_deinit(struct emptying *emptying)
 {
-    living_deinit(&emptying->living);
-    for (uint32_t i = 0; i < emptying->count; i++) {
-        segment_memory_unref(emptying->sources[i].copy);
-        hint_deinit(&emptying->sources[i].hint);
-    }
+    for (uint32_t i = 0; i < emptying->count; i++)
+        source_unload(&emptying->sources[i]);
     mem_free(emptying->sources);
     mem_free(emptying->move.items);
     buf_deinit(&emptying->read);
@@ -249,6 +241,11 @@ static int move_check(const struct log_engine *log, const struct move *move)
     return 0;
 }
 
+static void source_ask(const struct emptying *emptying, struct source *source, uint32_t parts)
+{
+    wanted_ask(&source->wanted, emptying->log, source->victim->segment->fd, parts);
+}
+
 static int move_run(struct emptying *emptying)
 {
     struct move *move = &emptying->move;
@@ -259,6 +256,8 @@ static int move_run(struct emptying *emptying)
         error = move_check(emptying->log, move);
     if (error == 0)
         error = compaction_move(move);
+    if (error == 0 && emptying->next != NULL)
+        source_ask(emptying, emptying->next, PARTS_PER_MOVE);
     move->count = 0;
     move->size_bytes = 0;
     return error;
@@ -329,15 +328,44 @@ static int records_move(struct emptying *emptying)
     return move_run(emptying);
 }
 
+/* Those that are one list, and have the system begin with the next one. */
+static int sources_load(struct emptying *emptying, uint32_t from, uint32_t count)
+{
+    int error = 0;
+    for (uint32_t i = from; i < from + count && error == 0; i++)
+        error = source_load(emptying, &emptying->sources[i]);
+    struct source *next = from + count < emptying->count ? &emptying->sources[from + count] : NULL;
+    emptying->next = next != NULL && next->victim->is_sparse ? next : NULL;
+    if (error == 0 && emptying->next != NULL)
+        error = source_load(emptying, emptying->next);
+    for (uint32_t i = from; i < from + count && error == 0; i++)
+        source_ask(emptying, &emptying->sources[i], UINT32_MAX);
+    return error;
+}
+
+static int sources_move(struct emptying *emptying, uint32_t from, uint32_t count)
+{
+    struct source *sources = emptying->sources + from;
+    int error = sources_load(emptying, from, count);
+    for (uint32_t i = 0; i < count && error == 0; i++)
+        error = sources[i].victim->stays ? 0 : ranges_move(emptying, &sources[i]);
+    if (error == 0) {
+        error = living_init(&emptying->living, emptying->log, sources, count, emptying->begin);
+        error = error == 0 ? records_move(emptying) : error;
+        living_deinit(&emptying->living);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        source_unload(&sources[i]);
+    return error;
+}
+
 int emptying_run(struct log_engine *log)
 {
     struct emptying emptying = {.log = log};
     int error = emptying_init(&emptying);
-    for (uint32_t i = 0; i < emptying.count && error == 0; i++)
-        error =
-            emptying.sources[i].victim->stays ? 0 : ranges_move(&emptying, &emptying.sources[i]);
-    if (error == 0 && emptying.count > 0)
-        error = records_move(&emptying);
+    uint32_t at_once = log->compaction.in_any_order ? 1 : emptying.count;
+    for (uint32_t i = 0; i < emptying.count && error == 0; i += at_once)
+        error = sources_move(&emptying, i, at_once);
     emptying_deinit(&emptying);
     return error;
 }

@@ -15,6 +15,7 @@
 
 #include "engine/log/log_engine.h"
 #include "engine/log/tournament.h"
+#include "engine/log/wanted.h"
 
 /* A victim's bytes and keys. */
 struct source {
@@ -22,6 +23,8 @@ struct source {
     const uint8_t *bytes; /* of the segment, all of them; NULL: read as they are moved */
     uint8_t *copy;        /* NULL: they are in the cache, or not read as a whole */
     struct hint hint;
+    struct wanted wanted; /* where all of them that may live are; else none are */
+    bool is_loaded;
 };
 
 struct living {

@@ -11,7 +11,7 @@
 
 int wanted_init(struct wanted *wanted, uint32_t size)
 {
-    wanted->count = (uint32_t)(file_block_end(size) / FILE_BLOCK_SIZE);
+    *wanted = (struct wanted){.count = (uint32_t)(file_block_end(size) / FILE_BLOCK_SIZE)};
     wanted->bits = mem_zalloc(wanted->count / 8 + 1);
     return wanted->bits != NULL ? 0 : KVS_ERR_NO_MEMORY;
 }
@@ -19,6 +19,7 @@ int wanted_init(struct wanted *wanted, uint32_t size)
 void wanted_deinit(struct wanted *wanted)
 {
     mem_free(wanted->bits);
+    *wanted = (struct wanted){0};
 }
 
 void wanted_add(struct wanted *wanted, uint32_t from, uint32_t size)
@@ -57,19 +58,21 @@ static void block_wait(int fd, uint32_t block)
     (void)file_read(fd, &byte, sizeof byte, (uint64_t)block * FILE_BLOCK_SIZE);
 }
 
-void wanted_ask(const struct wanted *wanted, struct log_engine *log, int fd)
+void wanted_ask(struct wanted *wanted, struct log_engine *log, int fd, uint32_t parts)
 {
-    uint32_t before = 0; /* the last part of those before the last ones */
     uint32_t from;
-    unsigned asked = 0;
-    for (uint32_t at = 0; wanted_part(wanted, at, &from, &at);) {
-        file_read_ahead(fd, (uint64_t)from * FILE_BLOCK_SIZE, (uint64_t)at * FILE_BLOCK_SIZE);
-        if (++asked % PARTS_AHEAD != 0)
+    uint32_t to;
+    for (; parts > 0 && wanted_part(wanted, wanted->asked_to, &from, &to); parts--) {
+        file_read_ahead(fd, (uint64_t)from * FILE_BLOCK_SIZE, (uint64_t)to * FILE_BLOCK_SIZE);
+        wanted->asked_to = to;
+        if (++wanted->parts % PARTS_AHEAD != 0)
             continue;
         if (compaction_is_stopping(log))
             return;
-        if (asked > PARTS_AHEAD)
-            block_wait(fd, before);
-        before = from;
+        if (wanted->parts > PARTS_AHEAD)
+            block_wait(fd, wanted->before);
+        wanted->before = from;
     }
+    if (parts > 0)
+        wanted->asked_to = wanted->count;
 }

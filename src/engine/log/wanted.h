@@ -13,6 +13,9 @@ struct log_engine;
 struct wanted {
     uint8_t *bits; /* one for each block */
     uint32_t count;
+    uint32_t asked_to; /* the system knows of those before */
+    uint32_t parts;    /* asked for */
+    uint32_t before;   /* a block of the part that is to be there when more are asked for */
 };
 
 /* Of a file of so many bytes; none is wanted yet. NO_MEMORY. */
@@ -22,8 +25,8 @@ void wanted_deinit(struct wanted *wanted);
 void wanted_add(struct wanted *wanted, uint32_t from, uint32_t size);
 /* From a block on, the next part: what lies close together is one. False: there is none. */
 bool wanted_part(const struct wanted *wanted, uint32_t at, uint32_t *ret_from, uint32_t *ret_to);
-/* Asks for all parts, or until compaction is to stop: a wish. Waits so that the disk never has so
- * many of them that others wait long. The compaction thread. */
-void wanted_ask(const struct wanted *wanted, struct log_engine *log, int fd);
+/* Asks for the next parts, so many at most: a wish. Waits so that the disk never has so many that
+ * others wait long. The compaction thread. */
+void wanted_ask(struct wanted *wanted, struct log_engine *log, int fd, uint32_t parts);
 
 #endif
