@@ -8,7 +8,8 @@
  *     down by itself where processor or disk are the limit. The more garbage there is, the less it
  *     rests, and not at all when it is behind. Beside others its moves are smaller, too;
  *   - what it had written goes to the disk bit by bit, and it waits for that: else one sync has
- *     megabytes to write, and appends to the same file wait behind it;
+ *     megabytes to write, and appends to the same file wait behind it. Not where batches come so
+ *     fast that all is written out anyway (segments_write_out): it would wait for theirs;
  *   - a log that grows faster than compaction follows grows ever slower: batches wait before the
  *     writer takes them, and moves do not;
  *   - the last part of the disk is not for sets: compaction has to write before it gives back; and
@@ -174,6 +175,8 @@ void pace_pause(struct log_engine *log, uint64_t ns)
 static void write_out(struct log_engine *log, uint32_t segment, uint32_t from, uint32_t to)
 {
     struct pace *pace = &log->compaction.pace;
+    if (segments_are_written_out(log))
+        return; /* batches would wait for compaction, and that for what they wrote */
     if (pace->path == NULL)
         pace->path = mem_alloc(SEGMENT_PATH_SIZE);
     if (pace->path == NULL)

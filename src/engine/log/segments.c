@@ -765,7 +765,13 @@ static uint32_t forget_next(struct log_engine *log)
     return log->newest->number - out->forgotten > behind ? ++out->forgotten : 0;
 }
 
-/* What a compaction moves is not counted: its own thread writes that out. */
+bool segments_are_written_out(const struct log_engine *log)
+{
+    /* relaxed: it tells of nothing else. */
+    return atomic_load_explicit(&log->write_out.is_fast, memory_order_relaxed);
+}
+
+/* What a compaction moves is not counted: its own thread writes that out where batches are slow. */
 void segments_write_out(struct log_engine *log, uint64_t written)
 {
     struct write_out *out = &log->write_out;
@@ -773,8 +779,9 @@ void segments_write_out(struct log_engine *log, uint64_t written)
         return;
     uint64_t of_late;
     if (rate_take(&out->rate, written, &of_late))
-        out->is_fast = of_late >= OUT_FAST;
-    if (!out->is_fast || background_runs(log, &out->is_running) || !write_out_next(log))
+        atomic_store_explicit(&out->is_fast, of_late >= OUT_FAST, memory_order_relaxed);
+    if (!segments_are_written_out(log) || background_runs(log, &out->is_running) ||
+        !write_out_next(log))
         return;
     /* The newest bytes stay in a large cache for long, and would take the room of others twice. */
     out->drops =

@@ -54,7 +54,7 @@ struct write_out {
     uint32_t forgotten; /* the writer's: up to this segment */
     uint32_t segment;   /* the writer's: everything before this place has been seen to */
     uint32_t offset;
-    bool is_fast; /* by the rate */
+    atomic_bool is_fast; /* by the rate; the compaction thread looks, too */
     struct write_rate rate;
 };
 
@@ -93,6 +93,8 @@ void segments_unreserve(struct log_engine *log);
 /* After a group with so many bytes of batches: where they come fast, has what was written go to the
  * disk, in the background. */
 void segments_write_out(struct log_engine *log, uint64_t written);
+/* Does it, at the rate of late? Any thread. */
+bool segments_are_written_out(const struct log_engine *log);
 /* At the close: removes the empty files that were made ahead. */
 void segments_remove_made(struct log_engine *log);
 /* Waits for all that is done in the background, but for syncs of what was written. */
