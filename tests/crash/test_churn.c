@@ -19,6 +19,7 @@
 #include "contract/engine_fixture.h"
 #include "engine/family.h"
 #include "engine/file.h"
+#include "engine/log/segment.h"
 #include "test.h"
 
 #include <signal.h>
@@ -130,6 +131,7 @@ static struct {
     struct schedule reads;     /* by the compaction thread */
     int error;                 /* of both of them */
     _Atomic bool is_cancelled; /* compactions that are asked for */
+    unsigned read_by_records;  /* of segments, of four: whatever their garbage; 0: as usual */
 } plan;
 
 static _Thread_local bool syncs_removal;
@@ -144,6 +146,8 @@ int __real_file_unlink(const char *path);
 int __real_file_sync_directory(const char *path);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now);
 void __wrap_thread_step_back(void);
+bool __real_wanted_is_sparse(const struct segment *segment);
+bool __wrap_wanted_is_sparse(const struct segment *segment);
 int __wrap_file_read(int fd, void *data, size_t size, uint64_t offset);
 int __wrap_file_write(int fd, const void *data, size_t size, uint64_t offset);
 int __wrap_file_sync(int fd);
@@ -193,6 +197,15 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)
 /* On a busy machine a compaction would hardly begin while others write. */
 void __wrap_thread_step_back(void)
 {
+}
+
+/* Records are small here. */
+bool __wrap_wanted_is_sparse(const struct segment *segment)
+{
+    bool could_be = atomic_load_explicit(&segment->memory, memory_order_relaxed) == NULL &&
+                    segment->hint == SEGMENT_HINT_THERE;
+    return plan.read_by_records > 0 ? could_be && segment->number % 4 < plan.read_by_records
+                                    : __real_wanted_is_sparse(segment);
 }
 
 int __wrap_file_read(int fd, void *data, size_t size, uint64_t offset)
@@ -274,6 +287,7 @@ static void plan_draw(struct rand *rand)
     if (below(rand, 6) == 0)
         schedule_draw(&plan.reads, rand, 8);
     plan.error = below(rand, 2) == 0 ? KVS_ERR_IO : KVS_ERR_NO_MEMORY;
+    plan.read_by_records = below(rand, 5);
 }
 
 /* --- comparing --------------------------------------------------------------------------------*/

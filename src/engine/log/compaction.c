@@ -37,6 +37,7 @@
 #include "engine/file.h"
 #include "engine/log/overlap.h"
 #include "engine/log/upkeep.h"
+#include "engine/log/wanted.h"
 #include "runtime/futex.h"
 #include "runtime/thread.h"
 
@@ -47,7 +48,6 @@
 #define COPIED_PART 4u /* ... or this part of the log, ... */
 #define COPIED_FREE 2u /* ... but not more than this part of the disk's free space; ... */
 #define READ_PART 4u   /* ... and have in memory beside the cache, as part of that. One always. */
-#define SPARSE_PART 2u /* of a file, when only what counts is read of it: this part at most */
 #define GARBAGE_LITTLE 52u /* 1/1024 of a segment: it is left where it is */
 /* The newest is sealed for its order when batches wrote an eighth of it, and it has this part of a
  * segment: else each compaction that is asked for would leave a small one behind. */
@@ -91,38 +91,11 @@ static struct allowance allowance_of(struct log_engine *log)
                               log->cache_size_max / READ_PART};
 }
 
-static bool segment_is_cached(const struct segment *segment)
-{
-    return atomic_load_explicit(&segment->memory, memory_order_relaxed) != NULL;
-}
-
-/* Of its file, when only what counts is read: each record may begin and end within a block. */
-static uint64_t bytes_that_count(const struct segment *segment)
-{
-    const struct accounts *accounts = &segment->accounts;
-    uint64_t records = segment->entries + accounts->tombstone_bytes / RECORD_SIZE_MIN;
-    return accounts->live_bytes + accounts->tombstone_bytes + records * FILE_BLOCK_SIZE;
-}
-
-/* Is it less to read only what counts? Its hint has to tell where that is. */
-static bool segment_is_sparse(const struct segment *segment)
-{
-    return !segment_is_cached(segment) && segment->hint == SEGMENT_HINT_THERE &&
-           bytes_that_count(segment) <= segment->size / SPARSE_PART;
-}
-
-static uint64_t bytes_to_read(const struct segment *segment)
-{
-    if (segment_is_cached(segment))
-        return 0;
-    return segment_is_sparse(segment) ? bytes_that_count(segment) : segment->size;
-}
-
 /* False: it was not enough for this segment. */
 static bool allowance_take(struct allowance *allowance, const struct segment *segment)
 {
     uint64_t copied = segment->accounts.live_bytes + segment->accounts.tombstone_bytes;
-    uint64_t read = bytes_to_read(segment);
+    uint64_t read = wanted_bytes(segment);
     if (copied > allowance->copied_bytes || read > allowance->read_bytes)
         return false;
     allowance->copied_bytes -= copied;
@@ -286,7 +259,7 @@ static void hand_over_all(struct log_engine *log, const struct overlap *victims,
             (struct victim){.segment = segment,
                             .keep_removes = keep_removes,
                             .stays = stays,
-                            .is_sparse = segment_is_sparse(segment),
+                            .is_sparse = wanted_is_sparse(segment),
                             .is_dead = segment->accounts.live_bytes == 0 &&
                                        (!keep_removes || (segment->accounts.tombstone_bytes == 0 &&
                                                           !segment->owes_removals))};

@@ -5,9 +5,36 @@
 #include "engine/file.h"
 #include "engine/log/log_engine.h"
 
-#define GAP_MAX 2u   /* blocks that are read, too: that takes less than one more request */
-#define PART_MAX 32u /* blocks: for one wish the system may read no more */
+#define SPARSE_PART 2u /* of a file that is read record by record: this part at most */
+#define GAP_MAX 2u     /* blocks that are read, too: that takes less than one more request */
+#define PART_MAX 32u   /* blocks: for one wish the system may read no more */
 #define PARTS_AHEAD 32u
+
+static bool is_cached(const struct segment *segment)
+{
+    return atomic_load_explicit(&segment->memory, memory_order_relaxed) != NULL;
+}
+
+/* Each record may begin and end within a block. */
+static uint64_t bytes_that_count(const struct segment *segment)
+{
+    const struct accounts *accounts = &segment->accounts;
+    uint64_t records = segment->entries + accounts->tombstone_bytes / RECORD_SIZE_MIN;
+    return accounts->live_bytes + accounts->tombstone_bytes + records * FILE_BLOCK_SIZE;
+}
+
+bool wanted_is_sparse(const struct segment *segment)
+{
+    return !is_cached(segment) && segment->hint == SEGMENT_HINT_THERE && /* which tells where */
+           bytes_that_count(segment) <= segment->size / SPARSE_PART;
+}
+
+uint64_t wanted_bytes(const struct segment *segment)
+{
+    if (is_cached(segment))
+        return 0;
+    return wanted_is_sparse(segment) ? bytes_that_count(segment) : segment->size;
+}
 
 int wanted_init(struct wanted *wanted, uint32_t size)
 {

@@ -1,6 +1,7 @@
 /*
- * engine/log/wanted.h: which blocks of a file are about to be read, for the system to read them
- * ahead in the order of their places, whatever the order of the reads is.
+ * engine/log/wanted.h: how much of a segment compaction has to read, and which blocks of its file,
+ * for the system to read them ahead in the order of their places, whatever the order of the reads
+ * is.
  */
 #ifndef ENGINE_LOG_WANTED_H
 #define ENGINE_LOG_WANTED_H
@@ -9,6 +10,12 @@
 #include <stdint.h>
 
 struct log_engine;
+struct segment;
+
+/* The writer: of a sealed segment, about how many bytes. */
+uint64_t wanted_bytes(const struct segment *segment);
+/* The writer: is it less to read only what counts, record by record? */
+bool wanted_is_sparse(const struct segment *segment);
 
 struct wanted {
     uint8_t *bits; /* one for each block */
