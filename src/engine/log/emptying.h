@@ -6,7 +6,8 @@
  *   2. the hints tell in the order of keys what may live (living.h); of such files, that is read,
  *      record by record, and checked now;
  *   3. it is handed to the writer, a small move at a time.
- * So records whose keys are neighbours lie side by side in what is written.
+ * So records whose keys are neighbours lie side by side in what is written. Victims whose files may
+ * go in any order are moved one after the other, and the system reads of the next one meanwhile.
  *
  * Failure: what was moved is moved, all victims are left as they are. A victim that cannot be read
  * is told of. Thread: the compaction's.

@@ -5,9 +5,9 @@
 #include "engine/file.h"
 #include "engine/log/log_engine.h"
 
-#define SPARSE_PART 2u /* of a file that is read record by record: this part at most */
-#define GAP_MAX 2u     /* blocks that are read, too: that takes less than one more request */
-#define PART_MAX 32u   /* blocks: for one wish the system may read no more */
+#define DENSE_PART 4u /* of a file: where that is all that need not be read, all of it is */
+#define GAP_MAX 2u    /* blocks that are read, too: that takes less than one more request */
+#define PART_MAX 32u  /* blocks: for one wish the system may read no more */
 #define PARTS_AHEAD 32u
 
 static bool is_cached(const struct segment *segment)
@@ -26,7 +26,7 @@ static uint64_t bytes_that_count(const struct segment *segment)
 bool wanted_is_sparse(const struct segment *segment)
 {
     return !is_cached(segment) && segment->hint == SEGMENT_HINT_THERE && /* which tells where */
-           bytes_that_count(segment) <= segment->size / SPARSE_PART;
+           bytes_that_count(segment) < segment->size - segment->size / DENSE_PART;
 }
 
 uint64_t wanted_bytes(const struct segment *segment)
