@@ -171,7 +171,8 @@ static void catch_up_begin(struct catch_up *up)
     if (!is_all(up) && up->has_last && up->last_number == KVS_EVENT_DELETED)
         return; /* nothing is behind that; it ends as soon as the handler is done */
     if (up->has_last) {
-        up->read_number = up->last_number + 1;
+        if (!is_all(up))
+            up->read_number = up->last_number + 1;
         move_on(&up->read_position, up->last_position);
     }
     move_on(&up->read_position, up->looked_at);
@@ -230,12 +231,21 @@ static void catch_up_note(struct catch_up *up, struct batch *batch)
     batch->count = kept;
 }
 
+/* A live one may have waited for a page that led further. */
+static bool checkpoint_is_new(const struct catch_up *up)
+{
+    return up->given_has_checkpoint &&
+           kvs_position_compare(up->given_checkpoint, up->looked_at) > 0 &&
+           (!up->has_last || kvs_position_compare(up->given_checkpoint, up->last_position) >= 0);
+}
+
 /* The batch is done with. */
 static void catch_up_on_given(struct catch_up *up)
 {
     batch_deinit(&up->given);
-    if (up->given_has_checkpoint) {
-        up->given_has_checkpoint = false;
+    bool is_new = checkpoint_is_new(up);
+    up->given_has_checkpoint = false;
+    if (is_new) {
         up->looked_at = up->given_checkpoint;
         if (up->base.handlers.on_checkpoint != NULL && !subscription_is_stopping(&up->base))
             up->base.handlers.on_checkpoint(&up->base, up->given_checkpoint, up->base.arg);
