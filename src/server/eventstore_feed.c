@@ -118,6 +118,8 @@ static void send_checkpoint(struct es_feed *feed)
                                                   .prepare_position = feed->checkpoint};
     feed->has_checkpoint = false;
     es_answer(feed->connection, ES_CHECKPOINT_REACHED, &feed->correlation, &message);
+    if (!feed->connection->base.closed)
+        es_connection_flush(feed->connection); /* what is unwritten then has its resume */
 }
 
 static void send_page(struct es_feed *feed)
