@@ -11,7 +11,7 @@
 #define MOVE_COUNT_MAX 4096u
 /* Batches looked at inside one epoch, which holds up reclaiming. */
 #define SCAN_BATCHES_MAX 128u
-/* Of the next victim, with each move: twice what a move of such records has. */
+/* Of the next victim, with each move: twice as many as that had records, but not fewer. */
 #define PARTS_PER_MOVE 32u
 
 struct emptying {
@@ -88,6 +88,10 @@ static int source_look(const struct emptying *emptying, struct source *source)
         return error;
     error = living_init(&living, log, source, 1, emptying->begin);
     while (error == 0 && !living_is_over(&living)) {
+        if (compaction_is_stopping(log)) {
+            error = KVS_ERR_CANCELLED;
+            break;
+        }
         struct move_item items[TREE_FIND_MANY_MAX];
         unsigned slot = epoch_enter(&log->epoch);
         const struct version *version = atomic_load_explicit(&log->version, memory_order_seq_cst);
@@ -154,7 +158,7 @@ static int source_load(const struct emptying *emptying, struct source *source)
     if (compaction_is_stopping(emptying->log))
         return KVS_ERR_CANCELLED;
     int error = source_read(emptying, source);
-    if (error != 0)
+    if (error != 0 && error != KVS_ERR_CANCELLED)
         source->victim->error = error;
     source->is_loaded = error == 0;
     return error;
@@ -208,6 +212,8 @@ static int move_read(struct emptying *emptying)
         struct move_item *item = &move->items[i];
         if (item->bytes != NULL)
             continue;
+        if (compaction_is_stopping(emptying->log))
+            return KVS_ERR_CANCELLED;
         error = upkeep_read_part_checked(emptying->log, item->victim->segment, bytes, item->offset,
                                          item->offset + item->size);
         if (error != 0)
@@ -257,7 +263,8 @@ static int move_run(struct emptying *emptying)
     if (error == 0)
         error = compaction_move(move);
     if (error == 0 && emptying->next != NULL)
-        source_ask(emptying, emptying->next, PARTS_PER_MOVE);
+        source_ask(emptying, emptying->next,
+                   2 * move->count > PARTS_PER_MOVE ? 2 * move->count : PARTS_PER_MOVE);
     move->count = 0;
     move->size_bytes = 0;
     return error;

@@ -134,10 +134,10 @@ struct log_engine {
     _Atomic uint32_t wake;       /* slept on; see writer_wake */
     pthread_t writer_thread;
     bool writer_started;
-
     pthread_mutex_t writing;     /* who holds it is the writer: its thread, or one that submits */
     _Atomic bool writing_wanted; /* by the thread: nobody else takes it then */
     _Atomic bool thread_wrote;   /* the thread had it last: it may sleep now; see callers_write */
+    _Atomic uint32_t meetings;   /* see callers_meet */
     bool callers_write;
 
     /* the writer's own, from here to `compaction` */

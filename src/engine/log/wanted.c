@@ -26,6 +26,7 @@ static uint64_t bytes_that_count(const struct segment *segment)
 bool wanted_is_sparse(const struct segment *segment)
 {
     return !is_cached(segment) && segment->hint == SEGMENT_HINT_THERE && /* which tells where */
+           !segment->owes_removals && /* of all that is over, which nothing here counts */
            bytes_that_count(segment) < segment->size - segment->size / DENSE_PART;
 }
 
@@ -33,7 +34,8 @@ uint64_t wanted_bytes(const struct segment *segment)
 {
     if (is_cached(segment))
         return 0;
-    return wanted_is_sparse(segment) ? bytes_that_count(segment) : segment->size;
+    return wanted_is_sparse(segment) ? bytes_that_count(segment) + segment->hint_size
+                                     : segment->size;
 }
 
 int wanted_init(struct wanted *wanted, uint32_t size)

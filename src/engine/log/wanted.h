@@ -12,7 +12,7 @@
 struct log_engine;
 struct segment;
 
-/* The writer: of a sealed segment, about how many bytes. */
+/* The writer: of a sealed segment, about how many bytes; of a sparse one with its hint. */
 uint64_t wanted_bytes(const struct segment *segment);
 /* The writer: is it less to read only what counts, record by record? */
 bool wanted_is_sparse(const struct segment *segment);

@@ -591,6 +591,12 @@ static void compaction_look(struct log_engine *log)
         upkeep_consider(log);
 }
 
+/* acq_rel, on one word: of two threads the second one has all that the first did before. */
+static void callers_meet(struct log_engine *log)
+{
+    atomic_fetch_add_explicit(&log->meetings, 1, memory_order_acq_rel);
+}
+
 static void writing_lock(struct log_engine *log)
 {
     /* relaxed: a wish; the mutex orders what matters. */
@@ -598,7 +604,7 @@ static void writing_lock(struct log_engine *log)
     pthread_mutex_lock(&log->writing);
     atomic_store_explicit(&log->writing_wanted, false, memory_order_relaxed);
     atomic_store_explicit(&log->thread_wrote, true, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst); /* see callers_write */
+    callers_meet(log);
 }
 
 /* Bytes that fit in the newest segment without a new one. */
@@ -630,7 +636,7 @@ static bool caller_takes_role(struct log_engine *log)
 /* A submitting thread's turn, after which it gives the role back. Is there work for the thread? */
 static bool caller_turn(struct log_engine *log)
 {
-    bool thread_has_work = log->pending.first != NULL || writes_are_held(log);
+    bool thread_has_work = log->stopping || log->pending.first != NULL || writes_are_held(log);
     if (!thread_has_work) {
         uint64_t room = room_left(log);
         log->pending = mailbox_take(&log->writes);
@@ -650,12 +656,12 @@ static bool caller_turn(struct log_engine *log)
  * after it gave the role back, so that who did not get the role may rely on it. The thread looks,
  * too, but it may have done so already and be about to sleep: it is told.
  *
- * The fences order a push before the look at the role, and giving the role back (or, for the
- * thread, writing_lock) before the look at the mailbox: one of the two sees the other.
+ * Between a push and the look at the role they meet, and between giving the role back (or, for the
+ * thread, taking it) and the look at the mailbox: who comes second sees what the first did.
  */
 static void callers_write(struct log_engine *log)
 {
-    atomic_thread_fence(memory_order_seq_cst);
+    callers_meet(log);
     for (unsigned turns = 0; turns < CALLER_TURNS_MAX; turns++) {
         if (!caller_takes_role(log)) {
             if (atomic_load_explicit(&log->thread_wrote, memory_order_relaxed))
@@ -663,7 +669,7 @@ static void callers_write(struct log_engine *log)
             return;
         }
         bool thread_has_work = caller_turn(log);
-        atomic_thread_fence(memory_order_seq_cst);
+        callers_meet(log);
         if (thread_has_work || !mailbox_is_empty(&log->requests))
             break;
         if (mailbox_is_empty(&log->writes))
