@@ -29,7 +29,7 @@ enum kvs_projections {
  * and "status"; "eventstore", "http". Several (8 at most) may have the same name. */
 struct kvs_server_socket {
     const char *name;
-    int descriptor; /* stays the caller's: the server uses a copy */
+    int descriptor; /* stays the caller's: the server uses a copy; is, and stays, non-blocking */
 };
 
 /* Zero (or NULL) means the default in every field. Set size = sizeof(struct kvs_server_options). */

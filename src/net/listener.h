@@ -1,7 +1,7 @@
 /*
  * net/listener.h: listening sockets, and connections for somebody to take.
  *
- * 1. listener_bind makes a socket for each of the address's own, and learns its port, or
+ * 1. listener_bind_list makes a socket for each of the address's own, and learns its port, or
  *    listener_take adds one that somebody else has made, as often as there are some; nothing is
  *    accepted yet.
  * 2. listener_start accepts on one loop: up to a few dozen a turn, each given to on_accept.

@@ -21,8 +21,12 @@ int passed_sockets_check(struct passed_sockets passed, const struct kvs_server_o
         {"http", "--http", options->http != NULL},
     };
     for (uint32_t i = 0; i < passed.count; i++) {
-        const char *name = passed.sockets[i].name;
+        const char *name = passed.sockets != NULL ? passed.sockets[i].name : NULL;
         size_t part = 0;
+        if (name == NULL) {
+            snprintf(message, 256, "a socket was passed without a name: set its `name`");
+            return KVS_ERR_INVALID_ARGUMENT;
+        }
         while (part < sizeof parts / sizeof parts[0] && strcmp(parts[part].name, name) != 0)
             part++;
         if (part < sizeof parts / sizeof parts[0] && parts[part].served)

@@ -252,6 +252,12 @@ static int check_options(const struct kvs_server_options *options, char message[
     return KVS_ERR_INVALID_ARGUMENT;
 }
 
+static bool has_no_cache(const struct kvs_server_options *options)
+{
+    return remote_engine_is_meant(options) ||
+           (options->engine != NULL && strcmp(options->engine, "memory") == 0);
+}
+
 /* Not refused: what is never filled needs no memory. */
 static void warn_of_sizes(const struct kvs_server_options *options)
 {
@@ -260,7 +266,7 @@ static void warn_of_sizes(const struct kvs_server_options *options)
         const char *option;
         uint64_t bytes;
     } sizes[] = {
-        {"--cache", remote_engine_is_meant(options) ? 0 : options->cache_size_bytes},
+        {"--cache", has_no_cache(options) ? 0 : options->cache_size_bytes},
         {"--connections-memory", options->connections_bytes_max},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -647,6 +653,7 @@ int kvs_server_open(const struct kvs_server_options *options, kvs_server **ret_s
         server->options.eventstore = server->options.http = NULL;
         server->options.backup_directory = NULL;
         server->options.sockets = NULL;
+        server->options.sockets_count = 0;
         server->options.pd_ca = server->options.pd_certificate = server->options.pd_key = NULL;
         server->options.tls_ca = server->options.tls_certificate = server->options.tls_key = NULL;
         *ret_server = server;

@@ -34,7 +34,7 @@ static const char *const formats[] = {"json", "raw", NULL};
 
 static const struct arguments_option common_options[] = {
     VALUE("addr", 'a', ARGUMENTS_ADDRESS, address, "HOST:PORT",
-          "address of the server (default 127.0.0.1:4000); for a name: --url"),
+          "address of the server (default 127.0.0.1:4000)"),
     OPTION_URL("any store: kvs://HOST[:PORT], tikv://PD[,PD], log:DIR, rocksdb:DIR, memory:"),
     OPTIONS_TLS,
     OPTION_TIMEOUT("deadline of each operation (default 30000)"),
