@@ -243,9 +243,9 @@ static bool checkpoint_is_new(const struct catch_up *up)
 static void catch_up_on_given(struct catch_up *up)
 {
     batch_deinit(&up->given);
-    bool is_new = checkpoint_is_new(up);
+    bool has_checkpoint = checkpoint_is_new(up);
     up->given_has_checkpoint = false;
-    if (is_new) {
+    if (has_checkpoint) {
         up->looked_at = up->given_checkpoint;
         if (up->base.handlers.on_checkpoint != NULL && !subscription_is_stopping(&up->base))
             up->base.handlers.on_checkpoint(&up->base, up->given_checkpoint, up->base.arg);

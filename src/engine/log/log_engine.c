@@ -173,7 +173,6 @@ static void segments_free_all(struct log_engine *log)
         segment_free(emptied);
         emptied = next;
     }
-    mem_free(log->compaction.pace.path);
 }
 
 /* Also of an engine that was opened only in part. All threads are gone. */

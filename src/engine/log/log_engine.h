@@ -87,8 +87,8 @@ struct preparation {
     pthread_mutex_t mutex; /* guards the rest */
     pthread_cond_t changed;
     bool is_running;
-    bool is_writing; /* from `from` to `next`; else it syncs, or has not begun */
-    char path[SEGMENT_PATH_SIZE];
+    bool is_writing;  /* from `from` to `next`; else it syncs, or has not begun */
+    uint32_t segment; /* which is not the newest any more when the job is late */
     uint64_t from;
     uint64_t next; /* where zeros go next, */
     uint64_t to;   /* and up to where */

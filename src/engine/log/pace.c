@@ -23,12 +23,10 @@
 #include "engine/log/pace.h"
 
 #include "base/clock.h"
-#include "base/mem.h"
 #include "engine/file.h"
 #include "engine/log/log_engine.h"
 #include "runtime/futex.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,20 +168,12 @@ void pace_pause(struct log_engine *log, uint64_t ns)
     }
 }
 
-/* Opened anew: the system tells a failed write once to each opening of a file, and the sync to come
- * has to hear of it. */
 static void write_out(struct log_engine *log, uint32_t segment, uint32_t from, uint32_t to)
 {
-    struct pace *pace = &log->compaction.pace;
+    int fd;
     if (segments_are_written_out(log))
         return; /* batches would wait for compaction, and that for what they wrote */
-    if (pace->path == NULL)
-        pace->path = mem_alloc(SEGMENT_PATH_SIZE);
-    if (pace->path == NULL)
-        return;
-    segment_path(log, segment, pace->path, SEGMENT_PATH_SIZE);
-    int fd;
-    if (file_open(pace->path, O_WRONLY, &fd) != 0)
+    if (segment_open_anew(log, segment, &fd) != 0)
         return;
     (void)file_write_out(fd, from, to);
     close(fd);

@@ -16,7 +16,6 @@ struct pace {
     bool is_beside;       /* others wrote while that one and the rest before it lasted */
     uint32_t segment;     /* everything before this place is on its way to the disk */
     uint32_t offset;
-    char *path; /* room for one, made when it is first needed */
 };
 
 /* Writes that wait, for compaction cannot follow; the writer's. */

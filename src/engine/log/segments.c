@@ -94,6 +94,13 @@ void segment_path(const struct log_engine *log, uint32_t number, char *out, size
     snprintf(out, size, "%s/%s", log->directory, name);
 }
 
+int segment_open_anew(const struct log_engine *log, uint32_t number, int *ret_fd)
+{
+    char path[SEGMENT_PATH_SIZE];
+    segment_path(log, number, path, sizeof path);
+    return file_open(path, O_WRONLY, ret_fd);
+}
+
 static int slot_find(struct log_engine *log, uint32_t *ret_slot)
 {
     for (uint32_t i = 0; i < SEGMENT_SLOTS; i++) {
@@ -621,10 +628,8 @@ static void prepare_job(struct task *task)
 {
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, preparation.job);
     struct preparation *preparation = &log->preparation;
-    /* Opened anew: the system tells a failed sync once to each opening of a file, and the writer's
-     * own sync has to hear of it. Here an error costs only time. */
     int fd;
-    if (file_open(preparation->path, O_WRONLY, &fd) == 0) {
+    if (segment_open_anew(log, preparation->segment, &fd) == 0) { /* an error costs only time */
         zeros_write(preparation, fd);
         close(fd);
     }
@@ -645,7 +650,7 @@ void segments_prepare(struct log_engine *log)
         return;
     if (preparation->step < PREPARE_STEP_MAX)
         preparation->step = preparation->step == 0 ? PREPARE_STEP_FIRST : 2 * preparation->step;
-    segment_path(log, segment->number, preparation->path, sizeof preparation->path);
+    preparation->segment = segment->number;
     preparation->next =
         file_block_end(segment->prepared); /* no one else looks until the job is there */
     preparation->to = preparation->next + preparation->step;
@@ -704,11 +709,9 @@ static void write_out_parts(struct write_out *out, int fd)
 /* What was dirty still, and what a compaction has written, when it was come by. */
 static void forget_segment(const struct log_engine *log, uint32_t number)
 {
-    char path[SEGMENT_PATH_SIZE];
-    segment_path(log, number, path, sizeof path);
     int fd;
-    if (file_open(path, O_WRONLY, &fd) != 0)
-        return; /* it has been compacted, and is gone */
+    if (segment_open_anew(log, number, &fd) != 0)
+        return;
     file_forget(fd, 0, UINT32_MAX);
     close(fd);
 }
@@ -718,9 +721,8 @@ static void write_out_job(struct task *task)
     struct log_engine *log = CONTAINER_OF(task, struct log_engine, write_out.job);
     struct write_out *out = &log->write_out;
     thread_step_back();
-    /* Opened anew: as in prepare_job. It may have been compacted, and be gone. */
     int fd;
-    if (file_open(out->path, O_WRONLY, &fd) == 0) {
+    if (segment_open_anew(log, out->segment, &fd) == 0) {
         write_out_parts(out, fd);
         close(fd);
     }
@@ -787,7 +789,6 @@ void segments_write_out(struct log_engine *log, uint64_t written)
     out->drops =
         out->cache_is_large || log->cached_bytes + log->segment_size <= log->cache_size_max;
     out->forget = out->drops ? forget_next(log) : 0;
-    segment_path(log, out->segment, out->path, sizeof out->path);
     out->is_running = true; /* no one else looks until the job is there */
     out->job.run = write_out_job;
     pool_submit_task(log->urgent_pool, &out->job);

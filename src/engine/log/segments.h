@@ -46,19 +46,22 @@ struct write_out {
     struct task job;
     bool is_running;     /* guarded by preparation.mutex */
     bool cache_is_large; /* a third of the machine's memory or more; since the open */
-    char path[SEGMENT_PATH_SIZE];
-    uint32_t from; /* and up to where the job writes */
+    uint32_t from;       /* and up to where the job writes */
     uint32_t to;
     bool drops;         /* the system forgets it then, */
     uint32_t forget;    /* and all of this segment; or 0 */
     uint32_t forgotten; /* the writer's: up to this segment */
-    uint32_t segment;   /* the writer's: everything before this place has been seen to */
+    uint32_t segment;   /* the writer's, and the job's while it runs: all before it is seen to */
     uint32_t offset;
     atomic_bool is_fast; /* by the rate; the compaction thread looks, too */
     struct write_rate rate;
 };
 
 void segment_path(const struct log_engine *log, uint32_t number, char *out, size_t size);
+/* Its file opened anew, for a thread in the background to write to: the system tells a failed sync
+ * once to each opening, and the writer's own sync has to hear of it. It may be compacted, and gone.
+ */
+int segment_open_anew(const struct log_engine *log, uint32_t number, int *ret_fd);
 /* A segment's bookkeeping in a slot of its own, appended to the list; no file yet. */
 int segments_add(struct log_engine *log, uint32_t number, struct segment **ret_segment);
 /* With --sync=always: has groups written past the system's cache, where that is possible. */
