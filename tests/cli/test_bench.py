@@ -43,7 +43,8 @@ def test_misuse():
     for arguments in (["--nothing"], ["--keys", "0"], ["a", "b"], ["--read-ratio", "2"],
                       ["memory:", "--rate", "10"], ["esdb://127.0.0.1:1", "--rate", "10"],
                       ["http://127.0.0.1:1"], ["kvs://127.0.0.1:99999"], ["--workload", "txn"],
-                      ["--tls-ca", "file"]):
+                      ["--tls-ca", "file"], ["memory:", "--tls-ca", "file"], ["esdb://127.0.0.1:99999"],
+                      ["tikv://127.0.0.1:99999"]):
         result = bench(*arguments)
         assert result.returncode == 2 and result.stdout == "", result
         assert result.stderr.startswith("kvs-bench: ") and result.stderr.count("\n") == 1, result

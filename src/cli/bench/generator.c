@@ -84,7 +84,7 @@ static int prepare(struct generator *generator, char *text)
     if (!target_prepare(&generator->target, (size_t)options->key_size,
                         (size_t)options->value_size)) {
         snprintf(text, TARGET_TEXT_MAX, "the value is too large for the protocol");
-        return KVS_ERR_TOO_LARGE;
+        return KVS_ERR_INVALID_ARGUMENT;
     }
     keyspace_init(&generator->keyspace, options->keys, (size_t)options->key_size,
                   (enum distribution)options->distribution); /* was checked with the options */

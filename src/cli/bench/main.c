@@ -80,12 +80,15 @@ int main(int argc, char **argv)
             bench_options_completion(&options, stdout);
         return fflush(stdout) == 0 ? EXIT_SUCCESS : complain("cannot write to standard output");
     }
-    if (generator_open(&generator, &options, text) != 0)
-        return complain(text);
+    int error = generator_open(&generator, &options, text);
+    if (error != 0) {
+        complain(text);
+        return error == KVS_ERR_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_FAILURE;
+    }
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    int error = stages_run(&options, &report, text);
+    error = stages_run(&options, &report, text);
     generator_close(&generator);
     if (error != 0)
         return complain(text);

@@ -75,10 +75,9 @@ static bool address_split(struct target *target, const char *text)
     return number >= 1 && number <= UINT16_MAX;
 }
 
-static bool has_tls(const struct target *target)
+static bool has_tls(const struct target_tls *tls)
 {
-    const struct target_tls *tls = &target->tls;
-    return tls->ca != NULL || tls->certificate != NULL || tls->key != NULL;
+    return tls != NULL && (tls->ca != NULL || tls->certificate != NULL || tls->key != NULL);
 }
 
 int target_parse(struct target *target, const char *url, const struct target_tls *tls, char *text)
@@ -88,11 +87,13 @@ int target_parse(struct target *target, const char *url, const struct target_tls
         target->tls = *tls;
     const char *rest = NULL;
     target->methods = kind_in_process_find(url);
-    if (target->methods == NULL)
+    bool in_process = target->methods != NULL;
+    if (!in_process)
         target->methods = kind_find(url, &rest);
-    if (target->methods != NULL && target->methods->run != NULL)
+    bool by_library = target->methods != NULL && target->methods->run != NULL;
+    if (by_library && !(in_process && has_tls(tls)))
         return 0;
-    if (has_tls(target)) {
+    if (has_tls(tls)) {
         snprintf(text, TARGET_TEXT_MAX, "%.150s: TLS is for tikv:// and esdb:// only, here", url);
         return KVS_ERR_UNSUPPORTED;
     }
