@@ -85,8 +85,9 @@ struct kvs_server_options {
     const char *eventstore;
     const char *http;
     bool insecure; /* event streams: nobody is asked who he is, everything is allowed */
-    /* http: the host that gossip tells clients to go to, a name or an address. NULL: the one that
-     * is listened on, or, if that is any (0.0.0.0), the one that the client has reached. */
+    /* http, tikv: the host that gossip and PD tell clients to go to, a name or an address. NULL:
+     * the one that is listened on, or, if that is any (0.0.0.0), the one that the client has
+     * reached. */
     const char *advertise;
     bool gossip_master; /* http: gossip says "Master", as clients from before 2020 want, and not
                            "Leader" */

@@ -28,6 +28,7 @@ struct cluster {
     char pd_address[ADDRESS_TEXT_SIZE];     /* "IP:PORT", as bound */
     char store_address[ADDRESS_TEXT_SIZE];  /* likewise */
     char status_address[ADDRESS_TEXT_SIZE]; /* likewise */
+    const char *advertise; /* a host that clients are told instead; NULL, "": none */
 };
 
 struct cluster_options {

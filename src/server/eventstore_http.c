@@ -57,69 +57,24 @@ static int info_page(struct grpc_port_loop *at, struct buf *body)
 
 /* --- gossip ----------------------------------------------------------------------------------- */
 
-struct endpoint {
-    char host[ES_HOST_SIZE]; /* without the brackets of IPv6 */
-    unsigned port;           /* 0: not served */
-};
-
-static void split_address(const char *address, struct endpoint *ret)
-{
-    const char *colon = strrchr(address, ':');
-    size_t size = colon != NULL ? (size_t)(colon - address) : 0;
-    *ret = (struct endpoint){{0}, 0};
-    if (colon == NULL || sscanf(colon + 1, "%u", &ret->port) != 1)
-        return;
-    bool brackets = size >= 2 && address[0] == '[' && address[size - 1] == ']';
-    snprintf(ret->host, sizeof ret->host, "%.*s", (int)(brackets ? size - 2 : size),
-             address + brackets);
-}
-
-/* The host that the connection came to, which is one of this machine's. */
-static void reached_host(const struct connection *connection, struct endpoint *endpoint)
-{
-    struct sockaddr_storage address;
-    int size = sizeof address;
-    char text[ADDRESS_TEXT_SIZE];
-    struct endpoint reached;
-    if (uv_tcp_getsockname(&connection->tcp, (struct sockaddr *)&address, &size) != 0)
-        return;
-    address_format(&address, text);
-    split_address(text, &reached);
-    bool mapped = strncmp(reached.host, "::ffff:", 7) == 0 && strchr(reached.host, '.') != NULL;
-    snprintf(endpoint->host, sizeof endpoint->host, "%s", reached.host + (mapped ? 7 : 0));
-}
-
-/* Where clients are told to go. */
-static void endpoint_of(const struct es_service *service, const struct connection *asking,
-                        const char *address, struct endpoint *ret_endpoint)
-{
-    split_address(address, ret_endpoint);
-    if (ret_endpoint->port == 0)
-        return;
-    if (service->advertise[0] != '\0')
-        memcpy(ret_endpoint->host, service->advertise, sizeof service->advertise);
-    else if (strcmp(ret_endpoint->host, "0.0.0.0") == 0 || strcmp(ret_endpoint->host, "::") == 0)
-        reached_host(asking, ret_endpoint);
-}
-
 void eventstore_http_base(const struct es_service *service, const struct connection *asking,
                           char ret_base[EVENTSTORE_HTTP_BASE_SIZE])
 {
-    struct endpoint http;
-    endpoint_of(service, asking, service->http_address, &http);
-    bool is_v6 = strchr(http.host, ':') != NULL;
-    snprintf(ret_base, EVENTSTORE_HTTP_BASE_SIZE, "%s://%s%s%s:%u",
-             service->tls != NULL ? "https" : "http", is_v6 ? "[" : "", http.host, is_v6 ? "]" : "",
-             http.port);
+    struct advertised http;
+    char place[ADVERTISE_TEXT_SIZE];
+    advertise(service->advertise, service->http_address, asking, &http);
+    advertise_format(&http, place);
+    snprintf(ret_base, EVENTSTORE_HTTP_BASE_SIZE, "%s://%s",
+             service->tls != NULL ? "https" : "http", place);
 }
 
 static int gossip_page(struct grpc_port_loop *at, struct buf *body)
 {
     const struct es_service *service = service_of(at);
-    struct endpoint tcp, http;
+    struct advertised tcp, http;
     char now[32], id[ES_ID_TEXT_SIZE];
-    endpoint_of(service, at->asking, service->tcp_address, &tcp);
-    endpoint_of(service, at->asking, service->http_address, &http);
+    advertise(service->advertise, service->tcp_address, at->asking, &tcp);
+    advertise(service->advertise, service->http_address, at->asking, &http);
     es_time_format(clock_wall_ms(), now);
     es_id_format(&service->instance, id);
     const char *tcp_host = tcp.port != 0 ? tcp.host : http.host;

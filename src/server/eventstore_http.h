@@ -10,7 +10,7 @@
 #include "server/grpc_service.h"
 #include "stream/group.h"
 
-#define EVENTSTORE_HTTP_BASE_SIZE (ES_HOST_SIZE + 32u)
+#define EVENTSTORE_HTTP_BASE_SIZE (ADVERTISE_TEXT_SIZE + sizeof "https://")
 
 /* Where clients find these pages, as in "http://host:2113". */
 void eventstore_http_base(const struct es_service *service, const struct connection *asking,

@@ -56,20 +56,6 @@ static int allocate(struct eventstore_server *server)
                : 0;
 }
 
-/* What can be said in gossip as it is. */
-static int check_host(const char *host, char message[256])
-{
-    static const char bytes[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:%";
-    if (host == NULL ||
-        (host[0] != '\0' && strlen(host) < ES_HOST_SIZE && host[strspn(host, bytes)] == '\0'))
-        return 0;
-    snprintf(message, 256,
-             "cannot start: --advertise is the name or the IP address of a host, "
-             "without a port");
-    return KVS_ERR_INVALID_ARGUMENT;
-}
-
 static void fill_service(struct eventstore_server *server);
 static int make_tls(struct eventstore_server *server, char message[256]);
 
@@ -80,9 +66,7 @@ int eventstore_server_bind(const struct eventstore_server_options *options,
     if (server == NULL)
         return KVS_ERR_NO_MEMORY;
     server->options = *options;
-    int error = check_host(options->advertise, message);
-    if (error == 0)
-        error = allocate(server);
+    int error = allocate(server);
     const struct place tcp = {"eventstore", options->tcp, EVENTSTORE_DEFAULT,
                               "--eventstore=HOST:PORT"};
     const struct place http = {"http", options->http, EVENTSTORE_HTTP_DEFAULT, "--http=HOST:PORT"};

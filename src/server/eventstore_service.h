@@ -28,6 +28,7 @@
 #include "net/connection.h"
 #include "proto/eventstore/frame.h"
 #include "runtime/op.h"
+#include "server/advertise.h"
 #include "server/storage_note.h"
 #include "stream/stream.h"
 
@@ -35,7 +36,6 @@
 
 #define ES_HEARTBEAT_INTERVAL_MS_DEFAULT 2000u
 #define ES_HEARTBEAT_TIMEOUT_MS_DEFAULT 1000u
-#define ES_HOST_SIZE 256u
 
 struct es_request;
 struct es_service_loop;
@@ -71,8 +71,8 @@ struct es_service {
     uint64_t started_wall_ms;
     char tcp_address[ADDRESS_TEXT_SIZE]; /* "": not served */
     char http_address[ADDRESS_TEXT_SIZE];
-    char advertise[ES_HOST_SIZE]; /* in gossip instead of their hosts; "": these */
-    struct es_id instance;        /* of this start; for gossip */
+    char advertise[ADVERTISE_HOST_SIZE]; /* instead of their hosts; "": these */
+    struct es_id instance;               /* of this start; for gossip */
     _Atomic uint32_t connections;
     _Atomic uint64_t connections_opened;
     _Atomic uint64_t connections_refused;

@@ -75,13 +75,15 @@ static int stores_page(struct grpc_port_loop *at, struct buf *body)
     const struct cluster *cluster = state_of(at)->cluster;
     const struct region_list *list =
         region_reader_list(&((struct pd_service_loop *)at->state)->regions);
+    struct pd_places places;
+    pd_tell_places(cluster, at->asking, &places);
     return status_of(buf_printf(
         body,
         "{\"count\":1,\"stores\":[{\"store\":{\"id\":%u,\"address\":\"%s\",\"version\":\"%s\","
         "\"peer_address\":\"%s\",\"status_address\":\"%s\",\"start_timestamp\":%" PRIu64
         ",\"state_name\":\"Up\"},\"status\":{\"leader_count\":%zu,\"region_count\":%zu}}]}\n",
-        STORE_ID, cluster->store_address, CLUSTER_TIKV_VERSION, cluster->store_address,
-        cluster->status_address, cluster->started_ms / 1000, list->count, list->count));
+        STORE_ID, places.store, CLUSTER_TIKV_VERSION, places.store, places.status,
+        cluster->started_ms / 1000, list->count, list->count));
 }
 
 static int version_page(struct grpc_port_loop *at, struct buf *body)
@@ -92,22 +94,23 @@ static int version_page(struct grpc_port_loop *at, struct buf *body)
 
 static int health_page(struct grpc_port_loop *at, struct buf *body)
 {
-    char url[PD_URL_SIZE];
+    struct pd_places places;
+    pd_tell_places(state_of(at)->cluster, at->asking, &places);
     return status_of(buf_printf(
         body, "[{\"name\":\"%s\",\"member_id\":%u,\"client_urls\":[\"%s\"],\"health\":true}]\n",
-        PD_MEMBER_NAME, PD_MEMBER_ID, pd_url(state_of(at)->cluster, url)));
+        PD_MEMBER_NAME, PD_MEMBER_ID, places.pd_url));
 }
 
 static int members_page(struct grpc_port_loop *at, struct buf *body)
 {
     const struct cluster *cluster = state_of(at)->cluster;
-    char url[PD_URL_SIZE];
+    struct pd_places places;
     char member[2 * PD_URL_SIZE + 160];
-    pd_url(cluster, url);
+    pd_tell_places(cluster, at->asking, &places);
     snprintf(member, sizeof member,
              "{\"name\":\"%s\",\"member_id\":%u,\"peer_urls\":[\"%s\"],\"client_urls\":[\"%s\"],"
              "\"binary_version\":\"v%s\"}",
-             PD_MEMBER_NAME, PD_MEMBER_ID, url, url, CLUSTER_TIKV_VERSION);
+             PD_MEMBER_NAME, PD_MEMBER_ID, places.pd_url, places.pd_url, CLUSTER_TIKV_VERSION);
     return status_of(buf_printf(body,
                                 "{\"header\":{\"cluster_id\":%" PRIu64
                                 "},\"members\":[%s],\"leader\":%s,\"etcd_leader\":%s}\n",
@@ -140,12 +143,13 @@ const size_t pd_routes_count = sizeof pd_routes / sizeof pd_routes[0];
 static int config_page(struct grpc_port_loop *at, struct buf *body)
 {
     const struct cluster *cluster = state_of(at)->cluster;
+    struct pd_places places;
+    pd_tell_places(cluster, at->asking, &places);
     return status_of(buf_printf(
         body,
         "{\"server\":{\"addr\":\"%s\",\"advertise-addr\":\"%s\",\"status-addr\":\"%s\"},"
         "\"storage\":{\"api-version\":2,\"enable-ttl\":true},\"pd\":{\"endpoints\":[\"%s\"]}}\n",
-        cluster->store_address, cluster->store_address, cluster->status_address,
-        cluster->pd_address));
+        cluster->store_address, places.store, places.status, places.pd));
 }
 
 static int status_page(struct grpc_port_loop *at, struct buf *body)

@@ -73,8 +73,9 @@ static Etcdserverpb__ResponseHeader *etcd_header(const struct rpc *rpc,
 void pd_etcd_member_list(struct rpc *rpc, kvs_slice message)
 {
     (void)message;
-    char url[PD_URL_SIZE];
-    char *urls[] = {(char *)(uintptr_t)pd_url(pd_cluster(rpc), url)};
+    struct pd_places places;
+    pd_tell_places(pd_cluster(rpc), pd_asking(rpc), &places);
+    char *urls[] = {places.pd_url};
     Etcdserverpb__ResponseHeader header;
     Etcdserverpb__Member member = ETCDSERVERPB__MEMBER__INIT;
     member.id = PD_MEMBER_ID;

@@ -3,6 +3,7 @@
 #define SERVER_PD_PARTS_H
 
 #include "pdpb.pb-c.h"
+#include "server/advertise.h"
 #include "server/pd_service.h"
 
 #define PD_MEMBER_ID 1u
@@ -11,6 +12,11 @@
 static inline struct cluster *pd_cluster(const struct rpc *rpc)
 {
     return ((struct pd_service_loop *)rpc_state(rpc))->cluster;
+}
+
+static inline const struct connection *pd_asking(const struct rpc *rpc)
+{
+    return http_connection_of(rpc->connection);
 }
 
 static inline const struct region_list *pd_regions(struct rpc *rpc)
@@ -41,9 +47,17 @@ Pdpb__ResponseHeader *pd_error_header(const struct rpc *rpc, struct pd_error_hea
 /* Ends the call for an error of the engine, or for want of memory. */
 void pd_fail(struct rpc *rpc, int error);
 
-/* "http://" or "https://" and PD's address. */
-#define PD_URL_SIZE (ADDRESS_TEXT_SIZE + sizeof "https://")
-const char *pd_url(const struct cluster *cluster, char url[PD_URL_SIZE]);
+/* Where we are, for the one who asks: each "HOST:PORT"; the URL is "http://" or "https://" and PD's
+ * place. */
+#define PD_URL_SIZE (ADVERTISE_TEXT_SIZE + sizeof "https://")
+struct pd_places {
+    char pd[ADVERTISE_TEXT_SIZE];
+    char pd_url[PD_URL_SIZE];
+    char store[ADVERTISE_TEXT_SIZE];
+    char status[ADVERTISE_TEXT_SIZE];
+};
+void pd_tell_places(const struct cluster *cluster, const struct connection *asking,
+                    struct pd_places *ret_places);
 
 /* pd_regions.c */
 void pd_get_region(struct rpc *rpc, kvs_slice message);

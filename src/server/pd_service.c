@@ -66,11 +66,22 @@ void pd_fail(struct rpc *rpc, int error)
     rpc_fail(rpc, memory ? GRPC_RESOURCE_EXHAUSTED : GRPC_UNAVAILABLE, "%s", kvs_error_text(error));
 }
 
-const char *pd_url(const struct cluster *cluster, char url[PD_URL_SIZE])
+static void tell_place(const struct cluster *cluster, const char *bound,
+                       const struct connection *asking, char text[ADVERTISE_TEXT_SIZE])
 {
-    snprintf(url, PD_URL_SIZE, "%s://%s", cluster->speaks_tls ? "https" : "http",
-             cluster->pd_address);
-    return url;
+    struct advertised place;
+    advertise(cluster->advertise, bound, asking, &place);
+    advertise_format(&place, text);
+}
+
+void pd_tell_places(const struct cluster *cluster, const struct connection *asking,
+                    struct pd_places *ret_places)
+{
+    tell_place(cluster, cluster->pd_address, asking, ret_places->pd);
+    tell_place(cluster, cluster->store_address, asking, ret_places->store);
+    tell_place(cluster, cluster->status_address, asking, ret_places->status);
+    snprintf(ret_places->pd_url, PD_URL_SIZE, "%s://%s", cluster->speaks_tls ? "https" : "http",
+             ret_places->pd);
 }
 
 /* --- members --- */
@@ -81,8 +92,9 @@ static void get_members(struct rpc *rpc, kvs_slice message)
         rpc_unpack(rpc, &pdpb__get_members_request__descriptor, message);
     if (request == NULL || !pd_check_header(rpc, request->header))
         return;
-    char url[PD_URL_SIZE];
-    char *urls[] = {(char *)(uintptr_t)pd_url(pd_cluster(rpc), url)};
+    struct pd_places places;
+    pd_tell_places(pd_cluster(rpc), pd_asking(rpc), &places);
+    char *urls[] = {places.pd_url};
     Pdpb__Member member = PDPB__MEMBER__INIT;
     member.name = (char *)(uintptr_t)PD_MEMBER_NAME;
     member.member_id = PD_MEMBER_ID;
@@ -228,12 +240,14 @@ static void get_min_ts(struct rpc *rpc, kvs_slice message)
 
 /* --- stores --- */
 
-static void fill_store(Metapb__Store *store, struct cluster *cluster)
+static void fill_store(Metapb__Store *store, const struct rpc *rpc, struct pd_places *places)
 {
+    const struct cluster *cluster = pd_cluster(rpc);
+    pd_tell_places(cluster, pd_asking(rpc), places);
     metapb__store__init(store);
     store->id = STORE_ID;
-    store->address = store->peer_address = cluster->store_address;
-    store->status_address = cluster->status_address;
+    store->address = store->peer_address = places->store;
+    store->status_address = places->status;
     store->version = (char *)(uintptr_t)CLUSTER_TIKV_VERSION;
     store->state = METAPB__STORE_STATE__Up;
     store->node_state = METAPB__NODE_STATE__Serving;
@@ -248,10 +262,11 @@ static void get_store(struct rpc *rpc, kvs_slice message)
         return;
     Pdpb__GetStoreResponse response = PDPB__GET_STORE_RESPONSE__INIT;
     struct pd_error_header header;
+    struct pd_places places;
     Metapb__Store store;
     char text[64];
     if (request->store_id == STORE_ID) {
-        fill_store(&store, pd_cluster(rpc));
+        fill_store(&store, rpc, &places);
         response.store = &store;
         response.header = pd_header(rpc, &header.header);
     } else {
@@ -270,9 +285,10 @@ static void get_all_stores(struct rpc *rpc, kvs_slice message)
         return;
     Pdpb__GetAllStoresResponse response = PDPB__GET_ALL_STORES_RESPONSE__INIT;
     Pdpb__ResponseHeader header;
+    struct pd_places places;
     Metapb__Store store;
     Metapb__Store *stores[] = {&store};
-    fill_store(&store, pd_cluster(rpc));
+    fill_store(&store, rpc, &places);
     response.header = pd_header(rpc, &header);
     response.n_stores = 1;
     response.stores = stores;

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/machine.h"
 #include "base/mem.h"
+#include "server/advertise.h"
 #include "server/eventstore_server.h"
 #include "server/kvs_service.h"
 #include "server/place.h"
@@ -236,8 +237,11 @@ static int check_options(const struct kvs_server_options *options, char message[
          "--split-raw says where to cut; --split-keys or --split-size, when"},
         {!has_events && options->insecure,
          "--insecure is for event streams (--eventstore); keys and values ask nobody anyway"},
-        {options->http == NULL && (options->advertise != NULL || options->gossip_master),
-         "--advertise and --gossip-master are for gossip (--http)"},
+        {options->http == NULL && options->gossip_master, "--gossip-master is for gossip (--http)"},
+        {options->http == NULL && options->tikv == NULL && options->advertise != NULL,
+         "--advertise is what gossip (--http) and PD (--tikv) say"},
+        {options->advertise != NULL && !advertise_is_host(options->advertise),
+         "--advertise is the name or the IP address of a host, without a port"},
         {(options->tls_certificate == NULL) != (options->tls_key == NULL),
          "TLS needs both a certificate (--tls-cert) and its key (--tls-key)"},
         {options->tls_ca != NULL && options->tls_certificate == NULL,
@@ -589,6 +593,7 @@ static int bind_listeners(kvs_server *server, char message[256])
         .tls_certificate = options->tls_certificate,
         .tls_key = options->tls_key,
         .tls_ca = options->tls_ca,
+        .advertise = options->advertise,
         .handshake_ms_max = handshake_ms(options),
         .memory = &server->memory,
     };

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "pd/tso.h"
 #include "server/acceptor.h"
+#include "server/advertise.h"
 #include "server/pd_service.h"
 #include "server/tikv_gc.h"
 #include "server/tikv_service.h"
@@ -29,7 +30,8 @@ struct tikv_loop {
 };
 
 struct tikv_server {
-    struct tikv_server_options options; /* strings are not kept beyond the opening */
+    struct tikv_server_options options;  /* strings are not kept beyond the opening */
+    char advertise[ADVERTISE_HOST_SIZE]; /* "": none */
     struct acceptor acceptors[PORTS];
     struct acceptor_target *targets[PORTS];
     struct grpc_port ports[PORTS];
@@ -156,6 +158,8 @@ int tikv_server_bind(const struct tikv_server_options *options, struct tikv_serv
     if (server == NULL)
         return KVS_ERR_NO_MEMORY;
     server->options = *options;
+    if (options->advertise != NULL)
+        snprintf(server->advertise, sizeof server->advertise, "%s", options->advertise);
     fill_ports(server);
     int error = make_tls(server, message);
     if (error == 0)
@@ -190,6 +194,7 @@ int tikv_server_open_blocking(struct tikv_server *server, struct engine *engine,
     }
     struct cluster *cluster = server->cluster;
     cluster->speaks_tls = server->ports[PORT_PD].tls != NULL;
+    cluster->advertise = server->advertise;
     /* All earlier timestamps are below, and the first later one is the next: what commits by a
      * timestamp of its own choice is seen by who begins after it. */
     uint64_t next = txn_ts_make(tso_given_ms(cluster->tso), 0);

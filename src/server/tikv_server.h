@@ -34,6 +34,7 @@ struct tikv_server_options {
     unsigned loops;
     uint32_t value_size_max;
     uint32_t connections_max;
+    const char *advertise;        /* as in kvs/server.h */
     uint64_t in_flight_bytes_max; /* answers of one connection that wait for it */
     struct region_splitter_options split;
     const char *tls_certificate; /* NULL: clear text; as in kvs/server.h */

@@ -192,7 +192,7 @@ NEEDS = (  # the option, its value, and what it needs
     ("split-size", "1m", "--tikv"), ("split-raw", None, "--split-keys or --split-size"),
     ("insecure", None, "--eventstore or --http"), ("projections", "common", "--eventstore or --http"),
     ("stats-interval", "30", "--eventstore or --http"), ("heartbeat-interval", "2", "--eventstore or --http"),
-    ("heartbeat-timeout", "1", "--eventstore or --http"), ("advertise", "localhost", "--http"),
+    ("heartbeat-timeout", "1", "--eventstore or --http"), ("advertise", "localhost", "--http or --tikv"),
     ("gossip-master", None, "--http"), ("pd", "127.0.0.1:1", "--engine tikv"), ("pd-ca", "a.pem", "--pd"),
     ("pd-cert", "a.pem", "--pd"), ("pd-key", "a.pem", "--pd-cert"))
 

@@ -306,7 +306,9 @@ static void wrong_advertisements_do_not_start(void **state)
     for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
         assert_no_start(&(struct kvs_server_options){.http = "127.0.0.1:0", .advertise = hosts[i]},
                         "--advertise");
-    assert_no_start(&(struct kvs_server_options){.advertise = "a"}, "--http");
+    assert_no_start(&(struct kvs_server_options){.advertise = "a"}, "--http) and PD (--tikv)");
+    assert_no_start(&(struct kvs_server_options){.tikv = "127.0.0.1:0", .advertise = "[::1]"},
+                    "--advertise");
     assert_no_start(
         &(struct kvs_server_options){.eventstore = "127.0.0.1:0", .gossip_master = true}, "--http");
 }

@@ -121,6 +121,50 @@ static void test_stores(void **state)
     server_stop(server);
 }
 
+static void assert_told(const char *host, const char *bound, const char *told)
+{
+    char expected[ADDRESS_TEXT_SIZE + 64];
+    snprintf(expected, sizeof expected, "%s:%s", host, strrchr(bound, ':') + 1);
+    assert_string_equal(told, expected);
+}
+
+/* Listens on any address; `at` is where the client connects to. */
+static void assert_clients_are_sent_to(const char *any, const char *at, const char *advertise,
+                                       const char *host)
+{
+    char addresses[64], pd[ADDRESS_TEXT_SIZE];
+    snprintf(addresses, sizeof addresses, "%s,%s", any, any);
+    const struct kvs_server_options options = {.tikv = addresses, .advertise = advertise};
+    kvs_server *server = server_start(&options);
+    struct grpc_peer peer;
+    snprintf(pd, sizeof pd, "%s%s", at, strrchr(kvs_server_pd_address(server), ':'));
+    grpc_peer_open(&peer, pd);
+    Pdpb__GetMembersRequest members_request = PDPB__GET_MEMBERS_REQUEST__INIT;
+    Pdpb__GetMembersResponse *members;
+    ASK(&peer, PD "GetMembers", members_request, pdpb__get_members_response, &members);
+    const char *url = members->leader->client_urls[0];
+    assert_int_equal(strncmp(url, "http://", 7), 0);
+    assert_told(host, pd, url + 7);
+    FREE(members);
+    Pdpb__GetAllStoresRequest stores_request = PDPB__GET_ALL_STORES_REQUEST__INIT;
+    Pdpb__GetAllStoresResponse *stores;
+    ASK(&peer, PD "GetAllStores", stores_request, pdpb__get_all_stores_response, &stores);
+    assert_told(host, kvs_server_tikv_address(server), stores->stores[0]->address);
+    assert_told(host, kvs_server_tikv_status_address(server), stores->stores[0]->status_address);
+    FREE(stores);
+    grpc_peer_close(&peer);
+    server_stop(server);
+}
+
+static void test_clients_are_sent_where_they_can_go(void **state)
+{
+    (void)state;
+    assert_clients_are_sent_to("0.0.0.0:0", "127.0.0.1", NULL, "127.0.0.1");
+    assert_clients_are_sent_to("0.0.0.0:0", "127.0.0.2", NULL, "127.0.0.2");
+    assert_clients_are_sent_to("127.0.0.1:0", "127.0.0.1", "kvs.example.com", "kvs.example.com");
+    assert_clients_are_sent_to("127.0.0.1:0", "127.0.0.1", "2001:db8::1", "[2001:db8::1]");
+}
+
 /* --- regions --- */
 
 static ProtobufCBinaryData bytes_of(const char *text)
@@ -720,6 +764,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_stores),
+        cmocka_unit_test(test_clients_are_sent_where_they_can_go),
         cmocka_unit_test(test_regions),
         cmocka_unit_test(test_batch_scan_and_query),
         cmocka_unit_test(test_timestamps),
