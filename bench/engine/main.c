@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 16, SYNCED_THREADS = 16, DRAWERS = 2, TAIL_ROUNDS = 5 };
+enum { THREADS_MAX = 16, SYNCED_THREADS = 16, DRAWERS = 2, ROUNDS = 5 };
 
 #define LEAD_NS 10000000u /* before the first operation is due: all threads are there by then */
 
@@ -255,21 +255,46 @@ static int turn_fill(struct turn *turn)
     return error;
 }
 
-/* Opens, and reads one key. */
-static int turn_open(struct turn *turn, bool timed)
+static int double_compare(const void *a, const void *b)
 {
-    uint64_t begin = clock_now_ns();
-    if (turn->peer->open(&turn->options, &turn->store) != 0)
-        return -1;
-    if (!timed)
-        return 0;
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median, and the largest. */
+static void rounds_figures(struct turn *turn, const char *row, double rounds[ROUNDS])
+{
+    char worst[64];
+    snprintf(worst, sizeof worst, "%s, worst", row);
+    qsort(rounds, ROUNDS, sizeof rounds[0], double_compare);
+    if (rounds[0] == 0)
+        return;
+    figure(turn, row, DISTRIBUTION_UNIFORM, 1, rounds[ROUNDS / 2]);
+    figure(turn, worst, DISTRIBUTION_UNIFORM, 1, rounds[ROUNDS - 1]);
+}
+
+/* Seconds until one key is read of the store, which is closed and opened again; 0: it fails. */
+static double restart(struct turn *turn)
+{
     struct load load;
     load_init(turn->bench, &load, DISTRIBUTION_UNIFORM);
     load.operations_max = 1;
-    if (phase_run(turn, turn->peer->get, &load, 1, 3600, NULL) < 0)
-        return -1;
-    figure(turn, "restart", DISTRIBUTION_UNIFORM, 1, (double)(clock_now_ns() - begin) / 1e9);
-    return 0;
+    turn->peer->close(turn->store);
+    turn->store = NULL;
+    uint64_t begin = clock_now_ns();
+    if (turn->peer->open(&turn->options, &turn->store) != 0 ||
+        phase_run(turn, turn->peer->get, &load, 1, 3600, NULL) < 0)
+        return 0;
+    return (double)(clock_now_ns() - begin) / 1e9;
+}
+
+static void restart_turn(struct turn *turn)
+{
+    double seconds[ROUNDS] = {0};
+    turn->options.prefaults = false; /* who is in a hurry makes no memory first */
+    for (unsigned i = 0; i < ROUNDS && turn->store != NULL; i++)
+        seconds[i] = restart(turn);
+    rounds_figures(turn, "restart", seconds);
 }
 
 /* Caches are made to hold all data and what is written anew; data that are larger than memory get
@@ -296,7 +321,7 @@ static int turn_begin(struct turn *turn, struct bench *bench, const struct peer 
     };
     folder_walk(turn->path, true);
     mkdir(turn->path, 0777);
-    return turn_open(turn, false);
+    return peer->open(&turn->options, &turn->store);
 }
 
 static void turn_end(struct turn *turn)
@@ -330,10 +355,7 @@ static void memory_turn(struct turn *turn)
         measure_as(turn, "scan copied", peer->scan_copied, false, true);
     }
     if (is_listed(groups, "restart")) {
-        peer->close(turn->store);
-        turn->store = NULL;
-        turn->options.prefaults = false; /* who is in a hurry makes no memory first */
-        turn_open(turn, true);
+        restart_turn(turn);
     }
 }
 
@@ -403,34 +425,16 @@ static double machine_phase(struct turn *turn, bool beside_busy)
     return (double)histogram_percentile(&lateness, 99.9);
 }
 
-static int double_compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The median, and the largest. */
-static void tail_figures(struct turn *turn, const char *row, double rounds[TAIL_ROUNDS])
-{
-    char worst[64];
-    snprintf(worst, sizeof worst, "%s, worst", row);
-    qsort(rounds, TAIL_ROUNDS, sizeof rounds[0], double_compare);
-    if (rounds[0] == 0)
-        return;
-    figure(turn, row, DISTRIBUTION_UNIFORM, 1, rounds[TAIL_ROUNDS / 2]);
-    figure(turn, worst, DISTRIBUTION_UNIFORM, 1, rounds[TAIL_ROUNDS - 1]);
-}
-
 /* Without: new keys, so that there is no garbage. With: keys that are there, so that there is, and
  * a compaction that begins again when it is done. In turns, for what else runs on the machine
  * decides about a tail, too. */
 static void tail_turn(struct turn *turn)
 {
-    double without[TAIL_ROUNDS], with[TAIL_ROUNDS], machine[TAIL_ROUNDS], busy[TAIL_ROUNDS];
+    double without[ROUNDS], with[ROUNDS], machine[ROUNDS], busy[ROUNDS];
     if (turn_fill(turn) != 0)
         return;
     uint64_t keys_new = (uint64_t)(2 * turn->bench->seconds * (double)turn->bench->rate);
-    for (unsigned i = 0; i < TAIL_ROUNDS; i++) {
+    for (unsigned i = 0; i < ROUNDS; i++) {
         struct load load;
         load_init(turn->bench, &load, DISTRIBUTION_UNIFORM);
         load.first_new = turn->bench->keys + i * keys_new;
@@ -440,10 +444,10 @@ static void tail_turn(struct turn *turn)
         machine[i] = machine_phase(turn, false);
         busy[i] = machine_phase(turn, true);
     }
-    tail_figures(turn, "tail", without);
-    tail_figures(turn, "tail compacting", with);
-    tail_figures(turn, "tail machine", machine);
-    tail_figures(turn, "tail machine busy", busy);
+    rounds_figures(turn, "tail", without);
+    rounds_figures(turn, "tail compacting", with);
+    rounds_figures(turn, "tail machine", machine);
+    rounds_figures(turn, "tail machine busy", busy);
 }
 
 /* --- the run --- */
