@@ -55,6 +55,7 @@ static struct {
     bool out_of_order;
     unsigned outs;
     unsigned forgets;
+    unsigned wholes; /* of segments */
 } disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static _Atomic uint64_t coarse_ms = 1000000;
@@ -164,9 +165,11 @@ int __wrap_file_write_out(int fd, uint64_t from, uint64_t to)
 
 void __wrap_file_forget(int fd, uint64_t from, uint64_t to)
 {
+    bool is_whole = to == UINT32_MAX;
     pthread_mutex_lock(&disk.lock);
-    disk.forgets++;
-    disk.out_of_order |= number_of(fd) != disk.out_segment || to != disk.out_to;
+    disk.forgets += !is_whole;
+    disk.wholes += is_whole;
+    disk.out_of_order |= !is_whole && (number_of(fd) != disk.out_segment || to != disk.out_to);
     pthread_mutex_unlock(&disk.lock);
     __real_file_forget(fd, from, to);
 }
@@ -200,7 +203,7 @@ static void hold_directory(bool value)
 static void begin(struct fixture *fixture, const struct engine_kind *kind, uint64_t cache_size)
 {
     pthread_mutex_lock(&disk.lock);
-    disk.durable = disk.begun = disk.outs = disk.forgets = 0;
+    disk.durable = disk.begun = disk.outs = disk.forgets = disk.wholes = 0;
     disk.early = disk.out_of_order = false;
     disk.out_error = 0;
     disk.out_segment = 1;
@@ -411,6 +414,26 @@ static void test_small_cache(void **state)
     fixture_deinit(&fixture);
 }
 
+/* What a former run wrote is not in the cache yet, and is read for it. */
+static void test_former_run(void **state)
+{
+    struct fixture fixture;
+    begin(&fixture, &small, 1024ull * MIB);
+    unsigned next = set_until_begun(&fixture, 0, 12);
+    OK(fixture_close(&fixture));
+    fixture.options.segment_size_bytes = 512 * MIB; /* so two behind the newest one is far enough */
+    open_again(&fixture);
+    for (unsigned i = 0; i < 8 * MIB / VALUE_MAX; i++)
+        set_key(&fixture, next + i, VALUE_MAX);
+    atomic_fetch_add(&coarse_ms, 20);
+    unsigned outs = disk_number(&disk.outs);
+    for (unsigned i = 0; disk_number(&disk.outs) < outs + 4; i++)
+        set_key(&fixture, next + i, VALUE_MAX);
+    OK(fixture_close(&fixture));
+    assert_int_equal(disk_number(&disk.wholes), 0);
+    fixture_deinit(&fixture);
+}
+
 /* --- a full disk ------------------------------------------------------------------------------*/
 
 /* The next segment has begun, and the seal of the full one finds no room: a set is refused, and
@@ -461,9 +484,13 @@ static void test_seal_without_room(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sets_wait_for_no_entry),   cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_killed_without_the_first), cmocka_unit_test(test_written_out),
-        cmocka_unit_test(test_not_written_out),          cmocka_unit_test(test_small_cache),
+        cmocka_unit_test(test_sets_wait_for_no_entry),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_killed_without_the_first),
+        cmocka_unit_test(test_written_out),
+        cmocka_unit_test(test_not_written_out),
+        cmocka_unit_test(test_small_cache),
+        cmocka_unit_test(test_former_run),
         cmocka_unit_test(test_seal_without_room),
     };
     fixtures_in_memory();

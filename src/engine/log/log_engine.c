@@ -365,8 +365,10 @@ int log_engine_open_blocking(const struct engine_options *options, struct engine
         disk_measure(log, options);
         error = recovery_run(log, ret_message);
     }
-    if (error == 0)
+    if (error == 0) {
+        log->write_out.forgotten = log->newest->number - 1; /* the cache is filled from those */
         error = index_first(log);
+    }
     if (error == 0 && options->cache_prefault)
         error = spares_prefault(log, ret_message);
     if (error == 0)
