@@ -25,6 +25,8 @@
 #include "contract/engine_fixture.h"
 #include "crash/disk_journal.h"
 #include "engine/log/check.h"
+#include "engine/log/segment.h"
+#include "engine/log/wanted.h"
 #include "times.h"
 
 #include <stdarg.h>
@@ -72,12 +74,16 @@ static struct story {
     uint32_t stamps[BATCHES_MAX];       /* of the batch */
     struct copy copies[COPIES_MAX];
     unsigned copies_count;
+    bool reads_sparsely; /* compaction, of segments that are not in the cache */
     char wrong[600];
 } story;
 
 static struct {
-    uint64_t seeds, lives, cuts, copies, batches;
+    uint64_t seeds, lives, cuts, copies, batches, sparse;
 } told;
+
+bool __real_wanted_is_sparse(const struct segment *segment);
+bool __wrap_wanted_is_sparse(const struct segment *segment);
 
 static bool wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -323,11 +329,24 @@ static bool step(void)
 static void options_choose(void)
 {
     static const uint32_t intervals_ms[] = {1, 5, 1000};
+    static const uint64_t sizes[] = {1, 64 * 1024, 64 * 1024, 0};
     struct engine_options *options = &story.fixture.options;
     options->sync = (enum kvs_sync)rand_below(&story.rand, 3);
     options->sync_interval_ms = intervals_ms[rand_below(&story.rand, 3)];
-    options->cache_size_bytes = rand_below(&story.rand, 2) == 0 ? 64 * 1024 : 0;
+    options->cache_size_bytes = sizes[rand_below(&story.rand, 4)];
     options->cache_prefault = options->cache_size_bytes > 0 && rand_below(&story.rand, 2) == 0;
+    options->callers_write = rand_below(&story.rand, 2) == 0;
+    story.reads_sparsely = rand_below(&story.rand, 2) == 0;
+}
+
+/* Records are small here, and so are segments: hardly any would be. */
+bool __wrap_wanted_is_sparse(const struct segment *segment)
+{
+    bool could_be = atomic_load_explicit(&segment->memory, memory_order_relaxed) == NULL &&
+                    segment->hint == SEGMENT_HINT_THERE && !segment->owes_removals;
+    bool is_sparse = story.reads_sparsely ? could_be : __real_wanted_is_sparse(segment);
+    told.sparse += is_sparse && segment->is_victim; /* else only asked how much it would be */
+    return is_sparse;
 }
 
 /* Notes all that is done to the disk; the first moment for a cut is *ret_begin. */
@@ -530,10 +549,12 @@ int main(int argc, char **argv)
             fine = tell(seed + i);
     }
     uint64_t ms = clock_now_ms() - start_ms + 1;
-    printf("# %llu seeds: %llu lives, %llu batches, %llu cuts, %llu backups; %llu seeds a second\n",
+    printf("# %llu seeds: %llu lives, %llu batches, %llu cuts, %llu backups, %llu segments read by "
+           "records; %llu seeds a second\n",
            (unsigned long long)told.seeds, (unsigned long long)told.lives,
            (unsigned long long)told.batches, (unsigned long long)told.cuts,
-           (unsigned long long)told.copies, (unsigned long long)(told.seeds * 1000 / ms));
+           (unsigned long long)told.copies, (unsigned long long)told.sparse,
+           (unsigned long long)(told.seeds * 1000 / ms));
     printf("1..1\n%sok 1 - no cut takes away what was safe, or leaves half of anything\n",
            fine ? "" : "not ");
     fflush(NULL);
