@@ -15,6 +15,9 @@
  *
  * Threads of the runtime and its pool block all signals. On the program's own loops (the second and
  * the third way) the program should ignore SIGPIPE.
+ *
+ * A thread must not be cancelled (pthread_cancel) inside a call, for it may hold what others wait
+ * for: disable that around calls. kvs_future_wait alone may be called without.
  */
 #ifndef KVS_RUNTIME_H
 #define KVS_RUNTIME_H
