@@ -712,6 +712,21 @@ static void test_a_member_that_is_not_kept_takes_its_time(void **state)
 /* --- checkpoints -------------------------------------------------------------------------------
  */
 
+/* To $all, with a filter, from the start. */
+static void subscribe_filtered(struct watcher *watcher,
+                               void (*on_checkpoint)(kvs_subscription *, kvs_position, void *))
+{
+    struct kvs_subscription_handlers with_checkpoint = handlers;
+    with_checkpoint.on_checkpoint = on_checkpoint;
+    const kvs_slice prefix = slice_of_string("x");
+    const kvs_event_filter filter = {
+        .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
+    const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
+    int error =
+        kvs_events_subscribe(events, &options, &with_checkpoint, watcher, &watcher->subscription);
+    assert_int_equal(error, 0);
+}
+
 /* Where EventStoreDB's pages lead: behind a record, and into a transaction; then ours. */
 static const kvs_position page_ends[] = {{500, 0}, {700, 650}, {900, 900}};
 #define PAGES 3u
@@ -757,6 +772,8 @@ static void on_ordered_checkpoint(kvs_subscription *subscription, kvs_position p
     if (kvs_position_compare(position, told_last) < 0)
         atomic_store(&told_back, true);
     told_last = position;
+    if (position.commit == 500)
+        scripted_server_step(&server);
 }
 
 static bool send_empty_page(struct scripted_server *self, int64_t next)
@@ -778,18 +795,19 @@ static bool send_subscribed(struct scripted_server *self, int64_t next, struct e
     return es_script_confirm(self, ret_id, next - 1) && send_empty_page(self, next);
 }
 
+static const struct es_checkpoint_reached at_200 = {200, 200};
+
 /* Ends the subscription right behind a checkpoint; after that events are further on. */
 static void script_ends_behind_a_checkpoint(struct scripted_server *self, unsigned number)
 {
     (void)number;
-    const struct es_checkpoint_reached reached = {.commit_position = 200, .prepare_position = 200};
     const struct es_subscription_dropped dropped = {.has_reason = true,
                                                     .reason = ES_DROP_UNSUBSCRIBED};
     struct es_id id;
     struct buf both = BUF_INIT;
     if (!es_script_greet(self) || !send_subscribed(self, 100, &id))
         return;
-    if (es_send(&both, ES_CHECKPOINT_REACHED, &id, NULL, &reached) == 0 &&
+    if (es_send(&both, ES_CHECKPOINT_REACHED, &id, NULL, &at_200) == 0 &&
         es_send(&both, ES_SUBSCRIPTION_DROPPED, &id, NULL, &dropped) == 0)
         script_send_buf(self, &both);
     if (!send_subscribed(self, 500, &id))
@@ -799,32 +817,44 @@ static void script_ends_behind_a_checkpoint(struct scripted_server *self, unsign
         script_read_to_end(self);
 }
 
-static void test_checkpoints_do_not_go_back(void **state)
+/* Tells of a checkpoint while it owes the page that leads behind that. */
+static void script_checkpoint_before_a_page(struct scripted_server *self, unsigned number)
 {
-    (void)state;
-    const struct kvs_subscription_handlers with_checkpoint = {.on_events = on_events,
-                                                              .on_state = on_state,
-                                                              .on_checkpoint =
-                                                                  on_ordered_checkpoint,
-                                                              .on_dropped = on_dropped};
-    const kvs_slice prefix = slice_of_string("x");
-    const kvs_event_filter filter = {
-        .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
-    const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
+    struct es_frame frame;
+    if (!es_script_greet(self) || !send_empty_page(self, 100) ||
+        !es_script_expect(self, ES_FILTERED_SUBSCRIBE, &frame))
+        return;
+    struct es_id id = frame.correlation;
+    if (!es_script_confirm(self, &id, 99) ||
+        !es_script_send(self, ES_CHECKPOINT_REACHED, &id, &at_200) || !send_empty_page(self, 500))
+        return;
+    scripted_server_await(self, 1); /* else the event takes the checkpoint's place */
+    if (es_script_push(self, &id, 600))
+        script_read_to_end(self);
+}
+
+/* Until event 600: all that are told lead further. */
+static void checkpoints_lead_on(script_fn *script, unsigned lives)
+{
     struct watcher watcher;
     watcher_init(&watcher, 600);
     told_last = KVS_POSITION_START;
-    begin(script_ends_behind_a_checkpoint);
-    assert_int_equal(
-        kvs_events_subscribe(events, &options, &with_checkpoint, &watcher, &watcher.subscription),
-        0);
+    begin(script);
+    subscribe_filtered(&watcher, on_ordered_checkpoint);
     await(&watcher, watcher.next == 601);
     kvs_subscription_free(watcher.subscription);
     await(&watcher, watcher.dropped);
     end();
-    assert_int_equal(watcher.live, 2);
+    assert_int_equal(watcher.live, lives);
     assert_false(atomic_load(&told_back));
     assert_int_equal(told_last.commit, 500);
+}
+
+static void test_checkpoints_do_not_go_back(void **state)
+{
+    (void)state;
+    checkpoints_lead_on(script_ends_behind_a_checkpoint, 2);
+    checkpoints_lead_on(script_checkpoint_before_a_page, 1);
 }
 
 static atomic_llong resumed_from;
@@ -876,18 +906,10 @@ static void on_far_checkpoint(kvs_subscription *subscription, kvs_position posit
 static void test_it_goes_on_behind_its_checkpoint(void **state)
 {
     (void)state;
-    const struct kvs_subscription_handlers with_checkpoint = {
-        .on_events = on_events, .on_checkpoint = on_far_checkpoint, .on_dropped = on_dropped};
-    const kvs_slice prefix = slice_of_string("x");
-    const kvs_event_filter filter = {
-        .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
-    const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
     struct watcher watcher;
     watcher_init(&watcher, 0);
     begin(script_far_behind_an_event);
-    assert_int_equal(
-        kvs_events_subscribe(events, &options, &with_checkpoint, &watcher, &watcher.subscription),
-        0);
+    subscribe_filtered(&watcher, on_far_checkpoint);
     scripted_server_await(&server, 2);
     kvs_subscription_free(watcher.subscription);
     await(&watcher, watcher.dropped);
@@ -902,19 +924,11 @@ static void test_checkpoints_are_positions_to_read_from(void **state)
 {
     (void)state;
     static const kvs_position expected[PAGES] = {{500, 0}, {700, 649}, {900, 899}};
-    const struct kvs_subscription_handlers with_checkpoint = {
-        .on_events = on_events, .on_checkpoint = on_checkpoint, .on_dropped = on_dropped};
-    const kvs_slice prefix = slice_of_string("x");
-    const kvs_event_filter filter = {
-        .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
-    const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
     struct watcher watcher;
     watcher_init(&watcher, 0);
     atomic_store(&noted_count, 0);
     begin(script_pages_of_nothing);
-    assert_int_equal(
-        kvs_events_subscribe(events, &options, &with_checkpoint, &watcher, &watcher.subscription),
-        0);
+    subscribe_filtered(&watcher, on_checkpoint);
     while (atomic_load(&noted_count) < PAGES)
         usleep(1000);
     kvs_subscription_free(watcher.subscription);
