@@ -4,10 +4,12 @@
  *
  * A store of some segments: one whose records all live, with keys that are removed later; then some
  * with a removal each, whose values are overwritten by one batch, but for each eighth. Reads of the
- * compaction are counted; they fail, one after the other; what they are about to move is
- * overwritten and removed under them; and records and hints are spoilt before. Whatever comes of
- * it, each key has its value, or, where the record is spoilt, reading it is CORRUPTION.
+ * compaction are counted; they fail, one after the other, and so do memory and files; what they are
+ * about to move is overwritten and removed under them; and records and hints are spoilt before.
+ * Whatever comes of it, each key has its value, or, where the record is spoilt, reading it is
+ * CORRUPTION.
  */
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/rand.h"
 #include "contract/engine_fixture.h"
@@ -47,10 +49,13 @@ enum hold { HOLD_NOTHING, HOLD_BEFORE, HOLD_RECORD };
 
 static struct {
     unsigned fail_at;    /* this read fails; 0: none */
+    unsigned fault_at;   /* this point of the world meanwhile, ... */
+    unsigned fault;      /* ... of such a kind; 0: none */
     unsigned held_read;  /* of records: where HOLD_RECORD is */
     _Atomic int hold;    /* stops there, ... */
     _Atomic int is_held; /* ... and is there */
     atomic_bool has_run; /* what follows is of the first one */
+    bool was_reached;
     uint64_t victims_bytes;
     uint64_t read_bytes;
     unsigned reads;
@@ -68,6 +73,31 @@ static void hold_at(int place)
     atomic_store(&plan.is_held, HOLD_NOTHING);
 }
 
+#ifdef KVS_FAULTS
+static void world_break(void)
+{
+    if (plan.fault_at > 0)
+        fault_arm(plan.fault, plan.fault_at, false);
+}
+
+static bool world_mend(void)
+{
+    bool was_reached = plan.fault_at > 0 && fault_fired() > 0;
+    if (plan.fault_at > 0)
+        fault_reset();
+    return was_reached;
+}
+#else
+static void world_break(void)
+{
+}
+
+static bool world_mend(void)
+{
+    return false;
+}
+#endif
+
 int __real_emptying_run(struct log_engine *log);
 int __wrap_emptying_run(struct log_engine *log);
 int __real_file_read(int fd, void *data, size_t size, uint64_t offset);
@@ -81,7 +111,9 @@ int __wrap_emptying_run(struct log_engine *log)
     for (unsigned i = 0; i < log->compaction.victims_count; i++)
         plan.victims_bytes += log->compaction.victims[i].segment->size;
     is_emptying = true;
+    world_break();
     int error = __real_emptying_run(log);
+    plan.was_reached = world_mend();
     is_emptying = false;
     atomic_store(&plan.has_run, true);
     return error;
@@ -294,6 +326,43 @@ static void test_reads_fail(void **state)
     fixture_deinit(&fixture);
 }
 
+/* At each point, in turn with hardly any cache and with some. Returns how often it showed. */
+static unsigned world_fails(struct fixture *fixture, enum fault_kind fault, unsigned every)
+{
+    struct request request;
+    unsigned failed = 0;
+    for (unsigned k = 1;; k += every) {
+        open_again(fixture, &made, k % 2 == 0 ? 1 : 5 * SEGMENT_SIZE);
+        compact_begin(&request, fixture);
+        plan.fault = fault;
+        plan.fault_at = k;
+        int error = compact_end(&request);
+        assert_true(error == 0 || error == KVS_ERR_NO_MEMORY || error == KVS_ERR_NO_SPACE);
+        failed += error != 0;
+        bool was_reached = plan.was_reached;
+        check_and_reopen(fixture, NOBODY);
+        if (!was_reached)
+            return failed;
+    }
+}
+
+static void test_world_fails(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+#ifndef KVS_FAULTS
+    skip();
+#endif
+    OK(fixture_init(&fixture, &kind));
+    unsigned allocs = world_fails(&fixture, FAULT_ALLOC, TIMES(1, 2, 5));
+    unsigned opens = world_fails(&fixture, FAULT_FILE_OPEN, 1);
+    unsigned writes = world_fails(&fixture, FAULT_FILE_SPACE, 1);
+    printf("# %u failures of memory, %u of opens, %u of space\n", allocs, opens, writes);
+    assert_true(allocs > 0 && writes > 0);
+    assert_int_equal(opens, 0); /* without its hint, a file is read as a whole */
+    fixture_deinit(&fixture);
+}
+
 /* As they were before. */
 static void check_kept(struct engine *engine, struct engine_snapshot *snapshot)
 {
@@ -429,11 +498,9 @@ static void test_spoilt_hint(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_less_is_read),
-        cmocka_unit_test(test_reads_fail),
-        cmocka_unit_test(test_writes_come_in_between),
-        cmocka_unit_test(test_spoilt_records),
-        cmocka_unit_test(test_spoilt_hint),
+        cmocka_unit_test(test_less_is_read),   cmocka_unit_test(test_reads_fail),
+        cmocka_unit_test(test_world_fails),    cmocka_unit_test(test_writes_come_in_between),
+        cmocka_unit_test(test_spoilt_records), cmocka_unit_test(test_spoilt_hint),
     };
     fixtures_in_memory();
     log_set_level(LOG_SILENT);
