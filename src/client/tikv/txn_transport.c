@@ -246,10 +246,14 @@ static void call_on_answer(struct cluster_call *base, kvs_slice body)
 static bool call_make_smaller(struct cluster_call *base)
 {
     struct tikv_call *tikv_call = tikv_call_of_base(base);
-    const struct txn_call *call = txn_call_of(tikv_call);
-    if (call->command.base.kind != TXN_SCAN || call->command.scan.limit <= 1)
+    struct txn_call *call = txn_call_of(tikv_call);
+    uint32_t keys = call->to - call->from;
+    if (call->command.base.kind == TXN_SCAN && call->command.scan.limit > 1)
+        tikv_call->scan_limit_max = call->command.scan.limit / 4 + 1;
+    else if (call->command.base.kind == TXN_BATCH_GET && keys > 1)
+        call->keys_max = keys / 4 + 1;
+    else
         return false;
-    tikv_call->scan_limit_max = call->command.scan.limit / 4 + 1;
     return true;
 }
 

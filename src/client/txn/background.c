@@ -10,17 +10,6 @@
 /* --- in the background: the same command for all keys -------------------------------------------
  */
 
-static uint32_t keys_end(const struct committer *committer, const struct txn_call *call,
-                         const struct txn_bounds *bounds)
-{
-    uint32_t end = call->from + 1;
-    while (end < call->to &&
-           end - call->from < committer_shard(committer)->transport->batch_count_max &&
-           txn_bounds_below_end(bounds, committer->keys[end]))
-        end++;
-    return end;
-}
-
 static void on_again(struct txn_timer *timer)
 {
     struct committer *committer = CONTAINER_OF(timer, struct committer, timer);
@@ -62,7 +51,7 @@ static int background_fit(struct txn_call *call, const struct txn_bounds *bounds
 {
     struct committer *committer = call->owner;
     enum txn_command_kind kind = (enum txn_command_kind)call->command.base.kind;
-    uint32_t end = keys_end(committer, call, bounds);
+    uint32_t end = txn_call_keys_end(call, bounds, committer->keys);
     if (end < call->to) {
         struct txn_call *rest = committer_add_call(
             committer, kind, call->methods, committer->keys[end], end, call->to, call->budget_ms);

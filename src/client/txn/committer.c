@@ -353,19 +353,22 @@ static void primary_done(struct txn_call *call, int error)
 static int primary_fit(struct txn_call *call, const struct txn_bounds *bounds)
 {
     struct committer *committer = call->owner;
-    uint32_t count_max = committer_shard(committer)->transport->batch_count_max;
+    const struct txn_transport *transport = call->transport;
+    const kvs_slice *keys = committer->keys;
     uint32_t from = committer->primary_key;
     uint32_t to = from + 1;
-    while (from > 0 && to - from < count_max &&
-           txn_bounds_above_start(bounds, committer->keys[from - 1]))
+    struct txn_load load = {0};
+    txn_load_add(&load, transport, keys[from], 0);
+    while (from > 0 && txn_bounds_above_start(bounds, keys[from - 1]) &&
+           txn_load_add(&load, transport, keys[from - 1], 0))
         from--;
-    while (to < committer->keys_count && to - from < count_max &&
-           txn_bounds_below_end(bounds, committer->keys[to]))
+    while (to < committer->keys_count && txn_bounds_below_end(bounds, keys[to]) &&
+           txn_load_add(&load, transport, keys[to], 0))
         to++;
     committer->done_from = from;
     committer->done_to = to;
     struct txn_commit *command = &call->command.commit;
-    command->keys = committer->keys + from;
+    command->keys = keys + from;
     command->keys_count = to - from;
     command->start_ts = committer->txn->view.ts;
     command->commit_ts = committer->commit_ts;

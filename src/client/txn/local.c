@@ -1,9 +1,9 @@
 /*
  * client/txn/local.c: see client/txn/local.h.
  *
- * Everything lies together: no call is cut, and all of a transaction is one batch. A read whose
- * data is in memory is carried out when it is started and told in the same turn of the loop; others
- * and writes go to the node, which completes them on the loop.
+ * Everything lies together: all of a transaction is one batch, unless it is larger than the node
+ * takes at once. A read whose data is in memory is carried out when it is started and told in the
+ * same turn of the loop; others and writes go to the node, which completes them on the loop.
  *
  * They go there in lists: what the tasks of one round start is submitted by a task behind them. So
  * the node begins one view, and the engine's writer is given one chain and woken once, for many.
@@ -19,7 +19,9 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define LOCAL_BATCH_BYTES_MAX (256u * 1024 * 1024)
+/* What it makes the node stage, with less than 320 bytes for each key that are not counted, is not
+ * more than that takes: twice KVS_BATCH_SIZE_MAX. */
+#define LOCAL_BATCH_BYTES_MAX (40u * 1024 * 1024)
 #define GATHERED_MAX 8u
 
 struct local_transport {
@@ -519,7 +521,7 @@ int local_transport_new(struct local_engine *local, struct loop *loop,
         return KVS_ERR_NO_MEMORY;
     transport->base.methods = &local_methods;
     transport->base.loop = loop;
-    transport->base.batch_count_max = UINT32_MAX;
+    transport->base.batch_count_max = KVS_BATCH_COUNT_MAX;
     transport->base.batch_bytes_max = LOCAL_BATCH_BYTES_MAX;
     transport->base.dead_before_ts = local->opened_ts;
     transport->local = local;

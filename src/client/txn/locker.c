@@ -149,13 +149,22 @@ static int part_mutations(struct locker *locker, struct txn_call *call)
     return 0;
 }
 
+static kvs_slice lock_primary(const struct locker *locker)
+{
+    const kvs_txn *txn = locker->op->txn;
+    return txn->primary.size > 0 ? txn->primary : locker->op->locks[0].key;
+}
+
 static uint32_t part_end(const struct locker *locker, const struct txn_call *call,
                          const struct txn_bounds *bounds)
 {
     const struct txn_request *op = locker->op;
-    uint32_t end = call->from + 1;
-    while (end < call->to && end - call->from < op->txn->shard->transport->batch_count_max &&
-           txn_bounds_below_end(bounds, op->locks[end].key))
+    size_t primary_size = lock_primary(locker).size; /* in each lock */
+    struct txn_load load = {0};
+    uint32_t end = call->from;
+    while (end < call->to &&
+           (end == call->from || txn_bounds_below_end(bounds, op->locks[end].key)) &&
+           txn_load_add(&load, call->transport, op->locks[end].key, primary_size))
         end++;
     return end;
 }
@@ -194,7 +203,7 @@ static int lock_fit(struct txn_call *call, const struct txn_bounds *bounds)
         call->to = end;
     }
     struct txn_pessimistic_lock *command = &call->command.lock;
-    command->primary = txn->primary.size > 0 ? txn->primary : locker->op->locks[0].key;
+    command->primary = lock_primary(locker);
     command->start_ts = txn->view.ts;
     command->lock_ttl_ms = txn_elapsed_ms(txn) + TXN_LOCK_TTL_MS;
     command->for_update_ts = locker->for_update_ts;

@@ -136,14 +136,14 @@ static uint64_t max_commit_ts(const struct committer *committer)
 static uint32_t prewrite_end(const struct committer *committer, const struct txn_call *call,
                              const struct txn_bounds *bounds)
 {
-    const struct txn_transport *transport = committer_shard(committer)->transport;
-    size_t size = 0;
+    size_t primary_size = committer->mutations[committer->primary].key.size; /* in each lock */
+    struct txn_load load = {0};
     uint32_t end = call->from;
-    while (end < call->to && end - call->from < transport->batch_count_max) {
+    while (end < call->to) {
         const struct txn_mutation *mutation = &committer->mutations[end];
-        size += mutation->key.size + mutation->value.size;
-        bool fits = end == call->from || size <= transport->batch_bytes_max;
-        if (!fits || (end > call->from && !txn_bounds_below_end(bounds, mutation->key)))
+        bool is_here = end == call->from || txn_bounds_below_end(bounds, mutation->key);
+        if (!is_here || !txn_load_add(&load, call->transport, mutation->key,
+                                      mutation->value.size + primary_size))
             break;
         end++;
     }

@@ -109,10 +109,13 @@ static struct txn_call *add_call(struct reader *reader, uint32_t from, uint32_t 
 
 static int keys_fit(struct reader *reader, struct txn_call *call, const struct txn_bounds *bounds)
 {
-    uint32_t end = call->from + 1;
-    uint32_t count_max = reader->shard->transport->batch_count_max;
-    while (end < call->to && end - call->from < count_max &&
-           txn_bounds_below_end(bounds, reader->keys[end].key))
+    struct txn_load load = {0};
+    uint32_t end = call->from;
+    bool is_bounded = call->keys_max > 0 && call->keys_max < call->to - call->from;
+    uint32_t last = is_bounded ? call->from + call->keys_max : call->to;
+    while (end < last &&
+           (end == call->from || txn_bounds_below_end(bounds, reader->keys[end].key)) &&
+           txn_load_add(&load, call->transport, reader->keys[end].key, 0))
         end++;
     uint32_t rest = end;
     while (rest < call->to && !reader->keys[rest].locked)
@@ -121,6 +124,7 @@ static int keys_fit(struct reader *reader, struct txn_call *call, const struct t
         struct txn_call *more = add_call(reader, rest, call->to);
         if (more == NULL)
             return KVS_ERR_NO_MEMORY;
+        more->keys_max = call->keys_max;
         txn_call_start(more);
     }
     call->to = end;

@@ -209,24 +209,13 @@ static int job_add_call(struct resolve_job *job, enum txn_command_kind kind,
     return 0;
 }
 
-/* How many of keys[from..to) lie together with the first. */
-static uint32_t keys_below(const kvs_slice *keys, uint32_t from, uint32_t to,
-                           const struct txn_bounds *bounds, uint32_t count_max)
-{
-    uint32_t end = from + 1;
-    while (end < to && end - from < count_max && txn_bounds_below_end(bounds, keys[end]))
-        end++;
-    return end;
-}
-
 static const struct txn_call_methods resolve_methods;
 
 /* Points the command to the keys that are here; the others become a call of their own. */
 static int fit_keys(struct txn_call *call, const struct txn_bounds *bounds, const kvs_slice *keys)
 {
     struct resolve_job *job = call->owner;
-    uint32_t end =
-        keys_below(keys, call->from, call->to, bounds, job->shard->transport->batch_count_max);
+    uint32_t end = txn_call_keys_end(call, bounds, keys);
     if (end == call->to)
         return 0;
     int error = job_add_call(job, (enum txn_command_kind)call->command.base.kind, call->methods,

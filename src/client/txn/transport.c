@@ -50,3 +50,14 @@ void txn_call_cancel(struct txn_call *call)
     call->cancelled = true;
     call->transport->methods->cancel(call);
 }
+
+uint32_t txn_call_keys_end(const struct txn_call *call, const struct txn_bounds *bounds,
+                           const kvs_slice *keys)
+{
+    struct txn_load load = {0};
+    uint32_t end = call->from;
+    while (end < call->to && (end == call->from || txn_bounds_below_end(bounds, keys[end])) &&
+           txn_load_add(&load, call->transport, keys[end], 0))
+        end++;
+    return end;
+}

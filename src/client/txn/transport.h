@@ -65,6 +65,7 @@ struct txn_call {
     struct list node; /* the owner's */
     void *owner;
     uint32_t from, to; /* the owner's: which of its keys */
+    uint32_t keys_max; /* of a batch get whose answer was too large; 0: any number */
     uint64_t deadline_ms;
     uint32_t budget_ms; /* of waits between attempts */
     uint8_t priority;   /* enum kvs_txn_priority */
@@ -144,7 +145,7 @@ struct txn_transport {
     void *owner;
     void (*opened)(struct txn_transport *transport, int error, const char *why);
     void (*closed)(struct txn_transport *transport);
-    /* How much one command may carry. */
+    /* How much one command may carry: see txn_load_add. */
     uint32_t batch_count_max;
     size_t batch_bytes_max;
     /* Transactions that began before it are over, whatever their locks say: they are resolved when
@@ -178,5 +179,32 @@ static inline bool txn_bounds_above_start(const struct txn_bounds *bounds, kvs_s
 {
     return slice_compare(bounds->start, key) <= 0;
 }
+
+/* A key that is rolled back is written four times over, encoded, which takes an eighth more. */
+#define TXN_LOAD_PER_KEY_BYTE 5u
+
+/* What a command carries so far. */
+struct txn_load {
+    uint32_t count;
+    size_t bytes;
+};
+
+/* Adds a key and what is written beside it. False: the command has no room; for a first one it has.
+ */
+static inline bool txn_load_add(struct txn_load *load, const struct txn_transport *transport,
+                                kvs_slice key, size_t beside)
+{
+    size_t bytes = load->bytes + TXN_LOAD_PER_KEY_BYTE * key.size + beside;
+    if (load->count > 0 &&
+        (load->count == transport->batch_count_max || bytes > transport->batch_bytes_max))
+        return false;
+    load->count++;
+    load->bytes = bytes;
+    return true;
+}
+
+/* Of keys[call->from..call->to), ascending: the end of those that go together with the first. */
+uint32_t txn_call_keys_end(const struct txn_call *call, const struct txn_bounds *bounds,
+                           const kvs_slice *keys);
 
 #endif
