@@ -77,7 +77,7 @@ def test_statements_on_a_server(directory):
         check_statements(f"tikv://{pd_of(server)}")
         check_statements(f"tikv://{pd_of(server)}/DEFAULT")
         done = server.client("txn", "get a")
-        assert done.status == 1 and "tikv://" in one_line(done.err), done
+        assert done.status == 2 and "tikv://" in one_line(done.err), done
 
 
 def test_an_interrupt_writes_nothing(directory):
@@ -134,6 +134,14 @@ def test_bench_says_what_it_cannot_do(directory):
         assert done.status == 2 and says in one_line(done.err), done
     done = run(BENCH, "kvs://127.0.0.1", "--workload", "bank")
     assert done.status == 2 and "transactions" in one_line(done.err), done
+
+
+def test_a_server_that_knows_no_transactions(directory):
+    for where in ([], ["--addr", "127.0.0.1:1"], ["--url", "kvs://127.0.0.1:1"]):
+        done = run(CLIENT, *where, "txn", "get a")
+        assert done.status == 2 and "tikv:// URLs" in one_line(done.err), done
+    done = run(CLIENT, "--url", "tikv://127.0.0.1:1", "--timeout", "200", "txn", "get a")
+    assert done.status == 1, done
 
 
 def test_a_load_whose_server_is_gone(directory):

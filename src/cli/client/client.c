@@ -188,6 +188,10 @@ int client_connect_txn(struct client *client, bool must_exist, kvs_txn_client **
         status = finish_open(client, kvs_txn_client_on_store(client->store), &opened);
     } else {
         status = prepare_open(client, must_exist, &options);
+        if (status == 0 && strncmp(client->url, "kvs:", 4) == 0)
+            status = client_misuse(
+                client, "transactions are for log:, rocksdb:, memory: and tikv:// URLs, not for %s",
+                client->url);
         if (status == 0)
             status = finish_open(
                 client, kvs_txn_client_open(client->runtime, client->url, &options), &opened);
