@@ -12,6 +12,8 @@
 #define BOUND_KEY "pd/tso"
 #define AHEAD_MS 3000u
 #define AHEAD_MIN_MS 1500u
+/* Commits choose timestamps a little above all that were given or read. */
+#define END_AHEAD_MS 2u
 
 struct tso {
     struct meta_store *store;
@@ -63,15 +65,20 @@ static uint64_t next_ms(const struct tso *tso)
     return atomic_load_explicit(&tso->next, memory_order_relaxed) >> TSO_LOGICAL_BITS;
 }
 
+static void put_bound(struct meta_batch *batch, uint64_t bound)
+{
+    uint8_t value[8];
+    put_u64(value, bound);
+    meta_put(batch, slice_of_string(BOUND_KEY), slice_make(value, sizeof value));
+}
+
 static int bound_prepare(struct meta_change *change, struct meta_batch *batch)
 {
     struct tso *tso = CONTAINER_OF(change, struct tso, change);
     uint64_t now = tso->wall_ms();
     uint64_t next = next_ms(tso);
     tso->new_bound = (now > next ? now : next) + AHEAD_MS;
-    uint8_t value[8];
-    put_u64(value, tso->new_bound);
-    meta_put(batch, slice_of_string(BOUND_KEY), slice_make(value, sizeof value));
+    put_bound(batch, tso->new_bound);
     return 0;
 }
 
@@ -175,6 +182,17 @@ void tso_wait(struct tso *tso, struct tso_request *request)
 uint64_t tso_given_ms(struct tso *tso)
 {
     return atomic_load_explicit(&tso->bound, memory_order_acquire); /* pairs with its publication */
+}
+
+void tso_put_end(struct tso *tso, uint64_t used_ts, struct meta_batch *batch)
+{
+    uint64_t next = next_ms(tso);
+    uint64_t used = used_ts >> TSO_LOGICAL_BITS;
+    uint64_t end = (next > used ? next : used) + END_AHEAD_MS;
+    if (end < atomic_load_explicit(&tso->bound, memory_order_relaxed)) {
+        atomic_store_explicit(&tso->bound, end, memory_order_relaxed);
+        put_bound(batch, end);
+    }
 }
 
 int tso_open_blocking(struct meta_store *store, uint64_t (*wall_ms)(void), struct tso **ret_tso)

@@ -9,7 +9,8 @@
  *   2. while that lies below the bound it is answered on the spot;
  *   3. the bound is moved 3 s ahead when less than half of that is left; who meets it waits until
  *      the new one is on the disk;
- *   4. after a start the first timestamp lies at the old bound or later.
+ *   4. after a start the first timestamp lies at the old bound or later. An orderly end leaves a
+ *      bound that is near (tso_put_end).
  *
  * Failures: the bound cannot be written: those that wait get the error; the next request tries
  * again. Threads: any; done is called on the request's loop.
@@ -56,5 +57,10 @@ uint64_t tso_given(const struct tso *tso);
 
 /* All timestamps ever given have a physical part of less than this. */
 uint64_t tso_given_ms(struct tso *tso);
+
+/* When nobody takes one any more, in the prepare of a change: the bound comes back to the last one,
+ * and to `used_ts`, so that what is opened next goes on there. Each opening would take the time up
+ * to 3 s ahead of the clock, and it stands still until the clock has caught up. */
+void tso_put_end(struct tso *tso, uint64_t used_ts, struct meta_batch *batch);
 
 #endif

@@ -96,8 +96,11 @@ static void close_run_blocking(struct task *task)
 
 static int settle_prepare(struct meta_change *change, struct meta_batch *batch)
 {
-    (void)change;
-    (void)batch;
+    const struct local_engine *local =
+        CONTAINER_OF(change, struct local_engine_close, settle)->local;
+    struct txn_node_stats stats;
+    txn_node_stats(local->node, &stats);
+    tso_put_end(local->tso, stats.max_ts, batch);
     return 0;
 }
 
@@ -106,7 +109,7 @@ static void settle_publish(struct meta_change *change)
     (void)change;
 }
 
-/* The clock's bound is not being moved any more. */
+/* The clock's bound is not being moved any more; if it was not written, the time goes on ahead. */
 static void settle_done(struct meta_change *change, int error)
 {
     struct local_engine_close *close = CONTAINER_OF(change, struct local_engine_close, settle);

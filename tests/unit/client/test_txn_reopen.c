@@ -4,6 +4,8 @@
  */
 #include "unit/client/txn_case.h"
 
+#include "base/clock.h"
+
 #include "test.h"
 
 #define DAY_MS (24u * 3600 * 1000)
@@ -174,7 +176,8 @@ static void test_the_living(void **state)
         WORLD_TEST(test_asynchronous, engine), WORLD_TEST(test_without_a_primary, engine), \
         WORLD_TEST(test_pessimistic_locks, engine), WORLD_TEST(test_the_living, engine),   \
         WORLD_TEST(test_no_timestamps_from_the_future, engine),                            \
-        WORLD_TEST(test_writes_over_writes_within_limits, engine)
+        WORLD_TEST(test_writes_over_writes_within_limits, engine),                         \
+        WORLD_TEST(test_time_keeps_to_the_clock, engine)
 
 /* What is written over is no key more, and its bytes do not count twice. */
 static void test_writes_over_writes_within_limits(void **state)
@@ -224,6 +227,23 @@ static void test_no_timestamps_from_the_future(void **state)
     assert_int_equal(wait_free(kvs_snapshot_get(there, text("ft"))), 0);
     kvs_snapshot_free(there);
     world_expect("ft", "v");
+}
+
+/* It goes on where it was, also for whoever opens the directory again and again: when it has run
+ * ahead of the clock it stands still until that has caught up, and so do the lives of locks. */
+static void test_time_keeps_to_the_clock(void **state)
+{
+    (void)state;
+    int64_t last_ts = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        const char *const pair = "time=v";
+        int64_t began_ts = wait_number(kvs_txn_current_timestamp(world.client));
+        assert_true(began_ts > last_ts);
+        put_all(world.client, &pair, 1);
+        last_ts = wait_number(kvs_txn_current_timestamp(world.client));
+        world_reopen();
+    }
+    assert_true(last_ts >> KVS_TXN_TS_LOGICAL_BITS < (int64_t)clock_wall_ms() + 10000);
 }
 
 int main(void)

@@ -65,12 +65,15 @@ static int take(struct setup *setup, uint32_t count, struct timestamp *ret_last)
 struct settled {
     struct meta_change change;
     struct latch latch;
+    struct tso *tso; /* NULL: it is killed */
+    uint64_t used_ts;
 };
 
 static int settle_prepare(struct meta_change *change, struct meta_batch *batch)
 {
-    (void)change;
-    (void)batch;
+    const struct settled *settled = CONTAINER_OF(change, struct settled, change);
+    if (settled->tso != NULL)
+        tso_put_end(settled->tso, settled->used_ts, batch);
     return 0;
 }
 
@@ -86,14 +89,21 @@ static void settle_done(struct meta_change *change, int error)
 }
 
 /* A bound may still be on its way to the disk. */
-static void setup_close(struct setup *setup)
+static void settle(struct setup *setup, struct tso *tso, uint64_t used_ts)
 {
     struct settled settled = {
-        .change = {.prepare = settle_prepare, .publish = settle_publish, .done = settle_done}};
+        .change = {.prepare = settle_prepare, .publish = settle_publish, .done = settle_done},
+        .tso = tso,
+        .used_ts = used_ts};
     latch_init(&settled.latch, 1);
     meta_store_change(&setup->store, &setup->fixture.loop, &settled.change);
     latch_wait(&settled.latch);
     latch_deinit(&settled.latch);
+}
+
+static void setup_close(struct setup *setup)
+{
+    settle(setup, NULL, 0);
     tso_free(setup->tso);
     meta_store_deinit(&setup->store);
     assert_int_equal(fixture_close(&setup->fixture), 0);
@@ -166,6 +176,8 @@ static void test_never_goes_back(void **state)
             last = number;
             step_clock(&rand);
             if (rand_below(&rand, 100) == 0) {
+                if (rand_below(&rand, 2) == 0)
+                    settle(&setup, setup.tso, rand_below(&rand, 2) * number);
                 setup_close(&setup);
                 step_clock(&rand);
                 setup_open(&setup);
@@ -202,6 +214,14 @@ static void test_follows_the_clock(void **state)
     setup_open(&setup); /* the bound was 3 s ahead */
     assert_int_equal(take(&setup, 1, &timestamp), 0);
     assert_true(timestamp.physical >= 1700000003000 && timestamp.physical <= 1700000004000);
+    for (uint64_t used = 0; used < 200; used += 100) { /* an orderly end: at the last one used */
+        uint64_t last_ms = timestamp.physical;
+        settle(&setup, setup.tso, (last_ms + used) << TSO_LOGICAL_BITS);
+        setup_close(&setup);
+        setup_open(&setup);
+        assert_int_equal(take(&setup, 1, &timestamp), 0);
+        assert_true(timestamp.physical > last_ms + used && timestamp.physical < last_ms + used + 9);
+    }
     setup_close(&setup);
     fixture_deinit(&setup.fixture);
 }
