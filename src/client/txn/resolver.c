@@ -266,12 +266,24 @@ static int compare_slices(const void *a, const void *b)
     return slice_compare(*(const kvs_slice *)a, *(const kvs_slice *)b);
 }
 
+/* Ascending, none twice. */
+static void job_sort_keys(struct resolve_job *job)
+{
+    uint32_t count = 0;
+    qsort(job->keys, job->keys_count, sizeof job->keys[0], compare_slices);
+    for (uint32_t i = 0; i < job->keys_count; i++) {
+        if (count == 0 || !slice_equal(job->keys[count - 1], job->keys[i]))
+            job->keys[count++] = job->keys[i];
+    }
+    job->keys_count = count;
+}
+
 static void job_resolve(struct resolve_job *job)
 {
     bool is_pessimistic = job->lock.type == TXN_OP_PESSIMISTIC_LOCK;
     int error = job_let_read_pass(job);
     if (error == 0) {
-        qsort(job->keys, job->keys_count, sizeof job->keys[0], compare_slices);
+        job_sort_keys(job);
         job->whole_region = !is_pessimistic && job->lock.txn_size >= RESOLVE_LITE_MAX &&
                             job->secondaries_count == 0;
         error = job_add_call(job, is_pessimistic ? TXN_PESSIMISTIC_ROLLBACK : TXN_RESOLVE_LOCK,
@@ -347,10 +359,6 @@ static const struct txn_call_methods secondaries_methods = {
 
 static int job_add_key(struct resolve_job *job, kvs_slice key)
 {
-    for (uint32_t i = 0; i < job->keys_count; i++) {
-        if (slice_equal(job->keys[i], key))
-            return 0;
-    }
     if (job->keys_count == job->keys_capacity) {
         uint32_t capacity = job->keys_capacity > 0 ? job->keys_capacity * 2 : 8;
         kvs_slice *keys = mem_realloc(job->keys, capacity * sizeof keys[0]);

@@ -570,18 +570,27 @@ static void test_large_values(void **state)
     commit_many(80, 20, 1024 * 1024);
 }
 
-/* They are given back, and can be had by another one. */
+/* They are given back, and can be had by others: by one that waits for all of them, too. */
 static void test_many_locks(void **state)
 {
     (void)state;
     many.count = KVS_BATCH_COUNT_MAX + 10;
     many.key_size = 20;
-    for (unsigned i = 0; i < 2; i++) {
-        kvs_txn *txn = world_begin(true);
-        many_lock(txn);
-        assert_int_equal(wait_free(kvs_txn_rollback(txn)), 0);
-        kvs_txn_free(txn);
-    }
+    many.value = text("v");
+    kvs_txn *txn = world_begin(true);
+    many_lock(txn);
+    kvs_txn *other = world_begin(false);
+    many_put(other);
+    kvs_future *commit = kvs_txn_commit(other);
+    kvs_txn_free(other);
+    assert_int_equal(wait_free(kvs_txn_rollback(txn)), 0);
+    kvs_txn_free(txn);
+    assert_int_equal(wait_free(commit), 0);
+    assert_int_equal(many_there(), many.count);
+    txn = world_begin(true);
+    many_lock(txn);
+    assert_int_equal(wait_free(kvs_txn_rollback(txn)), 0);
+    kvs_txn_free(txn);
 }
 
 /* --- the list ----------------------------------------------------------------------------------
