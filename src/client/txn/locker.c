@@ -8,9 +8,11 @@
  *      resolver looks whether its owner lives; until the time is over;
  *   4. a version newer than the timestamp (somebody committed meanwhile): from 1 for that part.
  * Failures: DEADLOCK, LOCK_TIMEOUT, ALREADY_EXISTS, and those of the transport: what this operation
- * has locked is given back in the background; what was locked before stays. A request that was
- * given up may wait in a store still, and lock the key a moment later: TiKV lets it wait after what
- * gives the lock back. So that is sent once more when the wait is over.
+ * has locked is given back in the background; what was locked before stays. That may come to a
+ * store after the next lock of the same key, and goes by the timestamps of locks: so that one gets
+ * a later timestamp. A request that was given up may wait in a store still, and lock the key a
+ * moment later: TiKV lets it wait after what gives the lock back. So that is sent once more when
+ * the wait is over.
  *
  * Thread: the shard's loop; lock_free: any.
  */
@@ -97,10 +99,11 @@ static void lock_end(struct locker *locker)
     if (locker->error == 0) {
         lock_take_primary(locker);
     } else {
-        if (locker->for_update_ts != 0) /* else nothing was sent */
+        if (locker->for_update_ts != 0) { /* else nothing was sent */
             txn_release_locks(op->txn, op->locks, op->locks_count,
                               locker->may_come ? GIVE_BACK_AGAIN_MS : 0);
-        op->txn->gives_back = op->txn->gives_back || locker->may_come;
+            op->txn->gives_back = true;
+        }
         if (locker->chose_primary) { /* it is given back, too: the next one will be another */
             heartbeat_stop(op->txn);
             op->txn->primary = slice_make(NULL, 0);

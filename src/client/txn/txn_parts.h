@@ -133,7 +133,7 @@ struct kvs_txn {
     /* pessimistic; the loop's */
     kvs_slice primary; /* in the writes' memory */
     uint64_t for_update_ts;
-    bool gives_back; /* locks of up to that, later on: the next one needs a later one */
+    bool gives_back; /* locks of up to that, at some time: the next one needs a later one */
     struct heartbeat heartbeat;
     char start_why[TXN_WHY_SIZE];
 };

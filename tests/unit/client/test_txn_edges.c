@@ -58,6 +58,53 @@ static void test_inserts_of_locked_keys(void **state)
     world_expect("absent", "new");
 }
 
+/* --- locks that are given back late -------------------------------------------------------------
+ */
+
+struct two_locks {
+    kvs_txn *txn;
+    kvs_future *first;
+    kvs_future *second;
+    atomic_bool called;
+};
+
+/* Before the start is there, which is the time of both then. */
+static kvs_future *lock_twice(kvs_txn *txn, void *arg)
+{
+    struct two_locks *locks = arg;
+    const kvs_slice keys[] = {text("m1"), text("m5")};
+    locks->txn = txn;
+    locks->first = kvs_txn_lock(txn, keys, 2, KVS_TXN_LOCK_NO_WAIT);
+    locks->second = kvs_txn_lock(txn, keys, 1, KVS_TXN_LOCK_NO_WAIT);
+    atomic_store(&locks->called, true);
+    return kvs_future_delay(world.runtime, 600000); /* until the run is cancelled */
+}
+
+/* What a lock that failed gives back may come to a store after the next one has locked it: TiKV
+ * keeps no order. */
+static void test_lock_after_one_that_failed(void **state)
+{
+    (void)state;
+    const struct kvs_txn_options pessimistic = {.size = sizeof pessimistic, .pessimistic = true};
+    const struct kvs_txn_run_options options = {.size = sizeof options, .txn = &pessimistic};
+    struct two_locks locks = {.called = false};
+    txn_world_split(&world, "m3");
+    kvs_txn *other = world_begin(true);
+    assert_int_equal(wait_free(kvs_txn_put(other, text("m5"), text("o"))), 0);
+    kvs_future *run = kvs_txn_run(world.client, lock_twice, &locks, &options);
+    while (!atomic_load(&locks.called))
+        wait_free(kvs_future_delay(world.runtime, 1));
+    assert_int_equal(wait_free(locks.first), KVS_ERR_LOCK_TIMEOUT);
+    assert_int_equal(wait_free(locks.second), 0);
+    uint64_t start_ts = (uint64_t)wait_number(kvs_txn_start_timestamp(locks.txn));
+    const struct ghost late = {.start_ts = start_ts, .for_update_ts = start_ts};
+    assert_int_equal(ghost_unlock(world.client, &late, "m1"), 0);
+    assert_int_equal(wait_free(kvs_txn_put(other, text("m1"), text("o"))), KVS_ERR_LOCK_TIMEOUT);
+    kvs_txn_free(other);
+    kvs_future_cancel(run);
+    wait_free(run);
+}
+
 /* --- reads as of a time to come -----------------------------------------------------------------
  */
 
@@ -614,6 +661,7 @@ int main(void)
                                        TESTS(tikv),
                                        LARGE_TESTS(log),
                                        LARGE_TESTS(tikv),
+                                       WORLD_TEST(test_lock_after_one_that_failed, tikv),
                                        WORLD_TEST(test_older_than_the_safe_point, memory),
                                        WORLD_TEST(test_older_than_the_safe_point, log),
                                        WORLD_TEST(test_older_than_the_safe_point, tikv),

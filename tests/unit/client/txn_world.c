@@ -225,6 +225,11 @@ static int ghost_fit(struct txn_call *txn_call, const struct txn_bounds *bounds)
     } else if (call->kind == TXN_CHECK_STATUS) {
         txn_call->command.check_status.primary = call->key;
         txn_call->command.check_status.start_ts = ghost->start_ts;
+    } else if (call->kind == TXN_PESSIMISTIC_ROLLBACK) {
+        txn_call->command.pessimistic_rollback.keys = &call->key;
+        txn_call->command.pessimistic_rollback.keys_count = 1;
+        txn_call->command.pessimistic_rollback.start_ts = ghost->start_ts;
+        txn_call->command.pessimistic_rollback.for_update_ts = ghost->for_update_ts;
     } else {
         struct txn_pessimistic_lock *lock = &txn_call->command.lock;
         call->mutation = (struct txn_mutation){.op = ghost->shares ? TXN_OP_SHARED_PESSIMISTIC_LOCK
@@ -295,6 +300,12 @@ int ghost_prewrite(kvs_txn_client *client, const struct ghost *ghost, const char
 int ghost_lock(kvs_txn_client *client, const struct ghost *ghost, const char *key)
 {
     struct ghost_call call = {.ghost = ghost, .kind = TXN_PESSIMISTIC_LOCK, .key = text(key)};
+    return ghost_send(client, &call);
+}
+
+int ghost_unlock(kvs_txn_client *client, const struct ghost *ghost, const char *key)
+{
+    struct ghost_call call = {.ghost = ghost, .kind = TXN_PESSIMISTIC_ROLLBACK, .key = text(key)};
     return ghost_send(client, &call);
 }
 

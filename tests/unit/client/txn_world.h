@@ -59,6 +59,7 @@ struct ghost {
 int ghost_prewrite(kvs_txn_client *client, const struct ghost *ghost, const char *key,
                    const char *value);
 int ghost_lock(kvs_txn_client *client, const struct ghost *ghost, const char *key);
+int ghost_unlock(kvs_txn_client *client, const struct ghost *ghost, const char *key);
 int ghost_commit(kvs_txn_client *client, const struct ghost *ghost, const char *key,
                  uint64_t commit_ts);
 /* Until its locks have lived, by the clock of timestamps: it goes in the kernel's ticks. */
