@@ -13,12 +13,31 @@
 #define REFERENCE_TYPE "$@"
 #define FOLLOW_STEPS 400u /* a stream, its run and its block are looked up */
 
-/* --- making links ----------------------------------------------------------------------------- */
+/* --- "NUMBER@STREAM" -------------------------------------------------------------------------- */
 
 static bool is_link(const struct stream_record *record)
 {
     return name_is(record->type, LINK_TYPE);
 }
+
+static bool target_parse(kvs_slice data, int64_t *ret_number, kvs_slice *ret_name)
+{
+    uint64_t number = 0;
+    size_t i = 0;
+    for (; i < data.size && data.data[i] >= '0' && data.data[i] <= '9'; i++) {
+        if (i >= 18)
+            return false;
+        number = number * 10 + (uint64_t)(data.data[i] - '0');
+    }
+    if (i == 0 || i + 1 >= data.size || data.data[i] != '@' ||
+        data.size - i - 1 > STREAM_NAME_SIZE_MAX)
+        return false;
+    *ret_number = (int64_t)number;
+    *ret_name = slice_make(data.data + i + 1, data.size - i - 1);
+    return true;
+}
+
+/* --- making links ----------------------------------------------------------------------------- */
 
 /* Of what tells that a stream was deleted, the link names that stream, as in EventStoreDB, also
  * where it is an event of the metastream; then it leads to something else, or nothing. */
@@ -27,12 +46,15 @@ static bool names_other(kvs_slice derived_name, const struct stream_record *targ
     return name_is(derived_name, TYPE_PREFIX DELETED_TYPE) && name_is_metastream(target->stream);
 }
 
-/* What is a link itself is linked to by what it leads to. */
+/* What is a link itself is linked to by what it leads to. One whose data says nothing of the kind
+ * is an event like others: its data is only for who may read it. */
 static int link_data(struct reader *reader, kvs_slice derived_name,
                      const struct stream_record *target, kvs_slice *ret_data)
 {
     kvs_slice stream = target->stream;
-    if (is_link(target)) {
+    int64_t number;
+    kvs_slice name;
+    if (is_link(target) && target_parse(target->data, &number, &name)) {
         *ret_data = target->data;
         return 0;
     }
@@ -91,22 +113,6 @@ struct link_target {
     int64_t number;
 };
 
-static bool target_parse(kvs_slice data, int64_t *ret_number, kvs_slice *ret_name)
-{
-    uint64_t number = 0;
-    size_t i = 0;
-    for (; i < data.size && data.data[i] >= '0' && data.data[i] <= '9'; i++) {
-        if (i >= 18)
-            return false;
-        number = number * 10 + (uint64_t)(data.data[i] - '0');
-    }
-    if (i == 0 || i + 1 >= data.size || data.data[i] != '@')
-        return false;
-    *ret_number = (int64_t)number;
-    *ret_name = slice_make(data.data + i + 1, data.size - i - 1);
-    return true;
-}
-
 static bool target_is_visible(const struct visible *visible, int64_t number)
 {
     return visible->state == STREAM_OK && number >= visible->min && number <= visible->last;
@@ -155,7 +161,7 @@ static int link_follow(struct reader *reader, struct target_cache *cache,
     int64_t number;
     kvs_slice name;
     int64_t position;
-    if (!target_parse(event->link.data, &number, &name) || name.size > STREAM_NAME_SIZE_MAX)
+    if (!target_parse(event->link.data, &number, &name))
         return 0;
     int error = reader_work(reader, FOLLOW_STEPS);
     if (error == 0)

@@ -413,6 +413,24 @@ static void append_link(const char *stream, unsigned id, const char *data)
     assert_int_equal(write_event_wait(&fixture, &write), 0);
 }
 
+static void assert_link(const struct stream_event *event, const char *data, const char *type)
+{
+    assert_true(event->has_link);
+    assert_true(slice_equal(event->link.data, slice_of_string(data)));
+    assert_int_equal(event->has_event, type != NULL);
+    if (type != NULL)
+        assert_true(slice_equal(event->event.type, slice_of_string(type)));
+}
+
+static void read_resolved(const char *stream, struct stream_read *ret_read)
+{
+    *ret_read = (struct stream_read){.kind = STREAM_READ_FORWARD,
+                                     .stream = slice_of_string(stream),
+                                     .count = 10,
+                                     .flags = STREAM_READ_RESOLVE_LINKS};
+    read_wait(ret_read);
+}
+
 static void test_links(void **state)
 {
     static const char *const unresolvable[] = {
@@ -479,6 +497,48 @@ static void test_links_to_derived_streams(void **state)
     }
 }
 
+/* What the element of `$ce-c` says to joe, who may not read the stream that it comes of. */
+static void assert_tells_nothing(int64_t number, const char *data)
+{
+    struct stream_user joe = {.login = S("joe")};
+    struct stream_read read = {
+        .kind = STREAM_READ_EVENT, .stream = S("$ce-c"), .from = number, .user = &joe};
+    for (unsigned resolves = 0; resolves < 2; resolves++) {
+        read.flags = resolves ? STREAM_READ_RESOLVE_LINKS : 0;
+        read_wait(&read);
+        assert_int_equal(read.events_count, 1);
+        assert_int_equal(read.events[0].has_event, !resolves);
+        const struct stream_record *link = stream_event_original(&read.events[0]);
+        assert_true(slice_equal(link->data, slice_of_string(data)));
+        stream_read_release(&read);
+    }
+}
+
+/* Events that call themselves links, with data that leads nowhere: an element of a derived stream
+ * leads to such an event itself, and shows nobody what it has. */
+static void test_derived_of_broken_links(void **state)
+{
+    (void)state;
+    static char long_name[STREAM_NAME_SIZE_MAX + 10] = "7@";
+    memset(long_name + 2, 'x', sizeof long_name - 3);
+    const char *const broken[] = {"secret", "7secret", "@secret", "7@", "", long_name};
+    for (unsigned i = 0; i < 6; i++)
+        append_link("c-1", 1 + i, broken[i]);
+    struct stream_read read;
+    read_resolved("$ce-c", &read);
+    assert_int_equal(read.events_count, 6);
+    for (uint32_t i = 0; i < 6; i++) {
+        char data[16];
+        snprintf(data, sizeof data, "%u@c-1", i);
+        assert_link(&read.events[i], data, "$>");
+        assert_true(slice_equal(read.events[i].event.data, slice_of_string(broken[i])));
+    }
+    stream_read_release(&read);
+    assert_int_equal(metadata_wait(&fixture, "c-1", "{\"$acl\":{\"$r\":\"ann\"}}"), STREAM_OK);
+    assert_tells_nothing(0, "0@c-1");
+    assert_tells_nothing(5, "5@c-1");
+}
+
 static void test_derived(void **state)
 {
     append("order-1", 1, 2);
@@ -535,24 +595,6 @@ static void test_derived_links(void **state)
     assert_int_equal(delete_wait(&fixture, "order-3", STREAM_ANY, true, NULL), STREAM_OK);
     assert_string_equal(forward("$et-$deleted", 0, 10), "ok 2 end 1: 0 1");
     assert_string_equal(forward("$streams", 0, 10), "ok 2 end 1: 0 1");
-}
-
-static void assert_link(const struct stream_event *event, const char *data, const char *type)
-{
-    assert_true(event->has_link);
-    assert_true(slice_equal(event->link.data, slice_of_string(data)));
-    assert_int_equal(event->has_event, type != NULL);
-    if (type != NULL)
-        assert_true(slice_equal(event->event.type, slice_of_string(type)));
-}
-
-static void read_resolved(const char *stream, struct stream_read *ret_read)
-{
-    *ret_read = (struct stream_read){.kind = STREAM_READ_FORWARD,
-                                     .stream = slice_of_string(stream),
-                                     .count = 10,
-                                     .flags = STREAM_READ_RESOLVE_LINKS};
-    read_wait(ret_read);
 }
 
 /* As EventStoreDB's projections have it: the metadata that deletes a stream is of its category, and
@@ -820,6 +862,7 @@ int main(void)
         TEST(test_filter_of_many_prefixes),
         TEST(test_links),
         TEST(test_links_to_derived_streams),
+        TEST(test_derived_of_broken_links),
         TEST(test_derived),
         TEST(test_derived_links),
         TEST(test_derived_soft_delete),
