@@ -182,6 +182,11 @@ def test_following_begins_with_the_last_ones(directory):
     line = json.dumps({"type": "large", "bytes": "x" * 1500000}).encode() + b"\n"
     streams.ok("append", "large", stdin=line * 6)
     assert last("large", 5) == last("$all", 5) == [1, 2, 3, 4, 5]
+    # Two places to begin at are none: also where one is what it would be anyway.
+    for count in ("0", "10"):
+        told = streams.fails("follow", "s", "--from", "start", "--last", count, "--limit", "1",
+                             status=2)
+        assert "--last" in told, told
 
 
 def test_groups(directory):

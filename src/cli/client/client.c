@@ -21,7 +21,7 @@ struct client_options client_options_default(void)
                                    .interval_ms = 1000,
                                    .batch = 1000,
                                    .completion = COMPLETION_NONE,
-                                   .last = 10,
+                                   .last = CLIENT_LAST_UNSAID,
                                    .in_flight = 10,
                                    .message_timeout_ms = 30000,
                                    .retries = 10};

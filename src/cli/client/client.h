@@ -27,6 +27,8 @@ enum client_exit {
 
 enum client_format { CLIENT_FORMAT_JSON, CLIENT_FORMAT_RAW };
 
+#define CLIENT_LAST_UNSAID UINT64_MAX
+
 /* All options of all commands; each row of the tables names its field. */
 struct client_options {
     bool help, version;
@@ -45,7 +47,8 @@ struct client_options {
     const char *stream_prefix, *stream_regex, *type_prefix, *type_regex;
     kvs_slice data;
     bool hard, resolve;
-    uint64_t last, in_flight, message_timeout_ms, retries, subscribers;
+    uint64_t last; /* or CLIENT_LAST_UNSAID */
+    uint64_t in_flight, message_timeout_ms, retries, subscribers;
 };
 
 struct client {

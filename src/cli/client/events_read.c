@@ -20,6 +20,7 @@
 #define PAGE_COUNT 512u
 #define ACK_IDS_MAX 256u
 #define INTERRUPT_CHECK_MS 1000
+#define LAST_DEFAULT 10u
 
 static int print_events(const struct client *client, const kvs_resolved_event *events, size_t count)
 {
@@ -363,12 +364,13 @@ static void find_in_page(struct reader *reader, const kvs_event_page *page,
  */
 static int find_last(struct client *client, struct kvs_subscribe_options *options)
 {
+    uint64_t last = client->options.last;
     struct reader reader = {
         .client = client,
         .place = {KVS_EVENT_LAST, KVS_POSITION_END},
         .flags = KVS_READ_BACKWARD,
         .filter = options->filter,
-        .left = client->options.last + 1,
+        .left = (last != CLIENT_LAST_UNSAID ? last : LAST_DEFAULT) + 1,
     };
     int status = 0;
     options->from = KVS_SUBSCRIBE_FROM_START;
@@ -418,6 +420,8 @@ int command_events_follow(void *context)
     };
     uint64_t left = client->options.limit != 0 ? client->options.limit : UINT64_MAX;
     struct follower follower;
+    if (client->options.from != NULL && client->options.last != CLIENT_LAST_UNSAID)
+        return client_misuse(client, "--from and --last both say where to begin; give one");
     int status = take_filter(client, &pattern, &filter, &options.filter);
     if (status == 0)
         status = events_connect(client, true);
