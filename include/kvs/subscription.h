@@ -118,7 +118,7 @@ enum kvs_nak_action {
     KVS_NAK_PARK,        /* put aside, to be replayed one day */
     KVS_NAK_RETRY,
     KVS_NAK_SKIP,
-    KVS_NAK_STOP, /* nothing: it comes again later; EventStoreDB takes it for handled */
+    KVS_NAK_STOP, /* as skip, in EventStoreDB too: it does not come again, and nothing stops */
 };
 
 /*

@@ -136,7 +136,7 @@ enum stream_nak {
     STREAM_NAK_PARK,
     STREAM_NAK_RETRY,
     STREAM_NAK_SKIP, /* as acknowledged */
-    STREAM_NAK_STOP, /* it stays as it is, until the consumer goes or its time is over */
+    STREAM_NAK_STOP, /* likewise: in EventStoreDB it stops nothing */
 };
 
 struct stream_delivery; /* the group's, counted */

@@ -328,10 +328,10 @@ static void message_refused(struct group *group, struct message *message, kvs_sl
 static void ack_one(struct group *group, const struct ack *ack, const uint8_t id[16])
 {
     struct message *message = sent_find(ack->member, id);
-    if (message == NULL || (ack->is_nak && ack->action == STREAM_NAK_STOP))
+    if (message == NULL)
         return;
     sent_remove(ack->member, message);
-    if (!ack->is_nak || ack->action == STREAM_NAK_SKIP)
+    if (!ack->is_nak || ack->action >= STREAM_NAK_SKIP)
         group_message_done(group, message);
     else if (ack->action == STREAM_NAK_PARK)
         message_refused(group, message, ack->reason);

@@ -168,7 +168,10 @@ export class GroupSubscription extends Subscription {
     callNow(() => native.subscriptionAck(this.handle, ids));
   }
 
-  /** These are not: the server puts them aside (park), gives them again (retry), or leaves them (skip). */
+  /**
+   * These are not: the server puts them aside (park), gives them again (retry), or leaves them (skip; stop is
+   * the same).
+   */
   nak(
     action: "unknown" | "park" | "retry" | "skip" | "stop",
     reason: string,
