@@ -59,7 +59,8 @@ struct scavenger {
     bool phase_ends;
     struct log_key next_block, end_block;
     bool has_end;
-    struct buf next_stream; /* the name behind which the index goes on */
+    struct buf next_stream; /* the name where the index goes on, ... */
+    int64_t next_number;    /* ... and the number there */
     struct joint joint;
     struct arena arena; /* of a step's keys and values */
     kvs_mutation *mutations;
@@ -402,16 +403,17 @@ static int run_next(struct engine_view *view, uint64_t id, int64_t from, struct 
     return error == 0 ? KVS_ERR_NOT_FOUND : error;
 }
 
+/* Takes the dead runs of a stream from `next_number` on, as many as a step has room for. */
 static int stream_prune(struct scavenger *scavenger, struct engine_view *view,
-                        const struct stream_settings *settings)
+                        const struct stream_settings *settings, bool *ret_ends)
 {
     struct run last;
     struct run_copy copy = {.deltas = BUF_INIT};
-    int64_t from = 0;
     int error = lookup_run(view, settings->id, INT64_MAX, NULL, &last);
-    while (error == 0) {
-        bool dead = false;
-        error = run_next(view, settings->id, from, &copy);
+    bool dead = error == 0;
+    while (error == 0 && scavenger->count < STEP_RUNS_MAX) {
+        dead = false;
+        error = run_next(view, settings->id, scavenger->next_number, &copy);
         if (error == 0 && copy.run.first_number < last.first_number)
             error = run_is_dead(view, &copy.run, settings->derived, &dead);
         if (error != 0 || !dead)
@@ -420,8 +422,9 @@ static int stream_prune(struct scavenger *scavenger, struct engine_view *view,
         error = change_add(scavenger, KVS_MUTATION_REMOVE, STREAM_FAMILY_INDEX,
                            slice_make(key.bytes, INDEX_KEY_SIZE), (kvs_slice){0});
         scavenger->scavenge->runs_removed++;
-        from = copy.run.first_number + 1;
+        scavenger->next_number = copy.run.first_number + 1;
     }
+    *ret_ends = !dead;
     buf_deinit(&copy.deltas);
     return error == KVS_ERR_NOT_FOUND ? 0 : error;
 }
@@ -462,10 +465,13 @@ static int step_index(struct scavenger *scavenger, struct engine_view *view)
             return error;
         kvs_slice name = buf_slice(&scavenger->next_stream);
         error = lookup_stream(view, name, &settings, &last);
+        bool ends = true;
         if (error == 0 && stream_can_shrink(scavenger, name, &settings))
-            error = stream_prune(scavenger, view, &settings);
-        if (error == 0)
+            error = stream_prune(scavenger, view, &settings, &ends);
+        if (error == 0 && ends) {
+            scavenger->next_number = 0;
             error = buf_append_u8(&scavenger->next_stream, 0); /* the next possible name */
+        }
         if (error != 0)
             return error;
     }

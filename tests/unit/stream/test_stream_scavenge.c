@@ -208,6 +208,64 @@ static void test_space_is_given_back(void **state)
     assert_int_equal(count, 300 * 64);
 }
 
+/* --- how much at once ------------------------------------------------------------------------- */
+
+static struct engine_methods looking_methods;
+static const struct engine_methods *engine_own_methods;
+static uint32_t _Atomic mutations_most;
+
+/* The engine's own, which notes the largest batch. */
+static void looking_write(struct engine *engine, struct task_list *writes)
+{
+    for (struct task *task = writes->first; task != NULL; task = task->next) {
+        const struct engine_write *write = CONTAINER_OF(task, struct engine_write, op.task);
+        if (write->mutations_count > mutations_most)
+            mutations_most = write->mutations_count;
+    }
+    engine_own_methods->write(engine, writes);
+}
+
+static int setup_looking(void **state)
+{
+    int error = setup(state);
+    if (error != 0)
+        return error;
+    struct engine *engine = fixture.engine.engine;
+    engine_own_methods = engine->methods;
+    looking_methods = *engine->methods;
+    looking_methods.write = looking_write;
+    engine->methods = &looking_methods;
+    return 0;
+}
+
+/* A stream of which much is in the index: its writer, and all who wait for theirs, are not held by
+ * one batch for all of it. */
+static void test_index_in_pieces(void **state)
+{
+    enum { RUNS = 5000, RUNS_AT_ONCE = 4096 };
+    if (*state != &stream_engines[1])
+        return;
+    for (unsigned i = 0; i < RUNS; i++) { /* too many to be listed, and not side by side */
+        append("long", i * 64, 64);
+        append("other", i, 1);
+    }
+    append("zz", 0, 1);
+    assert_int_equal(metadata_wait(&fixture, "long", "{\"$maxCount\":1}"), STREAM_OK);
+    assert_int_equal(metadata_wait(&fixture, "zz", "{\"$maxCount\":1}"), STREAM_OK);
+    append("zz", 1, 64);
+    append("last", 0, 1);
+    append("zz", 65, 1);
+    mutations_most = 0;
+    uint64_t index_before = count_all(&fixture.engine, STREAM_FAMILY_INDEX);
+    assert_int_equal(scavenge(), RUNS * 64 - 1 + 65);
+    assert_true(mutations_most > 1000 && mutations_most <= RUNS_AT_ONCE);
+    assert_true(count_all(&fixture.engine, STREAM_FAMILY_INDEX) <= index_before - (RUNS - 1));
+    assert_string_equal(numbers("long", RUNS * 64 - 10), "319999");
+    assert_string_equal(numbers("zz", 60), "65");
+    append("long", RUNS * 64, 1);
+    assert_string_equal(numbers("long", RUNS * 64 - 10), "320000");
+}
+
 /* Events that come one by one do not stay in a block each, whatever happens beside. */
 static void test_joined_by_itself(void **state)
 {
@@ -254,6 +312,7 @@ int main(void)
         TEST(test_small_blocks_are_joined),
         TEST(test_joined_by_itself),
         TEST(test_space_is_given_back),
+        cmocka_unit_test_setup_teardown(test_index_in_pieces, setup_looking, teardown),
     };
     return stream_tests_run("stream-scavenge", tests, sizeof tests / sizeof tests[0]);
 }
