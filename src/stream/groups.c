@@ -286,28 +286,28 @@ static void call_on_read(struct task *task)
         return;
     }
     groups->call_start_at = last < STREAM_NUMBER_DELETED ? last + 1 : last;
-    if (groups->first_call->action == STREAM_GROUP_CREATE)
-        create_begin(groups);
-    else
-        update_begin(groups);
+    create_begin(groups);
 }
 
-/* Where it begins when it has no checkpoint. */
+/* Where it begins when it has no checkpoint. For a group that is there "from the end" is where it
+ * was to begin: what came since was promised. */
 static void call_find_start(struct groups *groups)
 {
     struct stream_group_call *call = groups->first_call;
-    groups->call_start_at = call->settings.start_from;
+    bool from_end = call->settings.start_from == STREAM_END;
+    bool stays = from_end && call->action == STREAM_GROUP_UPDATE;
+    groups->call_start_at = stays ? groups->call_group->start_at : call->settings.start_from;
     groups->call_read = (struct stream_read){
         .op = {.task.run = call_on_read, .loop = groups->streams->loop},
         .kind = STREAM_READ_INFO,
         .stream = call->stream,
     };
-    if (call->settings.start_from == STREAM_END)
-        streams_read(groups->streams, &groups->call_read);
-    else if (call->action == STREAM_GROUP_CREATE)
-        create_begin(groups);
-    else
+    if (call->action == STREAM_GROUP_UPDATE)
         update_begin(groups);
+    else if (from_end)
+        streams_read(groups->streams, &groups->call_read);
+    else
+        create_begin(groups);
 }
 
 static const char *call_problem(const struct stream_group_call *call)

@@ -457,6 +457,42 @@ static void test_from_the_end(void **state)
     leave(consumer);
 }
 
+/* An update that says "from the end", as one does that says nothing, leaves out nothing of what
+ * came since the group was made, though none of it is done and there is no checkpoint. */
+static void test_update_from_the_end(void **state)
+{
+    (void)state;
+    append("a", 0, 5);
+    assert_int_equal(create("a", STREAM_END), STREAM_GROUP_OK);
+    append("a", 10, 2);
+    struct consumer *consumer = consume("a", 10, NO_ANSWER);
+    wait_count(consumer, 2);
+    struct stream_group_settings settings = settings_from(STREAM_END);
+    settings.max_retry_count = 3;
+    assert_int_equal(group_call(STREAM_GROUP_UPDATE, "a", &settings), STREAM_GROUP_OK);
+    wait_dropped(consumer);
+    leave(consumer);
+    append("a", 20, 1);
+    assert_int_equal(stream_fixture_reopen(&fixture), 0);
+    consumer = consume("a", 10, ACK);
+    wait_count(consumer, 1);
+    assert_received(consumer, 0, 5, 0);
+    leave(consumer);
+    assert_int_equal(create("b", 1), STREAM_GROUP_OK);
+    append("b", 30, 5);
+    assert_int_equal(group_call(STREAM_GROUP_UPDATE, "b", &settings), STREAM_GROUP_OK);
+    consumer = consume("b", 10, NO_ANSWER);
+    wait_count(consumer, 4);
+    assert_received(consumer, 0, 1, 0);
+    leave(consumer);
+    settings.start_from = 3; /* said aloud */
+    assert_int_equal(group_call(STREAM_GROUP_UPDATE, "b", &settings), STREAM_GROUP_OK);
+    consumer = consume("b", 10, ACK);
+    wait_count(consumer, 2);
+    assert_received(consumer, 0, 3, 0);
+    leave(consumer);
+}
+
 static void leave_behind(const char *stream, const char *type, const char *data)
 {
     struct stream_new_event event = event_of(1, type, data);
@@ -909,6 +945,7 @@ int main(void)
         TEST(test_from_the_begin_and_on),
         TEST(test_a_tick_while_it_is_made),
         TEST(test_from_the_end),
+        TEST(test_update_from_the_end),
         TEST(test_a_new_group_has_no_past),
         TEST(test_slots),
         TEST(test_unacknowledged_come_again),
