@@ -510,9 +510,8 @@ static void catch_up_on_frame(struct slot_owner *owner, const struct es_frame *f
         catch_up_on_server_drop(up, frame->body);
         break;
     case ES_NOT_HANDLED:
-        es_connection_forget(up->connection, &up->listener);
         up->phase = PHASE_WAIT;
-        up->listener.wants_retry = true;
+        es_connection_not_handled(up->connection, &up->listener, frame->body);
         break;
     case ES_NOT_AUTHENTICATED:
         catch_up_fail(up, KVS_ERR_NOT_AUTHENTICATED, kvs_error_text(KVS_ERR_NOT_AUTHENTICATED));

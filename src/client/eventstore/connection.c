@@ -282,14 +282,12 @@ static void call_on_indecision(struct es_call *call)
     call_give_up(call, KVS_ERR_TIMEOUT, "the server gave up waiting for its own disk or cluster");
 }
 
-static void call_on_redirect(struct es_call *call, const struct reply_node *node)
+/* Another node takes what this one did not. False: there is none: it may become the leader. */
+static bool connection_go_elsewhere(struct es_connection *connection, const struct reply_node *node)
 {
-    struct es_connection *connection = call->connection;
-    call_again(call);
     if (node->host[0] == '\0') {
-        connection->paused_until_ms = loop_now_ms(connection->config.loop) + PAUSE_MS;
         if (!discover_skip(&connection->discover))
-            return; /* one node alone: it may become the leader */
+            return false;
     } else {
         discover_prefer(&connection->discover, node->host, node->port);
     }
@@ -297,6 +295,15 @@ static void call_on_redirect(struct es_call *call, const struct reply_node *node
     snprintf(why, sizeof why, "it is not the leader%s%s",
              node->host[0] != '\0' ? ", which is " : "", node->host);
     link_fail(&connection->link, KVS_ERR_CONNECTION_LOST, why);
+    return true;
+}
+
+static void call_on_redirect(struct es_call *call, const struct reply_node *node)
+{
+    struct es_connection *connection = call->connection;
+    call_again(call);
+    if (!connection_go_elsewhere(connection, node))
+        connection->paused_until_ms = loop_now_ms(connection->config.loop) + PAUSE_MS;
 }
 
 /*
@@ -790,6 +797,17 @@ bool es_connection_tell(struct es_connection *connection, struct es_listener *li
 void es_connection_forget(struct es_connection *connection, struct es_listener *listener)
 {
     slots_give(&connection->slots, &listener->owner);
+}
+
+void es_connection_not_handled(struct es_connection *connection, struct es_listener *listener,
+                               kvs_slice body)
+{
+    struct reply_node node;
+    bool is_tls = connection->config.tls != NULL;
+    es_connection_forget(connection, listener);
+    listener->wants_retry = true;
+    if (reply_take_not_handled(body, is_tls, &node) == REPLY_ELSEWHERE)
+        (void)connection_go_elsewhere(connection, &node);
 }
 
 /* --- starting and closing ----------------------------------------------------------------------

@@ -177,5 +177,9 @@ bool es_connection_tell(struct es_connection *connection, struct es_listener *li
                         uint8_t command, const struct es_login *login, const void *message);
 /* The exchange is over: frames that still come are nobody's. */
 void es_connection_forget(struct es_connection *connection, struct es_listener *listener);
+/* NotHandled is what came of it. on_ready is called again, a little later, or on a connection to
+ * the node that takes it: then on_lost is called inside. */
+void es_connection_not_handled(struct es_connection *connection, struct es_listener *listener,
+                               kvs_slice body);
 
 #endif

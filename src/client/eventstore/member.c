@@ -262,8 +262,7 @@ static void member_on_frame(struct slot_owner *owner, const struct es_frame *fra
         member_on_server_drop(member, frame->body);
         break;
     case ES_NOT_HANDLED:
-        es_connection_forget(member->connection, &member->listener);
-        member->listener.wants_retry = true;
+        es_connection_not_handled(member->connection, &member->listener, frame->body);
         break;
     case ES_NOT_AUTHENTICATED:
         member_fail(member, KVS_ERR_NOT_AUTHENTICATED, kvs_error_text(KVS_ERR_NOT_AUTHENTICATED));
@@ -288,11 +287,12 @@ static void member_on_ready(struct es_listener *listener)
 static void member_on_lost(struct es_listener *listener, int error, const char *why)
 {
     struct member *member = member_of_listener(listener);
+    bool joined = member->id.size > 0;
     (void)error;
     buf_clear(&member->id);
     batch_deinit(&member->waiting);
     listener->wants_retry = false;
-    if (member->options.no_rejoin)
+    if (member->options.no_rejoin && joined)
         member_fail(member, KVS_ERR_CONNECTION_LOST, why);
     es_connection_want_work(member->connection, listener);
 }

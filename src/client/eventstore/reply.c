@@ -394,15 +394,14 @@ static enum reply_step take_scavenge(struct events_call *call, kvs_slice body)
     }
 }
 
-static void take_node(const struct reply_question *question, kvs_slice info,
-                      struct reply_node *ret_node)
+static void take_node(kvs_slice info, bool is_tls, struct reply_node *ret_node)
 {
     struct es_leader_info wire;
     if (es_message_decode(info, &es_leader_info_type, &wire) != 0)
         return;
     kvs_slice host = wire.external_tcp_address;
     int64_t port = wire.external_tcp_port;
-    if (question->is_tls && wire.external_secure_tcp_address.size > 0) {
+    if (is_tls && wire.external_secure_tcp_address.size > 0) {
         host = wire.external_secure_tcp_address;
         port = wire.external_secure_tcp_port;
     }
@@ -414,16 +413,15 @@ static void take_node(const struct reply_question *question, kvs_slice info,
     ret_node->port = (uint16_t)port;
 }
 
-static enum reply_step take_not_handled(struct events_call *call,
-                                        const struct reply_question *question, kvs_slice body,
-                                        struct reply_node *ret_node)
+enum reply_step reply_take_not_handled(kvs_slice body, bool is_tls, struct reply_node *ret_node)
 {
     struct es_not_handled wire;
+    ret_node->host[0] = '\0';
     if (es_message_decode(body, &es_not_handled_type, &wire) != 0)
-        return broken(call);
+        return REPLY_DONE;
     if (wire.reason != ES_NOT_LEADER && wire.reason != ES_IS_READ_ONLY)
         return REPLY_LATER;
-    take_node(question, wire.additional_info, ret_node);
+    take_node(wire.additional_info, is_tls, ret_node);
     return REPLY_ELSEWHERE;
 }
 
@@ -471,7 +469,7 @@ static enum reply_step take_body(struct events_call *call, uint8_t command, kvs_
 enum reply_step reply_take(struct events_call *call, const struct reply_question *question,
                            const struct es_frame *frame, struct reply_node *ret_node)
 {
-    ret_node->host[0] = '\0';
+    enum reply_step step;
     switch (frame->command) {
     case ES_BAD_REQUEST:
         return done_because(call, KVS_ERR_INVALID_ARGUMENT, "the server refused", frame->body);
@@ -479,7 +477,8 @@ enum reply_step reply_take(struct events_call *call, const struct reply_question
         return done_because(call, KVS_ERR_NOT_AUTHENTICATED,
                             kvs_error_text(KVS_ERR_NOT_AUTHENTICATED), frame->body);
     case ES_NOT_HANDLED:
-        return take_not_handled(call, question, frame->body, ret_node);
+        step = reply_take_not_handled(frame->body, question->is_tls, ret_node);
+        return step != REPLY_DONE ? step : broken(call);
     default:
         break;
     }

@@ -22,6 +22,9 @@ struct reply_node {
     uint16_t port;
 };
 
+/* What the body of NotHandled says: LATER, ELSEWHERE, or DONE: it cannot be read. */
+enum reply_step reply_take_not_handled(kvs_slice body, bool is_tls, struct reply_node *ret_node);
+
 struct reply_question {
     uint8_t command;    /* of the reply that is expected */
     uint32_t count_max; /* events that it may have */

@@ -10,6 +10,7 @@
 
 #include <kvs/events.h>
 #include <kvs/kvs.h>
+#include <kvs/subscription.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -177,6 +178,89 @@ static void test_a_cluster_is_found(void **state)
     scripted_server_stop(&node);
 }
 
+/* Followers have no groups; this one knows the leader. */
+static void script_follower(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    struct buf bytes = BUF_INIT;
+    const struct es_leader_info info = {
+        .has_external_tcp_port = true,
+        .external_tcp_address = slice_of_string("127.0.0.1"),
+        .external_tcp_port = node.port,
+        .http_address = slice_of_string("127.0.0.1"),
+    };
+    (void)number;
+    if (es_message_append(&bytes, &es_leader_info_type, &info) == 0 && es_script_greet(self) &&
+        es_script_expect(self, ES_CONNECT_TO_GROUP, &frame)) {
+        const struct es_not_handled wire = {.reason = ES_NOT_LEADER,
+                                            .additional_info = buf_slice(&bytes)};
+        es_script_send(self, ES_NOT_HANDLED, &frame.correlation, &wire);
+    }
+    buf_deinit(&bytes);
+    script_read_to_end(self);
+}
+
+static void script_leader(struct scripted_server *self, unsigned number)
+{
+    struct es_frame frame;
+    const struct es_persistent_subscription_confirmation confirmed = {.subscription_id =
+                                                                          slice_of_string("s::g")};
+    const struct es_persistent_subscription_event_appeared wire = {
+        .event = {.has_event = true, .event = es_script_record("s", 0)}};
+    (void)number;
+    if (!es_script_greet(self) || !es_script_expect(self, ES_CONNECT_TO_GROUP, &frame))
+        return;
+    es_script_send(self, ES_GROUP_CONFIRMATION, &frame.correlation, &confirmed);
+    es_script_send(self, ES_GROUP_EVENT_APPEARED, &frame.correlation, &wire);
+    if (es_script_expect(self, ES_GROUP_ACK_EVENTS, &frame))
+        scripted_server_step(self);
+    script_read_to_end(self);
+}
+
+static bool on_events(kvs_subscription *subscription, const kvs_resolved_event *got, size_t count,
+                      void *arg)
+{
+    (void)subscription, (void)got, (void)count, (void)arg;
+    return true;
+}
+
+static void on_dropped(kvs_subscription *subscription, int error, const char *why, void *arg)
+{
+    (void)subscription, (void)error, (void)why, (void)arg;
+}
+
+/* A member that asked a follower is sent to the leader; one that does not join again, too: it has
+ * not joined yet. */
+static void test_a_member_goes_to_the_leader(void **state)
+{
+    (void)state;
+    static const struct kvs_subscription_handlers handlers = {.on_events = on_events,
+                                                              .on_dropped = on_dropped};
+    struct kvs_group_subscribe_options member = {
+        .size = sizeof member, .stream = kvs_slice_of("s"), .group = kvs_slice_of("g")};
+    const struct kvs_events_options options = events_patient();
+    for (unsigned i = 0; i < 2; i++) {
+        void *events = NULL;
+        kvs_subscription *subscription = NULL;
+        scripted_server_start(&node, script_leader);
+        scripted_server_start(&seed, script_follower);
+        kvs_future *future = kvs_events_open(runtime, es_script_url(&seed, ""), &options);
+        assert_int_equal(kvs_future_wait(future, -1), 0);
+        assert_int_equal(kvs_future_get_pointer(future, &events), 0);
+        kvs_future_free(future);
+        member.no_rejoin = i == 1;
+        assert_int_equal(
+            kvs_events_subscribe_group(events, &member, &handlers, NULL, &subscription), 0);
+        scripted_server_await(&node, 1);
+        kvs_subscription_free(subscription);
+        future = kvs_events_close(events);
+        assert_int_equal(kvs_future_wait(future, -1), 0);
+        kvs_future_free(future);
+        scripted_server_stop(&seed);
+        scripted_server_stop(&node);
+    }
+}
+
 static void test_a_cluster_that_is_not_there(void **state)
 {
     (void)state;
@@ -249,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_http_answers),
         cmocka_unit_test(test_which_node_is_taken),
         cmocka_unit_test(test_a_cluster_is_found),
+        cmocka_unit_test(test_a_member_goes_to_the_leader),
         cmocka_unit_test(test_a_cluster_that_is_not_there),
         cmocka_unit_test(test_hosts_that_are_not_there),
         cmocka_unit_test(test_more_than_a_message_has_room_for),
