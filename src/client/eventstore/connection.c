@@ -12,6 +12,9 @@
 /* A node that is not ready or too busy is left alone for so long. */
 #define PAUSE_MS 100u
 #define CLIENT_VERSION 1
+/* What a node did not take of a subscription is asked for again in that time, or earlier. */
+#define TICK_MS_MAX 1000u
+#define TICK_MS_MIN 10u
 /* Nothing for so long is worth a word when a call has got no answer. */
 #define SILENCE_MS 500u
 
@@ -641,7 +644,8 @@ static uint64_t heartbeat_period_ms(const struct es_connection *connection)
     uint32_t shorter = connection->config.heartbeat_interval_ms;
     if (connection->config.heartbeat_timeout_ms < shorter)
         shorter = connection->config.heartbeat_timeout_ms;
-    return shorter / 4 > 10 ? shorter / 4 : 10;
+    uint32_t period = shorter / 4;
+    return period > TICK_MS_MAX ? TICK_MS_MAX : period < TICK_MS_MIN ? TICK_MS_MIN : period;
 }
 
 /* Subscriptions that the node did not take. */
