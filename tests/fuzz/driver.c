@@ -11,6 +11,7 @@
  */
 #include "base/clock.h"
 #include "base/rand.h"
+#include "fuzz/target.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -6,18 +6,11 @@
  */
 #include "base/buf.h"
 #include "cli/bench/target.h"
+#include "fuzz/target.h"
 
 #include <stdlib.h>
 
 enum { REPLIES_MAX = 4 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 struct reading {
     struct parser parser;

@@ -3,19 +3,12 @@
  * can read is read, lists and all; what was read is written and read again: it must be the same.
  */
 #include "base/mem.h"
+#include "fuzz/target.h"
 #include "proto/eventstore/commands.h"
 
 #include <stdlib.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define STRUCT_SIZE_MAX 1024
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static void read_list(const struct es_field *field, struct es_list list)
 {

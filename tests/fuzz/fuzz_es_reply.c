@@ -8,10 +8,9 @@
 #include "client/eventstore/http.h"
 #include "client/eventstore/reply.h"
 #include "client/eventstore/request.h"
+#include "fuzz/target.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static volatile unsigned touched;
 

@@ -3,13 +3,12 @@
  * behave; the rest is what the server sends, in pieces, while time passes and requests leave.
  */
 #include "base/rand.h"
+#include "fuzz/target.h"
 #include "proto/grpc/grpc.h"
 
 #include <stdlib.h>
 
 #define CALLS 6
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { PAUSE = 1, ONE_REPLY = 2, KEEP_OPEN = 4, CANCEL = 8, DEADLINES = 16, SHUTDOWN = 32 };
 
@@ -17,12 +16,6 @@ struct state {
     unsigned behaviour;
     struct grpc_call *open[CALLS];
 };
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static size_t place_of(const struct state *state, const struct grpc_call *call)
 {

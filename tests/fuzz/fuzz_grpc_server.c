@@ -4,13 +4,12 @@
  * while time passes and answers leave.
  */
 #include "base/rand.h"
+#include "fuzz/target.h"
 #include "proto/grpc/grpc.h"
 
 #include <stdlib.h>
 
 #define CALLS_MAX 16
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { WITH_PREFACE = 1, PAUSE = 2, HOLD = 4, EXPECT_ONE = 8, SHUTDOWN = 16, EARLY = 32 };
 
@@ -18,12 +17,6 @@ struct state {
     unsigned behaviour;
     struct grpc_call *open[2 * CALLS_MAX]; /* announced and not over */
 };
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static size_t place_of(const struct state *state, const struct grpc_call *call)
 {

@@ -2,19 +2,12 @@
  * fuzz/fuzz_http_request.c: requests of HTTP/1.1, one behind the other, with all that is read of
  * them. What is decoded lies in memory of exactly the size that is promised.
  */
+#include "fuzz/target.h"
 #include "server/http_request.h"
 
 #include "base/mem.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static bool lies_in(kvs_slice inner, const uint8_t *outer, size_t size)
 {

@@ -5,18 +5,11 @@
  * read as the same record.
  */
 #include "cli/client/record.h"
+#include "fuzz/target.h"
 
 #include <kvs/store.h>
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static void round_trip(const struct record *record, bool raw)
 {

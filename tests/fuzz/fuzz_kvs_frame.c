@@ -4,12 +4,11 @@
  * client's with calls of each kind in flight.
  */
 #include "base/mem.h"
+#include "fuzz/target.h"
 #include "proto/kvs/client_session.h"
 #include "proto/kvs/server_session.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct server_session_options options = {
     .limits =
@@ -25,12 +24,6 @@ static const struct server_session_options options = {
         },
     .unwritten_bytes_max = 65536,
 };
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static void take_request(const struct wire_frame *frame)
 {

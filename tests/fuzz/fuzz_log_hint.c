@@ -2,12 +2,11 @@
  * tests/fuzz/fuzz_log_hint.c: any bytes as a hint, as they are and with their checksums set right.
  * What is believed can be read to its end, and a seek finds each of its keys.
  */
+#include "fuzz/target.h"
 #include "unit/engine/hint_sums.h"
 
 #include <assert.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void read_all(const struct hint *hint)
 {

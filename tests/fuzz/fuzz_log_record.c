@@ -5,13 +5,12 @@
 #include "base/bytes.h"
 #include "base/checksum.h"
 #include "engine/log/format.h"
+#include "fuzz/target.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 #define SEGMENT 7u
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void try_decode(const uint8_t *bytes, size_t size)
 {

@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/log/format.h"
 #include "engine/log/log_engine.h"
+#include "fuzz/target.h"
 
 #include <assert.h>
 #include <fcntl.h>
@@ -22,8 +23,6 @@
 #include <unistd.h>
 
 #define INPUT_SIZE_MAX 65536u
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static kvs_thread_pool *pool;
 static char directory[64];

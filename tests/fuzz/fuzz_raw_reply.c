@@ -4,18 +4,11 @@
  * and a region error are decided about, too.
  */
 #include "client/tikv/retry.h"
+#include "fuzz/target.h"
 #include "proto/tikv/raw_request.h"
 
 #include <kvs/error.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void within(kvs_slice inner, kvs_slice outer)
 {

@@ -7,16 +7,9 @@
 #include "cli/client/client.h"
 #include "cli/client/encoding.h"
 #include "cli/client/shell_words.h"
+#include "fuzz/target.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static void requote(kvs_slice word)
 {

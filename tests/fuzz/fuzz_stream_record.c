@@ -4,19 +4,12 @@
  * given.
  */
 #include "base/mem.h"
+#include "fuzz/target.h"
 #include "stream/block.h"
 #include "stream/pattern.h"
 #include "stream/settings.h"
 
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void within(kvs_slice inner, kvs_slice outer)
 {

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "fuzz/target.h"
 #include "server/pd_service.h"
 #include "server/tikv_service.h"
 #include "txn/node.h"
@@ -114,8 +115,6 @@ static const char *const pd_paths[] = {
     "/etcdserverpb.KV/Put",
 };
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 struct world {
     struct engine *engine;
     struct cluster *cluster;
@@ -137,12 +136,6 @@ struct world {
 };
 
 static kvs_thread_pool *pool;
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 /* --- the client --- */
 

@@ -3,21 +3,14 @@
  * answer to each kind, with and without a keyspace. What comes out is looked at as the client does.
  */
 #include "client/tikv/txn_wire.h"
+#include "fuzz/target.h"
 
 #include <kvs/error.h>
 #include <stdlib.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static const struct txn_transport_methods methods = {.call_extra = 0};
 static struct txn_transport transport = {.methods = &methods};
 static volatile unsigned sum; /* so that nothing is left out */
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 static void touch(kvs_slice bytes)
 {

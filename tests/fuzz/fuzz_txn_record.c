@@ -1,15 +1,10 @@
 /* txn/record.c: any bytes as a lock, a version and a key of a version; what is accepted must be the
  * encoding of what was read from it. */
+#include "fuzz/target.h"
 #include "txn/record.h"
 
 #include <stdint.h>
 #include <stdlib.h>
-
-static void require(bool condition)
-{
-    if (!condition)
-        abort();
-}
 
 /* Made of its holders anew it is the same. */
 static void check_holders(const struct lock_record *lock)
@@ -77,8 +72,6 @@ static void check_key(kvs_slice bytes)
     require(record_key_set_encoded(&key, encoded));
     require(slice_equal(record_key_at(&key, ts), bytes));
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
