@@ -1,30 +1,9 @@
 /* tests/unit/stream/test_stream_scavenge.c: space is given back, and nothing else changes. */
 #include "base/slice.h"
 #include "stream/block.h"
-#include "test.h"
-#include "unit/stream/stream_fixture.h"
+#include "unit/stream/stream_test.h"
 
 #include <stdio.h>
-
-static struct stream_fixture fixture;
-
-static int setup(void **state)
-{
-    int error = stream_fixture_init(&fixture, *state);
-    return error != 0 ? error : stream_fixture_open(&fixture);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    stream_fixture_deinit(&fixture);
-    return 0;
-}
-
-static void append(const char *stream, unsigned first, unsigned count)
-{
-    assert_int_equal(append_wait(&fixture, stream, STREAM_ANY, first, count, NULL), STREAM_OK);
-}
 
 struct waited_scavenge {
     struct stream_scavenge scavenge;

@@ -1,23 +1,7 @@
 /* tests/unit/stream/test_stream_transaction.c: explicit transactions. */
 #include "base/slice.h"
 #include "stream/block.h"
-#include "test.h"
-#include "unit/stream/stream_fixture.h"
-
-static struct stream_fixture fixture;
-
-static int setup(void **state)
-{
-    int error = stream_fixture_init(&fixture, *state);
-    return error != 0 ? error : stream_fixture_open(&fixture);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    stream_fixture_deinit(&fixture);
-    return 0;
-}
+#include "unit/stream/stream_test.h"
 
 static struct stream_write write_wait_for(struct stream_write write)
 {

@@ -3,30 +3,14 @@
 #include "base/slice.h"
 #include "runtime/loop.h"
 #include "stream/block.h"
-#include "test.h"
-#include "unit/stream/stream_fixture.h"
+#include "unit/stream/stream_test.h"
 
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
-static struct stream_fixture fixture;
-
-static int setup(void **state)
-{
-    int error = stream_fixture_init(&fixture, *state);
-    return error != 0 ? error : stream_fixture_open(&fixture);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    stream_fixture_deinit(&fixture);
-    return 0;
-}
-
-static int append(const char *stream, int64_t expected, unsigned first, unsigned count)
+static int append_at(const char *stream, int64_t expected, unsigned first, unsigned count)
 {
     return append_wait(&fixture, stream, expected, first, count, NULL);
 }
@@ -89,13 +73,13 @@ static void test_no_events(void **state)
     assert_int_equal(append_wait(&fixture, "a", STREAM_NO_STREAM, 1, 0, &write), STREAM_OK);
     assert_int_equal(write.first_number, 0);
     assert_int_equal(write.last_number, -1);
-    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 2), STREAM_OK);
     assert_int_equal(append_wait(&fixture, "a", 1, 1, 0, &write), STREAM_OK);
     assert_int_equal(write.first_number, 2);
     assert_int_equal(write.last_number, 1);
-    assert_int_equal(append("a", STREAM_ANY, 1, 0), STREAM_OK);
-    assert_int_equal(append("a", 0, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
-    assert_int_equal(append("a", STREAM_NO_STREAM, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 0), STREAM_OK);
+    assert_int_equal(append_at("a", 0, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(append_at("a", STREAM_NO_STREAM, 1, 0), STREAM_WRONG_EXPECTED_VERSION);
 }
 
 /* An engine that has a batch safe, and its writes answered, before the call that hands it over is
@@ -152,7 +136,7 @@ static void test_answers_of_a_stream_keep_their_order(void **state)
 {
     struct stream_new_event event = event_of(2, "t", "d");
     struct stream_write writes[2];
-    assert_int_equal(append("a", STREAM_NO_STREAM, 1, 1), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_NO_STREAM, 1, 1), STREAM_OK);
     for (unsigned i = 0; i < 2; i++)
         writes[i] = (struct stream_write){
             .op = {.task.run = note_answer, .loop = &fixture.engine.loop},
@@ -169,7 +153,7 @@ static void test_answers_of_a_stream_keep_their_order(void **state)
     engine->methods = &hasty.methods;
     memset(answers, 0, sizeof answers);
     on_loop(&fixture, write_none_and_some, writes);
-    assert_int_equal(append("b", STREAM_ANY, 3, 1), STREAM_OK); /* behind both */
+    assert_int_equal(append_at("b", STREAM_ANY, 3, 1), STREAM_OK); /* behind both */
     on_loop(&fixture, nothing, NULL);
     engine->methods = hasty.own;
     sem_destroy(&hasty.was_written);
@@ -179,17 +163,17 @@ static void test_answers_of_a_stream_keep_their_order(void **state)
 static void test_expected_exactly(void **state)
 {
     struct stream_write write;
-    assert_int_equal(append("a", 0, 1, 1), STREAM_WRONG_EXPECTED_VERSION);
-    assert_int_equal(append("a", STREAM_NO_STREAM, 1, 2), STREAM_OK);
+    assert_int_equal(append_at("a", 0, 1, 1), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(append_at("a", STREAM_NO_STREAM, 1, 2), STREAM_OK);
     assert_int_equal(append_wait(&fixture, "a", 5, 9, 1, &write), STREAM_WRONG_EXPECTED_VERSION);
     assert_int_equal(write.first_number, -1);
     assert_int_equal(write.last_number, -1);
     assert_int_equal(write.current_version, 1);
     /* The right version writes the same events again. */
-    assert_int_equal(append("a", 1, 1, 2), STREAM_OK);
+    assert_int_equal(append_at("a", 1, 1, 2), STREAM_OK);
     assert_string_equal(content("a"), "d1 d2 d1 d2");
-    assert_int_equal(append("a", -3, 1, 1), STREAM_BAD_REQUEST);
-    assert_int_equal(append("a", -5, 1, 1), STREAM_BAD_REQUEST);
+    assert_int_equal(append_at("a", -3, 1, 1), STREAM_BAD_REQUEST);
+    assert_int_equal(append_at("a", -5, 1, 1), STREAM_BAD_REQUEST);
 }
 
 static void test_retries_of_exact(void **state)
@@ -206,9 +190,9 @@ static void test_retries_of_exact(void **state)
         assert_int_equal(append_wait(&fixture, "a", 0, 2, 1, &retry), STREAM_OK);
         assert_int_equal(retry.first_number, 1);
         assert_int_equal(retry.last_number, 1);
-        assert_int_equal(append("a", STREAM_NO_STREAM, 1, 4), STREAM_WRONG_EXPECTED_VERSION);
-        assert_int_equal(append("a", STREAM_NO_STREAM, 2, 2), STREAM_WRONG_EXPECTED_VERSION);
-        assert_int_equal(append("a", 0, 9, 1), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append_at("a", STREAM_NO_STREAM, 1, 4), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append_at("a", STREAM_NO_STREAM, 2, 2), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append_at("a", 0, 9, 1), STREAM_WRONG_EXPECTED_VERSION);
         assert_int_equal(stream_fixture_reopen(&fixture), 0);
     }
     assert_string_equal(content("a"), "d1 d2 d3");
@@ -218,9 +202,9 @@ static void test_retries_of_any(void **state)
 {
     struct stream_write write;
     struct stream_write retry;
-    assert_int_equal(append("b", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(append_at("b", STREAM_ANY, 1, 3), STREAM_OK);
     assert_int_equal(append_wait(&fixture, "a", STREAM_ANY, 1, 3, &write), STREAM_OK);
-    assert_int_equal(append("a", STREAM_ANY, 11, 1), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 11, 1), STREAM_OK);
     for (unsigned reopened = 0; reopened < 2; reopened++) {
         assert_int_equal(append_wait(&fixture, "a", STREAM_ANY, 1, 3, &retry), STREAM_OK);
         assert_true(retry.was_there);
@@ -230,23 +214,23 @@ static void test_retries_of_any(void **state)
         assert_int_equal(append_wait(&fixture, "a", STREAM_EXISTS, 2, 2, &retry), STREAM_OK);
         assert_int_equal(retry.first_number, 1);
         /* The first is known, a later one is not. */
-        assert_int_equal(append("a", STREAM_ANY, 3, 2), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append_at("a", STREAM_ANY, 3, 2), STREAM_WRONG_EXPECTED_VERSION);
         assert_int_equal(stream_fixture_reopen(&fixture), 0);
     }
     assert_string_equal(content("a"), "d1 d2 d3 d11");
     /* The first is not known: written, whatever follows. */
-    assert_int_equal(append("a", STREAM_ANY, 0, 3), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 0, 3), STREAM_OK);
     assert_string_equal(content("a"), "d1 d2 d3 d11 d0 d1 d2");
 }
 
 static void test_exists(void **state)
 {
-    assert_int_equal(append("a", STREAM_EXISTS, 1, 1), STREAM_WRONG_EXPECTED_VERSION);
+    assert_int_equal(append_at("a", STREAM_EXISTS, 1, 1), STREAM_WRONG_EXPECTED_VERSION);
     assert_int_equal(metadata_wait(&fixture, "a", "{}"), STREAM_OK);
-    assert_int_equal(append("a", STREAM_EXISTS, 1, 1), STREAM_OK);
-    assert_int_equal(append("a", STREAM_EXISTS, 2, 1), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_EXISTS, 1, 1), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_EXISTS, 2, 1), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
-    assert_int_equal(append("a", STREAM_EXISTS, 3, 1), STREAM_DELETED);
+    assert_int_equal(append_at("a", STREAM_EXISTS, 3, 1), STREAM_DELETED);
 }
 
 static void test_soft_delete(void **state)
@@ -254,7 +238,7 @@ static void test_soft_delete(void **state)
     struct stream_write write;
     assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL),
                      STREAM_WRONG_EXPECTED_VERSION);
-    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 3), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "a", 1, false, NULL), STREAM_WRONG_EXPECTED_VERSION);
     assert_int_equal(delete_wait(&fixture, "a", 7, false, NULL), STREAM_WRONG_EXPECTED_VERSION);
     assert_int_equal(delete_wait(&fixture, "a", 2, false, &write), STREAM_OK);
@@ -269,17 +253,17 @@ static void test_soft_delete(void **state)
     assert_int_equal(write.first_number, 3);
     assert_int_equal(write.last_number, 4);
     assert_string_equal(content("a"), "d4 d5");
-    assert_int_equal(append("a", 4, 6, 1), STREAM_OK);
+    assert_int_equal(append_at("a", 4, 6, 1), STREAM_OK);
     assert_string_equal(content("a"), "d4 d5 d6");
 }
 
 static void test_recreation_keeps_metadata(void **state)
 {
-    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 3), STREAM_OK);
     assert_int_equal(metadata_wait(&fixture, "a", "{\"$tb\":9223372036854775807,\"mine\":7}"),
                      STREAM_OK);
     assert_string_equal(content("a"), "none");
-    assert_int_equal(append("a", 2, 4, 1), STREAM_OK);
+    assert_int_equal(append_at("a", 2, 4, 1), STREAM_OK);
     assert_string_equal(content("a"), "d4");
     struct stream_read read = {.stream = S("$$a"), .from = STREAM_END};
     assert_int_equal(read_event_wait(&fixture, &read), 0);
@@ -290,11 +274,11 @@ static void test_recreation_keeps_metadata(void **state)
 
 static void test_metadata_brings_back(void **state)
 {
-    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 3), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
     assert_int_equal(metadata_wait(&fixture, "a", "{\"x\":1}"), STREAM_OK);
     assert_string_equal(content("a"), "");
-    assert_int_equal(append("a", 2, 4, 1), STREAM_OK);
+    assert_int_equal(append_at("a", 2, 4, 1), STREAM_OK);
     assert_string_equal(content("a"), "d4");
     assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
     /* Its own $tb counts no more than that of the delete: what is gone stays away. */
@@ -312,13 +296,13 @@ static void test_no_events_bring_back(void **state)
 {
     struct stream_write write;
     static const char *const streams[] = {"a", "$$a"};
-    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 2), STREAM_OK);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(metadata_wait(&fixture, "a", "{\"mine\":7,\"$tb\":9223372036854775807}"),
                          STREAM_OK);
-        assert_int_equal(append("a", STREAM_NO_STREAM, 3, 0), STREAM_WRONG_EXPECTED_VERSION);
-        assert_int_equal(append("a", 0, 3, 0), STREAM_WRONG_EXPECTED_VERSION);
-        assert_int_equal(append("a", STREAM_EXISTS, 3, 0), STREAM_DELETED);
+        assert_int_equal(append_at("a", STREAM_NO_STREAM, 3, 0), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append_at("a", 0, 3, 0), STREAM_WRONG_EXPECTED_VERSION);
+        assert_int_equal(append_at("a", STREAM_EXISTS, 3, 0), STREAM_DELETED);
         assert_string_equal(content("a"), "none");
         int64_t last = last_number(streams[i]);
         assert_int_equal(append_wait(&fixture, streams[i], STREAM_ANY, 3, 0, &write), STREAM_OK);
@@ -338,17 +322,17 @@ static void test_no_events_bring_back(void **state)
     /* One that has never had an event, by the number that it is at. */
     assert_int_equal(metadata_wait(&fixture, "b", "{}"), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "b", STREAM_ANY, false, NULL), STREAM_OK);
-    assert_int_equal(append("b", STREAM_EXISTS, 3, 0), STREAM_DELETED);
-    assert_int_equal(append("b", STREAM_NO_STREAM, 3, 0), STREAM_OK);
-    assert_int_equal(append("b", STREAM_EXISTS, 3, 0), STREAM_OK);
-    assert_int_equal(append("a", 1, 5, 1), STREAM_OK);
+    assert_int_equal(append_at("b", STREAM_EXISTS, 3, 0), STREAM_DELETED);
+    assert_int_equal(append_at("b", STREAM_NO_STREAM, 3, 0), STREAM_OK);
+    assert_int_equal(append_at("b", STREAM_EXISTS, 3, 0), STREAM_OK);
+    assert_int_equal(append_at("a", 1, 5, 1), STREAM_OK);
     assert_string_equal(content("a"), "d5");
 }
 
 /* Who has read that there is no stream can delete a soft-deleted one as such. */
 static void test_delete_of_no_stream(void **state)
 {
-    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 2), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "a", STREAM_NO_STREAM, true, NULL),
                      STREAM_WRONG_EXPECTED_VERSION);
     assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
@@ -356,14 +340,14 @@ static void test_delete_of_no_stream(void **state)
     assert_int_equal(delete_wait(&fixture, "a", STREAM_NO_STREAM, false, NULL), STREAM_OK);
     assert_string_equal(content("a"), "none");
     assert_int_equal(delete_wait(&fixture, "a", STREAM_NO_STREAM, true, NULL), STREAM_OK);
-    assert_int_equal(append("a", STREAM_ANY, 3, 1), STREAM_DELETED);
+    assert_int_equal(append_at("a", STREAM_ANY, 3, 1), STREAM_DELETED);
 }
 
 /* What is no JSON has no $tb: it stays as it is, and the stream is there again as a whole. */
 static void test_no_json_brings_back_all(void **state)
 {
     struct stream_write write;
-    assert_int_equal(append("a", STREAM_ANY, 1, 2), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 2), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_OK);
     struct stream_new_event event = event_of(900, "$metadata", "no JSON");
     write = (struct stream_write){
@@ -383,7 +367,7 @@ static void test_no_json_brings_back_all(void **state)
 
 static void test_hard_delete(void **state)
 {
-    assert_int_equal(append("a", STREAM_ANY, 1, 3), STREAM_OK);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 3), STREAM_OK);
     assert_int_equal(metadata_wait(&fixture, "a", "{}"), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "a", 0, true, NULL), STREAM_WRONG_EXPECTED_VERSION);
     assert_int_equal(delete_wait(&fixture, "a", 2, true, NULL), STREAM_OK);
@@ -394,24 +378,24 @@ static void test_hard_delete(void **state)
         assert_string_equal(content("$$a"), "deleted");
         assert_string_equal(content("never"), "deleted");
         assert_int_equal(last_number("a"), STREAM_NUMBER_DELETED);
-        assert_int_equal(append("a", STREAM_ANY, 4, 1), STREAM_DELETED);
-        assert_int_equal(append("a", STREAM_NO_STREAM, 4, 1), STREAM_DELETED);
+        assert_int_equal(append_at("a", STREAM_ANY, 4, 1), STREAM_DELETED);
+        assert_int_equal(append_at("a", STREAM_NO_STREAM, 4, 1), STREAM_DELETED);
         assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, true, NULL), STREAM_DELETED);
         assert_int_equal(delete_wait(&fixture, "a", STREAM_ANY, false, NULL), STREAM_DELETED);
         assert_int_equal(metadata_wait(&fixture, "a", "{}"), STREAM_DELETED);
-        assert_int_equal(append("never2", STREAM_EXISTS, 4, 1), STREAM_DELETED);
+        assert_int_equal(append_at("never2", STREAM_EXISTS, 4, 1), STREAM_DELETED);
         assert_int_equal(stream_fixture_reopen(&fixture), 0);
     }
 }
 
 static void test_nobody_writes_to(void **state)
 {
-    assert_int_equal(append("$all", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
-    assert_int_equal(append("$ce-a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
-    assert_int_equal(append("$et-a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
-    assert_int_equal(append("$streams", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
-    assert_int_equal(append("$$$$a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
-    assert_int_equal(append("a", STREAM_ANY, 1, 1), STREAM_OK);
+    assert_int_equal(append_at("$all", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append_at("$ce-a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append_at("$et-a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append_at("$streams", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append_at("$$$$a", STREAM_ANY, 1, 1), STREAM_ACCESS_DENIED);
+    assert_int_equal(append_at("a", STREAM_ANY, 1, 1), STREAM_OK);
     assert_int_equal(delete_wait(&fixture, "$$a", STREAM_ANY, false, NULL), STREAM_ACCESS_DENIED);
     assert_int_equal(metadata_wait(&fixture, "$all", "{}"), STREAM_OK);
     assert_int_equal(metadata_wait(&fixture, "$ce-a", "{}"), STREAM_OK);
@@ -581,7 +565,7 @@ static void test_events_are_loaded_by_the_pool(void **state)
     assert_int_equal(write.last_number, 1199);
     write = loaded_write(0);
     assert_true(write.was_there);
-    assert_int_equal(append("a", 1199, 5000, 1), STREAM_OK);
+    assert_int_equal(append_at("a", 1199, 5000, 1), STREAM_OK);
 }
 
 static struct latch many_latch;
@@ -681,7 +665,7 @@ static void test_runs_grow(void **state)
     enum { ALONE = 150, SHARED = 300 };
     uint64_t begin = count_all(&fixture.engine, STREAM_FAMILY_INDEX);
     for (unsigned i = 0; i < ALONE; i++) {
-        assert_int_equal(append("alone", STREAM_ANY, i, 1), STREAM_OK);
+        assert_int_equal(append_at("alone", STREAM_ANY, i, 1), STREAM_OK);
         if (i == ALONE / 2)
             assert_int_equal(stream_fixture_reopen(&fixture), 0);
     }
@@ -689,7 +673,7 @@ static void test_runs_grow(void **state)
     assert_int_equal(count_all(&fixture.engine, STREAM_FAMILY_INDEX) - begin, 3);
     begin = count_all(&fixture.engine, STREAM_FAMILY_INDEX);
     for (unsigned i = 0; i < SHARED; i++) {
-        assert_int_equal(append(i % 2 == 0 ? "even" : "odd", (int)(i / 2) - 1, 1000 + i, 1), 0);
+        assert_int_equal(append_at(i % 2 == 0 ? "even" : "odd", (int)(i / 2) - 1, 1000 + i, 1), 0);
         if (i == SHARED / 2)
             assert_int_equal(stream_fixture_reopen(&fixture), 0);
     }
@@ -700,7 +684,7 @@ static void test_runs_grow(void **state)
     assert_whole("odd", 1001, 2, SHARED / 2);
     assert_int_equal(stream_fixture_reopen(&fixture), 0);
     assert_whole("even", 1000, 2, SHARED / 2);
-    assert_int_equal(append("even", SHARED / 2 - 1, 5000, 1), STREAM_OK);
+    assert_int_equal(append_at("even", SHARED / 2 - 1, 5000, 1), STREAM_OK);
 }
 
 /* Metadata that is not marked as JSON says nothing, as in EventStoreDB; it is what was written last
@@ -708,7 +692,7 @@ static void test_runs_grow(void **state)
 static void test_metadata_that_is_no_json(void **state)
 {
     (void)state;
-    append("a", STREAM_ANY, 1, 3);
+    append_at("a", STREAM_ANY, 1, 3);
     assert_int_equal(metadata_wait(&fixture, "a", "{\"$maxCount\":2}"), STREAM_OK);
     struct stream_new_event event = event_of(900, "$metadata", "{\"$maxCount\":1}");
     struct stream_write write = {
@@ -728,7 +712,7 @@ static void test_metadata_that_is_no_json(void **state)
     event = event_of(901, "$metadata", "{\"$tb\":1}");
     event.is_json = false;
     assert_int_equal(write_event_wait(&fixture, &write), 0);
-    append("a", STREAM_ANY, 10, 1);
+    append_at("a", STREAM_ANY, 10, 1);
     struct stream_read read;
     assert_int_equal(read_forward_wait(&fixture, "a", 0, 10, &read), 0);
     assert_int_equal(read.events_count, 1);
