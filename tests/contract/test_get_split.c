@@ -96,13 +96,6 @@ static struct {
 static const struct engine_kind kind = {
     .name = "get-split", .directory = "kvs", .open = log_engine_open_blocking};
 
-static int finish(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static void store_open(uint64_t cache_size_bytes)
 {
     const struct kvs_store_options options = {.size = sizeof options,
@@ -110,13 +103,8 @@ static void store_open(uint64_t cache_size_bytes)
                                               .segment_size_bytes = SEGMENT_SIZE,
                                               .cache_size_bytes = cache_size_bytes};
     char url[128];
-    void *store = NULL;
     snprintf(url, sizeof url, "log:%s", opened.files.directory);
-    kvs_future *future = kvs_store_open(opened.runtime, url, &options);
-    OK(kvs_future_wait(future, -1));
-    OK(kvs_future_get_pointer(future, &store));
-    kvs_future_free(future);
-    opened.store = store;
+    opened.store = opened_by(kvs_store_open(opened.runtime, url, &options));
 }
 
 static void value_fill(uint8_t value[VALUE_SIZE], unsigned i)
@@ -153,7 +141,8 @@ static void begin(uint64_t cache_size_bytes)
         char text[32];
         uint8_t value[VALUE_SIZE];
         value_fill(value, i);
-        OK(finish(kvs_store_set(opened.store, key_of(text, i), slice_make(value, VALUE_SIZE))));
+        OK(wait_and_free(
+            kvs_store_set(opened.store, key_of(text, i), slice_make(value, VALUE_SIZE))));
     }
     while (cache_size_bytes < SEGMENT_SIZE && cache_bytes() > SEGMENT_SIZE)
         usleep(1000);
@@ -161,7 +150,7 @@ static void begin(uint64_t cache_size_bytes)
 
 static void end(void)
 {
-    OK(finish(kvs_store_close(opened.store)));
+    OK(wait_and_free(kvs_store_close(opened.store)));
     kvs_runtime_free(opened.runtime);
     fixture_deinit(&opened.files);
 }

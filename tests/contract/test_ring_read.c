@@ -42,13 +42,6 @@ void __wrap_pool_read_submit(kvs_thread_pool *pool, struct engine *engine, struc
     __real_pool_read_submit(pool, engine, read);
 }
 
-static int wait_free(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static kvs_slice key_of(char text[16], unsigned key)
 {
     snprintf(text, 16, "key %06u", key % 1000000);
@@ -79,7 +72,7 @@ static void write_all(unsigned round)
 /* Segments go from the system's memory, so that a read has to wait for the disk. */
 static void make_cold(void)
 {
-    assert_int_equal(wait_free(kvs_store_sync(store)), 0);
+    assert_int_equal(wait_and_free(kvs_store_sync(store)), 0);
     DIR *entries = opendir(directory);
     assert_non_null(entries);
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
@@ -177,8 +170,9 @@ static void test_large_value(void **state)
     (void)state;
     assert_non_null(bytes);
     memset(bytes, 7, LARGE_SIZE);
-    assert_int_equal(wait_free(kvs_store_set(store, S("large"), slice_make(bytes, LARGE_SIZE))), 0);
-    assert_int_equal(wait_free(kvs_store_set(store, S("behind"), S("it"))), 0); /* seals it */
+    assert_int_equal(wait_and_free(kvs_store_set(store, S("large"), slice_make(bytes, LARGE_SIZE))),
+                     0);
+    assert_int_equal(wait_and_free(kvs_store_set(store, S("behind"), S("it"))), 0); /* seals it */
     make_cold();
     kvs_future *future = kvs_store_get(store, S("large"));
     assert_int_equal(kvs_future_wait(future, -1), 0);
@@ -194,9 +188,9 @@ static void *writer(void *arg)
     for (unsigned key = 0; key < KEYS; key++) {
         char text[16];
         uint8_t bytes[VALUE_SIZE_MAX];
-        wait_free(kvs_store_set(store, key_of(text, key), value_of(bytes, key, 2)));
+        wait_and_free(kvs_store_set(store, key_of(text, key), value_of(bytes, key, 2)));
         if (key % 300 == 299)
-            wait_free(kvs_store_compact(store));
+            wait_and_free(kvs_store_compact(store));
     }
     return NULL;
 }
@@ -310,7 +304,7 @@ int main(void)
         return 1;
     write_all(1);
     int failed = cmocka_run_group_tests_name("ring-read", tests, NULL, NULL);
-    wait_free(kvs_store_close(store));
+    wait_and_free(kvs_store_close(store));
     kvs_runtime_free(runtime);
     directory_remove(directory);
     return failed;

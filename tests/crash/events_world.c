@@ -31,15 +31,9 @@ static void seed_choose(struct events_world *world)
 
 static void client_open(struct events_world *world, const char *url)
 {
-    void *pointer = NULL;
     const struct kvs_events_options options = events_patient();
     assert_int_equal(kvs_runtime_new(NULL, &world->runtime), 0);
-    kvs_future *future = kvs_events_open(world->runtime, url, &options);
-    if (kvs_future_wait(future, -1) != 0)
-        fail_msg("%s", kvs_future_error_message(future));
-    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
-    kvs_future_free(future);
-    world->events = pointer;
+    world->events = opened_by(kvs_events_open(world->runtime, url, &options));
 }
 
 void events_world_open(struct events_world *world, bool with_http)

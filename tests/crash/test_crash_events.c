@@ -275,9 +275,8 @@ static void test_reconnect_storm(void **state)
         .size = sizeof of_group, .stream = stream, .group = group, .in_flight = 50};
     kvs_group_settings settings = KVS_GROUP_SETTINGS_INIT;
     settings.start_from = 0;
-    kvs_future *created = kvs_events_create_group(events, stream, group, &settings, NULL);
-    assert_int_equal(kvs_future_wait(created, -1), 0);
-    kvs_future_free(created);
+    assert_int_equal(wait_and_free(kvs_events_create_group(events, stream, group, &settings, NULL)),
+                     0);
     watcher_init(&by_stream);
     watcher_init(&by_all);
     watcher_init(&by_group);

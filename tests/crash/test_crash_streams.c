@@ -43,13 +43,6 @@ static void must(kvs_future *future, const char *what)
     kvs_future_free(future);
 }
 
-static int error_of(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 /* 0 or `other`: what a question may end with. */
 static bool is_there(int error, int other, const char *what)
 {
@@ -94,8 +87,8 @@ static bool group_is_there(int i)
 {
     struct text room;
     kvs_group_settings settings = KVS_GROUP_SETTINGS_INIT;
-    int error = error_of(kvs_events_update_group(events, kvs_slice_of("shared"),
-                                                 name_in(&room, "group", i, 0), &settings, NULL));
+    int error = wait_and_free(kvs_events_update_group(
+        events, kvs_slice_of("shared"), name_in(&room, "group", i, 0), &settings, NULL));
     return is_there(error, KVS_ERR_NOT_FOUND, "question for a group");
 }
 
@@ -143,8 +136,8 @@ static bool may_log_in(int i, unsigned number)
     name_in(&password, "password", i, number);
     const kvs_call_options call = {
         .size = sizeof call, .login = login.bytes, .password = password.bytes};
-    int error =
-        error_of(kvs_events_read_event(events, kvs_slice_of("shared"), KVS_EVENT_LAST, 0, &call));
+    int error = wait_and_free(
+        kvs_events_read_event(events, kvs_slice_of("shared"), KVS_EVENT_LAST, 0, &call));
     return is_there(error, KVS_ERR_NOT_AUTHENTICATED, "login");
 }
 
@@ -373,8 +366,8 @@ static void one_round(void)
     events_world_start_server(&world);
     for (int i = 0; i < THINGS; i++) {
         int64_t number = -1;
-        group_end(i, error_of(calls[0][i]));
-        user_end(i, error_of(calls[1][i]));
+        group_end(i, wait_and_free(calls[0][i]));
+        user_end(i, wait_and_free(calls[1][i]));
         int error = kvs_future_wait(calls[2][i], -1);
         kvs_future_get_number(calls[2][i], &number);
         kvs_future_free(calls[2][i]);

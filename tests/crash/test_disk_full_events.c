@@ -28,13 +28,6 @@ static kvs_runtime *runtime;
 static kvs_events *events;
 static unsigned appended; /* one to each stream in turn */
 
-static int error_of(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static kvs_slice stream_of(char text[32], unsigned number)
 {
     snprintf(text, 32, "stream-%u", number);
@@ -44,15 +37,9 @@ static kvs_slice stream_of(char text[32], unsigned number)
 static void events_open(void)
 {
     char url[64];
-    void *pointer = NULL;
     const struct kvs_events_options options = events_patient();
     snprintf(url, sizeof url, "log:%s/data", directory);
-    kvs_future *future = kvs_events_open(runtime, url, &options);
-    if (kvs_future_wait(future, -1) != 0)
-        fail_msg("%s", kvs_future_error_message(future));
-    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
-    kvs_future_free(future);
-    events = pointer;
+    events = opened_by(kvs_events_open(runtime, url, &options));
 }
 
 static kvs_future *append_begin(unsigned stream)
@@ -77,21 +64,21 @@ static kvs_future *metadata_begin(unsigned stream, const char *json)
 }
 
 /* What a compaction has emptied comes back after a moment. */
-#define ASSERT_DONE(call)                                       \
-    do {                                                        \
-        uint64_t begun_ms = clock_now_ms();                     \
-        int status;                                             \
-        while ((status = error_of(call)) == KVS_ERR_NO_SPACE && \
-               clock_now_ms() - begun_ms < SPACE_MS_MAX)        \
-            usleep(1000);                                       \
-        assert_int_equal(status, 0);                            \
+#define ASSERT_DONE(call)                                            \
+    do {                                                             \
+        uint64_t begun_ms = clock_now_ms();                          \
+        int status;                                                  \
+        while ((status = wait_and_free(call)) == KVS_ERR_NO_SPACE && \
+               clock_now_ms() - begun_ms < SPACE_MS_MAX)             \
+            usleep(1000);                                            \
+        assert_int_equal(status, 0);                                 \
     } while (0)
 
 static void append_until_refused(void)
 {
     int error = 0;
     for (; appended < EVENTS_MAX; appended++) {
-        error = error_of(append_begin(appended % STREAMS));
+        error = wait_and_free(append_begin(appended % STREAMS));
         if (error != 0 && error != KVS_ERR_STREAM_DELETED)
             break;
     }
@@ -122,8 +109,8 @@ static int setup(void **state)
     (void)state;
     appended = 0;
     events_open();
-    assert_int_equal(error_of(append_begin(OTHER)), 0);
-    assert_int_equal(error_of(append_begin(OTHER)), 0);
+    assert_int_equal(wait_and_free(append_begin(OTHER)), 0);
+    assert_int_equal(wait_and_free(append_begin(OTHER)), 0);
     append_until_refused();
     return 0;
 }
@@ -132,7 +119,7 @@ static int teardown(void **state)
 {
     char command[64];
     (void)state;
-    error_of(kvs_events_close(events));
+    wait_and_free(kvs_events_close(events));
     snprintf(command, sizeof command, "rm -rf %s/data", directory);
     return system(command);
 }
@@ -143,7 +130,7 @@ static int teardown(void **state)
         int error = 0;                                                \
         for (unsigned times = 0; times < 50 && error == 0; times++) { \
             append_until_refused();                                   \
-            error = error_of(call);                                   \
+            error = wait_and_free(call);                              \
         }                                                             \
         assert_int_equal(error, KVS_ERR_NO_SPACE);                    \
     } while (0)
@@ -176,7 +163,7 @@ static void test_room_is_made(void **state)
     }
     ASSERT_DONE(metadata_begin(4 * ROUNDS, "{\"$maxAge\":86400}"));
     check_refused(OTHER, NONE);
-    assert_int_equal(error_of(kvs_events_scavenge(events, NULL)), 0);
+    assert_int_equal(wait_and_free(kvs_events_scavenge(events, NULL)), 0);
     for (unsigned i = 0; i < before / 3; i++)
         ASSERT_DONE(append_begin(OTHER));
     for (unsigned i = 0; i < ROUNDS; i++) {
@@ -201,19 +188,19 @@ static void test_deleted_beside_appends(void **state)
         kvs_future *deleted = delete_begin(i, i % 2 == 0);
         for (unsigned j = BESIDE; j < 2 * BESIDE; j++)
             beside[j] = append_begin(NONE + j);
-        int error = error_of(deleted);
+        int error = wait_and_free(deleted);
         if (error == KVS_ERR_NO_SPACE)
             ASSERT_DONE(delete_begin(i, i % 2 == 0));
         else
             assert_int_equal(error, 0);
         late += error != 0;
         for (unsigned j = 0; j < 2 * BESIDE; j++)
-            refused += error_of(beside[j]) == KVS_ERR_NO_SPACE;
+            refused += wait_and_free(beside[j]) == KVS_ERR_NO_SPACE;
     }
     print_message("# %u of %u were refused, and %u deletes\n", refused, 2 * BESIDE * STREAMS, late);
     assert_true(refused > BESIDE * STREAMS);
     assert_true(late < STREAMS / 4);
-    assert_int_equal(error_of(kvs_events_scavenge(events, NULL)), 0);
+    assert_int_equal(wait_and_free(kvs_events_scavenge(events, NULL)), 0);
     ASSERT_DONE(append_begin(OTHER));
 }
 
@@ -236,15 +223,15 @@ static void test_nothing_is_hidden(void **state)
         kvs_future *metadata = metadata_begin(NONE + i, "{\"$tb\":1}");
         if (deleted == NULL)
             deleted = delete_begin(i, true);
-        int error = error_of(deleted);
+        int error = wait_and_free(deleted);
         if (error == KVS_ERR_NO_SPACE)
             ASSERT_DONE(delete_begin(i, true));
         else
             assert_int_equal(error, 0);
         late += error != 0;
         for (unsigned j = 0; j < BESIDE; j++)
-            is_there |= error_of(beside[j]) == 0;
-        error = error_of(metadata);
+            is_there |= wait_and_free(beside[j]) == 0;
+        error = wait_and_free(metadata);
         assert_true(error == 0 || error == KVS_ERR_NO_SPACE);
         taken += error == 0 && !is_there;
     }

@@ -49,25 +49,12 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_now)
     return status;
 }
 
-static int wait_free(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static kvs_txn_client *client_open(const char *directory)
 {
     struct kvs_store_options options = {.size = sizeof options, .segment_size_bytes = 64 * 1024};
     char url[200];
-    void *client = NULL;
     snprintf(url, sizeof url, "log:%s", directory);
-    kvs_future *future = kvs_txn_client_open(runtime, url, &options);
-    if (kvs_future_wait(future, -1) != 0)
-        fail_msg("%s: %s", url, kvs_future_error_message(future));
-    OK(kvs_future_get_pointer(future, &client));
-    kvs_future_free(future);
-    return client;
+    return opened_by(kvs_txn_client_open(runtime, url, &options));
 }
 
 /* A number that a key has; -1: there is none. */
@@ -94,7 +81,7 @@ static kvs_slice account(char text[16], unsigned i)
 
 static void put_number(kvs_txn *txn, kvs_slice key, int number)
 {
-    OK(wait_free(kvs_txn_put(txn, key, slice_make((const uint8_t *)&number, sizeof number))));
+    OK(wait_and_free(kvs_txn_put(txn, key, slice_make((const uint8_t *)&number, sizeof number))));
 }
 
 /* Transaction `number`, 1 opens the accounts; always to the next number's balances. */
@@ -124,7 +111,7 @@ static void txn_do(kvs_txn_client *client, int number, bool pessimistic, struct 
         put_number(txn, account(text, i), after[i]);
     }
     put_number(txn, S("last"), number);
-    OK(wait_free(kvs_txn_commit(txn)));
+    OK(wait_and_free(kvs_txn_commit(txn)));
     kvs_txn_free(txn);
 }
 
@@ -141,12 +128,12 @@ static void write_all(struct rand *rand)
         txn_do(client, number, rand_below(rand, 2) == 0, rand);
         disk_journal_note((uint64_t)number);
         if (number % 25 == 0) {
-            OK(wait_free(kvs_txn_client_close(client)));
+            OK(wait_and_free(kvs_txn_client_close(client)));
             client = client_open(directory);
         }
     }
     disk_journal_stop();
-    OK(wait_free(kvs_txn_client_close(client)));
+    OK(wait_and_free(kvs_txn_client_close(client)));
 }
 
 /* The last transaction that a snapshot sees, which has to see all of it and of those before. */
@@ -188,14 +175,14 @@ static void cut_and_open(struct rand *rand, size_t begin)
             int kept[ACCOUNTS];
             memcpy(kept, balances[last + 1], sizeof kept);
             txn_do(client, last + 1, rand_below(rand, 2) == 0, rand);
-            OK(wait_free(kvs_txn_client_close(client)));
+            OK(wait_and_free(kvs_txn_client_close(client)));
             client = client_open(data);
             assert_int_equal(check_snapshot(client), last + 1);
             memcpy(balances[last + 1], kept, sizeof kept);
-            OK(wait_free(kvs_txn_client_close(client)));
+            OK(wait_and_free(kvs_txn_client_close(client)));
             return;
         }
-        OK(wait_free(kvs_txn_client_close(client)));
+        OK(wait_and_free(kvs_txn_client_close(client)));
     }
 }
 

@@ -31,23 +31,11 @@ static kvs_slice text(const char *string)
     return kvs_slice_of(string);
 }
 
-static int wait_free(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static kvs_txn_client *open_client(void)
 {
     const struct kvs_store_options options = {
         .size = sizeof options, .connections = 1, .timeout_ms = CLIENT_TIMEOUT_MS};
-    void *opened = NULL;
-    kvs_future *future = kvs_txn_client_open(runtime, url, &options);
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    kvs_future_get_pointer(future, &opened);
-    kvs_future_free(future);
-    return opened;
+    return opened_by(kvs_txn_client_open(runtime, url, &options));
 }
 
 static int set_up(void **state)
@@ -68,7 +56,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    assert_int_equal(wait_free(kvs_txn_client_close(client)), 0);
+    assert_int_equal(wait_and_free(kvs_txn_client_close(client)), 0);
     kvs_runtime_free(runtime);
     server_process_end(&server, SIGKILL);
     return 0;
@@ -87,7 +75,7 @@ static kvs_txn *begin(bool is_pessimistic)
 static kvs_txn *begun(bool is_pessimistic)
 {
     kvs_txn *txn = begin(is_pessimistic);
-    assert_int_equal(wait_free(kvs_txn_start_timestamp(txn)), 0);
+    assert_int_equal(wait_and_free(kvs_txn_start_timestamp(txn)), 0);
     return txn;
 }
 
@@ -103,11 +91,11 @@ static void expect_timeout(kvs_future *future, uint64_t began_ms)
 static void put_and_get(void)
 {
     kvs_txn *txn = kvs_txn_begin(client, NULL);
-    assert_int_equal(wait_free(kvs_txn_put(txn, text("k"), text("v"))), 0);
-    assert_int_equal(wait_free(kvs_txn_commit(txn)), 0);
+    assert_int_equal(wait_and_free(kvs_txn_put(txn, text("k"), text("v"))), 0);
+    assert_int_equal(wait_and_free(kvs_txn_commit(txn)), 0);
     kvs_txn_free(txn);
     txn = kvs_txn_begin(client, NULL);
-    assert_int_equal(wait_free(kvs_txn_get(txn, text("k"))), 0);
+    assert_int_equal(wait_and_free(kvs_txn_get(txn, text("k"))), 0);
     kvs_txn_free(txn);
 }
 
@@ -138,12 +126,12 @@ static void test_each_call_has_its_time(void **state)
         kvs_txn *starts = begin(false);
         kvs_future *get = kvs_txn_get(starts, key);
         kvs_future *lock = kvs_txn_lock(locks, &key, 1, 0);
-        assert_int_equal(wait_free(kvs_txn_put(commits, key, text("new"))), 0);
+        assert_int_equal(wait_and_free(kvs_txn_put(commits, key, text("new"))), 0);
         kvs_future *commit = kvs_txn_commit(commits);
         expect_timeout(get, began_ms);
         expect_timeout(lock, began_ms);
         expect_timeout(commit, began_ms);
-        assert_int_equal(wait_free(kvs_txn_get(starts, key)), KVS_ERR_TIMEOUT);
+        assert_int_equal(wait_and_free(kvs_txn_get(starts, key)), KVS_ERR_TIMEOUT);
         kvs_txn_free(starts);
         kvs_txn_free(locks);
         kvs_txn_free(commits);
@@ -165,7 +153,7 @@ static void test_given_up(void **state)
     for (unsigned i = 0; i < 2; i++) {
         const struct kvs_txn_options options = {.size = sizeof options, .pessimistic = true};
         txns[i] = kvs_txn_begin(client, &options);
-        assert_int_equal(wait_free(kvs_txn_start_timestamp(txns[i])), 0);
+        assert_int_equal(wait_and_free(kvs_txn_start_timestamp(txns[i])), 0);
     }
     stop_server();
     for (unsigned i = 0; i < 2; i++)
@@ -175,10 +163,10 @@ static void test_given_up(void **state)
     kvs_future_cancel(locks[0]);
     kvs_txn_free(txns[1]);
     for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(wait_free(locks[i]), KVS_ERR_CANCELLED);
+        assert_int_equal(wait_and_free(locks[i]), KVS_ERR_CANCELLED);
     assert_in_range(clock_now_ms() - began_ms, 0, CLIENT_TIMEOUT_MS / 2);
     kill(server.pid, SIGCONT);
-    assert_int_equal(wait_free(kvs_txn_commit(txns[0])), KVS_ERR_CANCELLED); /* spoiled */
+    assert_int_equal(wait_and_free(kvs_txn_commit(txns[0])), KVS_ERR_CANCELLED); /* spoiled */
     kvs_txn_free(txns[0]);
     put_and_get();
 }
@@ -200,9 +188,9 @@ static void test_close(void **state)
     for (unsigned i = LOCKS; i < ASKS; i++) {
         options.pessimistic = i == LOCKS;
         txns[i] = kvs_txn_begin(clients[i], &options);
-        assert_int_equal(wait_free(kvs_txn_start_timestamp(txns[i])), 0);
+        assert_int_equal(wait_and_free(kvs_txn_start_timestamp(txns[i])), 0);
     }
-    assert_int_equal(wait_free(kvs_txn_put(txns[COMMITS], key, text("v"))), 0);
+    assert_int_equal(wait_and_free(kvs_txn_put(txns[COMMITS], key, text("v"))), 0);
     stop_server();
     for (unsigned i = 0; i < LOCKS; i++)
         txns[i] = kvs_txn_begin(clients[i], &options);
@@ -212,7 +200,7 @@ static void test_close(void **state)
     for (unsigned i = 0; i < ASKS; i++) {
         kvs_future_cancel(asked[i]);
         if (asked[i] != NULL)
-            assert_int_equal(wait_free(asked[i]), KVS_ERR_CANCELLED);
+            assert_int_equal(wait_and_free(asked[i]), KVS_ERR_CANCELLED);
         if (i != FREED_LATER && i != FREED_LAST)
             kvs_txn_free(txns[i]);
         closes[i] = kvs_txn_client_close(clients[i]);

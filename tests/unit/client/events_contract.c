@@ -15,14 +15,6 @@ static const struct events_kind *kind;
 static kvs_runtime *runtime;
 static kvs_events *events;
 
-static int wait_and_free(kvs_future *future)
-{
-    assert_non_null(future);
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static void expect_error(kvs_future *future, int error)
 {
     assert_non_null(future);

@@ -79,20 +79,13 @@ static void test_the_next_address_has_its_turn(void **state)
     (void)state;
     kvs_runtime *runtime;
     char url[64];
-    void *store = NULL;
     const struct kvs_store_options options = {.size = sizeof options, .connect_timeout_ms = 6000};
     assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
     scripted_server_start(&server, script_greets);
     dig_hole(server.port);
     snprintf(url, sizeof url, "kvs://two.test:%u", server.port);
-    kvs_future *open = kvs_store_open(runtime, url, &options);
-    if (kvs_future_wait(open, -1) != 0)
-        fail_msg("%s", kvs_future_error_message(open));
-    assert_int_equal(kvs_future_get_pointer(open, &store), 0);
-    kvs_future_free(open);
-    kvs_future *close = kvs_store_close(store);
-    assert_int_equal(kvs_future_wait(close, -1), 0);
-    kvs_future_free(close);
+    kvs_store *store = opened_by(kvs_store_open(runtime, url, &options));
+    assert_int_equal(wait_and_free(kvs_store_close(store)), 0);
     fill_hole();
     scripted_server_stop(&server);
     kvs_runtime_free(runtime);
@@ -121,17 +114,11 @@ static void test_silence_is_bounded(void **state)
 {
     (void)state;
     kvs_runtime *runtime;
-    void *store = NULL;
     assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
     scripted_server_start(&server, script_greets);
-    kvs_future *open = kvs_store_open(runtime, server.url, NULL);
-    assert_int_equal(kvs_future_wait(open, -1), 0);
-    assert_int_equal(kvs_future_get_pointer(open, &store), 0);
-    kvs_future_free(open);
+    kvs_store *store = opened_by(kvs_store_open(runtime, server.url, NULL));
     assert_int_equal(silence_of_connection(), LINK_SILENCE_MAX_MS);
-    kvs_future *close = kvs_store_close(store);
-    assert_int_equal(kvs_future_wait(close, -1), 0);
-    kvs_future_free(close);
+    assert_int_equal(wait_and_free(kvs_store_close(store)), 0);
     scripted_server_stop(&server);
     kvs_runtime_free(runtime);
 }

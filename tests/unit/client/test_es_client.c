@@ -30,14 +30,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static int wait_and_free(kvs_future *future)
-{
-    assert_non_null(future);
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static int open_url(const char *url, const struct kvs_events_options *options,
                     kvs_events **ret_events, char *message)
 {

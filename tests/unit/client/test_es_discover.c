@@ -156,24 +156,16 @@ static void test_a_cluster_is_found(void **state)
 {
     (void)state;
     char url[160];
-    void *events = NULL;
     scripted_server_start(&node, script_node);
     scripted_server_start(&seed, script_seed);
     /* Nobody listens on port 1. */
     snprintf(url, sizeof url, "esdb+discover://127.0.0.1:1,127.0.0.1:%u?discoveryInterval=5",
              seed.port);
     const struct kvs_events_options options = events_patient();
-    kvs_future *future = kvs_events_open(runtime, url, &options);
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    assert_int_equal(kvs_future_get_pointer(future, &events), 0);
-    kvs_future_free(future);
+    kvs_events *events = opened_by(kvs_events_open(runtime, url, &options));
     assert_int_equal(atomic_load(&seed.steps), 3);
-    future = kvs_events_ping(events, NULL);
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    kvs_future_free(future);
-    future = kvs_events_close(events);
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_events_ping(events, NULL)), 0);
+    assert_int_equal(wait_and_free(kvs_events_close(events)), 0);
     scripted_server_stop(&seed);
     scripted_server_stop(&node);
 }

@@ -118,19 +118,12 @@ static void begin(script_fn *script)
 {
     scripted_server_start(&server, script);
     const struct kvs_events_options options = events_patient();
-    kvs_future *future = kvs_events_open(runtime, es_script_url(&server, ""), &options);
-    void *pointer = NULL;
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
-    events = pointer;
-    kvs_future_free(future);
+    events = opened_by(kvs_events_open(runtime, es_script_url(&server, ""), &options));
 }
 
 static void end(void)
 {
-    kvs_future *future = kvs_events_close(events);
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_events_close(events)), 0);
     scripted_server_stop(&server);
 }
 
@@ -254,9 +247,9 @@ static void test_it_goes_on_after_each_loss(void **state)
         await(&watcher, watcher.next == 71 + 5 * round);
         await(&watcher, watcher.live == round);
         if (round < 5) { /* it ends the connection; given up before it is sent again */
-            kvs_future *fatal = kvs_events_delete(events, kvs_slice_of("s"), -2, false, NULL);
-            assert_int_equal(kvs_future_wait(fatal, -1), KVS_ERR_OUTCOME_UNKNOWN);
-            kvs_future_free(fatal);
+            assert_int_equal(
+                wait_and_free(kvs_events_delete(events, kvs_slice_of("s"), -2, false, NULL)),
+                KVS_ERR_OUTCOME_UNKNOWN);
             await(&watcher, watcher.waiting == round);
         }
     }
@@ -341,9 +334,7 @@ static void script_flood_live(struct scripted_server *self, unsigned number)
 
 static void ping(void)
 {
-    kvs_future *future = kvs_events_ping(events, NULL);
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_events_ping(events, NULL)), 0);
 }
 
 static void test_a_slow_handler_reads_what_it_missed(void **state)
@@ -509,9 +500,8 @@ static void test_a_tombstone_is_the_last(void **state)
     await(&watcher, watcher.next == 4 || watcher.kept > 0);
     kvs_subscription_resume(watcher.subscription);
     await(&watcher, watcher.next == KVS_EVENT_DELETED);
-    kvs_future *fatal = kvs_events_delete(events, kvs_slice_of("s"), -2, false, NULL);
-    assert_int_equal(kvs_future_wait(fatal, -1), KVS_ERR_OUTCOME_UNKNOWN);
-    kvs_future_free(fatal);
+    assert_int_equal(wait_and_free(kvs_events_delete(events, kvs_slice_of("s"), -2, false, NULL)),
+                     KVS_ERR_OUTCOME_UNKNOWN);
     await(&watcher, watcher.waiting == 1);
     ping();
     ping(); /* what it asks for when the connection is back, it has asked for by now */
@@ -712,19 +702,21 @@ static void test_a_member_that_is_not_kept_takes_its_time(void **state)
 /* --- checkpoints -------------------------------------------------------------------------------
  */
 
-/* To $all, with a filter, from the start. */
-static void subscribe_filtered(struct watcher *watcher,
-                               void (*on_checkpoint)(kvs_subscription *, kvs_position, void *))
+typedef void checkpoint_fn(kvs_subscription *subscription, kvs_position position, void *arg);
+
+/* To what begins with "x"; the first of it is to have this number. */
+static void subscribe_filtered(struct watcher *watcher, int64_t next, checkpoint_fn *on_checkpoint)
 {
     struct kvs_subscription_handlers with_checkpoint = handlers;
-    with_checkpoint.on_checkpoint = on_checkpoint;
     const kvs_slice prefix = slice_of_string("x");
     const kvs_event_filter filter = {
         .kind = KVS_FILTER_PREFIX, .patterns = &prefix, .patterns_count = 1};
     const struct kvs_subscribe_options options = {.size = sizeof options, .filter = &filter};
-    int error =
-        kvs_events_subscribe(events, &options, &with_checkpoint, watcher, &watcher->subscription);
-    assert_int_equal(error, 0);
+    with_checkpoint.on_checkpoint = on_checkpoint;
+    watcher_init(watcher, next);
+    assert_int_equal(
+        kvs_events_subscribe(events, &options, &with_checkpoint, watcher, &watcher->subscription),
+        0);
 }
 
 /* Where EventStoreDB's pages lead: behind a record, and into a transaction; then ours. */
@@ -734,7 +726,7 @@ static const kvs_position page_ends[] = {{500, 0}, {700, 650}, {900, 900}};
 static kvs_position noted[PAGES];
 static atomic_uint noted_count;
 
-static void on_checkpoint(kvs_subscription *subscription, kvs_position position, void *arg)
+static void on_noted_checkpoint(kvs_subscription *subscription, kvs_position position, void *arg)
 {
     (void)subscription;
     (void)arg;
@@ -837,10 +829,9 @@ static void script_checkpoint_before_a_page(struct scripted_server *self, unsign
 static void checkpoints_lead_on(script_fn *script, unsigned lives)
 {
     struct watcher watcher;
-    watcher_init(&watcher, 600);
     told_last = KVS_POSITION_START;
     begin(script);
-    subscribe_filtered(&watcher, on_ordered_checkpoint);
+    subscribe_filtered(&watcher, 600, on_ordered_checkpoint);
     await(&watcher, watcher.next == 601);
     kvs_subscription_free(watcher.subscription);
     await(&watcher, watcher.dropped);
@@ -907,9 +898,8 @@ static void test_it_goes_on_behind_its_checkpoint(void **state)
 {
     (void)state;
     struct watcher watcher;
-    watcher_init(&watcher, 0);
     begin(script_far_behind_an_event);
-    subscribe_filtered(&watcher, on_far_checkpoint);
+    subscribe_filtered(&watcher, 0, on_far_checkpoint);
     scripted_server_await(&server, 2);
     kvs_subscription_free(watcher.subscription);
     await(&watcher, watcher.dropped);
@@ -925,10 +915,9 @@ static void test_checkpoints_are_positions_to_read_from(void **state)
     (void)state;
     static const kvs_position expected[PAGES] = {{500, 0}, {700, 649}, {900, 899}};
     struct watcher watcher;
-    watcher_init(&watcher, 0);
     atomic_store(&noted_count, 0);
     begin(script_pages_of_nothing);
-    subscribe_filtered(&watcher, on_checkpoint);
+    subscribe_filtered(&watcher, 0, on_noted_checkpoint);
     while (atomic_load(&noted_count) < PAGES)
         usleep(1000);
     kvs_subscription_free(watcher.subscription);

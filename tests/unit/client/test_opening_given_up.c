@@ -6,12 +6,12 @@
 #include <kvs/kvs.h>
 #include <kvs/txn.h>
 
-#include <ftw.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "contract/engine_fixture.h"
 #include "test.h"
 
 #define MOMENTS 8
@@ -24,14 +24,6 @@ struct kind {
 
 static kvs_runtime *runtime;
 static char directory[64];
-
-static int remove_entry(const char *path, const struct stat *info, int flag, struct FTW *where)
-{
-    (void)info;
-    (void)flag;
-    (void)where;
-    return remove(path);
-}
 
 static void turn(int timeout_ms)
 {
@@ -117,7 +109,7 @@ static void give_up(const struct kind *kind, int moment, bool maps, bool frees)
     }
     assert_opens_again(kind, url);
     kvs_runtime_free(runtime);
-    nftw(directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
 }
 
 static kvs_future *open_store(kvs_runtime *on, const char *url)

@@ -55,14 +55,6 @@ static kvs_store *open_good(const struct kvs_store_options *options)
     return store;
 }
 
-static int wait_and_free(kvs_future *future)
-{
-    assert_non_null(future);
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static void close_store(kvs_store *store)
 {
     assert_int_equal(wait_and_free(kvs_store_close(store)), 0);

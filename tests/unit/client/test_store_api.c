@@ -5,7 +5,6 @@
 #include <kvs/kvs.h>
 #include <kvs/server.h>
 
-#include <ftw.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "contract/engine_fixture.h"
 #include "held_port.h"
 #include "test.h"
 #include "times.h"
@@ -39,14 +39,6 @@ struct target {
     char url[128];
 };
 
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
-    (void)info;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
 static kvs_store *open_url(struct target *target)
 {
     struct kvs_store_options options = {.size = sizeof options, .sync = KVS_SYNC_NEVER};
@@ -56,14 +48,7 @@ static kvs_store *open_url(struct target *target)
     }
     bool many = target->kind == TARGET_KVS_MANY || target->kind == TARGET_TIKV_MANY;
     options.connections = many ? 3 : 1;
-    kvs_future *future = kvs_store_open(target->runtime, target->url, &options);
-    assert_non_null(future);
-    void *store = NULL;
-    if (kvs_future_wait(future, -1) != 0)
-        fail_msg("%s: %s", target->url, kvs_future_error_message(future));
-    assert_int_equal(kvs_future_get_pointer(future, &store), 0);
-    kvs_future_free(future);
-    return store;
+    return opened_by(kvs_store_open(target->runtime, target->url, &options));
 }
 
 static int start_front(struct target *target)
@@ -130,15 +115,7 @@ static int target_teardown(void **state)
     if (target->server != NULL)
         error |= kvs_server_close(target->server, PATIENT_MS);
     target->server = NULL;
-    nftw(target->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-    return error;
-}
-
-static int wait_and_free(kvs_future *future)
-{
-    assert_non_null(future);
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
+    directory_remove(target->directory);
     return error;
 }
 

@@ -49,13 +49,6 @@ static void make_keys(void)
         snprintf(key_text[i], TEXT, "key%04u", i);
 }
 
-static int wait_and_free(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static kvs_store *open_store_on(unsigned connections, const char *url, int expected,
                                 const char *said)
 {

@@ -23,13 +23,7 @@ static kvs_txn_client *open_client(kvs_runtime *runtime, const char *url)
     struct kvs_store_options options = {.size = sizeof options, .sync = KVS_SYNC_NEVER};
     if (strncmp(url, "tikv:", 5) == 0) /* in process a call with a time-out is another way */
         options.connect_timeout_ms = options.timeout_ms = PATIENT_MS;
-    kvs_future *future = kvs_txn_client_open(runtime, url, &options);
-    void *client = NULL;
-    if (kvs_future_wait(future, -1) != 0)
-        fail_msg("%s: %s", url, kvs_future_error_message(future));
-    kvs_future_get_pointer(future, &client);
-    kvs_future_free(future);
-    return client;
+    return opened_by(kvs_txn_client_open(runtime, url, &options));
 }
 
 void txn_world_start(struct txn_world *world, enum txn_world_kind kind, unsigned loops)

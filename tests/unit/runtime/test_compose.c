@@ -78,20 +78,15 @@ static void test_then(void **state)
     assert_null(kvs_future_input(future, 0));
     kvs_future_free(future);
     /* It is called with errors too; it may pass the outcome on, or turn it. */
-    future = kvs_future_then(done(KVS_ERR_IO), then_itself, NULL);
-    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_IO);
-    kvs_future_free(future);
-    future = kvs_future_then(done(KVS_ERR_IO), then_give, done(0));
-    assert_int_equal(kvs_future_wait(future, -1), 0);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_future_then(done(KVS_ERR_IO), then_itself, NULL)),
+                     KVS_ERR_IO);
+    assert_int_equal(wait_and_free(kvs_future_then(done(KVS_ERR_IO), then_give, done(0))), 0);
     future = kvs_future_then(done(0), then_itself, NULL);
     assert_int_equal(kvs_future_wait(future, -1), 0);
     assert_int_equal(kvs_future_get_value(future, &value), 0);
     kvs_future_free(future);
     /* A call that found no memory must not look like success. */
-    future = kvs_future_then(done(0), then_give, NULL);
-    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_NO_MEMORY);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_future_then(done(0), then_give, NULL)), KVS_ERR_NO_MEMORY);
     assert_null(kvs_future_then(NULL, then_never, NULL));
 }
 
@@ -130,9 +125,8 @@ static void test_wrong_inputs(void **state)
     /* Taken already: left as it is. */
     kvs_future *first = manual_new(runtime);
     kvs_future *future = kvs_future_then(first, then_itself, NULL);
-    kvs_future *again = kvs_future_then(first, then_never, NULL);
-    assert_int_equal(kvs_future_wait(again, -1), KVS_ERR_INVALID_ARGUMENT);
-    kvs_future_free(again);
+    assert_int_equal(wait_and_free(kvs_future_then(first, then_never, NULL)),
+                     KVS_ERR_INVALID_ARGUMENT);
     kvs_future_free(first); /* misuse without effect */
     assert_int_equal(kvs_future_on_ready(first, NULL, NULL), KVS_ERR_INVALID_ARGUMENT);
     manual_complete(first, 0);
@@ -141,19 +135,14 @@ static void test_wrong_inputs(void **state)
     /* The same one twice; the function returns one that is taken. */
     first = manual_new(runtime);
     kvs_future *twice[] = {first, first};
-    future = kvs_future_all(runtime, twice, 2);
-    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_INVALID_ARGUMENT);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_future_all(runtime, twice, 2)), KVS_ERR_INVALID_ARGUMENT);
     kvs_future *taken = kvs_future_timeout(ready(0), 1000);
     kvs_future *taker = kvs_future_then(taken, then_itself, NULL);
-    future = kvs_future_then(ready(0), then_give, taken);
-    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_INVALID_ARGUMENT);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_future_then(ready(0), then_give, taken)),
+                     KVS_ERR_INVALID_ARGUMENT);
     assert_int_equal(kvs_future_wait(taker, -1), 0);
     kvs_future_free(taker);
-    future = kvs_future_any(runtime, NULL, 0);
-    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_INVALID_ARGUMENT);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_future_any(runtime, NULL, 0)), KVS_ERR_INVALID_ARGUMENT);
 }
 
 /* A retry loop: each turn is the then of the one before, so the chain gets long. */
@@ -351,9 +340,7 @@ static void test_timeout(void **state)
     assert_non_null(strstr(kvs_future_error_message(future), "timeout_ms"));
     kvs_future_free(future);
     kvs_future *stubborn = stubborn_new(runtime);
-    future = kvs_future_timeout(stubborn, 2);
-    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_TIMEOUT);
-    kvs_future_free(future);
+    assert_int_equal(wait_and_free(kvs_future_timeout(stubborn, 2)), KVS_ERR_TIMEOUT);
     manual_complete(stubborn, 0);
     /* A write that may have happened is no timeout, and neither is one that was done in time. */
     for (int i = 0; i < 2; i++) {
@@ -374,9 +361,9 @@ static void test_timeout(void **state)
     kvs_future_free(future);
     /* Through a composed future that cannot be cancelled inside. */
     stubborn = stubborn_new(runtime);
-    future = kvs_future_timeout(kvs_future_then(stubborn, then_never, NULL), 2);
-    assert_int_equal(kvs_future_wait(future, -1), KVS_ERR_TIMEOUT);
-    kvs_future_free(future);
+    assert_int_equal(
+        wait_and_free(kvs_future_timeout(kvs_future_then(stubborn, then_never, NULL), 2)),
+        KVS_ERR_TIMEOUT);
     manual_complete(stubborn, 0);
 }
 

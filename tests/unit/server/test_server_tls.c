@@ -78,13 +78,6 @@ static int open_store(const char *scheme, const char *address, const struct iden
     return error;
 }
 
-static int wait_and_free(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 static void close_store(kvs_store *store)
 {
     assert_int_equal(wait_and_free(kvs_store_close(store)), 0);

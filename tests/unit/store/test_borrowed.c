@@ -4,7 +4,6 @@
  */
 #include <kvs/kvs.h>
 
-#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "contract/engine_fixture.h"
 #include "test.h"
 
 #define KEYS 400u
@@ -26,22 +26,6 @@ struct target {
     kvs_store *store;
     char directory[64];
 };
-
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
-    (void)info;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static int wait_and_free(kvs_future *future)
-{
-    assert_non_null(future);
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
 
 static int target_setup(void **state)
 {
@@ -73,7 +57,7 @@ static int target_teardown(void **state)
     int error = target->store != NULL ? wait_and_free(kvs_store_close(target->store)) : 0;
     target->store = NULL;
     kvs_runtime_free(target->runtime);
-    nftw(target->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(target->directory);
     return error;
 }
 

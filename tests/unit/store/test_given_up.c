@@ -4,9 +4,9 @@
  * every read that is not answered from memory, waits as long as a test wants it to.
  */
 #include "base/fault.h"
+#include "contract/engine_fixture.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <kvs/kvs.h>
 #include <poll.h>
 #include <pthread.h>
@@ -90,7 +90,7 @@ ssize_t preadv2(int fd, const struct iovec *vectors, int count, off_t offset, in
 
 /* --- a store with two keys, on a disk that is silent ---------------------------------------- */
 
-struct fixture {
+struct world {
     kvs_runtime *runtime;
     kvs_store *store;
     kvs_events *events; /* of one test */
@@ -99,47 +99,21 @@ struct fixture {
     char url[80];
 };
 
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
-    (void)info;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static void *pointer_of(kvs_future *future)
-{
-    void *pointer = NULL;
-    int error = kvs_future_wait(future, -1);
-    if (error != 0)
-        fail_msg("%s", kvs_future_error_message(future));
-    assert_int_equal(kvs_future_get_pointer(future, &pointer), 0);
-    kvs_future_free(future);
-    return pointer;
-}
-
-static int wait_and_free(kvs_future *future)
-{
-    int error = kvs_future_wait(future, -1);
-    kvs_future_free(future);
-    return error;
-}
-
 /* No memory for values that are not of the newest segment: to read them is to wait for the disk. */
 #define SEGMENT_SIZE (64u * 1024)
 
-static kvs_store *open_store(struct fixture *fixture, uint32_t timeout_ms)
+static kvs_store *open_store(struct world *fixture, uint32_t timeout_ms)
 {
     const struct kvs_store_options options = {.size = sizeof options,
                                               .cache_size_bytes = 1,
                                               .segment_size_bytes = SEGMENT_SIZE,
                                               .timeout_ms = timeout_ms};
-    return pointer_of(kvs_store_open(fixture->runtime, fixture->url, &options));
+    return opened_by(kvs_store_open(fixture->runtime, fixture->url, &options));
 }
 
 static int setup(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof *fixture);
+    struct world *fixture = calloc(1, sizeof *fixture);
     snprintf(fixture->directory, sizeof fixture->directory, "/tmp/kvs-test-XXXXXX");
     if (mkdtemp(fixture->directory) == NULL || kvs_runtime_new(NULL, &fixture->runtime) != 0)
         return -1;
@@ -161,7 +135,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     disk_set_silent(false);
     if (fixture->store != NULL)
         wait_and_free(kvs_store_close(fixture->store));
@@ -170,7 +144,7 @@ static int teardown(void **state)
     if (fixture->events != NULL)
         wait_and_free(kvs_events_close(fixture->events));
     kvs_runtime_free(fixture->runtime);
-    nftw(fixture->directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(fixture->directory);
     free(fixture);
     return 0;
 }
@@ -232,7 +206,7 @@ static kvs_slice copy_text(struct owned *owned, unsigned at, const char *text)
     return (kvs_slice){(const uint8_t *)owned->bytes + at, size};
 }
 
-static struct owned *owned_new(const struct fixture *fixture, enum kvs_op_kind kind,
+static struct owned *owned_new(const struct world *fixture, enum kvs_op_kind kind,
                                uint32_t timeout_ms, int *ret_error)
 {
     char path[96];
@@ -282,7 +256,7 @@ static void wait_for_disk(void *arg)
     disk_wait();
 }
 
-static void silence(struct fixture *fixture)
+static void silence(struct world *fixture)
 {
     disk_set_silent(true);
     for (unsigned i = 0; i < POOL_THREADS; i++)
@@ -296,7 +270,7 @@ static void silence(struct fixture *fixture)
 
 static void test_an_operation_ends_by_its_deadline(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     silence(fixture);
     for (unsigned i = 0; i < KINDS; i++) {
         int error;
@@ -308,7 +282,7 @@ static void test_an_operation_ends_by_its_deadline(void **state)
 
 static void test_an_operation_is_cancelled(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     silence(fixture);
     for (unsigned i = 0; i < KINDS; i++) {
         int error;
@@ -322,7 +296,7 @@ static void test_an_operation_is_cancelled(void **state)
 
 static void test_a_future_ends_by_its_deadline_or_is_cancelled(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     silence(fixture);
     for (unsigned i = 0; i < 3 * KINDS; i++) {
         int error;
@@ -354,7 +328,7 @@ static void hold_thread(void *arg)
 /* The pool has no thread to spare: one that waits without a limit reads itself. */
 static void test_a_thread_that_waits_reads(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     static sem_t held; /* a thread may be in it for a moment longer */
     sem_init(&held, 0, 0);
     for (unsigned i = 0; i < POOL_THREADS; i++)
@@ -400,7 +374,7 @@ static void *get_from_memory(void *arg)
 /* Were all of them to read themselves, nobody else could until one of them is done. */
 static void test_threads_that_read_leave_room_for_others(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     pthread_t waiters[WAITERS], asking;
     struct timespec until;
     void *outcome;
@@ -425,7 +399,7 @@ static void test_threads_that_read_leave_room_for_others(void **state)
 
 static void test_what_is_given_up_may_happen_and_close_waits_for_it(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     int error;
     disk_set_silent(true);
     kvs_store_submit(fixture->store, &owned_new(fixture, KVS_OP_SET, 1, &error)->op);
@@ -442,7 +416,7 @@ static void test_what_is_given_up_may_happen_and_close_waits_for_it(void **state
 /* It would take as long as the disk: what is in flight is waited for, but not that. */
 static void test_close_ends_a_compaction(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     for (unsigned i = 0; i < 3; i++) /* garbage */
         assert_int_equal(
             wait_and_free(kvs_store_set(fixture->store, kvs_slice_of("a"), kvs_slice_of("3"))), 0);
@@ -461,7 +435,7 @@ static void test_close_ends_a_compaction(void **state)
 
 static void test_the_default_of_a_store(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     int error;
     wait_and_free(kvs_store_close(fixture->store));
     fixture->store = open_store(fixture, 3);
@@ -478,7 +452,7 @@ static void test_the_default_of_a_store(void **state)
 
 /* --- a disk that answers -------------------------------------------------------------------- */
 
-static void expect_done(struct fixture *fixture, kvs_op *op, int expected)
+static void expect_done(struct world *fixture, kvs_op *op, int expected)
 {
     kvs_store_submit(fixture->store, op);
     while (*(_Atomic int *)op->user == UNDER_WAY)
@@ -494,7 +468,7 @@ static void note_done(kvs_op *op)
 /* What an op gives does not depend on whether it has a deadline. */
 static void test_results_arrive(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     for (uint32_t timeout_ms = 0; timeout_ms <= PATIENT_MS; timeout_ms += PATIENT_MS) {
         for (unsigned i = 0; i < KINDS; i++) {
             int error;
@@ -533,14 +507,14 @@ static void test_results_arrive(void **state)
             wait_and_free(kvs_store_set(fixture->store, kvs_slice_of("b"), kvs_slice_of("2"))), 0);
         char copy[96];
         snprintf(copy, sizeof copy, "%s/copy", fixture->directory);
-        nftw(copy, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+        directory_remove(copy);
     }
 }
 
 /* Writes of one thread are applied in its order, with and without deadlines in turn. */
 static void test_order(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     enum { OPS = 300 };
     static int errors[OPS];
     kvs_op *ops[OPS];
@@ -563,7 +537,7 @@ static void test_order(void **state)
 /* Bad requests, and no memory, with a deadline as without. */
 static void test_refused(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     int error;
     struct owned *owned = owned_new(fixture, KVS_OP_SET, 1000, &error);
     owned->op.key.size = 0;
@@ -578,7 +552,7 @@ static void test_refused(void **state)
 #ifdef KVS_FAULTS
 static void test_no_memory(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     for (unsigned i = 0; i < KINDS; i++) {
         if (kinds[i].kind == KVS_OP_CHECKPOINT || kinds[i].kind == KVS_OP_COMPACT)
             continue; /* fault/ has them */
@@ -604,7 +578,7 @@ static void test_no_memory(void **state)
 #define RACES 400
 
 struct race {
-    struct fixture *fixture;
+    struct world *fixture;
     pthread_mutex_t lock;
     unsigned submitted;
     kvs_op ops[RACES];
@@ -682,7 +656,7 @@ static void test_races(void **state)
 /* Time passes on a loop that only turns when it is polled, too. */
 static void test_polled(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     kvs_runtime *own = fixture->runtime;
     wait_and_free(kvs_store_close(fixture->store));
     assert_int_equal(kvs_runtime_new_polled(NULL, &fixture->runtime), 0);
@@ -746,18 +720,18 @@ static kvs_future *start_call(kvs_events *events, int call, const char *name, ui
     }
 }
 
-static void open_events(struct fixture *fixture, uint32_t timeout_ms)
+static void open_events(struct world *fixture, uint32_t timeout_ms)
 {
     char url[96];
     const struct kvs_events_options options = {.size = sizeof options, .timeout_ms = timeout_ms};
     snprintf(url, sizeof url, "log:%s/events", fixture->directory);
-    fixture->events = pointer_of(kvs_events_open(fixture->runtime, url, &options));
+    fixture->events = opened_by(kvs_events_open(fixture->runtime, url, &options));
 }
 
 /* Reads of what is in memory are answered; all else is given up. */
 static void test_event_streams(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g"};
     open_events(fixture, 0);
     for (int i = 0; i < 3 * EVENT_CALLS; i++) {
@@ -829,10 +803,10 @@ static kvs_future *start_txn_call(kvs_txn *txn, int call)
 }
 
 /* k1 and k2 are there, on the disk alone; the store is closed. */
-static void write_txn_keys(struct fixture *fixture)
+static void write_txn_keys(struct world *fixture)
 {
     static const uint8_t large[SEGMENT_SIZE];
-    fixture->txn_client = pointer_of(kvs_txn_client_on_store(fixture->store));
+    fixture->txn_client = opened_by(kvs_txn_client_on_store(fixture->store));
     kvs_txn *txn = kvs_txn_begin(fixture->txn_client, NULL);
     kvs_future_free(kvs_txn_put(txn, kvs_slice_of("k1"), (kvs_slice){large, 1000}));
     kvs_future_free(kvs_txn_put(txn, kvs_slice_of("k2"), (kvs_slice){large, 1000}));
@@ -849,10 +823,10 @@ static void write_txn_keys(struct fixture *fixture)
 
 static void test_transactions(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     write_txn_keys(fixture);
     fixture->store = open_store(fixture, 0);
-    fixture->txn_client = pointer_of(kvs_txn_client_on_store(fixture->store));
+    fixture->txn_client = opened_by(kvs_txn_client_on_store(fixture->store));
     for (int i = 0; i < 2 * TXN_CALLS; i++) {
         int call = i / 2;
         bool by_time = i % 2 == 1;
@@ -891,7 +865,7 @@ static void test_transactions(void **state)
 /* The time that the transaction, or else the client, was given is that of each call. */
 static void test_the_time_of_transactions(void **state)
 {
-    struct fixture *fixture = *state;
+    struct world *fixture = *state;
     write_txn_keys(fixture);
     for (int i = 0; i < 2 * TXN_CALLS; i++) {
         int call = i / 2;
@@ -909,7 +883,7 @@ static void test_the_time_of_transactions(void **state)
             .no_one_pc = call == TXN_COMMIT_IN_TWO_PHASES,
         };
         fixture->txn_client =
-            pointer_of(kvs_txn_client_open(fixture->runtime, fixture->url, &store_options));
+            opened_by(kvs_txn_client_open(fixture->runtime, fixture->url, &store_options));
         kvs_txn *txn = kvs_txn_begin(fixture->txn_client, &options);
         if (is_commit)
             assert_int_equal(wait_and_free(kvs_txn_put(txn, kvs_slice_of("k3"), kvs_slice_of("v"))),
@@ -932,8 +906,8 @@ static void test_the_time_of_transactions(void **state)
 /* Of a lock, which it would remove; where is none, at any moment, all threads of the pool busy. */
 static void test_garbage_collection(void **state)
 {
-    struct fixture *fixture = *state;
-    fixture->txn_client = pointer_of(kvs_txn_client_on_store(fixture->store));
+    struct world *fixture = *state;
+    fixture->txn_client = opened_by(kvs_txn_client_on_store(fixture->store));
     const struct kvs_txn_options options = {.size = sizeof options, .pessimistic = true};
     kvs_txn *txn = kvs_txn_begin(fixture->txn_client, &options);
     const kvs_slice key = kvs_slice_of("k");

@@ -5,13 +5,13 @@
  */
 #include <kvs/kvs.h>
 
-#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "contract/engine_fixture.h"
 #include "test.h"
 
 #define THREADS_MAX 8u
@@ -24,34 +24,13 @@ static kvs_store *store;
 static char directory[64];
 static atomic_uint writing; /* threads that are not done */
 
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where)
-{
-    (void)info;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static int wait_and_free(kvs_future *future)
-{
-    assert_non_null(future);
-    int error = kvs_future_wait(future, LIMIT_MS);
-    kvs_future_free(future);
-    return error;
-}
-
 static void open_store(enum kvs_sync sync)
 {
     struct kvs_store_options options = {
         .size = sizeof options, .sync = sync, .segment_size_bytes = 128 << 10};
     char url[128];
     snprintf(url, sizeof url, "log:%s", directory);
-    kvs_future *future = kvs_store_open(runtime, url, &options);
-    void *opened = NULL;
-    assert_int_equal(kvs_future_wait(future, LIMIT_MS), 0);
-    assert_int_equal(kvs_future_get_pointer(future, &opened), 0);
-    kvs_future_free(future);
-    store = opened;
+    store = opened_by(kvs_store_open(runtime, url, &options));
 }
 
 static void value_write(char value[VALUE_SIZE], unsigned thread, unsigned round)
@@ -128,7 +107,8 @@ static int teardown(void **state)
 {
     (void)state;
     kvs_runtime_free(runtime);
-    return nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    directory_remove(directory);
+    return 0;
 }
 
 static void test_never(void **state)
