@@ -1,8 +1,8 @@
 /* cli/client/encoding.c: every byte string survives each form, and only those forms are read. */
 #include "cli/client/encoding.h"
 
-#include "base/clock.h"
 #include "base/rand.h"
+#include "seed.h"
 
 #include <kvs/error.h>
 
@@ -111,9 +111,7 @@ static void test_json_fields(void **state)
 static void test_random_bytes_survive(void **state)
 {
     (void)state;
-    uint64_t seed = clock_now_ns();
-    printf("# seed %llu\n", (unsigned long long)seed);
-    struct rand rand = rand_seed(seed);
+    struct rand rand = rand_seed(test_seed());
     struct buf back = BUF_INIT;
     for (int i = 0; i < 2000; i++) {
         uint8_t bytes[64];

@@ -1,8 +1,8 @@
 /* cli/client/record.c: both formats there and back, and every way in which a file can be wrong. */
 #include "cli/client/record.h"
 
-#include "base/clock.h"
 #include "base/rand.h"
+#include "seed.h"
 
 #include <kvs/store.h>
 
@@ -209,8 +209,7 @@ static void round_trip(bool raw, uint64_t seed)
 static void test_random_records_survive(void **state)
 {
     (void)state;
-    uint64_t seed = clock_now_ns();
-    printf("# seed %llu\n", (unsigned long long)seed);
+    uint64_t seed = test_seed();
     round_trip(false, seed);
     round_trip(true, seed);
 }
@@ -218,9 +217,7 @@ static void test_random_records_survive(void **state)
 static void test_garbage_does_no_harm(void **state)
 {
     (void)state;
-    uint64_t seed = clock_now_ns();
-    printf("# seed %llu\n", (unsigned long long)seed);
-    struct rand rand = rand_seed(seed);
+    struct rand rand = rand_seed(test_seed());
     struct buf bytes = BUF_INIT;
     uint64_t count;
     char message[200];

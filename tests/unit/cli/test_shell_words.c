@@ -1,9 +1,9 @@
 /* cli/client/shell_words.c: quoting rules, open quotes, and the way back from any bytes. */
 #include "cli/client/shell_words.h"
 
-#include "base/clock.h"
 #include "base/rand.h"
 #include "cli/client/encoding.h"
+#include "seed.h"
 
 #include <stdio.h>
 
@@ -85,9 +85,7 @@ static void test_the_word_at_the_cursor(void **state)
 static void test_any_bytes_can_be_written_as_one_word(void **state)
 {
     (void)state;
-    uint64_t seed = clock_now_ns();
-    printf("# seed %llu\n", (unsigned long long)seed);
-    struct rand rand = rand_seed(seed);
+    struct rand rand = rand_seed(test_seed());
     for (int i = 0; i < 2000; i++) {
         uint8_t bytes[48];
         size_t size = rand_below(&rand, sizeof bytes);

@@ -1,9 +1,6 @@
 /* tests/unit/engine/log_pages.c: see log_pages.h. */
 #include "unit/engine/log_pages.h"
 
-#include "base/clock.h"
-
-#include <stdio.h>
 #include <stdlib.h>
 
 static uint8_t *page_extend(struct buf *page, size_t size)
@@ -31,12 +28,4 @@ uint32_t page_add(struct buf *page, uint32_t number, const struct record *record
 void page_seal(struct buf *page, uint32_t number, uint64_t sequence)
 {
     record_seal_encode(page_extend(page, RECORD_SEAL_SIZE), number, sequence);
-}
-
-uint64_t pages_seed(void)
-{
-    const char *text = getenv("KVS_TEST_SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : clock_wall_ms();
-    printf("# KVS_TEST_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
 }

@@ -14,7 +14,4 @@ void page_begin(struct buf *page, uint32_t number, uint64_t sequence);
 uint32_t page_add(struct buf *page, uint32_t number, const struct record *record);
 void page_seal(struct buf *page, uint32_t number, uint64_t sequence);
 
-/* Of KVS_TEST_SEED, else of the time; printed. */
-uint64_t pages_seed(void);
-
 #endif

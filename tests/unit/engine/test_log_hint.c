@@ -9,6 +9,7 @@
 #include "engine/log/range_sweep.h"
 #include <kvs/error.h>
 
+#include "seed.h"
 #include "test.h"
 #include "unit/engine/hint_sums.h"
 #include "unit/engine/log_pages.h"
@@ -235,7 +236,7 @@ static void test_says_what_the_segment_says(void **state)
 {
     static const char *const heads[] = {"", "k", "a head of more than eight bytes/",
                                         "01234567890123456789012345678901234567890123456789"};
-    struct rand rand = rand_seed(pages_seed());
+    struct rand rand = rand_seed(test_seed());
     struct model *model = malloc(sizeof *model);
     for (unsigned n = 0; n < TIMES(16, 8, 8); n++) {
         struct buf page;
@@ -266,7 +267,7 @@ static void test_says_what_the_segment_says(void **state)
 /* Any flipped bit, any end that is missing, any other segment. */
 static void test_nothing_else_is_believed(void **state)
 {
-    struct rand rand = rand_seed(pages_seed());
+    struct rand rand = rand_seed(test_seed());
     struct model *model = malloc(sizeof *model);
     struct buf page;
     struct hint made;
@@ -344,7 +345,7 @@ static void assert_sorted(const struct buf *page, const struct sort_item *items,
 static void test_sorts_what_is_alike(void **state)
 {
     enum { COUNT_MAX = 5000 };
-    struct rand rand = rand_seed(pages_seed());
+    struct rand rand = rand_seed(test_seed());
     struct sort_item *items = malloc(COUNT_MAX * sizeof *items);
     for (unsigned n = 0; n < 40; n++) {
         struct buf page;
@@ -375,7 +376,7 @@ static void test_sorts_what_is_alike(void **state)
 /* With checksums that are right: what is believed keeps to its bounds and its order. */
 static void test_bytes_that_nobody_wrote(void **state)
 {
-    struct rand rand = rand_seed(pages_seed());
+    struct rand rand = rand_seed(test_seed());
     struct model *model = malloc(sizeof *model);
     struct buf page;
     struct hint made;
@@ -403,7 +404,7 @@ static void test_bytes_that_nobody_wrote(void **state)
 
 static void test_range_sweep(void **state)
 {
-    struct rand rand = rand_seed(pages_seed());
+    struct rand rand = rand_seed(test_seed());
     for (unsigned n = 0; n < 200; n++) {
         struct range_list list = {0};
         struct range_sweep sweep;

@@ -6,6 +6,7 @@
 #include "base/rand.h"
 #include "engine/log/merge.h"
 #include "engine/log/tree_build.h"
+#include "seed.h"
 #include "test.h"
 #include "unit/engine/log_pages.h"
 
@@ -237,7 +238,7 @@ static void merge_case(uint64_t seed, unsigned keys, unsigned records)
 
 static void test_as_replayed(void **state)
 {
-    uint64_t seed = pages_seed();
+    uint64_t seed = test_seed();
     for (unsigned i = 0; i < 20; i += TIMES(1, 3, 3))
         merge_case(seed + i, 1 + i * i * 10, i * 100);
 }
@@ -245,7 +246,7 @@ static void test_as_replayed(void **state)
 /* So many keys that several threads share them. */
 static void test_in_parts(void **state)
 {
-    merge_case(pages_seed(), 20000, 20000);
+    merge_case(test_seed(), 20000, 20000);
 }
 
 int main(void)

@@ -9,12 +9,12 @@
 #include "base/rand.h"
 #include "runtime/runtime.h"
 #include "runtime/thread.h"
+#include "seed.h"
 
 #include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "test.h"
 
@@ -457,7 +457,7 @@ static void test_delay_cancelled_before_it_starts(void **state)
 struct stress {
     kvs_runtime *runtime;
     kvs_thread_pool *pool;
-    uint64_t seed;
+    _Atomic uint64_t seed; /* of the next thread */
 };
 
 struct stress_arg {
@@ -508,8 +508,8 @@ static void stress_one(const struct stress *stress, struct rand *rand)
 
 static void *stress_main(void *arg)
 {
-    const struct stress *stress = arg;
-    struct rand rand = rand_seed(stress->seed ^ (uintptr_t)pthread_self());
+    struct stress *stress = arg;
+    struct rand rand = rand_seed(atomic_fetch_add(&stress->seed, 1));
     for (int i = 0; i < STRESS_FUTURES; i++)
         stress_one(stress, &rand);
     return NULL;
@@ -518,8 +518,7 @@ static void *stress_main(void *arg)
 static void test_all_at_once(void **state)
 {
     (void)state;
-    struct stress stress = {.runtime = runtime_of(2), .seed = (uint64_t)getpid()};
-    print_message("# seed %llu\n", (unsigned long long)stress.seed);
+    struct stress stress = {.runtime = runtime_of(2), .seed = test_seed()};
     assert_int_equal(kvs_thread_pool_new(KVS_THREAD_POOL_WORK_STEALING, 3, &stress.pool), 0);
     pthread_t threads[STRESS_THREADS];
     for (int i = 0; i < STRESS_THREADS; i++)

@@ -8,13 +8,13 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "base/rand.h"
+#include "seed.h"
 
 #include <kvs/error.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "test.h"
 
@@ -339,7 +339,7 @@ static void test_close_waits_for_jobs_of_jobs(void **state)
 static struct {
     kvs_thread_pool *pool;
     atomic_uint runs;
-    uint64_t seed;
+    _Atomic uint64_t seed; /* of the next thread */
 } shared;
 
 static void shared_run(void *arg)
@@ -355,7 +355,7 @@ static void shared_run(void *arg)
 static void *sharer_main(void *arg)
 {
     kvs_thread_pool *pool = arg;
-    struct rand rand = rand_seed(shared.seed ^ (uintptr_t)pthread_self());
+    struct rand rand = rand_seed(atomic_fetch_add(&shared.seed, 1));
     unsigned expected = 0;
     for (int i = 0; i < SHARER_JOBS; i++) {
         uint64_t dice = rand_below(&rand, 1000);
@@ -369,8 +369,7 @@ static void *sharer_main(void *arg)
 static void test_hundred_threads_share_a_pool(void **state)
 {
     (void)state;
-    shared.seed = (uint64_t)getpid();
-    print_message("# seed %llu\n", (unsigned long long)shared.seed);
+    atomic_store(&shared.seed, test_seed());
     for (int kind = 0; kind < KINDS; kind++) {
         shared.pool = pool_new(kind, 4);
         atomic_store(&shared.runs, 0);
