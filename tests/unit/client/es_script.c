@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+atomic_uint es_script_heartbeats;
+
 static bool read_any(struct scripted_server *server, struct es_frame *ret_frame)
 {
     struct buf *in = &server->in;
@@ -26,10 +28,12 @@ static bool read_any(struct scripted_server *server, struct es_frame *ret_frame)
 bool es_script_read(struct scripted_server *server, struct es_frame *ret_frame)
 {
     while (read_any(server, ret_frame)) {
-        if (ret_frame->command == ES_HEARTBEAT_REQUEST)
+        if (ret_frame->command == ES_HEARTBEAT_REQUEST) {
             es_script_send(server, ES_HEARTBEAT_RESPONSE, &ret_frame->correlation, NULL);
-        else if (ret_frame->command != ES_HEARTBEAT_RESPONSE)
+            atomic_fetch_add(&es_script_heartbeats, 1);
+        } else if (ret_frame->command != ES_HEARTBEAT_RESPONSE) {
             return true;
+        }
     }
     return false;
 }

@@ -8,6 +8,7 @@
 
 /* The next frame but heartbeats, which are answered; valid until the next call. */
 bool es_script_read(struct scripted_server *server, struct es_frame *ret_frame);
+extern atomic_uint es_script_heartbeats; /* that it answered */
 /* The next one has this command; anything else is told on standard error. */
 bool es_script_expect(struct scripted_server *server, uint8_t command, struct es_frame *ret_frame);
 

@@ -934,8 +934,10 @@ static void test_answers_to_heartbeats(void **state)
 {
     (void)state;
     scripted_server_start(&server, script_answers);
+    atomic_store(&es_script_heartbeats, 0);
     kvs_events *events = open_good("?keepAliveInterval=20", NULL);
-    usleep(300000); /* several of them */
+    while (atomic_load(&es_script_heartbeats) < 5)
+        usleep(1000);
     assert_int_equal(wait_and_free(append(events, 3, "{}")), 0);
     assert_int_equal(atomic_load(&server.connections), 1);
     close_events(events);

@@ -2,11 +2,13 @@
  * client/remote_store.c and what is under it, against peers that a client should survive: one that
  * is not there, is something else, sends garbage, says nothing, goes away, comes back.
  */
+#include "base/clock.h"
 #include "scripted_server.h"
 
 #include <kvs/kvs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -328,19 +330,42 @@ static void test_goaway(void **state)
     scripted_server_stop(&server);
 }
 
+#define WINDOW 3
+#define WINDOWS 70
+
+/* Answers when as many wait as may, and looks whether more came before that: a step each time. */
+static void script_window(struct scripted_server *self, unsigned number)
+{
+    (void)number;
+    struct wire_frame frames[WINDOW];
+    bool answers = script_hello(self);
+    while (answers) {
+        char byte;
+        for (int i = 0; i < WINDOW; i++) {
+            if (!script_read_frame(self, &frames[i]))
+                return;
+        }
+        if (recv(self->connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+            scripted_server_step(self);
+        for (int i = 0; i < WINDOW; i++)
+            answers &= script_reply(self, &frames[i], 0, frames[i].opcode == 1 ? "v" : "");
+    }
+}
+
 static void test_window_is_kept(void **state)
 {
     (void)state;
-    scripted_server_start(&server, script_echo);
-    server.limits.in_flight_max = 3;
+    scripted_server_start(&server, script_window);
+    server.limits.in_flight_max = WINDOW;
     kvs_store *store = open_good(NULL);
-    kvs_future *futures[200];
-    for (int i = 0; i < 200; i++)
+    kvs_future *futures[WINDOW * WINDOWS];
+    for (int i = 0; i < WINDOW * WINDOWS; i++)
         futures[i] = i % 2 ? set(store, "k", "v") : get(store, "k");
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < WINDOW * WINDOWS; i++)
         assert_int_equal(wait_and_free(futures[i]), 0);
     close_store(store);
     scripted_server_stop(&server);
+    assert_int_equal(atomic_load(&server.steps), 0);
 }
 
 /* Never answers the first request of a connection, but all others. */
@@ -590,6 +615,7 @@ static void script_only_greets(struct scripted_server *self, unsigned number)
 {
     (void)number;
     script_hello(self);
+    scripted_server_step(self);
 }
 
 /* It stands each time, and is lost at once: that is no reason to try ever faster. */
@@ -597,13 +623,14 @@ static void test_a_server_that_only_greets_is_left_alone(void **state)
 {
     (void)state;
     scripted_server_start(&server, script_only_greets);
+    uint64_t began_ms = clock_now_ms();
     kvs_store *store = open_good(NULL);
-    usleep(3000 * 1000);
-    unsigned connections = atomic_load(&server.connections);
+    scripted_server_await(&server, 8);
+    uint64_t took_ms = clock_now_ms() - began_ms;
     close_store(store);
     scripted_server_stop(&server);
-    if (connections > 30) /* 11 at most, when waits double from 20 ms, with a random half */
-        fail_msg("%u connections in three seconds", connections);
+    if (took_ms < 1200) /* waits double from 20 ms, with a random half: 1270 ms at least */
+        fail_msg("8 connections in %llu ms", (unsigned long long)took_ms);
 }
 
 int main(void)

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -219,6 +220,7 @@ static void a_late_reader_gets_everything(void **state)
     struct raw_peer peer;
     struct wire_frame frame;
     uint8_t *value = mem_zalloc(100000);
+    memset(value, 'v', 100000);
     raw_peer_open(&peer, kvs_server_address(server));
     assert_int_equal(raw_peer_set(&peer, "big", slice_make(value, 100000)), 0);
     for (unsigned i = 0; i < 300; i++) {
@@ -228,12 +230,20 @@ static void a_late_reader_gets_everything(void **state)
     kvs_op scan = {.kind = KVS_OP_SCAN, .limit = WIRE_SCAN_LIMIT_NONE};
     raw_peer_ask(&peer, &scan, 0);
     raw_peer_flush(&peer);
-    for (unsigned i = 0; i < 601; i++) {
+    unsigned counts[KVS_OP_PING + 1] = {0};
+    for (unsigned i = 0; i < 601; i++) { /* in any order */
         assert_true(raw_peer_frame(&peer, &frame));
         assert_int_equal(frame.status, 0);
-        if (frame.opcode == KVS_OP_GET)
+        assert_in_range(frame.opcode, 0, KVS_OP_PING);
+        counts[frame.opcode]++;
+        if (frame.opcode == KVS_OP_GET) {
             assert_int_equal(frame.body.size, 100000);
+            assert_memory_equal(frame.body.data, value, 100000);
+        }
     }
+    assert_int_equal(counts[KVS_OP_GET], 300);
+    assert_int_equal(counts[KVS_OP_COUNT], 300);
+    assert_int_equal(counts[KVS_OP_SCAN], 1);
     raw_peer_close(&peer);
     mem_free(value);
     server_stop(server);
