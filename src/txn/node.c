@@ -673,11 +673,6 @@ void txn_node_cancel_waits(struct txn_node *node)
     wait_cancel_all(&node->room);
 }
 
-void txn_node_raise_max_ts(struct txn_node *node, uint64_t ts)
-{
-    pending_raise_max_ts(&node->pending, ts);
-}
-
 int txn_node_waits(struct txn_node *node, uint32_t count_max, struct arena *arena,
                    struct txn_wait_entry **ret_entries, uint32_t *ret_count)
 {

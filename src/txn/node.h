@@ -82,8 +82,6 @@ void txn_submit_list(struct txn_node *node, struct task_list *commands);
 void txn_cancel_wait(struct txn_node *node, struct txn_command *command);
 void txn_node_cancel_waits(struct txn_node *node);
 
-/* Reads at `ts` are promised from now on: what commits later gets a later timestamp. */
-void txn_node_raise_max_ts(struct txn_node *node, uint64_t ts);
 /* Who waits for a lock now: at most count_max of them, in the arena. 0 or NO_MEMORY. */
 int txn_node_waits(struct txn_node *node, uint32_t count_max, struct arena *arena,
                    struct txn_wait_entry **ret_entries, uint32_t *ret_count);
