@@ -135,19 +135,25 @@ describe("given up too late", () => {
     it(`${kind}: what is done stays done`, async () => {
       const client = await kvs[kind].connect("memory:");
       const txn = kind === "TransactionClient" ? client.begin() : undefined;
+      const appended = Array(30).fill(0); // to each stream, as far as we were told
       for (let round = 0; round < 20; round++) {
         const controller = new AbortController();
         const { signal } = controller;
         const calls = Array.from({ length: 30 }, (_, i) =>
-          kind === "KvsClient" ? client.set(`k${i}`, "v", { signal }) : kind === "EventsClient" ? client.append(`s${i}`, { type: "t" }, { signal }) : txn.get(`k${i}`, { signal }));
+          kind === "KvsClient" ? client.set(`k${i}`, `${round}`, { signal }) : kind === "EventsClient" ? client.append(`s${i}`, { type: "t" }, { signal }) : txn.get(`k${i}`, { signal }));
         const settled = Promise.allSettled(calls);
         await Promise.resolve(); // they are on their way
         spin();
         controller.abort();
         if (round % 4 === 0 && round > 0) await client.ping?.();
-        for (const { status, reason } of await settled)
+        for (const [i, { status, reason }] of (await settled).entries()) {
           if (status === "rejected") assert.ok(reason.name === "AbortError" || reason.maybeCommitted, reason);
+          else if (kind === "KvsClient") assert.equal(await client.get(`k${i}`, { encoding: "utf8" }), `${round}`);
+          else if (kind === "EventsClient") appended[i]++;
+        }
       }
+      for (const [i, count] of appended.entries())
+        if (count > 0) assert.ok((await client.readEvent(`s${i}`, "last")).event.number >= BigInt(count - 1));
       await client.close();
     });
 });

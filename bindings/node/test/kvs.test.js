@@ -172,7 +172,6 @@ function storeTests(name, open) {
     });
 
     it("says what is wrong with arguments, in a rejection", async () => {
-      const wrong = { name: "TypeError", code: undefined };
       for (const key of [undefined, null, 5, {}, [], new Float64Array(1), true]) {
         await assert.rejects(client.get(key), { name: "TypeError", message: /the key must be a Buffer/ });
         await assert.rejects(client.set(key, "v"), { name: "TypeError", message: /the key must be a Buffer/ });
@@ -188,7 +187,6 @@ function storeTests(name, open) {
       await assert.rejects(client.get(""), kvs.InvalidArgumentError);
       await assert.rejects(client.set("k".repeat(8193), "v"), kvs.TooLargeError);
       assert.equal(await client.get("k"), undefined);
-      assert.ok(wrong);
     });
 
     it("takes no slip of the pen for all keys", async () => {
@@ -202,7 +200,8 @@ function storeTests(name, open) {
       await client.batch([{ removeRange: { prefix: "slip-" } }]);
       assert.equal(await client.count({ prefix: "slip-" }), 0);
       await client.set("z", "1");
-      assert.ok((await client.removeRange({ start: "" })) > 0);
+      const count = await client.count();
+      assert.equal(await client.removeRange({ start: "" }), count);
       assert.equal(await client.count(), 0);
     });
 
