@@ -1,10 +1,14 @@
 /* The server against peers that misbehave, its limits, its start and its end. */
 #include "base/mem.h"
 #include "base/rand.h"
+#include "engine/engine.h"
+#include "engine/file.h"
 #include "unit/server/server_fixture.h"
 
+#include <kvs/kvs.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,6 +251,88 @@ static void a_late_reader_gets_everything(void **state)
     raw_peer_close(&peer);
     mem_free(value);
     server_stop(server);
+}
+
+/* --- values on the disk ---- */
+
+static atomic_uint cold_reads;
+
+int __wrap_file_read_now(int fd, void *data, size_t size, uint64_t offset);
+
+/* The system has nothing in its memory. */
+int __wrap_file_read_now(int fd, void *data, size_t size, uint64_t offset)
+{
+    atomic_fetch_add(&cold_reads, 1);
+    return ENGINE_WOULD_BLOCK;
+}
+
+#define COLD_KEYS 600u
+#define COLD_SIZE 4000u
+
+static void cold_value(uint8_t value[COLD_SIZE], unsigned i)
+{
+    struct rand rand = rand_seed(i);
+    for (unsigned at = 0; at < COLD_SIZE; at++)
+        value[at] = (uint8_t)rand_u64(&rand);
+}
+
+static void check_cold(kvs_store *store, unsigned flags)
+{
+    kvs_future *future = kvs_store_scan(store, S(""), S(""), 2 * COLD_KEYS, flags);
+    const kvs_pair *pairs;
+    size_t count = 0;
+    assert_int_equal(kvs_future_wait(future, -1), 0);
+    assert_int_equal(kvs_future_get_pairs(future, &pairs, &count), 0);
+    assert_int_equal(count, COLD_KEYS);
+    for (unsigned i = 0; i < COLD_KEYS; i++) {
+        unsigned at = (flags & KVS_OP_FLAG_REVERSE) != 0 ? COLD_KEYS - 1 - i : i;
+        char key[16];
+        uint8_t value[COLD_SIZE];
+        snprintf(key, sizeof key, "key%04u", at);
+        cold_value(value, at);
+        assert_true(slice_equal(pairs[i].key, S(key)));
+        assert_true(slice_equal(pairs[i].value, slice_make(value, COLD_SIZE)));
+    }
+    kvs_future_free(future);
+}
+
+/* Scans in several frames, whose pairs are read by the pool. */
+static void a_scan_of_what_is_on_the_disk(void **state)
+{
+    (void)state;
+    char directory[64];
+    directory_make(directory);
+    const struct kvs_server_options options = {.engine = "kvs",
+                                               .directory = directory,
+                                               .sync = KVS_SYNC_NEVER,
+                                               .segment_size_bytes = 64 * 1024,
+                                               .cache_size_bytes = 1};
+    kvs_server *server = server_start(&options);
+    struct raw_peer peer;
+    raw_peer_open(&peer, kvs_server_address(server));
+    for (unsigned i = 0; i < COLD_KEYS; i++) {
+        char key[16];
+        uint8_t value[COLD_SIZE];
+        snprintf(key, sizeof key, "key%04u", i);
+        cold_value(value, i);
+        assert_int_equal(raw_peer_set(&peer, key, slice_make(value, COLD_SIZE)), 0);
+    }
+    raw_peer_close(&peer);
+    server_stop(server);
+    server = server_start(&options);
+    char url[64];
+    kvs_runtime *runtime;
+    snprintf(url, sizeof url, "kvs://%s", kvs_server_address(server));
+    assert_int_equal(kvs_runtime_new(NULL, &runtime), 0);
+    kvs_store *store = opened_by(kvs_store_open(runtime, url, NULL));
+    atomic_store(&cold_reads, 0);
+    check_cold(store, 0);
+    check_cold(store, KVS_OP_FLAG_REVERSE);
+    assert_true(atomic_load(&cold_reads) > 0);
+    assert_int_equal(wait_and_free(kvs_store_close(store)), 0);
+    kvs_runtime_free(runtime);
+    server_stop(server);
+    directory_remove(directory);
 }
 
 static unsigned connections_of(struct raw_peer *peer)
@@ -534,6 +620,7 @@ int main(void)
         cmocka_unit_test(a_half_closed_client_gets_its_replies),
         cmocka_unit_test(a_client_that_never_reads_is_closed),
         cmocka_unit_test(a_late_reader_gets_everything),
+        cmocka_unit_test(a_scan_of_what_is_on_the_disk),
         cmocka_unit_test(halves_of_large_requests_cannot_take_all_memory),
         cmocka_unit_test(too_many_connections_are_told_busy),
         cmocka_unit_test(idle_connections_are_closed),
