@@ -423,6 +423,16 @@ static uint64_t update_safe_point(struct grpc_peer *peer, uint64_t safe_point)
     return now;
 }
 
+static uint64_t safe_point_of(struct grpc_peer *peer)
+{
+    Pdpb__GetGCSafePointRequest request = PDPB__GET_GCSAFE_POINT_REQUEST__INIT;
+    Pdpb__GetGCSafePointResponse *reply;
+    ASK(peer, PD "GetGCSafePoint", request, pdpb__get_gcsafe_point_response, &reply);
+    uint64_t now = reply->safe_point;
+    FREE(reply);
+    return now;
+}
+
 static void test_a_restart_changes_nothing(void **state)
 {
     (void)state;
@@ -444,6 +454,7 @@ static void test_a_restart_changes_nothing(void **state)
         split(&peer, key, "q");
         regions = scan_regions(&peer, "", "", 0);
         assert_int_equal(regions, 9 + i);
+        assert_int_equal(safe_point_of(&peer), i * 10);
         assert_int_equal(update_safe_point(&peer, 0), i * 10);
         assert_int_equal(update_safe_point(&peer, (i + 1) * 10), (i + 1) * 10);
         grpc_peer_close(&peer);
