@@ -225,6 +225,18 @@ def answers(address):
         return False
 
 
+def make_certificates(folder):
+    """Of an authority, ca.pem, and what it signs for localhost, certificate.pem with key.pem. Not of one that signs
+    itself: Rust's TLS takes nobody for an authority and a server at once."""
+    def make(name, key, subject, *more):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", subject,
+                        "-keyout", key, "-out", name, *more], cwd=folder, check=True, capture_output=True)
+
+    make("ca.pem", "ca-key.pem", "/CN=kvs interop")
+    make("certificate.pem", "key.pem", "/CN=localhost", "-CA", "ca.pem", "-CAkey", "ca-key.pem",
+         "-addext", "basicConstraints=CA:FALSE", "-addext", "subjectAltName=DNS:localhost")
+
+
 class Server:
     """kvs-server on a directory, with a PD and a store unless told not to; `more` are further options."""
 

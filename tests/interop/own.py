@@ -8,12 +8,16 @@ import socket
 import subprocess
 import threading
 
-from harness import BUILD, PROGRAM_SECONDS_MAX, SOURCES, Failure, Server, command, copy_sources, free_ports
+from harness import (BUILD, PROGRAM_SECONDS_MAX, PROGRAMS, SOURCES, Failure, Server, command, copy_sources, free_ports,
+                     make_certificates)
 
 TIKV_REGION_KEYS = 10  # as their continuous integration has it: the suite waits for 40 regions
+TEST_MS_MAX = 60000  # of one test of mocha's, which has 2 s unless told otherwise
 EVENTSTORE_PORT, EVENTSTORE_OFF_PORT = 1113, 1114  # fixed in the suite: a server is at the one, nobody at the other
 RESULT = re.compile(r"test (\S+)(?: - [a-z ]+)? \.\.\. .*?\b(ok|FAILED|ignored)\b")
 RESULTS = {"ok": "ok - {}", "FAILED": "not ok - {}", "ignored": "ok - {} # SKIP its makers leave it out"}
+MOCHA_RESULT, MOCHA_COUNT = re.compile(r"(ok|not ok) \d+ (.*)"), re.compile(r"1\.\.(\d+)")
+STATS = "$stats-0.0.0.0:2113"  # the suite reads what a server that listens there would write
 SUMMARY = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
 
 
@@ -116,15 +120,77 @@ def run_eventstore(results, name, directory):
     with_server(results, name, server, lambda: suite.run(results, EVENTSTORE_HOST=host))
 
 
-CLIENTS = {"rust": run_tikv, "rust-eventstore": run_eventstore}
+def follow_mocha(results, name, lines, out):
+    """Is it all that the suite said there would be, and more than nothing?"""
+    count, told = 0, None
+    for line in lines:
+        out.write(line)
+        one, said = MOCHA_RESULT.match(line), MOCHA_COUNT.match(line)
+        if one:
+            count += 1
+            results.line(name, f"{one[1]} - {one[2]}")
+        elif said:
+            told = int(said[1])
+    return told == count and count > 0
+
+
+def run_mocha(results, name, package, copy, **env):
+    name, log = f"{name}, its own tests", BUILD / f"own-{name}.err"
+    tests = sorted(str(path.relative_to(package)) for folder in ("", "metadata")
+                   for path in (package / "test" / folder).glob("*.js"))
+    with log.open("w") as out, subprocess.Popen(
+            [str(copy / "node_modules" / ".bin" / "mocha"), "--exit", "--reporter=tap", "--opts=/dev/null",
+             f"--timeout={TEST_MS_MAX}", f"--require={copy / 'where.js'}", *tests], cwd=package,
+            env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out, text=True,
+            errors="replace", start_new_session=True) as process:
+        ender = threading.Timer(PROGRAM_SECONDS_MAX, kill_group, (process,))
+        ender.start()
+        complete = follow_mocha(results, name, process.stdout, out)
+        process.wait()
+        ender.cancel()
+    if not complete:
+        results.result(name, f"ended before its end, see {log}")
+
+
+def write_stats(url):
+    subprocess.run([str(PROGRAMS / "kvs-client"), "--url", url, "events", "append", STATS, "--type", "$statsCollected",
+                    "--data", "{}"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+
+
+def run_node(results, name, directory):
+    """The one connection of the suite is plain, the other over TLS, where it takes any certificate."""
+    copy = copy_sources(SOURCES / "eventstore" / "node-own", f"own-{name}")
+    command("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", cwd=copy, name=f"own-{name}")
+    directory.mkdir()
+    make_certificates(directory)
+    ports = free_ports(2)
+    plain, tls = (f"--eventstore=127.0.0.1:{port}" for port in ports)
+    servers = [Server(directory / "plain", plain, tikv=False),
+               Server(directory / "tls", tls, "--tls-cert", str(directory / "certificate.pem"), "--tls-key",
+                      str(directory / "key.pem"), tikv=False)]
+    for server, port in zip(servers, ports):
+        server.ports.append(f"127.0.0.1:{port}")
+
+    def run_suite():
+        write_stats(f"esdb://admin:changeit@127.0.0.1:{ports[0]}")
+        write_stats(f"esdb://admin:changeit@127.0.0.1:{ports[1]}?tls=true&tlsVerifyCert=false")
+        run_mocha(results, name, copy / "node_modules" / "event-store-client", copy, EVENTSTORE_PORT=str(ports[0]),
+                  EVENTSTORE_TLS_PORT=str(ports[1]))
+
+    with_server(results, name, servers[0], lambda: with_server(results, f"{name}, TLS", servers[1], run_suite))
+
+
+CARGO, NODE = ("cargo",), ("node", "npm", "openssl")
+CLIENTS = {"rust": (run_tikv, CARGO), "rust-eventstore": (run_eventstore, CARGO), "event-store-client": (run_node, NODE)}
 
 
 def run(results, arguments, directory):
-    for name, run_suite in CLIENTS.items():
+    for name, (run_suite, tools) in CLIENTS.items():
         if name not in arguments.clients:
             continue
-        if shutil.which("cargo") is None:
-            results.skip(f"{name}, its own tests", "cargo not installed")
+        missing = [tool for tool in tools if shutil.which(tool) is None]
+        if missing:
+            results.skip(f"{name}, its own tests", f"{' and '.join(missing)} not installed")
             continue
         print(f"# building {name}, its own tests", flush=True)
         try:

@@ -52,4 +52,16 @@ def test_no_test_at_all_is_wrong():
     assert said("test a ... ignored", summary="ok. 0 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out")[0] is None
 
 
+def test_mocha_tells_how_many_there_are():
+    def follow(*lines):
+        told = Told()
+        return own.follow_mocha(told, "suite", [line + "\n" for line in lines], io.StringIO()), told.lines
+
+    assert follow("1..2", "ok 1 a b", "Connection not authorized", "not ok 2 c", "  Error: c", "# tests 2") == \
+        (True, ["ok - a b", "not ok - c"])
+    assert follow("1..2", "ok 1 a b")[0] is False  # it ended before its end
+    assert follow("ok 1 a b")[0] is False
+    assert follow("1..0")[0] is False
+
+
 tap.run(globals())
