@@ -30,14 +30,15 @@ struct tls {
     char why[200];
 };
 
-/* As ALPN has them on the wire: names with their sizes in front. */
+/* As ALPN has them on the wire: names with their sizes in front, what a server likes best first. Of
+ * a peer that offers both, HTTP/1.1: it is no client of gRPC, and our HTTP/2 is for those alone. */
 static const struct protocol {
     const char *alpn;
     const char *name; /* for a person */
     bool may_be_silent;
 } protocols[] = {
     [TLS_H2] = {"\x02h2", "HTTP/2", false},
-    [TLS_HTTP] = {"\x02h2\x08http/1.1", "HTTP", true},
+    [TLS_HTTP] = {"\x08http/1.1\x02h2", "HTTP", true},
     [TLS_HTTP1] = {"\x08http/1.1", "HTTP/1.1", true},
     [TLS_KVS] = {"\x03kvs", "the kvs protocol", false},
     [TLS_PLAIN] = {"", "anything", true},

@@ -32,7 +32,7 @@ struct tls;
 /* What is spoken inside. */
 enum tls_protocol {
     TLS_H2,    /* gRPC */
-    TLS_HTTP,  /* on a server: h2 or http/1.1; a peer that says nothing is taken as well */
+    TLS_HTTP,  /* on a server: http/1.1, or else h2; a peer that says nothing is taken as well */
     TLS_HTTP1, /* on a server: http/1.1, or nothing said */
     TLS_KVS,   /* the kvs protocol: "kvs" */
     TLS_PLAIN, /* what is agreed on elsewhere: ALPN is not used, and not looked at */

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -85,6 +87,25 @@ def test_tls_from_the_command_line(directory):
                 assert store[1].rpartition("/")[2] in one_line(done.err), done
         bench = run(str(tap.BUILD_DIR / "kvs-bench"), tikv[1], *trust, *own, "-n", "200", "-k", "10")
         assert bench.status == 0, bench
+        assert server.stop() == 0
+
+
+def test_pages_over_tls(directory):
+    """curl and browsers offer HTTP/2 as well, in which PD's port speaks gRPC alone; gRPC's clients offer nothing else."""
+    certificates(directory)
+    files = {name: str(directory / name) for name in os.listdir(directory)}
+    with Server(directory / "data", ANY, "--tls-cert", files["server.pem"], "--tls-key", files["server.key"]) as server:
+        host, port = pd_of(server).rsplit(":", 1)
+        for offered, spoken in ((["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), (["h2"], "h2"), ([], None)):
+            context = ssl.create_default_context(cafile=files["ca.pem"])
+            if offered:
+                context.set_alpn_protocols(offered)
+            with socket.create_connection((host, int(port)), timeout=SECONDS_MAX) as plain, \
+                    context.wrap_socket(plain, server_hostname=host) as peer:
+                assert peer.selected_alpn_protocol() == spoken, (offered, peer.selected_alpn_protocol())
+                if spoken != "h2":
+                    peer.sendall(b"GET /pd/api/v1/version HTTP/1.1\r\nHost: pd\r\n\r\n")
+                    assert peer.recv(100).startswith(b"HTTP/1.1 200 "), offered
         assert server.stop() == 0
 
 
