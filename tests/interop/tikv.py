@@ -1,10 +1,12 @@
 """The published clients of TiKV's raw API against our server: lists of calls, reading crosswise, restarts."""
+import os
+import shutil
 import signal
 import subprocess
 import time
 
 from harness import (SOURCES, Failure, OurClient, Server, build_go, build_java, build_kvs, build_program,
-                     build_python, build_rust)
+                     build_python, build_rust, make_certificates)
 
 FOLDER = SOURCES / "tikv"
 CLIENTS = {  # name -> how it is built, where, with which options; README.md has their versions
@@ -20,6 +22,7 @@ CLIENTS = {  # name -> how it is built, where, with which options; README.md has
 ON_REQUEST = ("rust-surrealdb",)  # another 200 crates, for a client that differs little
 SPACES = ("v1", "v2")
 V1_ONLY = ("python", "python-pure")
+NO_TLS = ("python",)
 LOAD_SECONDS = 6
 LOAD_WORKERS = 16
 SHARED_COUNT = 300
@@ -123,6 +126,36 @@ def restarts(results, programs, server):
             print(f"# ended after {time.monotonic() - started:.1f} s", flush=True)
 
 
+def over_tls(results, programs, directory):
+    """Server and clients show each other certificates, and the server's is for a name: PD has to send them there."""
+    if shutil.which("openssl") is None:
+        results.skip("TLS", "openssl is not installed")
+        return
+    directory.mkdir()
+    make_certificates(directory)
+    ca, certificate, key = (str(directory / f"{name}.pem") for name in ("ca", "certificate", "key"))
+    server = Server(directory / "data", "--tls-cert", certificate, "--tls-key", key, "--tls-ca", ca,
+                    "--advertise=localhost")
+    server.pd = server.pd.replace("127.0.0.1", "localhost")
+    ours = [Ours("kvs-client tikv:// TLS", "--url", f"tikv://{server.pd}", "--tls-ca", ca, "--tls-cert", certificate,
+                 "--tls-key", key)]
+    able = [program for program in programs if program.name not in NO_TLS]
+    os.environ["KVS_TLS"] = str(directory)
+    try:
+        server.start()
+        lists(results, able, server.pd, spaces=("v1",))
+        crosswise(results, able, server.pd, ours)
+        restarts(results, able, server)
+        status = server.stop()
+        results.result("server with TLS, ends", None if status == 0 else f"exit status {status}")
+    except Failure as failure:
+        results.result("server with TLS", str(failure))
+    finally:
+        del os.environ["KVS_TLS"]
+        if server.process is not None:
+            server.stop(signal.SIGKILL)
+
+
 def run_at(results, programs, pd):
     """Against a cluster that runs already; without restarts."""
     lists(results, programs, pd)
@@ -150,3 +183,4 @@ def run(results, arguments, directory):
     finally:
         if server.process is not None:
             server.stop(signal.SIGKILL)
+    over_tls(results, programs, directory / "tikv-tls")

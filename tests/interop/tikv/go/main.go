@@ -544,9 +544,18 @@ func (t *test) measure(put bool, workers, seconds int) {
 	fmt.Printf("rate %.0f\n", float64(count.Load())/time.Since(started).Seconds())
 }
 
+// For TLS: KVS_TLS names a folder with the authority, and who this client is.
+func security() config.Security {
+	folder := os.Getenv("KVS_TLS")
+	if folder == "" {
+		return config.Security{}
+	}
+	return config.NewSecurity(folder+"/ca.pem", folder+"/certificate.pem", folder+"/key.pem", nil)
+}
+
 // The client's own work goes on as long as this context does.
 func connect(ctx context.Context, pd, space string) (*rawkv.Client, error) {
-	options := []rawkv.ClientOpt{rawkv.WithSecurity(config.Security{})}
+	options := []rawkv.ClientOpt{rawkv.WithSecurity(security())}
 	if space == "v2" {
 		options = append(options, rawkv.WithAPIVersion(kvrpcpb.APIVersion_V2), rawkv.WithKeyspace("DEFAULT"))
 	}
@@ -555,6 +564,7 @@ func connect(ctx context.Context, pd, space string) (*rawkv.Client, error) {
 
 func main() {
 	log.ReplaceGlobals(zap.NewNop(), nil)
+	config.UpdateGlobal(func(settings *config.Config) { settings.Security = security() }) // that of transactions
 	arguments := append(os.Args[1:], "", "", "", "", "", "")
 	number := func(at, usual int) int {
 		if n, err := strconv.Atoi(arguments[at]); err == nil {

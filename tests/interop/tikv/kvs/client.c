@@ -759,10 +759,19 @@ static void collect_garbage(void)
 
 static int connect_to(const char *pd)
 {
-    char url[TEXT_MAX];
+    char url[TEXT_MAX], ca[TEXT_MAX], certificate[TEXT_MAX], key[TEXT_MAX];
     void *store = NULL;
     struct kvs_store_options options = {.size = sizeof options};
+    const char *folder = getenv("KVS_TLS"); /* with the authority, and who this client is */
     snprintf(url, sizeof url, "tikv://%s", pd);
+    if (folder != NULL) {
+        snprintf(ca, sizeof ca, "%s/ca.pem", folder);
+        snprintf(certificate, sizeof certificate, "%s/certificate.pem", folder);
+        snprintf(key, sizeof key, "%s/key.pem", folder);
+        options.tls_ca = ca;
+        options.tls_certificate = certificate;
+        options.tls_key = key;
+    }
     if (strcmp(test.space, "v2") == 0)
         options.keyspace = "DEFAULT";
     int error = kvs_runtime_new(NULL, &test.runtime);

@@ -1,6 +1,7 @@
 """The calls of the published client that is Python alone, made against a server: README.md has the commands. The lists
 are made by its blocking client, load and the workers by that of asyncio."""
 import asyncio
+import os
 import sys
 import time
 
@@ -24,11 +25,18 @@ def fails(kind, call, *arguments, **words):
     raise AssertionError(f"no {kind.__name__}")
 
 
+def tls():
+    """KVS_TLS names a folder with the authority, and who this client is."""
+    folder = os.environ.get("KVS_TLS")
+    return tikv.TLSConfig(**{name: f"{folder}/{file}.pem" for name, file in
+                             (("ca", "ca"), ("cert", "certificate"), ("key", "key"))}) if folder else None
+
+
 class Test:
     def __init__(self, pd, prefix):
         self.pd = pd
         self.prefix = prefix
-        self.client = tikv.RawClient(pd, timeout=CALL_SECONDS_MAX)
+        self.client = tikv.RawClient(pd, timeout=CALL_SECONDS_MAX, tls=tls())
         self.failed = False
 
     def run(self, name, body, *arguments):
@@ -41,7 +49,7 @@ class Test:
             print(f"not ok - {name}: {why}", flush=True)
 
     def swapper(self):
-        return tikv.RawClient(self.pd, timeout=CALL_SECONDS_MAX, atomic=True)
+        return tikv.RawClient(self.pd, timeout=CALL_SECONDS_MAX, atomic=True, tls=tls())
 
     def key(self, name):
         return (self.prefix + name).encode()
@@ -182,7 +190,7 @@ async def work(t):
             await client.put(key, key)
             check(await client.get(key) == key, f"worker {worker} lost {i}")
 
-    async with tikv.AsyncRawClient(t.pd, timeout=CALL_SECONDS_MAX) as client:
+    async with tikv.AsyncRawClient(t.pd, timeout=CALL_SECONDS_MAX, tls=tls()) as client:
         await asyncio.gather(*(one(client, worker) for worker in range(64)))
         count = 0
         async for _ in client.scan_keys(prefix=t.key("worker/")):
@@ -282,7 +290,7 @@ class Load:
 
 
 async def run_load(t, worker_count, seconds):
-    async with tikv.AsyncRawClient(t.pd) as client:  # with its own patience, 10 s
+    async with tikv.AsyncRawClient(t.pd, tls=tls()) as client:  # with its own patience, 10 s
         run = Load(t, client, seconds)
         print("started", flush=True)
         await asyncio.gather(*(run.work(worker) for worker in range(worker_count)))

@@ -77,6 +77,13 @@ fn config(space: &str) -> Config {
         .with_grpc_max_decoding_message_size(64 * MIB);
     #[cfg(feature = "surrealdb")]
     let config = config.with_grpc_max_encoding_message_size(64 * MIB);
+    let config = match std::env::var("KVS_TLS") {
+        Ok(folder) => {
+            let file = |name| format!("{folder}/{name}.pem");
+            config.with_security(file("ca"), file("certificate"), file("key"))
+        }
+        Err(_) => config,
+    };
     if space == "v2" { config.with_default_keyspace() } else { config }
 }
 

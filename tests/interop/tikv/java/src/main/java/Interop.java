@@ -437,6 +437,13 @@ public final class Interop {
         boolean isTxn = command.startsWith("txn-");
         configuration = isTxn ? TiConfiguration.createDefault(arguments[1])
             : TiConfiguration.createRawDefault(arguments[1]);
+        String folder = System.getenv("KVS_TLS");
+        if (folder != null) {
+            configuration.setTlsEnable(true);
+            configuration.setTrustCertCollectionFile(folder + "/ca.pem");
+            configuration.setKeyCertChainFile(folder + "/certificate.pem");
+            configuration.setKeyFile(folder + "/key.pem");
+        }
         configuration.setEnableAtomicForCAS(true);
         configuration.setTimeout(CLIENT_MS);
         configuration.setRawKVReadTimeoutInMS(CLIENT_MS);
