@@ -804,7 +804,7 @@ static void script_ends_behind_a_checkpoint(struct scripted_server *self, unsign
         script_send_buf(self, &both);
     if (!send_subscribed(self, 500, &id))
         return;
-    usleep(20000); /* it is live by then */
+    scripted_server_await(self, 2); /* it is live, and the page's checkpoint is told */
     if (es_script_push(self, &id, 600))
         script_read_to_end(self);
 }
@@ -820,23 +820,24 @@ static void script_checkpoint_before_a_page(struct scripted_server *self, unsign
     if (!es_script_confirm(self, &id, 99) ||
         !es_script_send(self, ES_CHECKPOINT_REACHED, &id, &at_200) || !send_empty_page(self, 500))
         return;
-    scripted_server_await(self, 1); /* else the event takes the checkpoint's place */
+    scripted_server_await(self, 2); /* likewise: else the event takes the checkpoint's place */
     if (es_script_push(self, &id, 600))
         script_read_to_end(self);
 }
 
 /* Until event 600: all that are told lead further. */
-static void checkpoints_lead_on(script_fn *script, unsigned lives)
+static void checkpoints_lead_on(script_fn *script, int lives)
 {
     struct watcher watcher;
     told_last = KVS_POSITION_START;
     begin(script);
     subscribe_filtered(&watcher, 600, on_ordered_checkpoint);
+    await(&watcher, watcher.live == lives);
+    scripted_server_step(&server);
     await(&watcher, watcher.next == 601);
     kvs_subscription_free(watcher.subscription);
     await(&watcher, watcher.dropped);
     end();
-    assert_int_equal(watcher.live, lives);
     assert_false(atomic_load(&told_back));
     assert_int_equal(told_last.commit, 500);
 }
