@@ -54,11 +54,17 @@ static void member_end(struct member *member, int error, const char *why)
     subscription_drop(&member->base, error, why);
 }
 
+/* Of a group on a connection that lives on: else the server goes on giving it events. */
+static void member_leave(struct member *member)
+{
+    es_connection_tell(member->connection, &member->listener, ES_UNSUBSCRIBE_FROM_STREAM,
+                       &member->login, NULL);
+}
+
 static void member_stop(kvs_subscription *subscription)
 {
     struct member *member = member_of(subscription);
-    es_connection_tell(member->connection, &member->listener, ES_UNSUBSCRIBE_FROM_STREAM,
-                       &member->login, NULL);
+    member_leave(member);
     member_end(member, 0, "");
 }
 
@@ -165,8 +171,11 @@ static void member_on_work(struct es_listener *listener)
             member_on_given(member);
     }
     if (member->failed != 0 && !subscription_is_giving(&member->base) &&
-        !subscription_is_stopping(&member->base))
+        !subscription_is_stopping(&member->base)) {
+        if (member->id.size > 0)
+            member_leave(member);
         member_end(member, member->failed, member->why);
+    }
     subscription_release(&member->base);
 }
 
@@ -280,8 +289,10 @@ static void member_on_frame(struct slot_owner *owner, const struct es_frame *fra
 
 static void member_on_ready(struct es_listener *listener)
 {
+    struct member *member = member_of_listener(listener);
     listener->wants_retry = false;
-    member_join(member_of_listener(listener));
+    if (member->failed == 0) /* it ends when its handler is done */
+        member_join(member);
 }
 
 static void member_on_lost(struct es_listener *listener, int error, const char *why)
