@@ -174,7 +174,8 @@ kvs_future *kvs_events_delete(kvs_events *events, kvs_slice stream, int64_t expe
  * An explicit transaction: events of several calls that become visible together. start gives a
  * number, the transaction; it lives on the server, and may be left. commit gives a
  * kvs_write_result; the expected version is looked at then. Errors: as append; NOT_FOUND: no such
- * transaction.
+ * transaction; TOO_LARGE: a kvs-server, and a store in process, commit at most 64 MiB of events, of
+ * which each counts 48 bytes more.
  */
 kvs_future *kvs_events_transaction_start(kvs_events *events, kvs_slice stream,
                                          int64_t expected_version, const kvs_call_options *call);

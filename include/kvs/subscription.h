@@ -137,7 +137,7 @@ typedef struct kvs_group_settings {
     uint32_t size;
     bool resolve_links;
     bool extra_statistics;
-    int64_t start_from;          /* number of the first event, -1: only new ones */
+    int64_t start_from;          /* number of the first event, -1: only new ones; see below */
     uint32_t message_timeout_ms; /* then an event is given again; 0: never */
     uint32_t retries_max;        /* then it is parked */
     uint32_t live_buffer_count;
@@ -170,7 +170,9 @@ typedef struct kvs_group_settings {
 
 /* Operators and administrators may. Errors: ALREADY_EXISTS (create), NOT_FOUND (the others). An
  * update ends nothing: members join again by themselves, and what was not acknowledged comes
- * again. */
+ * again. start_from counts only while the group has no checkpoint. In an update a number has it
+ * begin there; -1 leaves it where it was to begin, on a kvs-server and in process, while
+ * EventStoreDB begins with what is new. */
 kvs_future *kvs_events_create_group(kvs_events *events, kvs_slice stream, kvs_slice group,
                                     const kvs_group_settings *settings,
                                     const kvs_call_options *call);
