@@ -104,7 +104,7 @@ static void count_and_answer(struct scripted_server *self)
     }
 }
 
-/* --- the connection is lost -------------------------------------------------------------------- */
+/* --- the connection is lost --- */
 
 static void script_ends_once(struct scripted_server *self, unsigned number)
 {
@@ -129,7 +129,7 @@ static void test_who_has_failed_does_not_join_again(void **state)
     end();
 }
 
-/* --- the connection lives on ------------------------------------------------------------------- */
+/* --- the connection lives on --- */
 
 static void script_gives_too_much(struct scripted_server *self, unsigned number)
 {
