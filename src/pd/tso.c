@@ -26,6 +26,8 @@ struct tso {
     struct tso_request *first, *last; /* waiting */
     struct meta_change change;        /* of the bound */
     uint64_t new_bound;
+    void (*on_settled)(void *arg); /* NULL: nobody waits for the end of the change */
+    void *settled_arg;
 };
 
 /* Any number at once: nobody gets what another one got. */
@@ -128,9 +130,13 @@ static void bound_done(struct meta_change *change, int error)
     answer_waiting(tso, error);
     bool again = tso->first != NULL;
     tso->extending = again;
+    void (*on_settled)(void *arg) = again ? NULL : tso->on_settled;
+    void *settled_arg = tso->settled_arg;
     pthread_mutex_unlock(&tso->mutex);
     if (again)
         extend(tso, change->loop);
+    else if (on_settled != NULL)
+        on_settled(settled_arg);
 }
 
 /* The caller has set `extending`. */
@@ -193,6 +199,17 @@ void tso_put_end(struct tso *tso, uint64_t used_ts, struct meta_batch *batch)
         atomic_store_explicit(&tso->bound, end, memory_order_relaxed);
         put_bound(batch, end);
     }
+}
+
+void tso_settle(struct tso *tso, void (*done)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&tso->mutex);
+    bool waits = tso->extending;
+    tso->on_settled = done;
+    tso->settled_arg = arg;
+    pthread_mutex_unlock(&tso->mutex);
+    if (!waits)
+        done(arg);
 }
 
 int tso_open_blocking(struct meta_store *store, uint64_t (*wall_ms)(void), struct tso **ret_tso)

@@ -27,9 +27,11 @@ static void split(const char *address, struct advertised *ret_place)
              address + brackets);
 }
 
-/* The host that the connection came to, which is one of this machine's. */
+/* The host that the connection came to, which is one of this machine's; but where IPv4 is listened
+ * on, nobody is at one of IPv6. */
 static void set_reached_host(const struct connection *connection, struct advertised *place)
 {
+    bool is_v4 = strchr(place->host, ':') == NULL;
     struct sockaddr_storage address;
     int size = sizeof address;
     char text[ADDRESS_TEXT_SIZE];
@@ -39,7 +41,9 @@ static void set_reached_host(const struct connection *connection, struct adverti
     address_format(&address, text);
     split(text, &reached);
     bool mapped = strncmp(reached.host, "::ffff:", 7) == 0 && strchr(reached.host, '.') != NULL;
-    snprintf(place->host, sizeof place->host, "%s", reached.host + (mapped ? 7 : 0));
+    const char *host = reached.host + (mapped ? 7 : 0);
+    if (!is_v4 || strchr(host, ':') == NULL)
+        snprintf(place->host, sizeof place->host, "%s", host);
 }
 
 void advertise(const char *named, const char *bound, const struct connection *asking,

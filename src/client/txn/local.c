@@ -20,7 +20,8 @@
 #include <stdio.h>
 
 /* What it makes the node stage, with less than 320 bytes for each key that are not counted, is not
- * more than that takes: twice KVS_BATCH_SIZE_MAX. */
+ * more than that takes: twice KVS_BATCH_SIZE_MAX. Not counted is who else shares a lock in share
+ * mode; when these are many, and the keys, too, the node refuses it (TOO_LARGE). */
 #define LOCAL_BATCH_BYTES_MAX (40u * 1024 * 1024)
 #define GATHERED_MAX 8u
 
@@ -109,13 +110,19 @@ static void settle_publish(struct meta_change *change)
     (void)change;
 }
 
-/* The clock's bound is not being moved any more; if it was not written, the time goes on ahead. */
+static void close_on_settled(void *arg)
+{
+    struct local_engine_close *close = arg;
+    close->task.run = close_run_blocking;
+    pool_submit_task(close->pool, &close->task);
+}
+
+/* If the bound was not written, the time goes on ahead. */
 static void settle_done(struct meta_change *change, int error)
 {
     struct local_engine_close *close = CONTAINER_OF(change, struct local_engine_close, settle);
     (void)error;
-    close->task.run = close_run_blocking;
-    pool_submit_task(close->pool, &close->task);
+    tso_settle(close->local->tso, close_on_settled, close);
 }
 
 void local_engine_release(struct local_engine *local, kvs_thread_pool *pool, struct loop *loop,

@@ -154,7 +154,8 @@ static uint32_t prewrite_end(const struct committer *committer, const struct txn
 static int prewrite_cut(struct committer *committer, struct txn_call *call, uint32_t end)
 {
     bool has_primary = call->from <= committer->primary && committer->primary < end;
-    bool waits = !committer->async && !committer->txn->options.pessimistic && has_primary;
+    bool waits = committer->keys_count > 0 && !committer->async &&
+                 !committer->txn->options.pessimistic && has_primary;
     if (waits) {
         committer->rest_waits = true;
         committer->rest_from = end;

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "test.h"
 
@@ -282,12 +283,64 @@ static void test_threads_get_different_ones(void **state)
     fixture_deinit(&setup.fixture);
 }
 
+/* --- the end --- */
+
+struct gate {
+    struct task task;
+    struct latch reached, opened;
+};
+
+static void gate_run(struct task *task)
+{
+    struct gate *gate = CONTAINER_OF(task, struct gate, task);
+    latch_down(&gate->reached);
+    latch_wait(&gate->opened);
+}
+
+static void on_settled(void *arg)
+{
+    atomic_store((atomic_bool *)arg, true);
+}
+
+/* The loop stands still while the bound is written: that change is not over before its own call. */
+static void test_the_end_waits_for_the_bound(void **state)
+{
+    (void)state;
+    struct setup setup;
+    struct timestamp timestamp;
+    struct gate gate = {.task.run = gate_run};
+    atomic_bool over = false;
+    atomic_store(&clock_ms, 1700000000000);
+    setup_init(&setup);
+    assert_int_equal(take(&setup, 1, &timestamp), 0);
+    settle(&setup, NULL, 0);
+    latch_init(&gate.reached, 1);
+    latch_init(&gate.opened, 1);
+    loop_post(&setup.fixture.loop, &gate.task);
+    latch_wait(&gate.reached);
+    atomic_fetch_add(&clock_ms, 2000); /* more than half of what was ahead */
+    assert_true(tso_take(setup.tso, 1, &setup.fixture.loop, &timestamp));
+    tso_settle(setup.tso, on_settled, &over);
+    assert_false(atomic_load(&over));
+    latch_down(&gate.opened);
+    while (!atomic_load(&over))
+        usleep(500);
+    atomic_store(&over, false);
+    tso_settle(setup.tso, on_settled, &over); /* nothing is under way */
+    assert_true(atomic_load(&over));
+    latch_deinit(&gate.reached);
+    latch_deinit(&gate.opened);
+    setup_close(&setup);
+    fixture_deinit(&setup.fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_goes_back),
         cmocka_unit_test(test_follows_the_clock),
         cmocka_unit_test(test_threads_get_different_ones),
+        cmocka_unit_test(test_the_end_waits_for_the_bound),
     };
     return cmocka_run_group_tests_name("tso", tests, NULL, NULL);
 }
