@@ -63,9 +63,9 @@ uint64_t tso_given_ms(struct tso *tso);
  * to 3 s ahead of the clock, and it stands still until the clock has caught up. */
 void tso_put_end(struct tso *tso, uint64_t used_ts, struct meta_batch *batch);
 
-/* After the last request: calls done when the bound is not being moved any more, inside this call or
- * on the loop of that change, whose own call may come later than the changes behind it. Then the tso
- * may be freed. */
+/* After the last request: calls done when the bound is not being moved any more, inside this call
+ * or on the loop of that change, whose own call may come later than the changes behind it. Then the
+ * tso may be freed. */
 void tso_settle(struct tso *tso, void (*done)(void *arg), void *arg);
 
 #endif
